@@ -1,0 +1,316 @@
+//! A batch is data: what is to be sent, as ranges.
+//!
+//! Each datagram is a *head*, bytes that were written here (VXLAN header, rewritten inner headers),
+//! and a *body*, a range of the block that the frame lies in. No lifetime, no pointer: a batch can
+//! be printed, compared, and tested without a socket, and is reused without allocation.
+//!
+//! ```text
+//! heads  [ VXLAN | Ether | IP | TCP ][ VXLAN | Ether | IP | TCP ][ VXLAN ] ...   one arena
+//!              ^ head of 0                  ^ head of 1             ^ head of 2
+//! block  ... [ Ether | IP | TCP | body of 0 | body of 1 ] [ body of 2          ] ...
+//! ```
+//! Invariants: ranges lie within the arena and the block; the datagrams of one frame are neighbours,
+//! go to one sensor through one port, and stand in the order of the wire; so do the frames of one
+//! flow. `transmit` notes what became of each datagram, [`Batch::settle`] turns that into counts.
+
+use core::ops::Range;
+
+use crate::table::{Route, SensorIndex};
+use crate::totals::{DropReason, Totals};
+
+/// A batch with this many datagrams is sent before another frame is taken. Their iovecs and
+/// message headers (128 bytes each) stay within the first-level cache's reach, and a system call is
+/// spread over enough datagrams to vanish.
+const FULL: usize = 512;
+
+/// Which of the UDP sockets sends a datagram: a number below [`crate::SOURCE_PORTS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortIndex(pub u8);
+
+/// One datagram to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datagram {
+    /// Its first bytes, a range of [`Batch::heads`].
+    pub head: Range<u32>,
+    /// Its remaining bytes, a range of the block; may be empty.
+    pub body: Range<u32>,
+    /// The sensor it goes to.
+    pub sensor: SensorIndex,
+    /// The socket it leaves by.
+    pub port: PortIndex,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+impl Datagram {
+    /// Its length in bytes, from the VXLAN header on.
+    #[must_use]
+    pub const fn length(&self) -> u32 {
+        (self.head.end - self.head.start) + (self.body.end - self.body.start)
+    }
+}
+
+/// What became of a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was not sent yet.
+    Pending,
+    /// The kernel took it.
+    Sent,
+    /// It did not.
+    Dropped(DropReason),
+}
+
+/// Datagrams of the frames of one block.
+#[derive(Debug, Default)]
+pub struct Batch {
+    heads: Vec<u8>,
+    datagrams: Vec<Datagram>,
+    /// For each frame, the end of its datagrams.
+    frames: Vec<u32>,
+}
+
+/// The datagrams of one frame while they are being made. See [`Batch::frame`].
+#[derive(Debug)]
+pub struct FrameDatagrams<'b> {
+    batch: &'b mut Batch,
+    /// What every head starts with.
+    vxlan: [u8; wire::vxlan::HEADER_LEN],
+    route: Route,
+    /// Where the frame starts in the block.
+    at: u32,
+    first: usize,
+    head_start: usize,
+}
+
+impl Batch {
+    /// An empty batch with room for what a block usually gives.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            heads: Vec::with_capacity(FULL * 128),
+            datagrams: Vec::with_capacity(FULL * 2),
+            frames: Vec::with_capacity(FULL * 2),
+        }
+    }
+
+    /// Whether it is to be sent before another frame is taken.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.datagrams.len() >= FULL
+    }
+
+    /// Whether nothing is to be sent.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.datagrams.is_empty()
+    }
+
+    /// The arena that heads are ranges of.
+    #[must_use]
+    pub fn heads(&self) -> &[u8] {
+        &self.heads
+    }
+
+    /// The datagrams, in the order of their frames.
+    #[must_use]
+    pub fn datagrams(&self) -> &[Datagram] {
+        &self.datagrams
+    }
+
+    /// Notes what became of a datagram; a number that is none is ignored.
+    pub fn note(&mut self, datagram: usize, outcome: Outcome) {
+        if let Some(datagram) = self.datagrams.get_mut(datagram) {
+            datagram.outcome = outcome;
+        }
+    }
+
+    /// Starts the datagrams of a frame.
+    pub(crate) fn frame(
+        &mut self,
+        vxlan: [u8; wire::vxlan::HEADER_LEN],
+        route: Route,
+        at: u32,
+    ) -> FrameDatagrams<'_> {
+        let first = self.datagrams.len();
+        let head_start = self.heads.len();
+        FrameDatagrams {
+            batch: self,
+            vxlan,
+            route,
+            at,
+            first,
+            head_start,
+        }
+    }
+
+    /// Counts what became of every frame and datagram, and empties the batch.
+    ///
+    /// A datagram that was never sent counts as [`DropReason::SendError`]: nothing may be lost from
+    /// the equations, whatever the sender did.
+    pub fn settle(&mut self, totals: &mut Totals) {
+        let mut first = 0;
+        for &end in &self.frames {
+            let end = end as usize;
+            let mut dropped = None;
+            for datagram in &self.datagrams[first..end] {
+                totals.datagrams_built += 1;
+                let reason = match datagram.outcome {
+                    Outcome::Sent => {
+                        totals.datagrams_sent += 1;
+                        totals.bytes_sent += u64::from(datagram.length());
+                        continue;
+                    }
+                    Outcome::Dropped(reason) => reason,
+                    Outcome::Pending => DropReason::SendError,
+                };
+                totals.datagrams_dropped.count(reason);
+                dropped = dropped.or(Some(reason));
+            }
+            totals.frames_seen += 1;
+            match dropped {
+                None => totals.frames_mirrored += 1,
+                Some(reason) => totals.frames_dropped.count(reason),
+            }
+            first = end;
+        }
+        self.heads.clear();
+        self.datagrams.clear();
+        self.frames.clear();
+    }
+}
+
+impl FrameDatagrams<'_> {
+    /// Starts a datagram's head with the VXLAN header.
+    pub(crate) fn start(&mut self) {
+        self.head_start = self.batch.heads.len();
+        self.batch.heads.extend_from_slice(&self.vxlan);
+    }
+
+    /// Adds bytes to the head and returns where they start, for [`Self::patch`].
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> usize {
+        let at = self.batch.heads.len();
+        self.batch.heads.extend_from_slice(bytes);
+        at
+    }
+
+    /// The bytes of the arena from `at` on, to be changed in place.
+    pub(crate) fn patch(&mut self, at: usize) -> &mut [u8] {
+        &mut self.batch.heads[at..]
+    }
+
+    /// Ends a datagram; its body is a range of the frame's bytes.
+    pub(crate) fn end(&mut self, body: Range<usize>) {
+        // The arena and the block stay below 4 GiB: a batch holds some hundred heads of at most a
+        // few hundred bytes beyond the frame that made it full, and a block is 1 MiB.
+        #[expect(clippy::cast_possible_truncation, reason = "see above")]
+        let datagram = Datagram {
+            head: self.head_start as u32..self.batch.heads.len() as u32,
+            body: self.at + body.start as u32..self.at + body.end as u32,
+            sensor: self.route.sensor,
+            port: self.route.port,
+            outcome: Outcome::Pending,
+        };
+        self.batch.datagrams.push(datagram);
+    }
+
+    /// Ends the frame: its datagrams are to be sent.
+    pub(crate) fn commit(self) {
+        #[expect(clippy::cast_possible_truncation, reason = "as in `end`")]
+        let end = self.batch.datagrams.len() as u32;
+        self.batch.frames.push(end);
+    }
+
+    /// Takes back all that was made for this frame.
+    pub(crate) fn abandon(self) {
+        let start = match self.batch.datagrams.get(self.first) {
+            Some(datagram) => datagram.head.start as usize,
+            None => self.head_start,
+        };
+        self.batch.heads.truncate(start);
+        self.batch.datagrams.truncate(self.first);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUTE: Route = Route {
+        sensor: SensorIndex(3),
+        port: PortIndex(5),
+    };
+
+    fn three_frames() -> Batch {
+        let mut batch = Batch::new();
+        for (at, datagrams) in [(100, 1), (200, 3), (300, 2)] {
+            let mut frame = batch.frame([8; 8], ROUTE, at);
+            for _ in 0..datagrams {
+                frame.start();
+                frame.write(&[1, 2]);
+                frame.end(0..10);
+            }
+            frame.commit();
+        }
+        batch
+    }
+
+    #[test]
+    fn a_datagram_is_a_range_of_the_arena_and_a_range_of_the_block() {
+        let batch = three_frames();
+        let second = &batch.datagrams()[1];
+        assert_eq!(
+            (second.head.clone(), second.body.clone()),
+            (10..20, 200..210)
+        );
+        assert_eq!(second.length(), 20);
+        assert_eq!(&batch.heads()[10..20], [8, 8, 8, 8, 8, 8, 8, 8, 1, 2]);
+    }
+
+    #[test]
+    fn a_frame_counts_as_mirrored_only_when_all_of_it_was_sent() {
+        let mut batch = three_frames();
+        for datagram in [0, 1, 3] {
+            batch.note(datagram, Outcome::Sent);
+        }
+        batch.note(2, Outcome::Dropped(DropReason::QueueFull));
+        let mut totals = Totals::default();
+        batch.settle(&mut totals);
+        assert!(totals.check(), "{totals:?}");
+        assert_eq!((totals.frames_seen, totals.frames_mirrored), (3, 1));
+        assert_eq!(totals.frames_dropped.of(DropReason::QueueFull), 1);
+        assert_eq!(
+            totals.frames_dropped.of(DropReason::SendError),
+            1,
+            "never sent"
+        );
+        assert_eq!((totals.datagrams_built, totals.datagrams_sent), (6, 3));
+        assert_eq!(totals.bytes_sent, 60);
+        assert!(batch.is_empty() && batch.heads().is_empty());
+    }
+
+    #[test]
+    fn an_abandoned_frame_leaves_no_trace() {
+        let mut batch = three_frames();
+        let (heads, datagrams) = (batch.heads().len(), batch.datagrams().len());
+        let mut frame = batch.frame([8; 8], ROUTE, 400);
+        for _ in 0..2 {
+            frame.start();
+            frame.end(0..1);
+        }
+        frame.start();
+        frame.abandon();
+        assert_eq!(
+            (batch.heads().len(), batch.datagrams().len()),
+            (heads, datagrams)
+        );
+        let frame = batch.frame([8; 8], ROUTE, 400);
+        frame.abandon();
+        assert_eq!(batch.heads().len(), heads);
+    }
+
+    #[test]
+    fn an_unknown_datagram_is_ignored() {
+        Batch::new().note(7, Outcome::Sent);
+    }
+}

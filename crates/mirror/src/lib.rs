@@ -1,0 +1,205 @@
+//! What becomes of a frame: every decision about bytes, and no I/O.
+//!
+//! In: a [`Frame`] of the ring and the table of sensors. Out: datagrams in a [`Batch`], or a reason
+//! in the [`Totals`]. In the order in which a frame passes them:
+//!
+//! 1. [`flow`]: its hash, from which sensor and source port follow ([`table`]);
+//! 2. `own`: an ICMP error about our own datagrams stays out;
+//! 3. `link`: addresses and VLAN tag put back;
+//! 4. one of three ways: `whole`, as it is with its checksum finished; `segment`, cut as the kernel
+//!    or the network card would have cut it, or finer where the path to the sensor is narrower;
+//!    `fragment`, valid inner IP fragments where a packet cannot be cut otherwise;
+//! 5. [`batch`]: heads written here, bodies as ranges of the block; [`plan`]: in which order they
+//!    leave; [`totals`]: what became of them.
+//!
+//! Payload is read once, for a checksum, or not at all; it is never copied here.
+
+#![forbid(unsafe_code)]
+
+pub mod batch;
+pub mod flow;
+mod fragment;
+mod link;
+mod own;
+pub mod plan;
+mod segment;
+pub mod table;
+pub mod totals;
+mod whole;
+
+use wire::ip::{self, Network, Packet, Version};
+use wire::{Frame, Gso, GsoKind, Vni, vxlan};
+
+pub use batch::{Batch, Datagram, Outcome, PortIndex};
+pub use table::{Route, Sensor, SensorIndex, SensorTable};
+pub use totals::{DropReason, Totals};
+
+use batch::FrameDatagrams;
+use link::Prefix;
+
+/// How many source ports the datagrams leave by. Enough for a sensor to spread its flows over its
+/// workers; each is a socket, and each socket with traffic a system call a batch.
+pub const SOURCE_PORTS: u8 = 16;
+
+/// Turns frames into datagrams.
+#[derive(Debug)]
+pub struct Mirror {
+    vxlan: [u8; vxlan::HEADER_LEN],
+    /// The identification of the next packet that is fragmented here.
+    fragment_id: u32,
+    /// The UDP ports that our datagrams leave by.
+    own_ports: [u16; SOURCE_PORTS as usize],
+}
+
+/// A frame on its way, with what all of its datagrams share.
+#[derive(Clone, Copy)]
+struct Inner<'f> {
+    frame: &'f Frame<'f>,
+    /// What stands in front of the frame's bytes, or in place of the first of them.
+    prefix: Prefix,
+    /// The longest inner frame that reaches the sensor.
+    room: usize,
+}
+
+impl Inner<'_> {
+    /// The length of the frame as it was on the wire, had it not been cut.
+    fn length(&self) -> usize {
+        self.prefix.grown(self.frame.bytes.len())
+    }
+}
+
+impl Mirror {
+    /// For a network identifier, and the source ports that the datagrams will leave by.
+    #[must_use]
+    pub const fn new(vni: Vni, own_ports: [u16; SOURCE_PORTS as usize]) -> Self {
+        Self {
+            vxlan: vxlan::header(vni),
+            fragment_id: 1,
+            own_ports,
+        }
+    }
+
+    /// Adds the datagrams of a frame to the batch, or counts why there are none.
+    pub fn push(
+        &mut self,
+        frame: &Frame<'_>,
+        table: &SensorTable,
+        batch: &mut Batch,
+        totals: &mut Totals,
+    ) {
+        if let Err(reason) = self.try_push(frame, table, batch) {
+            totals.drop_frame(reason);
+        }
+    }
+
+    fn try_push(
+        &mut self,
+        frame: &Frame<'_>,
+        table: &SensorTable,
+        batch: &mut Batch,
+    ) -> Result<(), DropReason> {
+        if frame.wire_len as usize > frame.bytes.len() {
+            return Err(DropReason::Truncated);
+        }
+        let network = ip::locate(frame);
+        if own::is_error_about_us(frame, &network, table, &self.own_ports) {
+            return Err(DropReason::OwnError);
+        }
+        let hash = flow::hash(frame, &network);
+        let (route, sensor) = table.route(hash).ok_or(DropReason::NoSensor)?;
+        let inner = Inner {
+            frame,
+            prefix: Prefix::of(frame),
+            room: sensor.inner_frame_max(),
+        };
+
+        let mut out = batch.frame(self.vxlan, route, frame.at);
+        match self.cut(&inner, &network, &mut out) {
+            Ok(()) => {
+                out.commit();
+                Ok(())
+            }
+            Err(reason) => {
+                out.abandon();
+                Err(reason)
+            }
+        }
+    }
+
+    /// Chooses the way of a frame.
+    fn cut(
+        &mut self,
+        inner: &Inner<'_>,
+        network: &Network,
+        out: &mut FrameDatagrams<'_>,
+    ) -> Result<(), DropReason> {
+        let fits = inner.length() <= inner.room;
+        match (inner.frame.offload.gso, network) {
+            (None, _) if fits => {
+                whole::whole(inner, network, inner.frame.bytes.len(), out);
+                Ok(())
+            }
+            (None, Network::Ip(packet)) => self.fit(inner, packet, out),
+            (Some(gso), Network::Ip(packet)) if gso.size > 0 => self.undo(inner, packet, gso, out),
+            // Absurd, so a sensor shall see it: an attack on parsers may look like this.
+            (Some(gso), _) if fits && gso.size == 0 => {
+                whole::whole(inner, network, inner.frame.bytes.len(), out);
+                Ok(())
+            }
+            (None, Network::Other) => Err(DropReason::Oversize),
+            (Some(Gso { size: 1.., .. }), Network::Other) => Err(DropReason::UnknownOffload),
+            _ => Err(DropReason::Malformed),
+        }
+    }
+
+    /// Cuts a frame that stood on the wire as it is, and that is too long for the tunnel.
+    fn fit(
+        &mut self,
+        inner: &Inner<'_>,
+        packet: &Packet,
+        out: &mut FrameDatagrams<'_>,
+    ) -> Result<(), DropReason> {
+        if inner.prefix.grown(packet.end) <= inner.room {
+            // What does not fit is an Ethernet trailer, which belongs to no packet.
+            whole::whole(inner, &Network::Ip(*packet), packet.end, out);
+            return Ok(());
+        }
+        if packet.protocol == ip::TCP && !packet.is_fragment {
+            match segment::tcp(inner, packet, None, out) {
+                Err(segment::NotTcp) => {}
+                Ok(result) => return result,
+            }
+        }
+        fragment::packet(inner, packet, self.next_fragment_id(), out)
+    }
+
+    /// Cuts a frame that stands for several.
+    fn undo(
+        &mut self,
+        inner: &Inner<'_>,
+        packet: &Packet,
+        gso: Gso,
+        out: &mut FrameDatagrams<'_>,
+    ) -> Result<(), DropReason> {
+        let is = |protocol| packet.protocol == protocol && !packet.is_fragment;
+        match (gso.kind, packet.version) {
+            (GsoKind::TcpV4, Version::V4) | (GsoKind::TcpV6, Version::V6(_)) if is(ip::TCP) => {
+                segment::tcp(inner, packet, Some(gso.size), out)
+                    .unwrap_or(Err(DropReason::Malformed))
+            }
+            (GsoKind::UdpL4, _) if is(ip::UDP) => {
+                segment::udp(inner, packet, gso.size, &mut self.fragment_id, out)
+            }
+            _ => Err(DropReason::UnknownOffload),
+        }
+    }
+
+    const fn next_fragment_id(&mut self) -> u32 {
+        let id = self.fragment_id;
+        self.fragment_id = id.wrapping_add(1);
+        id
+    }
+}
+
+#[cfg(test)]
+mod tests;

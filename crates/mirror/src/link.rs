@@ -1,0 +1,86 @@
+//! The link header of the copy.
+//!
+//! The kernel takes the outermost VLAN tag out of a frame, `lo` has no addresses, and a raw IP
+//! interface no link header at all. A [`Prefix`] is what stands in place of the frame's first bytes
+//! to make it a frame of the wire again. Usually it is empty and replaces nothing.
+
+use wire::{Frame, Link, ethernet};
+
+use crate::batch::FrameDatagrams;
+
+const LEN_MAX: usize = ethernet::HEADER_LEN + ethernet::TAG_LEN;
+
+/// Bytes that stand in place of the first `replaced` bytes of a frame.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Prefix {
+    bytes: [u8; LEN_MAX],
+    len: usize,
+    replaced: usize,
+}
+
+impl Prefix {
+    const NONE: Self = Self {
+        bytes: [0; LEN_MAX],
+        len: 0,
+        replaced: 0,
+    };
+
+    /// What a frame needs.
+    pub(crate) fn of(frame: &Frame<'_>) -> Self {
+        let addresses = frame.bytes.first_chunk::<{ ethernet::ADDRESSES_LEN }>();
+        match (frame.link, frame.vlan, addresses) {
+            (Link::Ip, ..) => Self::before_ip(frame),
+            (Link::Ethernet, None, _) | (_, _, None) => Self::NONE,
+            (Link::Ethernet, Some(tag), Some(addresses)) => {
+                Self::replacing(addresses).then(&tag.to_bytes())
+            }
+            (Link::Loopback, tag, Some(_)) => {
+                let prefix = Self::replacing(&ethernet::MADE_UP_ADDRESSES);
+                tag.map_or(prefix, |tag| prefix.then(&tag.to_bytes()))
+            }
+        }
+    }
+
+    fn replacing(addresses: &[u8; ethernet::ADDRESSES_LEN]) -> Self {
+        Self {
+            replaced: ethernet::ADDRESSES_LEN,
+            ..Self::NONE
+        }
+        .then(addresses)
+    }
+
+    fn before_ip(frame: &Frame<'_>) -> Self {
+        // A raw IP interface carries nothing but IP; what claims no version is left to the sensor.
+        let ethertype = match frame.bytes.first().map(|first| first >> 4) {
+            Some(6) => ethernet::TYPE_IPV6,
+            _ => ethernet::TYPE_IPV4,
+        };
+        Self::NONE
+            .then(&ethernet::MADE_UP_ADDRESSES)
+            .then(&ethertype.to_be_bytes())
+    }
+
+    fn then(mut self, more: &[u8]) -> Self {
+        let end = self.len + more.len();
+        self.bytes[self.len..end].copy_from_slice(more);
+        self.len = end;
+        self
+    }
+
+    /// The length of the copy of a frame, or of a part of it from its start, of `length` bytes.
+    pub(crate) const fn grown(&self, length: usize) -> usize {
+        length - self.replaced + self.len
+    }
+
+    /// How many bytes of the frame this stands in place of.
+    pub(crate) const fn replaced(&self) -> usize {
+        self.replaced
+    }
+
+    /// Writes this to a head, and the frame's own bytes up to `end`, which must be at least
+    /// [`Self::replaced`].
+    pub(crate) fn write(&self, frame: &Frame<'_>, end: usize, out: &mut FrameDatagrams<'_>) {
+        out.write(&self.bytes[..self.len]);
+        out.write(&frame.bytes[self.replaced..end]);
+    }
+}

@@ -1,0 +1,338 @@
+//! TCP segments and UDP datagrams out of a frame that stands for several, or that is too long.
+//!
+//! In: a frame whose TCP or UDP header was found. Out: a datagram for each piece, its headers
+//! rewritten in the head, its payload a range of the block. The rules are the kernel's
+//! (`tcp_gso_segment` in `net/ipv4/tcp_offload.c`, `__udp_gso_segment`, `inet_gso_segment`):
+//!
+//! - the sequence number grows by the payload before, the IPv4 identification by one;
+//! - CWR (and SYN) stay on the first segment, PSH and FIN on the last; options are kept on all;
+//! - lengths and checksums are those of the piece; a jumbo payload option (BIG TCP) goes.
+//!
+//! Where the tunnel is narrower than `gso_size`, TCP is cut finer, and UDP datagrams, whose bounds
+//! mean something, become IP fragments. A frame that was on the wire as it is and is cut only for
+//! the tunnel keeps a wrong checksum wrong ([`Checksum::with_error_of`]): receivers must not be
+//! shown a packet as good that the pod throws away.
+
+use core::ops::Range;
+
+use wire::checksum::{Checksum, Sum, pseudo_v4, pseudo_v6};
+use wire::ip::{self, Packet, Version};
+use wire::ipv4::Ipv4;
+use wire::ipv6::{self, Ipv6};
+use wire::tcp::{self, Tcp};
+use wire::{ChecksumState, Frame};
+
+use crate::batch::FrameDatagrams;
+use crate::fragment::{self, Data};
+use crate::{DropReason, Inner};
+
+/// More pieces of one frame are absurd: BIG TCP has 512 KiB and the least segment size is 48.
+const PIECES_MAX: usize = 16_384;
+const UDP_HEADER_LEN: usize = 8;
+
+/// The TCP header makes no sense, so the packet is cut as any other IP packet.
+pub(crate) struct NotTcp;
+
+/// Cuts a TCP frame into segments: of `gso_size`, or of equal size where it is `None`.
+pub(crate) fn tcp(
+    inner: &Inner<'_>,
+    packet: &Packet,
+    gso_size: Option<u16>,
+    out: &mut FrameDatagrams<'_>,
+) -> Result<Result<(), DropReason>, NotTcp> {
+    let bytes = inner.frame.bytes;
+    let transport = bytes.get(packet.transport..packet.end).ok_or(NotTcp)?;
+    let header = Tcp::parse(transport).ok_or(NotTcp)?;
+    let segments = Segments {
+        inner,
+        network: NetworkHeader::of(inner.frame, packet, gso_size.is_none()).ok_or(NotTcp)?,
+        header,
+        payload: packet.transport + header.header().len()..packet.end,
+        error: match (gso_size, inner.frame.offload.checksum) {
+            (None, ChecksumState::AsOnWire) => Some(header.checksum()),
+            _ => None,
+        },
+    };
+    Ok(segments.cut(gso_size.map(usize::from), out))
+}
+
+struct Segments<'f> {
+    inner: &'f Inner<'f>,
+    network: NetworkHeader<'f>,
+    header: Tcp<'f>,
+    payload: Range<usize>,
+    /// The checksum as found, where it may be wrong.
+    error: Option<Checksum>,
+}
+
+impl Segments<'_> {
+    fn cut(&self, gso_size: Option<usize>, out: &mut FrameDatagrams<'_>) -> Result<(), DropReason> {
+        let headers = self.inner.prefix.grown(self.network.start)
+            + self.network.len()
+            + self.header.header().len();
+        let fit = self.inner.room.saturating_sub(headers);
+        let length = self.payload.len();
+        if fit == 0 {
+            return Err(DropReason::Oversize);
+        }
+        let size = match gso_size {
+            Some(gso_size) => gso_size.min(fit),
+            // As many as needed and all alike, where the wire gives no size.
+            None => length.div_ceil(length.div_ceil(fit).max(1)),
+        };
+        let pieces = length.div_ceil(size.max(1)).max(1);
+        if pieces > PIECES_MAX {
+            return Err(DropReason::Malformed);
+        }
+        let wrong = self.error.map(|found| (found, self.right_checksum()));
+        for piece in 0..pieces {
+            let start = self.payload.start + piece * size;
+            let end = (start + size).min(self.payload.end);
+            self.segment(piece, start..end, wrong, out);
+        }
+        Ok(())
+    }
+
+    /// What the checksum of the whole segment should be.
+    fn right_checksum(&self) -> Checksum {
+        let header = self.header.header();
+        let payload = &self.inner.frame.bytes[self.payload.clone()];
+        self.network
+            .pseudo(ip::TCP, header.len() + payload.len())
+            .plus(Sum::of(header))
+            .minus_u16(self.header.checksum().get())
+            .plus(Sum::of(payload))
+            .finish()
+    }
+
+    fn segment(
+        &self,
+        piece: usize,
+        body: Range<usize>,
+        wrong: Option<(Checksum, Checksum)>,
+        out: &mut FrameDatagrams<'_>,
+    ) {
+        let header = self.header.header();
+        let flags = self.header.flags();
+        let (is_first, is_last) = (piece == 0, body.end == self.payload.end);
+        // A SYN takes a sequence number of its own, before the payload (RFC 9293 section 3.4).
+        let syn = u32::from(flags & tcp::SYN != 0 && !is_first);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a frame has less than 4 GiB"
+        )]
+        let before = (body.start - self.payload.start) as u32;
+        let sequence = self
+            .header
+            .sequence()
+            .wrapping_add(before)
+            .wrapping_add(syn);
+        let mut keep = u8::MAX;
+        if !is_first {
+            keep &= !(tcp::CWR | tcp::SYN);
+        }
+        if !is_last {
+            keep &= !(tcp::PSH | tcp::FIN);
+        }
+
+        out.start();
+        self.network
+            .write(self.inner, piece, header.len() + body.len(), out);
+        let at = out.write(header);
+        let copy = out.patch(at);
+        copy[tcp::AT_SEQUENCE..tcp::AT_SEQUENCE + 4].copy_from_slice(&sequence.to_be_bytes());
+        copy[tcp::AT_FLAGS] = flags & keep;
+        copy[tcp::AT_CHECKSUM..tcp::AT_CHECKSUM + 2].fill(0);
+        let right = self
+            .network
+            .pseudo(ip::TCP, header.len() + body.len())
+            .plus(Sum::of(copy))
+            .plus(Sum::of(&self.inner.frame.bytes[body.clone()]))
+            .finish();
+        let checksum = wrong.map_or(right, |(found, was_right)| {
+            right.with_error_of(found, was_right)
+        });
+        copy[tcp::AT_CHECKSUM..tcp::AT_CHECKSUM + 2].copy_from_slice(&checksum.get().to_be_bytes());
+        out.end(body);
+    }
+}
+
+/// Cuts a frame of several UDP datagrams of one size (USO, UDP GRO) into them.
+pub(crate) fn udp(
+    inner: &Inner<'_>,
+    packet: &Packet,
+    gso_size: u16,
+    fragment_id: &mut u32,
+    out: &mut FrameDatagrams<'_>,
+) -> Result<(), DropReason> {
+    let bytes = inner.frame.bytes;
+    let network = NetworkHeader::of(inner.frame, packet, false).ok_or(DropReason::Malformed)?;
+    let payload = packet.transport + UDP_HEADER_LEN..packet.end;
+    if payload.start > payload.end {
+        return Err(DropReason::Malformed);
+    }
+    let size = usize::from(gso_size);
+    let pieces = payload.len().div_ceil(size).max(1);
+    if pieces > PIECES_MAX {
+        return Err(DropReason::Malformed);
+    }
+    let headers = inner.prefix.grown(network.start) + network.len() + UDP_HEADER_LEN;
+    for piece in 0..pieces {
+        let start = payload.start + piece * size;
+        let body = start..(start + size).min(payload.end);
+        let length = UDP_HEADER_LEN + body.len();
+        let mut header = [0; UDP_HEADER_LEN];
+        header[..4].copy_from_slice(&bytes[packet.transport..packet.transport + 4]);
+        header[4..6].copy_from_slice(&length_field(length).to_be_bytes());
+        let checksum = network
+            .pseudo(ip::UDP, length)
+            .plus(Sum::of(&header))
+            .plus(Sum::of(&bytes[body.clone()]))
+            .finish()
+            .or_all_ones();
+        header[6..].copy_from_slice(&checksum.get().to_be_bytes());
+
+        if headers + body.len() <= inner.room {
+            out.start();
+            network.write(inner, piece, length, out);
+            out.write(&header);
+            out.end(body);
+        } else {
+            *fragment_id = fragment_id.wrapping_add(1);
+            let data = Data::of_datagram(inner.frame, packet, &header, body)?;
+            fragment::data(inner, packet, &data, *fragment_id, out)?;
+        }
+    }
+    Ok(())
+}
+
+/// A length for a header's field; what exceeds 16 bits exists only in frames that are then cut.
+fn length_field(length: usize) -> u16 {
+    u16::try_from(length).unwrap_or(0)
+}
+
+/// The network header that all pieces share, but for their lengths.
+struct NetworkHeader<'f> {
+    /// Where it starts in the frame.
+    start: usize,
+    /// All its bytes, extension headers included.
+    bytes: &'f [u8],
+    kind: Kind<'f>,
+    /// The sum of the pseudo-header without protocol and length.
+    addresses: Sum,
+}
+
+enum Kind<'f> {
+    V4 {
+        ip: Ipv4<'f>,
+        /// Whether a wrong header checksum is to be kept wrong.
+        keep_error: bool,
+    },
+    V6 {
+        /// Whether a jumbo payload option is to be left out.
+        jumbo: bool,
+    },
+}
+
+impl<'f> NetworkHeader<'f> {
+    fn of(frame: &Frame<'f>, packet: &Packet, keep_error: bool) -> Option<Self> {
+        let bytes = frame.bytes.get(packet.start..packet.transport)?;
+        let (kind, addresses) = match packet.version {
+            Version::V4 => {
+                let ip = Ipv4::parse(bytes)?;
+                (
+                    Kind::V4 { ip, keep_error },
+                    pseudo_v4(ip.source(), ip.destination(), 0, 0),
+                )
+            }
+            Version::V6(chain) => {
+                let ip = Ipv6::parse(bytes)?;
+                let addresses = unfinished_addresses(frame, packet)
+                    .unwrap_or_else(|| pseudo_v6(ip.source(), ip.destination(), 0, 0));
+                (Kind::V6 { jumbo: chain.jumbo }, addresses)
+            }
+        };
+        Some(Self {
+            start: packet.start,
+            bytes,
+            kind,
+            addresses,
+        })
+    }
+
+    /// Its length in each piece.
+    const fn len(&self) -> usize {
+        match self.kind {
+            Kind::V6 { jumbo: true } => self.bytes.len() - ipv6::JUMBO_HEADER_LEN,
+            _ => self.bytes.len(),
+        }
+    }
+
+    /// The sum of the pseudo-header for a transport packet of `length` bytes.
+    fn pseudo(&self, protocol: u8, length: usize) -> Sum {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a frame has less than 4 GiB"
+        )]
+        let length = length as u32;
+        self.addresses
+            .plus_u16(u16::from(protocol))
+            .plus_u32(length)
+    }
+
+    /// Writes link and network header of a piece whose transport packet has `length` bytes.
+    fn write(&self, inner: &Inner<'_>, piece: usize, length: usize, out: &mut FrameDatagrams<'_>) {
+        inner.prefix.write(inner.frame, self.start, out);
+        match &self.kind {
+            Kind::V4 { ip, keep_error } => {
+                let at = out.write(self.bytes);
+                let header = out.patch(at);
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "wraps as the kernel's does"
+                )]
+                let id = ip.id().wrapping_add(piece as u16);
+                let total = length_field(self.bytes.len() + length);
+                fragment::patch_v4(header, total, id, ip.fragment_field());
+                if *keep_error {
+                    fragment::keep_error_v4(header, ip);
+                }
+            }
+            Kind::V6 { jumbo } => {
+                let at = out.write(&self.bytes[..ipv6::HEADER_LEN]);
+                let skipped = if *jumbo { ipv6::JUMBO_HEADER_LEN } else { 0 };
+                out.write(&self.bytes[ipv6::HEADER_LEN + skipped..]);
+                let header = out.patch(at);
+                if *jumbo {
+                    header[ipv6::AT_NEXT_HEADER] = self.bytes[ipv6::HEADER_LEN];
+                }
+                let payload = length_field(self.len() - ipv6::HEADER_LEN + length);
+                header[ipv6::AT_PAYLOAD_LEN..ipv6::AT_PAYLOAD_LEN + 2]
+                    .copy_from_slice(&payload.to_be_bytes());
+            }
+        }
+    }
+}
+
+/// The pseudo-header's sum over IPv6 as the kernel left it in an unfinished checksum field, without
+/// protocol and length. Behind a routing header the destination that counts is the last one (RFC
+/// 8200 section 8.1), which the kernel knows; without extension headers the addresses do.
+fn unfinished_addresses(frame: &Frame<'_>, packet: &Packet) -> Option<Sum> {
+    let ChecksumState::Unfinished(unfinished) = frame.offload.checksum else {
+        return None;
+    };
+    let start = usize::from(unfinished.start);
+    if start != packet.transport || packet.transport - packet.start == ipv6::HEADER_LEN {
+        return None;
+    }
+    let at = start + usize::from(unfinished.offset);
+    let field = frame.bytes.get(at..at + 2)?;
+    let length = u32::try_from(packet.end - packet.transport).ok()?;
+    let [a, b, c, d] = length.to_be_bytes();
+    Some(
+        Sum::of(field)
+            .minus_u16(u16::from(packet.protocol))
+            .minus_u16(u16::from_be_bytes([a, b]))
+            .minus_u16(u16::from_be_bytes([c, d])),
+    )
+}

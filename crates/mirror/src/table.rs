@@ -1,0 +1,226 @@
+//! The sensors that there are, and which of them a flow goes to.
+//!
+//! In: a list of sensors from the control side. Out: for any flow hash its sensor, in one look-up
+//! whatever their number. The flow's hash picks one of [`BUCKETS`] buckets; a bucket belongs to the
+//! sensor that wins it by rendezvous (highest random weight, Thaler and Ravishankar 1998). So the
+//! loss of a sensor moves only that sensor's buckets, and every podspan with the same table agrees.
+//!
+//! A table does not change once it is made, except for each sensor's path MTU, which the worker
+//! lowers when the kernel says so and the control side learns again.
+
+use core::net::SocketAddr;
+use core::sync::atomic::{AtomicU16, Ordering};
+
+use wire::{FlowHash, Mtu, vxlan};
+
+use crate::SOURCE_PORTS;
+use crate::batch::PortIndex;
+use crate::flow::{mix, mix_address};
+
+/// Into how many parts the flows are divided. A part is 1/16384 of them, fine enough for 64 sensors
+/// to differ by a few percent; the table takes 32 KiB.
+pub const BUCKETS: usize = 1 << BUCKET_BITS;
+const BUCKET_BITS: u32 = 14;
+
+/// The seed of sensors' weights: "sensors" in ASCII. Part of the contract between versions.
+const WEIGHT_SEED: u64 = 0x0073_656e_736f_7273;
+
+/// A number of a sensor in its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SensorIndex(pub u16);
+
+/// Where the datagrams of a flow go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// To which sensor.
+    pub sensor: SensorIndex,
+    /// From which source port.
+    pub port: PortIndex,
+}
+
+/// A place that takes VXLAN datagrams.
+#[derive(Debug)]
+pub struct Sensor {
+    address: SocketAddr,
+    path_mtu: AtomicU16,
+}
+
+impl Sensor {
+    /// A sensor and the MTU of the path to it.
+    #[must_use]
+    pub const fn new(address: SocketAddr, path_mtu: Mtu) -> Self {
+        Self {
+            address,
+            path_mtu: AtomicU16::new(path_mtu.get()),
+        }
+    }
+
+    /// Its address and port.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The largest outer packet that reaches it.
+    #[must_use]
+    pub fn path_mtu(&self) -> Mtu {
+        Mtu::saturating(u32::from(self.path_mtu.load(Ordering::Relaxed)))
+    }
+
+    /// Notes that the path takes packets of another size now.
+    pub fn set_path_mtu(&self, mtu: Mtu) {
+        self.path_mtu.store(mtu.get(), Ordering::Relaxed);
+    }
+
+    /// The longest inner frame, link header included, that reaches it whole.
+    #[must_use]
+    pub fn inner_frame_max(&self) -> usize {
+        usize::from(vxlan::inner_frame_max(self.path_mtu(), self.address.ip()))
+    }
+
+    /// A number made from nothing but the address and port; with a bucket's, it gives the weight.
+    fn identity(&self) -> u64 {
+        mix(mix_address(WEIGHT_SEED, self.address.ip()) ^ u64::from(self.address.port()))
+    }
+}
+
+/// All sensors, and the bucket each flow falls into.
+#[derive(Debug, Default)]
+pub struct SensorTable {
+    sensors: Vec<Sensor>,
+    /// The winner of each bucket; empty when there is no sensor.
+    winners: Vec<SensorIndex>,
+}
+
+impl SensorTable {
+    /// How many sensors a table can hold; what is beyond is left out by the caller.
+    pub const SENSORS_MAX: usize = u16::MAX as usize;
+
+    /// A table of these sensors, the first [`Self::SENSORS_MAX`] of them. Their order changes
+    /// nothing but their numbers.
+    #[must_use]
+    pub fn new(mut sensors: Vec<Sensor>) -> Self {
+        sensors.truncate(Self::SENSORS_MAX);
+        let identities: Vec<u64> = sensors.iter().map(Sensor::identity).collect();
+        let winner = |bucket: usize| {
+            let weights = sensors.iter().zip(&identities).zip(0_u16..);
+            weights
+                .max_by_key(|((sensor, identity), _)| {
+                    (mix(**identity ^ mix(bucket as u64)), sensor.address)
+                })
+                .map(|(_, index)| SensorIndex(index))
+        };
+        let winners = (0..BUCKETS).filter_map(winner).collect();
+        Self { sensors, winners }
+    }
+
+    /// The sensors, in the order of their numbers.
+    #[must_use]
+    pub fn sensors(&self) -> &[Sensor] {
+        &self.sensors
+    }
+
+    /// The sensor of a number, if it is from this table.
+    #[must_use]
+    pub fn sensor(&self, index: SensorIndex) -> Option<&Sensor> {
+        self.sensors.get(usize::from(index.0))
+    }
+
+    /// Where a flow goes, and the sensor there; `None` when there are none.
+    #[must_use]
+    pub fn route(&self, hash: FlowHash) -> Option<(Route, &Sensor)> {
+        let bucket = (hash.0 >> (u64::BITS - BUCKET_BITS)) as usize;
+        let sensor = *self.winners.get(bucket)?;
+        // The low bits, so that the port does not follow from the sensor.
+        #[expect(clippy::cast_possible_truncation, reason = "a remainder below 256")]
+        let port = PortIndex((hash.0 % u64::from(SOURCE_PORTS)) as u8);
+        Some((Route { sensor, port }, self.sensor(sensor)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sensors(numbers: impl IntoIterator<Item = u8>) -> SensorTable {
+        let sensor = |n| {
+            Sensor::new(
+                SocketAddr::from(([10, 0, 0, n], vxlan::PORT)),
+                Mtu::ETHERNET,
+            )
+        };
+        SensorTable::new(numbers.into_iter().map(sensor).collect())
+    }
+
+    fn winners(table: &SensorTable) -> Vec<SocketAddr> {
+        table
+            .winners
+            .iter()
+            .map(|w| table.sensor(*w).unwrap().address())
+            .collect()
+    }
+
+    #[test]
+    fn an_empty_table_has_no_route() {
+        assert!(SensorTable::default().route(FlowHash(0)).is_none());
+        assert!(sensors([]).route(FlowHash(u64::MAX)).is_none());
+    }
+
+    #[test]
+    fn the_published_buckets_are_kept() {
+        // docs/wire-truth.md publishes these: another version must agree.
+        let table = sensors([1, 2, 3]);
+        let first: Vec<u16> = table.winners[..16].iter().map(|w| w.0).collect();
+        assert_eq!(first, PUBLISHED);
+    }
+    const PUBLISHED: [u16; 16] = [2, 0, 0, 1, 0, 1, 1, 0, 1, 0, 1, 0, 1, 0, 0, 2];
+
+    #[test]
+    fn sensors_share_the_flows_evenly() {
+        for (count, bound) in [(2, 1.15), (5, 1.15), (16, 1.15), (64, 1.3)] {
+            let table = sensors(1..=count);
+            let mut buckets = vec![0_u32; usize::from(count)];
+            for winner in &table.winners {
+                buckets[usize::from(winner.0)] += 1;
+            }
+            let mean = 16384.0 / f64::from(count);
+            let most = f64::from(*buckets.iter().max().unwrap());
+            assert!(most <= mean * bound, "{count} sensors: {most} of {mean}");
+        }
+    }
+
+    #[test]
+    fn a_narrower_path_leaves_less_room() {
+        let table = sensors([1]);
+        let sensor = &table.sensors()[0];
+        assert_eq!(sensor.inner_frame_max(), 1500 - 36);
+        sensor.set_path_mtu(Mtu::new(1400).unwrap());
+        assert_eq!(sensor.inner_frame_max(), 1400 - 36);
+    }
+
+    proptest! {
+        #[test]
+        fn a_lost_sensor_moves_only_its_own_buckets(count in 2_u8..20, lost in 1_u8..20) {
+            let before = winners(&sensors(1..=count));
+            let after = winners(&sensors((1..=count).filter(|n| *n != lost)));
+            for (before, after) in before.iter().zip(&after) {
+                prop_assert!(before == after || before.ip() == core::net::Ipv4Addr::new(10, 0, 0, lost));
+            }
+        }
+
+        #[test]
+        fn the_order_of_the_list_changes_nothing(mut numbers in proptest::collection::hash_set(1_u8..250, 1..8).prop_map(Vec::from_iter)) {
+            let one = winners(&sensors(numbers.clone()));
+            numbers.reverse();
+            prop_assert_eq!(one, winners(&sensors(numbers)));
+        }
+
+        #[test]
+        fn every_hash_has_a_route(hash: u64) {
+            let table = sensors(1..4);
+            let (route, _) = table.route(FlowHash(hash)).unwrap();
+            prop_assert!(route.port.0 < SOURCE_PORTS);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Packets that become inner fragments, put together again by etherparse.
+
+use etherparse::defrag::IpDefragPool;
+use etherparse::{IpNumber, NetSlice, PacketBuilder, SlicedPacket};
+use proptest::prelude::*;
+use wire::GsoKind;
+
+use super::{Specimen, checksums_are_right};
+use crate::DropReason;
+
+/// The transport packet out of its fragments.
+fn reassembled(frames: &[Vec<u8>]) -> Option<(IpNumber, Vec<u8>)> {
+    let mut pool = IpDefragPool::<(), ()>::new();
+    let mut whole = None;
+    for frame in frames {
+        assert!(checksums_are_right(frame));
+        let packet = SlicedPacket::from_ethernet(frame).unwrap();
+        if let Some(done) = pool.process_sliced_packet(&packet, (), ()).unwrap() {
+            whole = Some((done.ip_number, done.payload));
+        }
+    }
+    whole
+}
+
+fn packet(v6: bool, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let link = PacketBuilder::ethernet2([2; 6], [4; 6]);
+    let mut bytes = Vec::new();
+    if v6 {
+        link.ipv6([0xfd; 16], [0xfe; 16], 64)
+            .write(&mut bytes, IpNumber(protocol), payload)
+            .unwrap();
+    } else {
+        link.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+            .write(&mut bytes, IpNumber(protocol), payload)
+            .unwrap();
+    }
+    bytes
+}
+
+fn ipv4_headers(frames: &[Vec<u8>]) -> Vec<etherparse::Ipv4Header> {
+    frames
+        .iter()
+        .map(
+            |frame| match SlicedPacket::from_ethernet(frame).unwrap().net {
+                Some(NetSlice::Ipv4(ip)) => ip.header().to_header(),
+                _ => panic!("ipv4"),
+            },
+        )
+        .collect()
+}
+
+fn fix_header_checksum(bytes: &mut [u8]) {
+    let header = etherparse::Ipv4HeaderSlice::from_slice(&bytes[14..])
+        .unwrap()
+        .to_header();
+    bytes[24..26].copy_from_slice(&header.calc_header_checksum().to_be_bytes());
+}
+
+#[test]
+fn two_packets_with_dont_fragment_get_identifications_of_their_own() {
+    let specimen = Specimen::new(packet(false, 47, &[7; 1480]));
+    let mut mirror = crate::Mirror::new(wire::Vni::MAX, super::OWN_PORTS);
+    let (mut batch, mut totals) = (crate::Batch::new(), crate::Totals::default());
+    let table = super::table(1500);
+    for _ in 0..2 {
+        mirror.push(&specimen.frame(), &table, &mut batch, &mut totals);
+    }
+    let mut block = vec![0; super::AT as usize];
+    block.extend_from_slice(&specimen.bytes);
+    let frames = super::inner_frames(&batch, &specimen.bytes, 1500);
+    let headers = ipv4_headers(&frames);
+    assert_eq!(headers.len(), 4);
+    assert!(headers.iter().all(|h| !h.dont_fragment));
+    assert_eq!(headers[0].identification, headers[1].identification);
+    assert_ne!(headers[1].identification, headers[2].identification);
+}
+
+#[test]
+fn a_packet_that_may_be_fragmented_keeps_its_identification() {
+    let mut bytes = packet(false, 17, &[7; 1480]);
+    bytes[18..22].copy_from_slice(&[0x12, 0x34, 0, 0]);
+    fix_header_checksum(&mut bytes);
+    let frames = Specimen::new(bytes).mirrored(1500);
+    assert!(
+        ipv4_headers(&frames)
+            .iter()
+            .all(|h| h.identification == 0x1234)
+    );
+}
+
+#[test]
+fn a_fragment_is_cut_into_fragments_of_the_same_packet() {
+    let whole: Vec<u8> = (0..4440_u32).map(|n| n.to_le_bytes()[0]).collect();
+    let mut frames = Vec::new();
+    for (number, part) in whole.chunks(1480).enumerate() {
+        let mut bytes = packet(false, 17, part);
+        let more = if number < 2 { 0x2000 } else { 0 };
+        let field = u16::try_from(number * 1480 / 8).unwrap() | more;
+        bytes[18..20].copy_from_slice(&[9, 9]);
+        bytes[20..22].copy_from_slice(&field.to_be_bytes());
+        fix_header_checksum(&mut bytes);
+        frames.extend(Specimen::new(bytes).mirrored(1400));
+    }
+    assert_eq!(frames.len(), 6);
+    assert_eq!(reassembled(&frames), Some((IpNumber(17), whole)));
+}
+
+#[test]
+fn an_ipv6_fragment_is_cut_into_fragments_of_the_same_packet() {
+    let whole: Vec<u8> = (0..2880_u32).map(|n| n.to_le_bytes()[0]).collect();
+    let mut frames = Vec::new();
+    for (number, part) in whole.chunks(1440).enumerate() {
+        let field = u16::try_from(number * 1440).unwrap() | u16::from(number == 0);
+        let mut payload = vec![17, 0];
+        payload.extend_from_slice(&field.to_be_bytes());
+        payload.extend_from_slice(&[1, 2, 3, 4]);
+        payload.extend_from_slice(part);
+        frames.extend(Specimen::new(packet(true, 44, &payload)).mirrored(1400));
+    }
+    assert_eq!(frames.len(), 4);
+    assert!(frames.iter().all(|f| f[58..62] == [1, 2, 3, 4]));
+    assert_eq!(reassembled(&frames), Some((IpNumber(17), whole)));
+}
+
+#[test]
+fn an_offset_beyond_what_fits_the_field_is_malformed() {
+    let mut bytes = packet(false, 17, &[7; 1480]);
+    bytes[20..22].copy_from_slice(&0x1fff_u16.to_be_bytes());
+    assert_eq!(Specimen::new(bytes).dropped(1500), DropReason::Malformed);
+}
+
+#[test]
+fn options_for_the_first_fragment_only_are_blanked_behind_it() {
+    let mut bytes = packet(false, 17, &[7; 1470]);
+    bytes[14] = 0x47;
+    bytes.splice(34..34, [7, 7, 4, 0, 0, 0, 0, 0]);
+    let total = u16::try_from(bytes.len() - 14).unwrap();
+    bytes[16..18].copy_from_slice(&total.to_be_bytes());
+    fix_header_checksum(&mut bytes);
+    let frames = Specimen::new(bytes).mirrored(1500);
+    assert_eq!(frames[0][34..42], [7, 7, 4, 0, 0, 0, 0, 0]);
+    assert_eq!(frames[1][34..42], [1, 1, 1, 1, 1, 1, 1, 0]);
+    assert!(reassembled(&frames).is_some());
+}
+
+#[test]
+fn a_datagram_of_several_that_is_too_long_becomes_fragments() {
+    for v6 in [false, true] {
+        let payload: Vec<u8> = (0..5000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let link = PacketBuilder::ethernet2([2; 6], [4; 6]);
+        let mut bytes = Vec::new();
+        if v6 {
+            link.ipv6([0xfd; 16], [0xfe; 16], 64)
+        } else {
+            link.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        }
+        .udp(7, 8)
+        .write(&mut bytes, &payload)
+        .unwrap();
+        let specimen = Specimen::new(bytes).gso(GsoKind::UdpL4, 2000);
+        let frames = specimen.mirrored(1500);
+        let mut pool = IpDefragPool::<(), ()>::new();
+        let mut datagrams = Vec::new();
+        for frame in &frames {
+            let packet = SlicedPacket::from_ethernet(frame).unwrap();
+            if let Some(done) = pool.process_sliced_packet(&packet, (), ()).unwrap() {
+                datagrams.push(done.payload);
+            } else if let Some(etherparse::TransportSlice::Udp(udp)) = packet.transport {
+                assert!(checksums_are_right(frame));
+                datagrams.push(udp.slice().to_vec());
+            }
+        }
+        let joined: Vec<u8> = datagrams.iter().flat_map(|d| d[8..].to_vec()).collect();
+        assert_eq!(joined, payload);
+        assert_eq!(
+            datagrams.iter().map(Vec::len).collect::<Vec<_>>(),
+            [2008, 2008, 1008]
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn fragments_give_the_packet_again(v6: bool, length in 1_usize..9000, mtu in 576_u32..9500) {
+        let payload: Vec<u8> = (0..length).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
+        // A protocol without ports, so that nothing but the fragments is looked at.
+        let specimen = Specimen::new(packet(v6, 47, &payload));
+        let frames = specimen.mirrored(mtu);
+        if frames.len() == 1 {
+            prop_assert_eq!(&frames[0], &specimen.bytes);
+        } else {
+            prop_assert_eq!(reassembled(&frames), Some((IpNumber(47), payload)));
+        }
+    }
+
+    #[test]
+    fn an_unfinished_checksum_is_finished_before_the_packet_is_cut(v6: bool, length in 1500_usize..9000) {
+        let payload: Vec<u8> = (0..length).map(|n| n.to_le_bytes()[0]).collect();
+        let link = PacketBuilder::ethernet2([2; 6], [4; 6]);
+        let mut bytes = Vec::new();
+        if v6 { link.ipv6([0xfd; 16], [0xfe; 16], 64) } else { link.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64) }
+            .udp(7, 8)
+            .write(&mut bytes, &payload)
+            .unwrap();
+        let transport = if v6 { 54 } else { 34 };
+        let right = bytes[transport..].to_vec();
+        let udp_len = u16::try_from(right.len()).unwrap();
+        let pseudo = if v6 {
+            wire::checksum::pseudo_v6([0xfd; 16].into(), [0xfe; 16].into(), 17, u32::from(udp_len))
+        } else {
+            wire::checksum::pseudo_v4([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), 17, udp_len)
+        };
+        bytes[transport + 6..transport + 8].copy_from_slice(&pseudo.fold().to_be_bytes());
+        let frames = Specimen::new(bytes).unfinished(transport, 6).mirrored(1500);
+        prop_assert_eq!(reassembled(&frames), Some((IpNumber(17), right)));
+    }
+}

@@ -1,0 +1,172 @@
+//! Frames in, inner frames out, judged by etherparse, which we did not write.
+
+mod fragment;
+mod hostile;
+mod segment;
+mod whole;
+
+use core::net::SocketAddr;
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use wire::{
+    ChecksumState, Direction, Frame, Gso, Link, Mtu, Offload, Timestamp, Unfinished, VlanTag, Vni,
+    vxlan,
+};
+
+use crate::{Batch, Mirror, Sensor, SensorTable, Totals};
+
+/// Where frames lie in the imagined block: not at its start, so that a forgotten offset shows.
+const AT: u32 = 1000;
+pub(crate) const OWN_PORTS: [u16; 16] = [49_152; 16];
+pub(crate) const SENSOR: [u8; 4] = [10, 0, 0, 99];
+
+/// A frame to be.
+#[derive(Clone)]
+pub(crate) struct Specimen {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) link: Link,
+    pub(crate) vlan: Option<VlanTag>,
+    pub(crate) offload: Offload,
+}
+
+impl Specimen {
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes,
+            link: Link::Ethernet,
+            vlan: None,
+            offload: Offload::default(),
+        }
+    }
+
+    pub(crate) fn unfinished(mut self, start: usize, offset: usize) -> Self {
+        let unfinished = Unfinished {
+            start: u16::try_from(start).unwrap(),
+            offset: u16::try_from(offset).unwrap(),
+        };
+        self.offload.checksum = ChecksumState::Unfinished(unfinished);
+        self
+    }
+
+    pub(crate) fn gso(mut self, kind: wire::GsoKind, size: u16) -> Self {
+        self.offload.gso = Some(Gso { kind, size });
+        self
+    }
+
+    pub(crate) fn frame(&self) -> Frame<'_> {
+        Frame {
+            bytes: &self.bytes,
+            at: AT,
+            wire_len: u32::try_from(self.bytes.len()).unwrap(),
+            timestamp: Timestamp::default(),
+            direction: Direction::Outgoing,
+            link: self.link,
+            vlan: self.vlan,
+            offload: self.offload,
+        }
+    }
+
+    /// The inner frames that a sensor behind this MTU would decode, and the counts.
+    pub(crate) fn mirror(&self, mtu: u32) -> (Vec<Vec<u8>>, Totals) {
+        let table = table(mtu);
+        let mut mirror = Mirror::new(Vni::MAX, OWN_PORTS);
+        let (mut batch, mut totals) = (Batch::new(), Totals::default());
+        mirror.push(&self.frame(), &table, &mut batch, &mut totals);
+        let inner = inner_frames(&batch, &self.bytes, mtu);
+        for datagram in 0..batch.datagrams().len() {
+            batch.note(datagram, crate::Outcome::Sent);
+        }
+        batch.settle(&mut totals);
+        assert!(totals.check(), "{totals:?}");
+        assert_eq!(totals.frames_seen, 1);
+        (inner, totals)
+    }
+
+    /// The inner frames of one that must not be dropped.
+    pub(crate) fn mirrored(&self, mtu: u32) -> Vec<Vec<u8>> {
+        let (inner, totals) = self.mirror(mtu);
+        assert_eq!(totals.frames_mirrored, 1, "{totals:?}");
+        inner
+    }
+
+    /// The reason for one that must be dropped.
+    pub(crate) fn dropped(&self, mtu: u32) -> crate::DropReason {
+        let (inner, totals) = self.mirror(mtu);
+        assert!(inner.is_empty());
+        crate::DropReason::ALL
+            .into_iter()
+            .find(|r| totals.frames_dropped.of(*r) == 1)
+            .unwrap()
+    }
+}
+
+pub(crate) fn table(mtu: u32) -> SensorTable {
+    let address = SocketAddr::from((SENSOR, vxlan::PORT));
+    SensorTable::new(vec![Sensor::new(address, Mtu::new(mtu).unwrap())])
+}
+
+/// What the datagrams hold behind their VXLAN header; each is checked against the MTU.
+fn inner_frames(batch: &Batch, bytes: &[u8], mtu: u32) -> Vec<Vec<u8>> {
+    let mut block = vec![0; AT as usize];
+    block.extend_from_slice(bytes);
+    let part = |bytes: &[u8], range: core::ops::Range<u32>| {
+        bytes[range.start as usize..range.end as usize].to_vec()
+    };
+    let mut frames = Vec::new();
+    for datagram in batch.datagrams() {
+        let mut datagram_bytes = part(batch.heads(), datagram.head.clone());
+        datagram_bytes.extend(part(&block, datagram.body.clone()));
+        assert!(
+            datagram_bytes.len() + 28 <= mtu as usize,
+            "the outer packet fits"
+        );
+        let inner = datagram_bytes.split_off(8);
+        assert_eq!(datagram_bytes, vxlan::header(Vni::MAX));
+        frames.push(inner);
+    }
+    frames
+}
+
+/// Whether IP and transport checksums of a frame are right, says etherparse.
+pub(crate) fn checksums_are_right(frame: &[u8]) -> bool {
+    let packet = SlicedPacket::from_ethernet(frame).unwrap();
+    let network_is_right = match packet.net.as_ref().unwrap() {
+        NetSlice::Ipv4(ip) => {
+            let header = ip.header();
+            header.header_checksum() == header.to_header().calc_header_checksum()
+        }
+        _ => true,
+    };
+    network_is_right && transport_checksum(frame).is_none_or(|(found, right)| found == right)
+}
+
+/// The transport checksum found in a frame, and the right one.
+pub(crate) fn transport_checksum(frame: &[u8]) -> Option<(u16, u16)> {
+    let packet = SlicedPacket::from_ethernet(frame).unwrap();
+    match (packet.net?, packet.transport?) {
+        (NetSlice::Ipv4(ip), TransportSlice::Tcp(tcp)) => {
+            let (s, d) = (ip.header().source(), ip.header().destination());
+            Some((tcp.checksum(), tcp.calc_checksum_ipv4(s, d).unwrap()))
+        }
+        (NetSlice::Ipv6(ip), TransportSlice::Tcp(tcp)) => {
+            let (s, d) = (ip.header().source(), ip.header().destination());
+            Some((tcp.checksum(), tcp.calc_checksum_ipv6(s, d).unwrap()))
+        }
+        (NetSlice::Ipv4(ip), TransportSlice::Udp(udp)) => {
+            let header = udp.to_header();
+            let ip = ip.header().to_header();
+            Some((
+                udp.checksum(),
+                header.calc_checksum_ipv4(&ip, udp.payload()).unwrap(),
+            ))
+        }
+        (NetSlice::Ipv6(ip), TransportSlice::Udp(udp)) => {
+            let header = udp.to_header();
+            let ip = ip.header().to_header();
+            Some((
+                udp.checksum(),
+                header.calc_checksum_ipv6(&ip, udp.payload()).unwrap(),
+            ))
+        }
+        _ => None,
+    }
+}

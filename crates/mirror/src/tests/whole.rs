@@ -1,0 +1,207 @@
+//! Frames that leave in one piece.
+
+use etherparse::PacketBuilder;
+use proptest::prelude::*;
+use wire::crc32c::Crc32c;
+use wire::{Link, VlanTag};
+
+use super::{Specimen, checksums_are_right, transport_checksum};
+use crate::DropReason;
+
+fn udp(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .udp(1000, 2000)
+        .write(&mut bytes, payload)
+        .unwrap();
+    bytes
+}
+
+#[test]
+fn a_tag_that_the_kernel_took_out_is_put_back() {
+    let mut specimen = Specimen::new(udp(b"payload"));
+    specimen.vlan = Some(VlanTag {
+        tpid: 0x88a8,
+        tci: 0x2064,
+    });
+    let mut want = specimen.bytes.clone();
+    want.splice(12..12, [0x88, 0xa8, 0x20, 0x64]);
+    assert_eq!(specimen.mirrored(1500), [want]);
+}
+
+#[test]
+fn frames_of_lo_get_addresses_that_receivers_take() {
+    let mut specimen = Specimen::new(udp(b"payload"));
+    specimen.bytes[..12].fill(0);
+    specimen.link = Link::Loopback;
+    let [frame] = &specimen.mirrored(1500)[..] else {
+        panic!("one")
+    };
+    assert_eq!(&frame[12..], &specimen.bytes[12..]);
+    assert_ne!(frame[..6], frame[6..12]);
+    for address in [&frame[..6], &frame[6..12]] {
+        assert_eq!(address[0] & 0b11, 0b10, "locally administered and unicast");
+    }
+}
+
+#[test]
+fn a_raw_ip_packet_gets_a_link_header() {
+    let mut specimen = Specimen::new(udp(b"payload").split_off(14));
+    specimen.link = Link::Ip;
+    let [frame] = &specimen.mirrored(1500)[..] else {
+        panic!("one")
+    };
+    assert_eq!(&frame[14..], &specimen.bytes);
+    assert!(checksums_are_right(frame));
+}
+
+#[test]
+fn an_unfinished_checksum_of_a_tagged_frame_is_finished() {
+    let mut specimen = Specimen::new(udp(b"payload")).unfinished(34, 6);
+    specimen.vlan = Some(VlanTag {
+        tpid: 0x8100,
+        tci: 5,
+    });
+    let pseudo = wire::checksum::pseudo_v4([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), 17, 15);
+    specimen.bytes[40..42].copy_from_slice(&pseudo.fold().to_be_bytes());
+    assert!(checksums_are_right(&specimen.mirrored(1500)[0]));
+}
+
+#[test]
+fn a_udp_checksum_of_zero_is_sent_as_all_ones() {
+    // The payload is chosen so that the sum is 0xffff and its complement zero.
+    let bytes = udp(&[0, 0]);
+    let (_, right) = transport_checksum(&bytes).unwrap();
+    let mut specimen = Specimen::new(udp(&right.to_be_bytes())).unfinished(34, 6);
+    let pseudo = wire::checksum::pseudo_v4([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), 17, 10);
+    specimen.bytes[40..42].copy_from_slice(&pseudo.fold().to_be_bytes());
+    assert_eq!(specimen.mirrored(1500)[0][40..42], [0xff, 0xff]);
+}
+
+#[test]
+fn an_unfinished_sctp_checksum_is_a_crc() {
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .write(&mut bytes, etherparse::IpNumber(132), &[7; 40])
+        .unwrap();
+    let mut specimen = Specimen::new(bytes).unfinished(34, 8);
+    // A trailer belongs to no packet.
+    specimen.bytes.extend_from_slice(&[9; 6]);
+    let mut zeroed = specimen.bytes[34..74].to_vec();
+    zeroed[8..12].fill(0);
+    let want = Crc32c::default().plus(&zeroed).finish();
+    let frame = &specimen.mirrored(1500)[0];
+    assert_eq!(frame[42..46], want);
+    assert_eq!(frame[46..], specimen.bytes[46..]);
+}
+
+#[test]
+fn a_checksum_beyond_the_end_leaves_the_frame_as_it_is() {
+    for (start, offset) in [
+        (60_000, 0),
+        (34, 60_000),
+        (48, 0),
+        (0, 65_535),
+        (65_535, 65_535),
+        (0, 4),
+    ] {
+        let specimen = Specimen::new(udp(b"payload")).unfinished(start, offset);
+        let frames = specimen.mirrored(1500);
+        if (start, offset) != (0, 4) {
+            assert_eq!(frames, [specimen.bytes], "{start} {offset}");
+        }
+    }
+}
+
+#[test]
+fn a_frame_that_the_kernel_cut_is_counted() {
+    let specimen = Specimen::new(udp(b"payload"));
+    let mut frame = specimen.frame();
+    frame.wire_len += 1;
+    let mut totals = crate::Totals::default();
+    let mut batch = crate::Batch::new();
+    crate::Mirror::new(wire::Vni::MAX, super::OWN_PORTS).push(
+        &frame,
+        &super::table(1500),
+        &mut batch,
+        &mut totals,
+    );
+    assert!(batch.is_empty() && totals.check());
+    assert_eq!(totals.frames_dropped.of(DropReason::Truncated), 1);
+}
+
+#[test]
+fn without_a_sensor_a_frame_is_counted() {
+    let specimen = Specimen::new(udp(b"payload"));
+    let mut totals = crate::Totals::default();
+    let mut batch = crate::Batch::new();
+    crate::Mirror::new(wire::Vni::MAX, super::OWN_PORTS).push(
+        &specimen.frame(),
+        &crate::SensorTable::default(),
+        &mut batch,
+        &mut totals,
+    );
+    assert!(batch.is_empty() && totals.check());
+    assert_eq!(totals.frames_dropped.of(DropReason::NoSensor), 1);
+}
+
+#[test]
+fn an_icmp_error_about_our_own_datagram_stays_out_and_one_about_another_does_not() {
+    let error = |source_port: u16, destination: [u8; 4]| {
+        let mut quoted = Vec::new();
+        PacketBuilder::ipv4([10, 0, 0, 1], destination, 64)
+            .udp(source_port, 4789)
+            .write(&mut quoted, &[8; 20])
+            .unwrap();
+        let mut bytes = Vec::new();
+        PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4([10, 0, 0, 99], [10, 0, 0, 1], 64)
+            .icmpv4_raw(3, 3, [0; 4])
+            .write(&mut bytes, &quoted)
+            .unwrap();
+        Specimen::new(bytes)
+    };
+    assert_eq!(
+        error(49_152, super::SENSOR).dropped(1500),
+        DropReason::OwnError
+    );
+    for other in [error(49_151, super::SENSOR), error(49_152, [10, 0, 0, 98])] {
+        assert_eq!(other.mirrored(1500), [other.bytes]);
+    }
+}
+
+#[test]
+fn a_frame_that_is_neither_tcp_nor_ip_and_does_not_fit_is_counted() {
+    let mut bytes = vec![0x11; 1500];
+    bytes[12..14].copy_from_slice(&0x8847_u16.to_be_bytes());
+    assert_eq!(
+        Specimen::new(bytes.clone()).dropped(1500),
+        DropReason::Oversize
+    );
+    assert_eq!(Specimen::new(bytes.clone()).mirrored(1600), [bytes]);
+}
+
+#[test]
+fn a_trailer_that_does_not_fit_is_left_out() {
+    let mut specimen = Specimen::new(udp(b"payload"));
+    let packet = specimen.bytes.clone();
+    specimen.bytes.resize(2000, 0);
+    assert_eq!(specimen.mirrored(1500), [packet]);
+}
+
+proptest! {
+    #[test]
+    fn what_needs_no_change_comes_out_byte_for_byte(bytes in proptest::collection::vec(any::<u8>(), 0..1450)) {
+        let specimen = Specimen::new(bytes);
+        prop_assert_eq!(specimen.mirrored(1500), [specimen.bytes]);
+    }
+
+    #[test]
+    fn the_longest_frame_that_fits_is_not_cut(spare in -3_i32..3) {
+        let payload = usize::try_from(1500 - 36 - 42 + spare).unwrap();
+        let frames = Specimen::new(udp(&vec![1; payload])).mirrored(1500);
+        prop_assert_eq!(frames.len(), if spare <= 0 { 1 } else { 2 });
+    }
+}

@@ -1,0 +1,112 @@
+//! A frame that leaves in one piece: as it is, with its checksum finished.
+//!
+//! In: a frame that fits the tunnel. Out: one datagram. Most frames of a veth still lack their
+//! checksum (`CHECKSUM_PARTIAL`): the field holds the pseudo-header's sum, and the sum of all bytes
+//! from `csum_start` on, that field included, is what belongs there (`skb_checksum_help` in
+//! `net/core/dev.c`). Offsets that lead outside the frame are not followed.
+
+use wire::checksum::Sum;
+use wire::crc32c::Crc32c;
+use wire::ip::{self, Network};
+use wire::{ChecksumState, Frame};
+
+use crate::Inner;
+use crate::batch::FrameDatagrams;
+
+/// Where UDP and UDP-Lite keep their checksum.
+const UDP_CHECKSUM_OFFSET: usize = 6;
+/// Where SCTP keeps its own.
+const SCTP_CHECKSUM_OFFSET: usize = 8;
+
+/// A checksum that was worked out, and where it belongs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Finished {
+    /// Where it stands in the frame.
+    pub(crate) at: usize,
+    bytes: [u8; 4],
+    len: usize,
+}
+
+impl Finished {
+    /// The bytes that belong there: two, or SCTP's four.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// Just behind them.
+    pub(crate) const fn end(&self) -> usize {
+        self.at + self.len
+    }
+}
+
+/// Adds the one datagram of a frame, or of its first `length` bytes.
+pub(crate) fn whole(
+    inner: &Inner<'_>,
+    network: &Network,
+    length: usize,
+    out: &mut FrameDatagrams<'_>,
+) {
+    let Inner { frame, prefix, .. } = inner;
+    out.start();
+    match finish(frame, network) {
+        // A field within the link header is absurd, and the prefix may have replaced it.
+        Some(finished) if finished.at >= prefix.replaced() && finished.end() <= length => {
+            prefix.write(frame, finished.at, out);
+            out.write(finished.bytes());
+            out.end(finished.end()..length);
+        }
+        _ => {
+            prefix.write(frame, prefix.replaced(), out);
+            out.end(prefix.replaced()..length);
+        }
+    }
+}
+
+/// Works out an unfinished checksum; `None` when there is none or it lies outside the frame.
+pub(crate) fn finish(frame: &Frame<'_>, network: &Network) -> Option<Finished> {
+    let ChecksumState::Unfinished(unfinished) = frame.offload.checksum else {
+        return None;
+    };
+    let (start, offset) = (
+        usize::from(unfinished.start),
+        usize::from(unfinished.offset),
+    );
+    if let Network::Ip(packet) = network
+        && packet.protocol == ip::SCTP
+        && packet.transport == start
+        && offset == SCTP_CHECKSUM_OFFSET
+    {
+        return sctp(frame.bytes.get(..packet.end)?, start);
+    }
+    let summed = frame.bytes.get(start..)?;
+    if offset + 2 > summed.len() {
+        return None;
+    }
+    let checksum = Sum::of(summed).finish();
+    let checksum = if offset == UDP_CHECKSUM_OFFSET {
+        checksum.or_all_ones()
+    } else {
+        checksum
+    };
+    let [a, b] = checksum.get().to_be_bytes();
+    Some(Finished {
+        at: start + offset,
+        bytes: [a, b, 0, 0],
+        len: 2,
+    })
+}
+
+/// SCTP's is over the packet with the field as zero (RFC 9260 appendix A).
+fn sctp(bytes: &[u8], start: usize) -> Option<Finished> {
+    let at = start + SCTP_CHECKSUM_OFFSET;
+    let behind = bytes.get(at + 4..)?;
+    let crc = Crc32c::default()
+        .plus(&bytes[start..at])
+        .plus(&[0; 4])
+        .plus(behind);
+    Some(Finished {
+        at,
+        bytes: crc.finish(),
+        len: 4,
+    })
+}

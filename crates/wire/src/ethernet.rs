@@ -1,0 +1,136 @@
+//! The link header: two addresses, any tags, and what protocol follows (IEEE 802.3, 802.1Q).
+//!
+//! In: a frame. Out: the EtherType behind all tags and where its payload starts. A frame that ends
+//! within its tags, or carries a length (802.3/LLC) where the type should be, has no network layer
+//! that we read; it is still mirrored.
+
+use crate::frame::{Frame, Link};
+
+/// Bytes of an untagged header.
+pub const HEADER_LEN: usize = 14;
+/// Bytes of the two addresses, before any tag.
+pub const ADDRESSES_LEN: usize = 12;
+/// Bytes of one tag.
+pub const TAG_LEN: usize = 4;
+/// Customer tag (802.1Q).
+pub const TYPE_VLAN: u16 = 0x8100;
+/// Service tag (802.1ad).
+pub const TYPE_SERVICE_VLAN: u16 = 0x88a8;
+/// The service tag of older switches.
+pub const TYPE_QINQ: u16 = 0x9100;
+/// IPv4.
+pub const TYPE_IPV4: u16 = 0x0800;
+/// IPv6.
+pub const TYPE_IPV6: u16 = 0x86dd;
+
+/// More tags than this are no VLAN stacking, and not looked behind.
+const TAGS_MAX: usize = 8;
+
+/// Made-up addresses for frames that have none, source last: locally administered (the second
+/// lowest bit), unicast, and neither zero nor a device's own, which receivers would drop.
+pub const MADE_UP_ADDRESSES: [u8; ADDRESSES_LEN] =
+    [0x02, b'p', b'o', b'd', 0, 2, 0x02, b'p', b'o', b'd', 0, 1];
+
+/// What a frame carries, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Payload {
+    /// The EtherType behind the last tag; below 1,536 it is a length.
+    pub ethertype: u16,
+    /// Where the payload starts in [`Frame::bytes`].
+    pub start: usize,
+}
+
+/// Looks behind the link header; `None` when the frame ends within it.
+#[must_use]
+pub fn payload(frame: &Frame<'_>) -> Option<Payload> {
+    match frame.link {
+        Link::Ip => {
+            let ethertype = match frame.bytes.first()? >> 4 {
+                4 => TYPE_IPV4,
+                6 => TYPE_IPV6,
+                _ => return None,
+            };
+            Some(Payload {
+                ethertype,
+                start: 0,
+            })
+        }
+        Link::Ethernet | Link::Loopback => behind_tags(frame.bytes),
+    }
+}
+
+fn behind_tags(bytes: &[u8]) -> Option<Payload> {
+    let mut at = ADDRESSES_LEN;
+    for _ in 0..=TAGS_MAX {
+        let field = bytes.get(at..at + 2)?;
+        let ethertype = u16::from_be_bytes([field[0], field[1]]);
+        if !matches!(ethertype, TYPE_VLAN | TYPE_SERVICE_VLAN | TYPE_QINQ) {
+            return Some(Payload {
+                ethertype,
+                start: at + 2,
+            });
+        }
+        at += TAG_LEN;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Direction, Timestamp};
+    use crate::offload::Offload;
+
+    fn frame(bytes: &[u8], link: Link) -> Frame<'_> {
+        Frame {
+            bytes,
+            at: 0,
+            wire_len: u32::try_from(bytes.len()).unwrap(),
+            timestamp: Timestamp::default(),
+            direction: Direction::Incoming,
+            link,
+            vlan: None,
+            offload: Offload::default(),
+        }
+    }
+
+    fn with_types(types: &[u8]) -> Vec<u8> {
+        [&[0; 12][..], types].concat()
+    }
+
+    #[test]
+    fn tags_are_looked_behind() {
+        let plain = with_types(&[0x08, 0x00, 0x45]);
+        let want = Payload {
+            ethertype: TYPE_IPV4,
+            start: 14,
+        };
+        assert_eq!(payload(&frame(&plain, Link::Ethernet)), Some(want));
+        let qinq = with_types(&[0x88, 0xa8, 0, 1, 0x81, 0x00, 0, 2, 0x86, 0xdd]);
+        let want = Payload {
+            ethertype: TYPE_IPV6,
+            start: 22,
+        };
+        assert_eq!(payload(&frame(&qinq, Link::Ethernet)), Some(want));
+    }
+
+    #[test]
+    fn a_frame_that_ends_within_its_tags_carries_nothing() {
+        for types in [&[][..], &[0x08], &[0x81, 0x00], &[0x81, 0x00, 0, 1, 0x08]] {
+            assert_eq!(payload(&frame(&with_types(types), Link::Ethernet)), None);
+        }
+        let endless = with_types(&[0x81, 0x00, 0, 1].repeat(20));
+        assert_eq!(payload(&frame(&endless, Link::Ethernet)), None);
+    }
+
+    #[test]
+    fn a_raw_ip_interface_says_its_protocol_by_the_version() {
+        let want = Payload {
+            ethertype: TYPE_IPV6,
+            start: 0,
+        };
+        assert_eq!(payload(&frame(&[0x60, 0], Link::Ip)), Some(want));
+        assert_eq!(payload(&frame(&[0x10, 0], Link::Ip)), None);
+        assert_eq!(payload(&frame(&[], Link::Ip)), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! Numbers that carry their meaning and their bounds.
+//!
+//! What comes in is a bare integer from the environment, an annotation or the kernel; what goes out
+//! can only be a valid one. Sources: RFC 7348 section 5 (VNI), RFC 791 and RFC 8200 (least MTUs).
+
+use core::fmt;
+
+/// A VXLAN Network Identifier: 24 bits (RFC 7348 section 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Vni(u32);
+
+impl Vni {
+    /// The largest VNI, 2^24 - 1.
+    pub const MAX: Self = Self(0x00ff_ffff);
+
+    /// Takes a number when it fits 24 bits.
+    #[must_use]
+    pub const fn new(vni: u32) -> Option<Self> {
+        if vni <= Self::MAX.0 {
+            Some(Self(vni))
+        } else {
+            None
+        }
+    }
+
+    /// The number itself, below 2^24.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Vni {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The size in bytes of the largest IP packet that a link or path takes, its IP header included.
+///
+/// Here it is always the *outer* packet's: [`crate::vxlan::overhead`] says what is left for the
+/// inner frame. Below 576 bytes (RFC 791) no path of ours would carry a useful inner frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mtu(u16);
+
+impl Mtu {
+    /// The least MTU that is taken: what every IPv4 host must accept (RFC 791).
+    pub const MIN: Self = Self(576);
+    /// The largest: the length field of an IP packet has 16 bits.
+    pub const MAX: Self = Self(u16::MAX);
+    /// Ethernet's.
+    pub const ETHERNET: Self = Self(1500);
+
+    /// Takes a number of bytes from [`Mtu::MIN`] to [`Mtu::MAX`].
+    #[must_use]
+    pub const fn new(bytes: u32) -> Option<Self> {
+        if bytes >= Self::MIN.0 as u32 && bytes <= Self::MAX.0 as u32 {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "compared with u16::MAX above"
+            )]
+            let bytes = bytes as u16;
+            Some(Self(bytes))
+        } else {
+            None
+        }
+    }
+
+    /// Takes any number and brings it within the bounds: loopback's 65,536 becomes 65,535.
+    #[must_use]
+    pub const fn saturating(bytes: u32) -> Self {
+        match Self::new(bytes) {
+            Some(mtu) => mtu,
+            None if bytes < Self::MIN.0 as u32 => Self::MIN,
+            None => Self::MAX,
+        }
+    }
+
+    /// The number of bytes.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for Mtu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A number that both directions of a flow share, and nothing else of its bits is promised.
+///
+/// `mirror::flow` says how it is made and publishes test vectors: the choice of sensor is a
+/// contract between podspans of different versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FlowHash(pub u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vni_has_24_bits() {
+        assert_eq!(Vni::new(0).map(Vni::get), Some(0));
+        assert_eq!(Vni::new(0x00ff_ffff), Some(Vni::MAX));
+        assert_eq!(Vni::new(0x0100_0000), None);
+    }
+
+    #[test]
+    fn an_mtu_is_bounded_or_brought_within_bounds() {
+        assert_eq!(Mtu::new(575), None);
+        assert_eq!(Mtu::new(576), Some(Mtu::MIN));
+        assert_eq!(Mtu::new(65_535), Some(Mtu::MAX));
+        assert_eq!(Mtu::new(65_536), None);
+        assert_eq!(Mtu::saturating(65_536), Mtu::MAX);
+        assert_eq!(Mtu::saturating(0), Mtu::MIN);
+        assert_eq!(Mtu::saturating(1500), Mtu::ETHERNET);
+    }
+}
