@@ -1,0 +1,110 @@
+//! The arguments: a question or nothing.
+//!
+//! What comes in is the argument list without the program's name; what goes out is one [`Command`].
+//! Settings are never arguments: a container's environment is the one place for them, so an
+//! argument that is none of ours is refused with a hint at that.
+
+use std::ffi::OsString;
+
+use thiserror::Error;
+
+/// What the process is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Mirror: no argument.
+    Run,
+    /// Print the usage and every setting.
+    Help,
+    /// Print name and version.
+    Version,
+    /// Print the effective configuration, or what is wrong with it.
+    CheckConfig,
+    /// Print `docs/configuration.md`. For those who work on podspan, so `--help` leaves it out.
+    ConfigurationMarkdown,
+}
+
+/// An argument list that asks for nothing we do.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ArgumentError {
+    /// None of ours.
+    #[error(
+        "unknown argument {0:?}; known are --help, --version and --check-config. Settings are \
+         environment variables, for example: SENSOR=192.0.2.10 podspan"
+    )]
+    Unknown(String),
+    /// More than one.
+    #[error("unexpected argument {0:?}: podspan takes one argument at most; see podspan --help")]
+    TooMany(String),
+}
+
+/// Reads the arguments that follow the program's name.
+///
+/// # Errors
+/// An unknown argument, or more than one. Bytes that are not UTF-8 are shown replaced.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, ArgumentError> {
+    let mut arguments = arguments.into_iter();
+    let Some(first) = arguments.next() else {
+        return Ok(Command::Run);
+    };
+    let command = match first.to_str() {
+        Some("--help" | "-h") => Command::Help,
+        Some("--version" | "-V") => Command::Version,
+        Some("--check-config") => Command::CheckConfig,
+        Some("--configuration-markdown") => Command::ConfigurationMarkdown,
+        _ => return Err(ArgumentError::Unknown(first.to_string_lossy().into_owned())),
+    };
+    match arguments.next() {
+        None => Ok(command),
+        Some(second) => Err(ArgumentError::TooMany(
+            second.to_string_lossy().into_owned(),
+        )),
+    }
+}
+
+/// The answer to `--version`, with its line end.
+#[must_use]
+pub fn version() -> String {
+    format!("podspan {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<Command, ArgumentError> {
+        parse(arguments.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn each_argument_is_one_command() {
+        assert_eq!(parsed(&[]), Ok(Command::Run));
+        assert_eq!(parsed(&["--help"]), Ok(Command::Help));
+        assert_eq!(parsed(&["-h"]), Ok(Command::Help));
+        assert_eq!(parsed(&["--version"]), Ok(Command::Version));
+        assert_eq!(parsed(&["-V"]), Ok(Command::Version));
+        assert_eq!(parsed(&["--check-config"]), Ok(Command::CheckConfig));
+        assert_eq!(
+            parsed(&["--configuration-markdown"]),
+            Ok(Command::ConfigurationMarkdown)
+        );
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_a_hint() {
+        let unknown = parsed(&["--sensor=10.0.0.1"]).unwrap_err().to_string();
+        assert!(
+            unknown.contains("--sensor=10.0.0.1") && unknown.contains("SENSOR="),
+            "{unknown}"
+        );
+        let second = parsed(&["--help", "x"]).unwrap_err();
+        assert_eq!(second, ArgumentError::TooMany("x".into()));
+    }
+
+    #[test]
+    fn an_argument_that_is_not_utf8_is_refused() {
+        let error = parse([OsString::from_vec(vec![b'-', 0xff])]).unwrap_err();
+        assert_eq!(error, ArgumentError::Unknown("-\u{fffd}".into()));
+    }
+}

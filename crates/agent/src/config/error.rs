@@ -1,0 +1,147 @@
+//! What can be wrong with the environment, in words for the operator.
+//!
+//! [`Reason`] says what is wrong with a value, [`Invalid`] adds the variable, the value, what is
+//! expected and an example, and [`ConfigErrors`] lists all of them at once: whoever mends a manifest
+//! shall need one round, not one for each mistake.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use thiserror::Error;
+use wire::Vni;
+
+use super::table::Variable;
+use super::values::{LEAST_MTU, RingSize};
+
+/// What is wrong with a value. The texts continue a sentence that named the variable and its value.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[expect(
+    missing_docs,
+    reason = "each text says it, to operators and readers alike"
+)]
+pub enum Reason {
+    #[error("it is empty")]
+    Empty,
+    #[error("it is not UTF-8 text")]
+    NotUtf8,
+    #[error("it is none of the known words")]
+    UnknownWord,
+    #[error("it is not a number")]
+    NotANumber,
+    #[error(
+        "the letters a to f make it hexadecimal, which needs 0x in front: VNI=0x{0}. The old \
+             script read every VNI as hexadecimal; podspan does not"
+    )]
+    BareHexadecimal(String),
+    #[error("a VNI has 24 bits, so {max} (0x{max:x}) is the largest", max = Vni::MAX.get())]
+    VniTooLarge,
+    #[error("ports go from 1 to 65535")]
+    BadPort,
+    #[error("IPv6 needs paths of at least {LEAST_MTU} bytes, and an IP packet has at most 65535")]
+    MtuOutOfBounds,
+    #[error("the unit {shown} is not known; known are KiB, MiB and GiB, or nothing for bytes", shown = Shown(.0))]
+    UnknownUnit(String),
+    #[error("it is out of bounds: the least is {min}, the largest {max}",
+            min = RingSize::MIN, max = RingSize::MAX)]
+    RingSizeOutOfBounds,
+    #[error("there is an entry with nothing in it between or beside the commas")]
+    EmptyEntry,
+    #[error("{0} is in it twice")]
+    Duplicate(String),
+    #[error("{shown} cannot name a network interface: 1 to 15 bytes without space, slash or colon", shown = Shown(.0))]
+    BadInterface(String),
+    #[error("{shown} is no name that Kubernetes allows: {1}", shown = Shown(.0))]
+    BadName(String, &'static str),
+    #[error("{shown} is not an address", shown = Shown(.0))]
+    NotAnAddress(String),
+    #[error("{shown} is a name with a port; set the port with SENSOR_PORT", shown = Shown(.0))]
+    NameWithPort(String),
+    #[error(
+        "it names several sensors ({0:?} and {1:?}); one name stands for all pods that have it"
+    )]
+    SeveralNames(String, String),
+    #[error("it mixes names and addresses ({0:?} is a name); use the one or the other")]
+    Mixture(String),
+    #[error("{0} is no address of one host: it is {1}")]
+    UnusableAddress(IpAddr, &'static str),
+    #[error("{0} is in it twice, since SENSOR_PORT is {port}", port = .0.port())]
+    SameEndpoint(SocketAddr),
+    #[error(
+        "{0:?} is a name, and this version of podspan takes addresses only. Give the sensor's \
+             IP address"
+    )]
+    NameNeedsDiscovery(String),
+}
+
+/// A variable that is missing or wrong.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum Invalid {
+    /// Required and not set.
+    #[error("{name} is not set; expected is {expected}; for example {name}={example}",
+            name = .0.name, expected = .0.expected, example = .0.example)]
+    Missing(&'static Variable),
+    /// Set to something that cannot be used.
+    #[error("{name}={value}: {reason}; expected is {expected}; for example {name}={example}",
+            name = variable.name, expected = variable.expected, example = variable.example,
+            value = Shown(value))]
+    Wrong {
+        /// Which one.
+        variable: &'static Variable,
+        /// Its value; bytes that are not UTF-8 replaced.
+        value: String,
+        /// What is wrong with it.
+        reason: Reason,
+    },
+    /// Refused by serde before any value was looked at.
+    #[error("the environment cannot be read: {0}")]
+    Unreadable(#[from] envy::Error),
+}
+
+impl Invalid {
+    /// The name of the variable, when it is one variable's fault.
+    #[must_use]
+    pub fn name(&self) -> Option<&'static str> {
+        match self {
+            Self::Missing(variable) | Self::Wrong { variable, .. } => Some(variable.name),
+            Self::Unreadable(_) => None,
+        }
+    }
+}
+
+/// Everything that is wrong with the environment, in the table's order. Never empty.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub struct ConfigErrors(pub(super) Vec<Invalid>);
+
+impl ConfigErrors {
+    /// What is wrong, one by one.
+    #[must_use]
+    pub fn all(&self) -> &[Invalid] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.len() {
+            1 => write!(f, "the configuration is wrong:")?,
+            count => write!(f, "the configuration is wrong in {count} places:")?,
+        }
+        for invalid in &self.0 {
+            write!(f, "\n  {invalid}")?;
+        }
+        write!(f, "\npodspan --help describes every setting")
+    }
+}
+
+/// A value as it is shown: quoted, control characters escaped, no longer than a line.
+struct Shown<'v>(&'v str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LONGEST: usize = 100;
+        match self.0.char_indices().nth(LONGEST) {
+            None => write!(f, "{:?}", self.0),
+            Some((end, _)) => write!(f, "{:?}...", self.0.get(..end).unwrap_or_default()),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Names that Kubernetes gives, checked lightly: a typing error shall be told at the start, not by
+//! an API server's refusal later.
+//!
+//! Sources: RFC 1123 labels and subdomains, and label values, as in "Object Names and IDs" and
+//! "Labels and Selectors" of the Kubernetes documentation.
+
+use std::fmt;
+
+use super::error::Reason;
+use super::values::Value;
+
+/// The name of a node or pod: an RFC 1123 subdomain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectName(String);
+
+/// The name of a namespace: an RFC 1123 label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace(String);
+
+/// The UID of a pod: usually a UUID, for static pods the kubelet's own choice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodUid(String);
+
+/// The namespaces in which a sensor's name is looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Namespaces {
+    /// Every namespace of the cluster.
+    All,
+    /// This one.
+    One(Namespace),
+}
+
+macro_rules! is_text {
+    ($($name:ident),*) => { $(
+        impl $name {
+            /// The name as Kubernetes knows it.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )* };
+}
+is_text!(ObjectName, Namespace, PodUid);
+
+impl Value for ObjectName {
+    fn parse(text: &str) -> Result<Self, Reason> {
+        let inner = |byte: u8| is_lower(byte) || matches!(byte, b'-' | b'.');
+        if is_name(text, 253, is_lower, inner) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Reason::BadName(
+            text.to_owned(),
+            "small letters, digits, - and ., at most 253, a letter or digit at both ends",
+        ))
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl Value for Namespace {
+    fn parse(text: &str) -> Result<Self, Reason> {
+        if is_name(text, 63, is_lower, |byte| is_lower(byte) || byte == b'-') {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Reason::BadName(
+            text.to_owned(),
+            "small letters, digits and -, at most 63, a letter or digit at both ends",
+        ))
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl Value for Namespaces {
+    fn parse(text: &str) -> Result<Self, Reason> {
+        match text {
+            "*" => Ok(Self::All),
+            text => Namespace::parse(text).map(Self::One),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::All => "*".to_owned(),
+            Self::One(namespace) => namespace.show(),
+        }
+    }
+}
+
+impl Value for PodUid {
+    fn parse(text: &str) -> Result<Self, Reason> {
+        let inner = |byte: u8| byte.is_ascii_graphic();
+        if is_name(text, 128, inner, inner) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Reason::BadName(
+            text.to_owned(),
+            "at most 128 printable characters without space",
+        ))
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// Whether `text` can be the value of a label, and so a sensor's name.
+pub(super) fn is_label_value(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    is_name(text, 63, |byte| byte.is_ascii_alphanumeric(), inner)
+}
+
+fn is_lower(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit()
+}
+
+/// Whether `text` has 1 to `longest` bytes, all of them `inner`, the first and the last `end`.
+fn is_name(
+    text: &str,
+    longest: usize,
+    end: impl Fn(u8) -> bool,
+    inner: impl Fn(u8) -> bool,
+) -> bool {
+    let bytes = text.as_bytes();
+    bytes.len() <= longest
+        && bytes.iter().copied().all(inner)
+        && bytes.first().copied().is_some_and(&end)
+        && bytes.last().copied().is_some_and(&end)
+}

@@ -1,0 +1,196 @@
+//! The one table of settings: name, type, default, text and example of each environment variable.
+//!
+//! From it come the defaults that parsing falls back on, the texts of errors, `--help`,
+//! `--check-config` and `docs/configuration.md`. Tests hold it together with the fields that serde
+//! reads and with the file on disk. No other module reads an environment variable.
+
+/// One environment variable.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name, in capitals.
+    pub name: &'static str,
+    /// What is expected, as the end of the sentence "expected is ...".
+    pub expected: &'static str,
+    /// What holds when it is not set.
+    pub fallback: Fallback,
+    /// What it does: whole sentences for the operator.
+    pub text: &'static str,
+    /// A value that is valid.
+    pub example: &'static str,
+}
+
+/// What holds when a variable is not set, or set to nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// It must be set.
+    Required,
+    /// This value, parsed as if it had been set.
+    Value(&'static str),
+    /// No value; the words say what then happens.
+    Unset(&'static str),
+}
+
+/// Where the copies go.
+pub const SENSOR: Variable = Variable {
+    name: "SENSOR",
+    expected: "a name, or addresses as ip, ip:port or [ip6]:port, separated by commas",
+    fallback: Fallback::Required,
+    text: "Where the copies go. A name stands for the pods that carry the label run=<name>; this \
+           version takes addresses only. With several sensors each flow keeps to one of them. An \
+           address without a port uses SENSOR_PORT.",
+    example: "192.0.2.10,[2001:db8::10]:4789",
+};
+
+/// What is captured.
+pub const INTERFACE: Variable = Variable {
+    name: "INTERFACE",
+    expected: "names of network interfaces, separated by commas",
+    fallback: Fallback::Value("eth0"),
+    text: "The interfaces to mirror. One that does not exist yet is waited for.",
+    example: "eth0,net1",
+};
+
+/// The network identifier in the VXLAN header.
+pub const VNI: Variable = Variable {
+    name: "VNI",
+    expected: "a number from 0 to 16777215, decimal, or hexadecimal with 0x in front",
+    fallback: Fallback::Value("0"),
+    text: "The VXLAN network identifier of the copies, 24 bits. Coming from the old script: it read \
+           the value as hexadecimal, so its VNI=10 is VNI=0x10 here.",
+    example: "0x1a",
+};
+
+/// Where sensors are looked up by name.
+pub const SENSOR_NAMESPACE: Variable = Variable {
+    name: "SENSOR_NAMESPACE",
+    expected: "the name of a namespace, or * for all",
+    fallback: Fallback::Unset("podspan's own namespace"),
+    text: "The namespace in which a sensor's name is looked up. With * everyone who may create a \
+           pod in any namespace can receive the traffic.",
+    example: "monitoring",
+};
+
+/// The destination port where nothing else names one.
+pub const SENSOR_PORT: Variable = Variable {
+    name: "SENSOR_PORT",
+    expected: "a UDP port from 1 to 65535",
+    fallback: Fallback::Value("4789"),
+    text: "The UDP port of sensors found by name, and of addresses in SENSOR that name none.",
+    example: "4789",
+};
+
+/// Which sensors come first.
+pub const SENSOR_PREFER: Variable = Variable {
+    name: "SENSOR_PREFER",
+    expected: "node or any",
+    fallback: Fallback::Value("node"),
+    text: "node: while a sensor found by name runs on this node, only those of this node are used. \
+           any: all of them are.",
+    example: "any",
+};
+
+/// How sensors take the copies in.
+pub const RECEIVER: Variable = Variable {
+    name: "RECEIVER",
+    expected: "sniffer or socket",
+    fallback: Fallback::Value("sniffer"),
+    text: "How sensors that declare nothing take the copies in. sniffer: by capturing on an \
+           interface; always right. socket: by a UDP socket or a kernel vxlan device, which allows \
+           cheaper sending.",
+    example: "socket",
+};
+
+/// The node's name.
+pub const NODE_NAME: Variable = Variable {
+    name: "NODE_NAME",
+    expected: "the name of a Kubernetes node",
+    fallback: Fallback::Unset("no node is preferred"),
+    text: "The node that this pod runs on, from the downward API (spec.nodeName).",
+    example: "worker-1",
+};
+
+/// The pod's name.
+pub const POD_NAME: Variable = Variable {
+    name: "POD_NAME",
+    expected: "the name of a Kubernetes pod",
+    fallback: Fallback::Unset("unknown"),
+    text: "The name of this pod, from the downward API (metadata.name).",
+    example: "shop-7d4b9c6f5-x2x7k",
+};
+
+/// The pod's namespace.
+pub const POD_NAMESPACE: Variable = Variable {
+    name: "POD_NAMESPACE",
+    expected: "the name of a Kubernetes namespace",
+    fallback: Fallback::Unset("that of the service account"),
+    text: "The namespace of this pod, from the downward API (metadata.namespace).",
+    example: "shop",
+};
+
+/// The pod's unique identifier.
+pub const POD_UID: Variable = Variable {
+    name: "POD_UID",
+    expected: "the UID of a Kubernetes pod",
+    fallback: Fallback::Unset("unknown"),
+    text: "The UID of this pod, from the downward API (metadata.uid), so that podspan does not take \
+           its own pod for a sensor found by name.",
+    example: "0f4d2a55-9c1e-4f9a-8a49-1c1f6f2f7d10",
+};
+
+/// Upper bound for the outer packet.
+pub const MTU: Variable = Variable {
+    name: "MTU",
+    expected: "a number of bytes from 1280 to 65535",
+    fallback: Fallback::Unset("from the route to each sensor"),
+    text: "An upper bound for the outer packet, its IP header included, where the path to the \
+           sensors takes less than the route says. The copied frame has 50 bytes less over IPv4 \
+           and 70 less over IPv6.",
+    example: "1450",
+};
+
+/// Memory of the capture ring.
+pub const RING_SIZE: Variable = Variable {
+    name: "RING_SIZE",
+    expected: "a size from 2MiB to 4GiB, in bytes or with KiB, MiB or GiB",
+    fallback: Fallback::Value("32MiB"),
+    text: "Memory for captured frames that wait to be sent, for each interface; rounded up to whole \
+           MiB. It is kernel memory of the node and not charged to the container's limit.",
+    example: "64MiB",
+};
+
+/// Which lines are logged.
+pub const LOG: Variable = Variable {
+    name: "LOG",
+    expected: "error, warn, info, debug or trace",
+    fallback: Fallback::Value("info"),
+    text: "The least important level that is logged, on standard error.",
+    example: "debug",
+};
+
+/// How lines are written.
+pub const LOG_FORMAT: Variable = Variable {
+    name: "LOG_FORMAT",
+    expected: "text or json",
+    fallback: Fallback::Value("text"),
+    text: "text: lines for people. json: one JSON object a line.",
+    example: "json",
+};
+
+/// Every variable, in the order in which they are shown.
+pub const TABLE: [&Variable; 15] = [
+    &SENSOR,
+    &INTERFACE,
+    &VNI,
+    &SENSOR_NAMESPACE,
+    &SENSOR_PORT,
+    &SENSOR_PREFER,
+    &RECEIVER,
+    &NODE_NAME,
+    &POD_NAME,
+    &POD_NAMESPACE,
+    &POD_UID,
+    &MTU,
+    &RING_SIZE,
+    &LOG,
+    &LOG_FORMAT,
+];

@@ -1,0 +1,286 @@
+//! The environment as a whole, and the table held together with what is made from it.
+
+mod properties;
+mod values;
+
+use std::os::unix::ffi::OsStringExt as _;
+
+use serde::de::{self, Visitor};
+use serde::forward_to_deserialize_any;
+
+use super::table::TABLE;
+use super::*;
+
+/// `Config::from_vars` on pairs of text.
+fn config(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    Config::from_vars(
+        variables
+            .iter()
+            .map(|(name, value)| (name.into(), value.into())),
+    )
+}
+
+#[test]
+fn defaults_are_those_of_the_design() {
+    let config = config(&[("SENSOR", "192.0.2.10")]).unwrap();
+    assert_eq!(config.interfaces.names().collect::<Vec<_>>(), ["eth0"]);
+    assert_eq!(config.vni.get(), 0);
+    assert_eq!(config.sensor_namespace, None);
+    assert_eq!(config.sensor_port.get(), 4789);
+    assert_eq!(config.sensor_prefer, Prefer::Node);
+    assert_eq!(config.receiver, Receiver::Sniffer);
+    assert_eq!((config.mtu, config.node_name.as_ref()), (None, None));
+    assert_eq!(config.ring_size.bytes(), 32 << 20);
+    assert_eq!(
+        (config.log, config.log_format),
+        (LogLevel::Info, LogFormat::Text)
+    );
+    let address = "192.0.2.10:4789".parse().unwrap();
+    assert_eq!(config.sensor_addresses().collect::<Vec<_>>(), [address]);
+}
+
+#[test]
+fn empty_is_as_if_unset_but_for_the_sensor() {
+    let nothing: Vec<_> = TABLE
+        .iter()
+        .map(|variable| {
+            (
+                variable.name,
+                if variable.name == "SENSOR" {
+                    "::1"
+                } else {
+                    " "
+                },
+            )
+        })
+        .collect();
+    assert_eq!(
+        config(&nothing).unwrap(),
+        config(&[("SENSOR", "::1")]).unwrap()
+    );
+
+    let empty = config(&[("SENSOR", "")]).unwrap_err().to_string();
+    assert!(empty.contains("SENSOR=\"\": it is empty"), "{empty}");
+    let missing = config(&[]).unwrap_err().to_string();
+    assert!(missing.contains("SENSOR is not set"), "{missing}");
+}
+
+#[test]
+fn every_wrong_variable_is_reported_with_value_and_example() {
+    let wrong: Vec<_> = TABLE
+        .iter()
+        .map(|variable| (variable.name, "a//b \u{7}"))
+        .collect();
+    let errors = config(&wrong).unwrap_err();
+    let named: Vec<_> = errors.all().iter().filter_map(Invalid::name).collect();
+    assert_eq!(named, TABLE.map(|variable| variable.name));
+    let text = errors.to_string();
+    for variable in TABLE {
+        let start = format!("  {}=\"a//b \\u{{7}}\": ", variable.name);
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(&start))
+            .unwrap_or_else(|| {
+                panic!("no line starts with {start:?} in:\n{text}");
+            });
+        assert!(line.contains(variable.expected), "{line}");
+        let example = format!("for example {}={}", variable.name, variable.example);
+        assert!(line.ends_with(&example), "{line}");
+    }
+}
+
+#[test]
+fn bytes_that_are_not_utf8_are_an_error_each() {
+    for variable in TABLE {
+        let mut variables = vec![(variable.name.into(), OsString::from_vec(vec![b'x', 0xff]))];
+        if variable.name != "SENSOR" {
+            variables.push(("SENSOR".into(), "::1".into()));
+        }
+        let errors = Config::from_vars(variables).unwrap_err();
+        let [
+            Invalid::Wrong {
+                variable: named,
+                reason: Reason::NotUtf8,
+                ..
+            },
+        ] = errors.all()
+        else {
+            panic!("{errors}");
+        };
+        assert_eq!(named.name, variable.name);
+    }
+}
+
+#[test]
+fn others_variables_are_left_alone() {
+    let mut variables: Vec<(OsString, OsString)> = vec![("SENSOR".into(), "::1".into())];
+    let alone = Config::from_vars(variables.clone()).unwrap();
+    variables.push(("sensor".into(), "another program's".into()));
+    variables.push(("Mtu".into(), "x".into()));
+    variables.push((
+        OsString::from_vec(vec![0xff]),
+        OsString::from_vec(vec![0xff]),
+    ));
+    assert_eq!(Config::from_vars(variables).unwrap(), alone);
+}
+
+#[test]
+fn the_same_endpoint_twice_by_the_default_port() {
+    let sensor = ("SENSOR", "192.0.2.1,192.0.2.1:5000");
+    assert!(config(&[sensor]).is_ok());
+    let errors = config(&[sensor, ("SENSOR_PORT", "5000")]).unwrap_err();
+    let text = errors.to_string();
+    assert!(
+        text.contains("192.0.2.1:5000 is in it twice, since SENSOR_PORT is 5000"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_name_asks_for_an_address() {
+    let text = config(&[("SENSOR", "zeek"), ("VNI", "x")])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.contains("SENSOR=\"zeek\"") && text.contains("takes addresses only"),
+        "{text}"
+    );
+    assert!(
+        text.contains("SENSOR=192.0.2.10") && text.contains("VNI=\"x\""),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_long_value_is_shown_cut() {
+    for filler in ["\u{e9}", "a", "1", "1:", "1.", "a/", " b"] {
+        let long = format!("x{}", filler.repeat(50_000));
+        let wrong = TABLE.map(|variable| (variable.name, long.as_str()));
+        let text = config(&wrong).unwrap_err().to_string();
+        assert!(
+            text.len() < 1_000 * TABLE.len(),
+            "{filler}: {} bytes",
+            text.len()
+        );
+    }
+}
+
+#[test]
+fn what_check_config_prints_is_an_environment_that_means_the_same() {
+    let first = config(&[
+        ("SENSOR", " 192.0.2.1 , [2001:db8::1]:5000"),
+        ("VNI", "0x10"),
+        ("RING_SIZE", "3000KiB"),
+        ("SENSOR_NAMESPACE", "*"),
+        ("LOG", "DEBUG"),
+        ("POD_UID", "u-1"),
+    ])
+    .unwrap();
+    let effective = first.effective();
+    assert!(effective.contains("VNI=16  # env\n"), "{effective}");
+    assert!(effective.contains("RING_SIZE=3MiB  # env\n"), "{effective}");
+    assert!(
+        effective.contains("INTERFACE=eth0  # default\n"),
+        "{effective}"
+    );
+    assert!(
+        effective.contains("MTU=  # default: from the route"),
+        "{effective}"
+    );
+    let pairs: Vec<_> = effective
+        .lines()
+        .map(|line| line.split_once("  # ").unwrap().0.split_once('=').unwrap())
+        .collect();
+    assert_eq!(pairs.len(), TABLE.len());
+    let second = config(&pairs).unwrap();
+    assert_eq!(second.sensor, first.sensor);
+    let values = |config: &Config| -> Vec<String> {
+        config
+            .settings
+            .iter()
+            .map(|setting| setting.value.clone())
+            .collect()
+    };
+    assert_eq!(values(&second), values(&first));
+}
+
+/// Takes no value, and keeps the names of the fields that a struct asks for.
+struct FieldNames<'n>(&'n mut &'static [&'static str]);
+
+impl<'de> de::Deserializer<'de> for FieldNames<'_> {
+    type Error = de::value::Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        _visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        *self.0 = fields;
+        Err(de::Error::custom("only the names were wanted"))
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Self::Error> {
+        Err(de::Error::custom("not a struct"))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+#[test]
+fn the_table_is_what_serde_reads() {
+    let mut fields: &[&str] = &[];
+    assert!(Environment::deserialize(FieldNames(&mut fields)).is_err());
+    let names = TABLE.map(|variable| variable.name.to_lowercase());
+    assert_eq!(fields, names, "table.rs and the struct Environment differ");
+}
+
+#[test]
+fn every_example_is_valid() {
+    let all: Vec<_> = TABLE
+        .iter()
+        .map(|variable| (variable.name, variable.example))
+        .collect();
+    config(&all).unwrap();
+    for variable in TABLE {
+        let mut one = vec![(variable.name, variable.example)];
+        if variable.fallback != Fallback::Required {
+            one.push(("SENSOR", "::1"));
+        }
+        let shown = config(&one).unwrap().effective();
+        assert!(
+            shown.contains(&format!("{}=", variable.name)),
+            "{}",
+            variable.name
+        );
+    }
+}
+
+#[test]
+fn the_help_has_every_variable_and_fits_a_terminal() {
+    let help = help();
+    for variable in TABLE {
+        assert!(
+            help.contains(&format!("\n  {} (", variable.name)),
+            "{}",
+            variable.name
+        );
+    }
+    for line in help.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}
+
+#[test]
+fn the_document_on_disk_is_generated_from_the_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let on_disk = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        on_disk == markdown(),
+        "docs/configuration.md differs from the table. Update it, from the repository's root:\n  \
+         cargo run -p agent -- --configuration-markdown > docs/configuration.md"
+    );
+}

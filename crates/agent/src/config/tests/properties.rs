@@ -1,0 +1,80 @@
+//! What holds for any text: no panic, and what is shown parses to the same value.
+
+use std::fmt::Debug;
+use std::os::unix::ffi::OsStringExt as _;
+
+use proptest::prelude::*;
+
+use super::super::table::TABLE;
+use super::super::*;
+
+/// Any text, and with it texts that are nearly right.
+fn texts() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<String>(),
+        "[0-9a-fxX+.:,\\[\\]%/ -]{0,40}",
+        "(0x)?[0-9a-g]{1,9}",
+        "[0-9]{1,22}(KiB|MiB|GiB|Mi|k)?",
+        "[a-zA-Z0-9.,:*_-]{0,70}",
+    ]
+}
+
+/// Parses `text`, and what is shown of a success once more.
+fn round_trip<T: Value + PartialEq + Debug>(text: &str) {
+    if let Ok(value) = T::parse(text) {
+        assert_eq!(T::parse(&value.show()), Ok(value));
+    }
+}
+
+proptest! {
+    #[test]
+    fn parsing_never_panics_and_what_is_shown_parses(text in texts()) {
+        round_trip::<Sensor>(&text);
+        round_trip::<Interfaces>(&text);
+        round_trip::<Vni>(&text);
+        round_trip::<Mtu>(&text);
+        round_trip::<NonZeroU16>(&text);
+        round_trip::<RingSize>(&text);
+        round_trip::<Namespaces>(&text);
+        round_trip::<ObjectName>(&text);
+        round_trip::<PodUid>(&text);
+        round_trip::<Prefer>(&text);
+        round_trip::<Receiver>(&text);
+        round_trip::<LogLevel>(&text);
+        round_trip::<LogFormat>(&text);
+    }
+
+    #[test]
+    fn numbers_round_trip(vni in 0_u32..1 << 24, mtu in 1280_u32..=65_535, mib in 2_u64..=4096) {
+        prop_assert_eq!(Vni::parse(&vni.to_string()).map(Vni::get), Ok(vni));
+        prop_assert_eq!(Vni::parse(&format!("{vni:#x}")).map(Vni::get), Ok(vni));
+        prop_assert_eq!(Mtu::parse(&mtu.to_string()).map(|mtu| u32::from(mtu.get())), Ok(mtu));
+        let rings = [format!("{mib}MiB"), format!("{}KiB", mib << 10), format!("{}", mib << 20)];
+        for text in rings {
+            prop_assert_eq!(RingSize::parse(&text).map(RingSize::bytes), Ok(mib << 20));
+        }
+    }
+
+    #[test]
+    fn addresses_round_trip(endpoints in prop::collection::vec(any::<SocketAddr>(), 1..5)) {
+        let text: Vec<_> = endpoints
+            .iter()
+            .map(|endpoint| SocketAddr::new(endpoint.ip(), endpoint.port()).to_string())
+            .collect();
+        if let Ok(sensor) = Sensor::parse(&text.join(",")) {
+            prop_assert_eq!(Sensor::parse(&sensor.to_string()), Ok(sensor));
+        }
+    }
+
+    #[test]
+    fn any_environment_is_a_config_or_errors(
+        values in prop::collection::vec(prop::option::of(any::<Vec<u8>>()), TABLE.len()),
+    ) {
+        let set = TABLE.iter().zip(values).filter_map(|(variable, value)| {
+            Some((variable.name.into(), OsString::from_vec(value?)))
+        });
+        if let Err(errors) = Config::from_vars(set) {
+            prop_assert!(!errors.all().is_empty());
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Rows of texts and what becomes of each.
+
+use std::fmt::Debug;
+
+use super::super::*;
+
+fn rows<T: Value + PartialEq + Debug>(rows: &[(&str, T)]) {
+    for (text, value) in rows {
+        assert_eq!(T::parse(text).as_ref(), Ok(value), "{text}");
+    }
+}
+
+fn refused<T: Value + Debug>(rows: &[(&str, Reason)]) {
+    for (text, reason) in rows {
+        assert_eq!(&T::parse(text).unwrap_err(), reason, "{text}");
+    }
+}
+
+#[test]
+fn vni() {
+    let vni = |vni| Vni::new(vni).unwrap();
+    rows(&[
+        ("0", vni(0)),
+        ("10", vni(10)),
+        ("007", vni(7)),
+        ("0x10", vni(16)),
+        ("0X1A", vni(26)),
+        ("0xffffff", Vni::MAX),
+        ("16777215", Vni::MAX),
+    ]);
+    refused::<Vni>(&[
+        ("1a", Reason::BareHexadecimal("1a".into())),
+        ("FF", Reason::BareHexadecimal("FF".into())),
+        ("16777216", Reason::VniTooLarge),
+        ("0x1000000", Reason::VniTooLarge),
+        ("ffffffff", Reason::VniTooLarge),
+        ("99999999999999999999", Reason::VniTooLarge),
+        ("0x", Reason::NotANumber),
+        ("0x+1", Reason::NotANumber),
+        ("+1", Reason::NotANumber),
+        ("-1", Reason::NotANumber),
+        ("1 0", Reason::NotANumber),
+        ("1_0", Reason::NotANumber),
+        ("zehn", Reason::NotANumber),
+        ("\u{664}", Reason::NotANumber),
+    ]);
+}
+
+#[test]
+fn mtu_and_port() {
+    rows(&[
+        ("1280", Mtu::new(1280).unwrap()),
+        ("1500", Mtu::ETHERNET),
+        ("65535", Mtu::MAX),
+    ]);
+    refused::<Mtu>(&[
+        ("1279", Reason::MtuOutOfBounds),
+        ("65536", Reason::MtuOutOfBounds),
+        ("99999999999", Reason::MtuOutOfBounds),
+        ("+1500", Reason::NotANumber),
+        ("1.5k", Reason::NotANumber),
+    ]);
+    let port = |port| NonZeroU16::new(port).unwrap();
+    rows(&[("1", port(1)), ("4789", port(4789)), ("65535", port(65535))]);
+    refused::<NonZeroU16>(&[
+        ("0", Reason::BadPort),
+        ("65536", Reason::BadPort),
+        ("vxlan", Reason::NotANumber),
+        ("+1", Reason::NotANumber),
+    ]);
+}
+
+#[test]
+fn ring_size() {
+    for (text, mib) in [
+        ("2MiB", 2),
+        ("2048KiB", 2),
+        ("2049KiB", 3),
+        ("2097152", 2),
+        ("2097153", 3),
+        ("32MiB", 32),
+        ("1GiB", 1024),
+        ("4GiB", 4096),
+    ] {
+        assert_eq!(RingSize::parse(text).unwrap().bytes(), mib << 20, "{text}");
+    }
+    refused::<RingSize>(&[
+        ("1MiB", Reason::RingSizeOutOfBounds),
+        ("32", Reason::RingSizeOutOfBounds),
+        ("4294967297", Reason::RingSizeOutOfBounds),
+        ("5GiB", Reason::RingSizeOutOfBounds),
+        ("18446744073709551615GiB", Reason::RingSizeOutOfBounds),
+        ("99999999999999999999999", Reason::RingSizeOutOfBounds),
+        ("32MB", Reason::UnknownUnit("MB".into())),
+        ("32 MiB", Reason::UnknownUnit(" MiB".into())),
+        ("32mib", Reason::UnknownUnit("mib".into())),
+        ("1.5GiB", Reason::UnknownUnit(".5GiB".into())),
+        ("-2MiB", Reason::NotANumber),
+        ("MiB", Reason::NotANumber),
+    ]);
+}
+
+#[test]
+fn interfaces() {
+    let names = |text| Interfaces::parse(text).map(|i| i.names().collect::<Vec<_>>().join("+"));
+    assert_eq!(names("eth0"), Ok("eth0".into()));
+    assert_eq!(names("eth0, net1 ,lo"), Ok("eth0+net1+lo".into()));
+    assert_eq!(names("abcdefghijklmno"), Ok("abcdefghijklmno".into()));
+    let bad = |name: &str| Reason::BadInterface(name.into());
+    refused::<Interfaces>(&[
+        ("abcdefghijklmnop", bad("abcdefghijklmnop")),
+        // Fifteen characters, sixteen bytes.
+        ("abcdefghijklmn\u{e9}", bad("abcdefghijklmn\u{e9}")),
+        ("eth0:1", bad("eth0:1")),
+        ("a/b", bad("a/b")),
+        ("eth 0", bad("eth 0")),
+        (".", bad(".")),
+        ("..", bad("..")),
+        ("eth0,,lo", Reason::EmptyEntry),
+        ("eth0,", Reason::EmptyEntry),
+        ("eth0,lo,eth0", Reason::Duplicate("eth0".into())),
+    ]);
+}
+
+#[test]
+fn sensor_addresses() {
+    let port = NonZeroU16::new(4789).unwrap();
+    for (text, expected) in [
+        ("192.0.2.10", "192.0.2.10:4789"),
+        ("192.0.2.10:5000", "192.0.2.10:5000"),
+        ("2001:db8::10", "[2001:db8::10]:4789"),
+        ("[2001:db8::10]", "[2001:db8::10]:4789"),
+        ("[2001:db8::10]:5000", "[2001:db8::10]:5000"),
+        ("127.0.0.1, ::1", "127.0.0.1:4789+[::1]:4789"),
+        ("::ffff:192.0.2.1", "192.0.2.1:4789"),
+        ("192.0.2.1,192.0.2.1:5000", "192.0.2.1:4789+192.0.2.1:5000"),
+    ] {
+        let sensor = Sensor::parse(text).unwrap();
+        let shown: Vec<_> = sensor
+            .addresses(port)
+            .map(|address| address.to_string())
+            .collect();
+        assert_eq!(shown.join("+"), expected, "{text}");
+    }
+}
+
+#[test]
+fn sensor_names() {
+    let longest = "a".repeat(63);
+    for name in [
+        "sensor",
+        "zeek-01",
+        "Sensor_A",
+        "a.b",
+        "7",
+        "sensor.example.com",
+        &longest,
+    ] {
+        assert_eq!(Sensor::parse(name), Ok(Sensor::Name(name.into())));
+    }
+}
+
+#[test]
+fn sensors_that_are_refused() {
+    let no_address = |text: &str| Reason::NotAnAddress(text.into());
+    let unusable = |ip: &str, why| Reason::UnusableAddress(ip.parse().unwrap(), why);
+    let interface = "link-local, which no route leads to without an interface";
+    refused::<Sensor>(&[
+        ("10.0.0.300", no_address("10.0.0.300")),
+        ("10.0.0", no_address("10.0.0")),
+        ("10.0.0.1/24", no_address("10.0.0.1/24")),
+        ("[10.0.0.1]:80", no_address("[10.0.0.1]:80")),
+        ("2001:db8:::1", no_address("2001:db8:::1")),
+        ("[2001:db8::1", no_address("[2001:db8::1")),
+        ("[fe80::1%3]:4789", no_address("[fe80::1%3]:4789")),
+        ("http://sensor", no_address("http://sensor")),
+        ("192.0.2.1:0", Reason::BadPort),
+        ("192.0.2.1:65536", Reason::BadPort),
+        ("192.0.2.1:+80", Reason::BadPort),
+        ("[2001:db8::1]:", Reason::BadPort),
+        ("sensor:4789", Reason::NameWithPort("sensor:4789".into())),
+        ("0.0.0.0", unusable("0.0.0.0", "the unspecified address")),
+        ("[::]:4789", unusable("::", "the unspecified address")),
+        ("239.1.2.3", unusable("239.1.2.3", "a multicast address")),
+        ("ff02::1", unusable("ff02::1", "a multicast address")),
+        (
+            "255.255.255.255",
+            unusable("255.255.255.255", "the broadcast address"),
+        ),
+        (
+            "::ffff:255.255.255.255",
+            unusable("255.255.255.255", "the broadcast address"),
+        ),
+        ("fe80::1", unusable("fe80::1", interface)),
+        ("192.0.2.1,", Reason::EmptyEntry),
+        (
+            "192.0.2.1, 192.0.2.1",
+            Reason::Duplicate("192.0.2.1".into()),
+        ),
+        ("::1,0:0:0:0:0:0:0:1", Reason::Duplicate("::1".into())),
+        (
+            "zeek,arkime",
+            Reason::SeveralNames("zeek".into(), "arkime".into()),
+        ),
+        ("zeek,192.0.2.1", Reason::Mixture("zeek".into())),
+        ("192.0.2.1,zeek", Reason::Mixture("zeek".into())),
+    ]);
+    for name in ["-sensor", "sensor-", "a b", "s\u{e9}nsor", &"a".repeat(64)] {
+        assert!(
+            matches!(Sensor::parse(name), Err(Reason::BadName(..))),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn names_that_kubernetes_gives() {
+    assert_eq!(Namespaces::parse("*"), Ok(Namespaces::All));
+    assert!(matches!(
+        Namespaces::parse("shop-1"),
+        Ok(Namespaces::One(_))
+    ));
+    for bad in ["Shop", "a.b", "-a", "a-", "a_b", "**", &"a".repeat(64)] {
+        assert!(Namespaces::parse(bad).is_err(), "{bad}");
+        assert!(Namespace::parse(bad).is_err(), "{bad}");
+    }
+    assert!(Namespace::parse("*").is_err());
+    assert_eq!(
+        ObjectName::parse("ip-10-0-0-1.ec2.internal")
+            .unwrap()
+            .as_str()
+            .len(),
+        24
+    );
+    for bad in ["Node", ".a", "a b", &"a".repeat(254)] {
+        assert!(ObjectName::parse(bad).is_err(), "{bad}");
+    }
+    assert!(PodUid::parse("0f4d2a55-9c1e-4f9a-8a49-1c1f6f2f7d10").is_ok());
+    assert!(PodUid::parse("a b").is_err());
+}
+
+#[test]
+fn words_in_any_case() {
+    rows(&[("node", Prefer::Node), ("ANY", Prefer::Any)]);
+    rows(&[("sniffer", Receiver::Sniffer), ("Socket", Receiver::Socket)]);
+    rows(&[("info", LogLevel::Info), ("WARN", LogLevel::Warn)]);
+    rows(&[("text", LogFormat::Text), ("JSON", LogFormat::Json)]);
+    refused::<LogLevel>(&[
+        ("verbose", Reason::UnknownWord),
+        ("warning", Reason::UnknownWord),
+    ]);
+    refused::<Receiver>(&[("sock", Reason::UnknownWord)]);
+}

@@ -1,0 +1,148 @@
+//! The table shown to people: `--help` and `docs/configuration.md`.
+//!
+//! Both are made from [`super::table`] and [`Exit`] alone, so they cannot disagree with the parsing;
+//! a test compares the file on disk.
+
+use std::fmt::{self, Write as _};
+
+use super::table::{Fallback, TABLE, Variable};
+use crate::exit::Exit;
+
+/// The longest line of `--help`, in columns.
+const COLUMNS: usize = 80;
+
+/// The answer to `--help`.
+#[must_use]
+pub fn help() -> String {
+    let mut text = String::new();
+    // Writing to a `String` cannot fail.
+    let _ = write_help(&mut text);
+    text
+}
+
+/// The text of `docs/configuration.md`.
+#[must_use]
+pub fn markdown() -> String {
+    let mut text = String::from(INTRODUCTION);
+    // Writing to a `String` cannot fail.
+    let _ = write_tables(&mut text);
+    text
+}
+
+fn write_help(text: &mut String) -> fmt::Result {
+    let version = env!("CARGO_PKG_VERSION");
+    writeln!(
+        text,
+        "podspan {version}: mirrors a pod's traffic to a network sensor over VXLAN\n"
+    )?;
+    text.push_str(USAGE);
+    for variable in TABLE {
+        writeln!(
+            text,
+            "\n  {} ({})",
+            variable.name,
+            default_in_words(variable)
+        )?;
+        wrap(text, variable.text, "      ");
+        wrap(
+            text,
+            &format!("Expected is {}.", variable.expected),
+            "      ",
+        );
+        wrap(
+            text,
+            &format!("Example: {}={}", variable.name, variable.example),
+            "      ",
+        );
+    }
+    text.push_str("\nExit codes:\n");
+    for exit in Exit::ALL {
+        writeln!(text, "  {:>3}  {}", exit.code(), exit.meaning())?;
+    }
+    Ok(())
+}
+
+fn write_tables(text: &mut String) -> fmt::Result {
+    text.push_str("\n| variable | expected | default | meaning | example |\n|-|-|-|-|-|\n");
+    for variable in TABLE {
+        let Variable { name, example, .. } = variable;
+        let default = match variable.fallback {
+            Fallback::Value(value) => format!("`{value}`"),
+            Fallback::Unset(meaning) => escaped(meaning),
+            Fallback::Required => default_in_words(variable),
+        };
+        let (expected, meaning) = (escaped(variable.expected), escaped(variable.text));
+        writeln!(
+            text,
+            "| `{name}` | {expected} | {default} | {meaning} | `{name}={example}` |"
+        )?;
+    }
+    text.push_str("\n## Exit codes\n\n| code | meaning |\n|-|-|\n");
+    for exit in Exit::ALL {
+        writeln!(text, "| {} | {} |", exit.code(), exit.meaning())?;
+    }
+    Ok(())
+}
+
+const USAGE: &str = "\
+Usage: SENSOR=192.0.2.10 podspan [--help | --version | --check-config]
+
+  --help          print this text
+  --version       print name and version
+  --check-config  print the effective settings, or all that is wrong with them
+
+Settings are environment variables:
+";
+
+const INTRODUCTION: &str = "\
+# Configuration
+
+<!-- Generated from crates/agent/src/config/table.rs. After a change there:
+     cargo run -p agent -- --configuration-markdown > docs/configuration.md -->
+
+podspan takes its settings from environment variables only. `SENSOR` is the one that must be set:
+
+```yaml
+env:
+  - name: SENSOR
+    value: 192.0.2.10
+```
+
+- A variable set to nothing counts as not set. Space around values and list entries is ignored, and
+  so is the case of words such as `info`.
+- All that is wrong is reported at once, each with the variable, its value, what is expected and a
+  valid example. The process then ends with exit code 64.
+- `podspan --check-config` prints what holds and where it comes from, without mirroring anything.
+- Variables that are not in this table are ignored.
+";
+
+fn default_in_words(variable: &Variable) -> String {
+    match variable.fallback {
+        Fallback::Required => "required".to_owned(),
+        Fallback::Value(value) => format!("default {value}"),
+        Fallback::Unset(meaning) => format!("default: {meaning}"),
+    }
+}
+
+/// Escapes what Markdown or HTML would take for markup in a table's cell.
+fn escaped(text: &str) -> String {
+    text.replace('|', "\\|")
+        .replace('<', "&lt;")
+        .replace('*', "\\*")
+}
+
+/// Appends `paragraph` to `text`, broken at spaces, each line behind `indent`.
+fn wrap(text: &mut String, paragraph: &str, indent: &str) {
+    let mut column = 0;
+    for word in paragraph.split(' ') {
+        if column > 0 && column + 1 + word.len() > COLUMNS {
+            text.push('\n');
+            column = 0;
+        }
+        let before = if column == 0 { indent } else { " " };
+        text.push_str(before);
+        text.push_str(word);
+        column += before.len() + word.len();
+    }
+    text.push('\n');
+}

@@ -1,0 +1,305 @@
+//! The types of the settings: text in, a value within its bounds or a [`Reason`] out.
+//!
+//! Invariant, kept by property tests: parsing never panics, and what [`Value::show`] writes parses
+//! to the same value. Sources: RFC 7348 (VNI), RFC 8200 (least MTU), Linux `dev_valid_name()` in
+//! `net/core/dev.c` (interfaces), RFC 1123 as Kubernetes applies it (names).
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::num::NonZeroU16;
+
+use serde::{Deserialize, Deserializer};
+use wire::{Mtu, Vni};
+
+use super::error::Reason;
+
+/// A type that a setting can have.
+pub trait Value: Sized {
+    /// Reads a value; `text` is not empty and has no space around it.
+    ///
+    /// # Errors
+    /// Whatever keeps `text` from being a value of this type.
+    fn parse(text: &str) -> Result<Self, Reason>;
+
+    /// Writes a value so that [`Value::parse`] reads it again.
+    fn show(&self) -> String;
+}
+
+/// A variable as serde reads it: the type is known here, the verdict comes with all the others.
+#[derive(Debug)]
+pub(super) struct Field<T> {
+    /// The text, without space around it. None when the variable is not set.
+    pub(super) text: Option<String>,
+    of: PhantomData<T>,
+}
+
+impl<T> Default for Field<T> {
+    fn default() -> Self {
+        Self {
+            text: None,
+            of: PhantomData,
+        }
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Field<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Ok(Self {
+            text: Some(text.trim().to_owned()),
+            of: PhantomData,
+        })
+    }
+}
+
+impl Value for Vni {
+    fn parse(text: &str) -> Result<Self, Reason> {
+        let hexadecimal = |digits: &str| {
+            !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+            Some(digits) if hexadecimal(digits) => (digits, 16),
+            None if is_decimal(text) => (text, 10),
+            None if hexadecimal(text) => (text, 16),
+            _ => return Err(Reason::NotANumber),
+        };
+        // Digits only, so the one way to fail is to be too large.
+        let vni = u32::from_str_radix(digits, radix).ok().and_then(Self::new);
+        let vni = vni.ok_or(Reason::VniTooLarge)?;
+        if radix == 16 && digits.len() == text.len() {
+            return Err(Reason::BareHexadecimal(text.to_owned()));
+        }
+        Ok(vni)
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// The least [`Mtu`] that can be set: what every IPv6 path carries (RFC 8200 section 5), and little
+/// enough that no network needs less.
+pub const LEAST_MTU: u16 = 1280;
+
+impl Value for Mtu {
+    fn parse(text: &str) -> Result<Self, Reason> {
+        if !is_decimal(text) {
+            return Err(Reason::NotANumber);
+        }
+        text.parse()
+            .ok()
+            .filter(|bytes| *bytes >= u32::from(LEAST_MTU))
+            .and_then(Self::new)
+            .ok_or(Reason::MtuOutOfBounds)
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// A UDP port.
+impl Value for NonZeroU16 {
+    fn parse(text: &str) -> Result<Self, Reason> {
+        if !is_decimal(text) {
+            return Err(Reason::NotANumber);
+        }
+        text.parse().map_err(|_| Reason::BadPort)
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// Memory of one interface's ring, in whole MiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RingSize {
+    mib: u16,
+}
+
+impl RingSize {
+    /// The least: two blocks of 1 MiB, one to fill while the other is read.
+    pub const MIN: Self = Self { mib: 2 };
+    /// The largest: beyond it is surely a mistake in the unit.
+    pub const MAX: Self = Self { mib: 4096 };
+
+    /// The size in bytes: a multiple of 1 MiB.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        (self.mib as u64) << 20
+    }
+}
+
+impl fmt::Display for RingSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}MiB", self.mib)
+    }
+}
+
+impl Value for RingSize {
+    fn parse(text: &str) -> Result<Self, Reason> {
+        let end = text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len());
+        let (digits, unit) = text.split_at(end);
+        if digits.is_empty() {
+            return Err(Reason::NotANumber);
+        }
+        let bytes_per_unit: u64 = match unit {
+            "" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return Err(Reason::UnknownUnit(unit.to_owned())),
+        };
+        let bytes = digits
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(bytes_per_unit));
+        match bytes {
+            Some(bytes) if (Self::MIN.bytes()..=Self::MAX.bytes()).contains(&bytes) => {
+                let mib = u16::try_from(bytes.div_ceil(1 << 20));
+                mib.map(|mib| Self { mib })
+                    .map_err(|_| Reason::RingSizeOutOfBounds)
+            }
+            _ => Err(Reason::RingSizeOutOfBounds),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// The interfaces to mirror: at least one, none twice, each a name that the kernel can give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interfaces(Vec<String>);
+
+impl Interfaces {
+    /// Their names, as the operator ordered them.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+impl Value for Interfaces {
+    fn parse(text: &str) -> Result<Self, Reason> {
+        /// IFNAMSIZ without the zero that ends the name.
+        const LONGEST: usize = 15;
+        let mut names: Vec<String> = Vec::new();
+        for name in entries(text) {
+            let name = name?;
+            let barred = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+            if name.len() > LONGEST || name == "." || name == ".." || name.contains(barred) {
+                return Err(Reason::BadInterface(name.to_owned()));
+            }
+            if names.iter().any(|known| known == name) {
+                return Err(Reason::Duplicate(name.to_owned()));
+            }
+            names.push(name.to_owned());
+        }
+        Ok(Self(names))
+    }
+
+    fn show(&self) -> String {
+        self.0.join(",")
+    }
+}
+
+/// A type with a few values, each a word.
+trait Word: Copy + PartialEq + 'static {
+    const WORDS: &'static [(Self, &'static str)];
+}
+
+impl<T: Word> Value for T {
+    fn parse(text: &str) -> Result<Self, Reason> {
+        let found = T::WORDS
+            .iter()
+            .find(|(_, word)| word.eq_ignore_ascii_case(text));
+        found.map(|(value, _)| *value).ok_or(Reason::UnknownWord)
+    }
+
+    fn show(&self) -> String {
+        let found = T::WORDS.iter().find(|(value, _)| value == self);
+        found.map_or_else(String::new, |(_, word)| (*word).to_owned())
+    }
+}
+
+/// Which of the sensors found by name are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefer {
+    /// Those on this node, while there is one.
+    Node,
+    /// All of them.
+    Any,
+}
+
+impl Word for Prefer {
+    const WORDS: &'static [(Self, &'static str)] = &[(Self::Node, "node"), (Self::Any, "any")];
+}
+
+/// How a sensor takes the copies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receiver {
+    /// By capturing on an interface, where it may meet a GSO datagram unsplit.
+    Sniffer,
+    /// By a UDP socket or a kernel vxlan device, which only ever see single datagrams.
+    Socket,
+}
+
+impl Word for Receiver {
+    const WORDS: &'static [(Self, &'static str)] =
+        &[(Self::Sniffer, "sniffer"), (Self::Socket, "socket")];
+}
+
+/// The least important level that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// What ends podspan or the mirroring.
+    Error,
+    /// What the operator should look into.
+    Warn,
+    /// Start, changes, and totals.
+    Info,
+    /// What explains a change.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl Word for LogLevel {
+    const WORDS: &'static [(Self, &'static str)] = &[
+        (Self::Error, "error"),
+        (Self::Warn, "warn"),
+        (Self::Info, "info"),
+        (Self::Debug, "debug"),
+        (Self::Trace, "trace"),
+    ];
+}
+
+/// How lines of the log are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Word for LogFormat {
+    const WORDS: &'static [(Self, &'static str)] = &[(Self::Text, "text"), (Self::Json, "json")];
+}
+
+/// The entries of a list separated by commas, space around them removed.
+pub(super) fn entries(text: &str) -> impl Iterator<Item = Result<&str, Reason>> {
+    text.split(',').map(str::trim).map(|entry| match entry {
+        "" => Err(Reason::EmptyEntry),
+        entry => Ok(entry),
+    })
+}
+
+/// Whether `text` is digits and nothing else: `u32::from_str` would take a sign as well.
+pub(super) fn is_decimal(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}

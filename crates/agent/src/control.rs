@@ -1,0 +1,298 @@
+//! Everything that is not on the way of a frame: signals, logs, learned paths.
+//!
+//! In: the worker's published numbers and events. Out: log lines, at changes and not per frame, and
+//! one line of totals every minute at most. This side can stall without the worker noticing.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use capture::{Change, InterfaceName};
+use mirror::SensorTable;
+use mirror::totals::{DropReason, Dropped};
+use nix::errno::Errno;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
+use transmit::{Report, SensorReport};
+use wire::Mtu;
+
+use crate::published::{Event, Published, Snapshot};
+use crate::sensors;
+
+/// How often the numbers are looked at and the paths learned anew.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the totals are logged, and a missing interface is named again.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
+/// Losses count as over after this long without one.
+const OVER_AFTER: Duration = Duration::from_secs(10);
+
+/// The control side.
+pub(crate) struct Control {
+    table: Arc<ArcSwap<SensorTable>>,
+    published: Arc<Published>,
+    happened: Receiver<Event>,
+    /// Upper bound for path MTUs.
+    mtu: Option<Mtu>,
+    /// Interfaces that are waited for, and when that was last said.
+    missing: HashMap<InterfaceName, Instant>,
+    losses: Losses,
+    /// How many events are known not to have come through.
+    events_lost: u64,
+    /// What the last line of totals said, and when.
+    reported: (Snapshot, Instant),
+}
+
+impl Control {
+    /// A control side that has said nothing yet.
+    pub(crate) fn new(
+        table: Arc<ArcSwap<SensorTable>>,
+        published: Arc<Published>,
+        happened: Receiver<Event>,
+        mtu: Option<Mtu>,
+    ) -> Self {
+        let reported = (Snapshot::default(), Instant::now());
+        let (missing, losses) = (HashMap::new(), Losses::default());
+        Self {
+            table,
+            published,
+            happened,
+            mtu,
+            missing,
+            losses,
+            events_lost: 0,
+            reported,
+        }
+    }
+
+    /// Watches until SIGTERM or SIGINT, which gives true, or until the worker has ended by itself.
+    ///
+    /// # Errors
+    /// When the signals cannot be waited for.
+    pub(crate) async fn watch(&mut self, worker_has_ended: impl Fn() -> bool) -> io::Result<bool> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut ticks = interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let name = tokio::select! {
+                _ = ticks.tick() => {
+                    self.look(Instant::now());
+                    if worker_has_ended() {
+                        return Ok(false);
+                    }
+                    continue;
+                }
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            tracing::info!("{name}: capturing ends, the rings are drained");
+            return Ok(true);
+        }
+    }
+
+    /// Says how it ended.
+    pub(crate) fn end(&mut self, last: &Snapshot) {
+        self.tell_events(Instant::now());
+        if !last.totals.check() {
+            tracing::error!("the totals do not add up; this is a defect, please report it");
+        }
+        log_totals(last);
+    }
+
+    fn look(&mut self, now: Instant) {
+        self.tell_events(now);
+        sensors::refresh(&self.table.load(), self.mtu, |sensor| {
+            let (address, path_mtu) = (sensor.address(), sensor.path_mtu());
+            tracing::info!(%address, %path_mtu, "the path to a sensor takes other packets now");
+        });
+        for (name, said) in &mut self.missing {
+            if now.duration_since(*said) >= REMIND_EVERY {
+                *said = now;
+                tracing::warn!(interface = %name, "still no such interface; waiting for it");
+            }
+        }
+        let snapshot = self.published.read();
+        self.losses.look(&snapshot, now);
+        let (last, at) = &self.reported;
+        if now.duration_since(*at) >= REMIND_EVERY && *last != snapshot {
+            log_totals(&snapshot);
+            self.reported = (snapshot, now);
+        }
+    }
+
+    fn tell_events(&mut self, now: Instant) {
+        while let Ok(event) = self.happened.try_recv() {
+            match event {
+                Event::Interface { name, change } => self.tell_change(name, &change, now),
+                Event::InterfaceFailed { name, error } => {
+                    tracing::warn!(interface = %name, error, "the interface cannot be looked after");
+                }
+                Event::Sending(report) => tell_sending(&report),
+            }
+        }
+        let lost = self.published.events_lost();
+        if lost > self.events_lost {
+            self.events_lost = lost;
+            tracing::warn!(
+                lost,
+                "more happened than could be told; some log lines are missing"
+            );
+        }
+    }
+
+    fn tell_change(&mut self, name: InterfaceName, change: &Change, now: Instant) {
+        match change {
+            Change::Bound { .. } | Change::Replaced { .. } | Change::Up => {
+                tracing::info!(interface = %name, "{change}");
+            }
+            _ => tracing::warn!(interface = %name, "{change}"),
+        }
+        if matches!(change, Change::Missing) {
+            self.missing.insert(name, now);
+        } else {
+            self.missing.remove(&name);
+        }
+    }
+}
+
+fn tell_sending(report: &Report) {
+    for SensorReport {
+        sensor,
+        path_mtu,
+        unreachable,
+        port_unreachable,
+    } in &report.sensors
+    {
+        if let Some(path_mtu) = path_mtu {
+            tracing::info!(address = %sensor, %path_mtu, "the path to a sensor became narrower");
+        }
+        if *unreachable > 0 {
+            tracing::warn!(address = %sensor, times = unreachable, "a sensor is unreachable");
+        }
+        if *port_unreachable > 0 {
+            // So it is where the sensor sniffs and no socket takes the datagrams.
+            tracing::debug!(address = %sensor, times = port_unreachable, "nobody listens there");
+        }
+    }
+    match report.last_refusal {
+        None => {}
+        Some(Errno::EPERM) => tracing::warn!(
+            times = report.refusals,
+            "the kernel refuses to send (EPERM): a network policy or firewall drops what this pod \
+             sends to the sensor; Calico drops UDP 4789 unless allowVXLANPacketsFromWorkloads is \
+             set, or choose another SENSOR_PORT"
+        ),
+        Some(errno) => {
+            tracing::warn!(times = report.refusals, %errno, "the kernel refuses to send");
+        }
+    }
+}
+
+fn log_totals(Snapshot { totals, ring }: &Snapshot) {
+    tracing::info!(
+        ring_packets = ring.packets,
+        ring_drops = ring.drops,
+        frames_seen = totals.frames_seen,
+        frames_mirrored = totals.frames_mirrored,
+        frames_dropped = totals.frames_dropped.sum(),
+        frames_dropped_by = %ByReason(&totals.frames_dropped),
+        datagrams_built = totals.datagrams_built,
+        datagrams_sent = totals.datagrams_sent,
+        datagrams_dropped = totals.datagrams_dropped.sum(),
+        datagrams_dropped_by = %ByReason(&totals.datagrams_dropped),
+        bytes_sent = totals.bytes_sent,
+        "totals"
+    );
+}
+
+/// Counts as `no_sensor:3,oversize:1`, or `none`.
+struct ByReason<'d>(&'d Dropped);
+
+impl fmt::Display for ByReason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for reason in DropReason::ALL {
+            let count = self.0.of(reason);
+            if count > 0 {
+                write!(f, "{separator}{reason}:{count}")?;
+                separator = ",";
+            }
+        }
+        if separator.is_empty() {
+            f.write_str("none")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Which losses are going on, so that only their beginning and their end are logged.
+#[derive(Default)]
+struct Losses {
+    seen: Dropped,
+    seen_in_ring: u64,
+    /// When each last grew, for those that are going on; the ring's stands last.
+    since: [Option<Instant>; DropReason::ALL.len() + 1],
+}
+
+impl Losses {
+    fn look(&mut self, snapshot: &Snapshot, now: Instant) {
+        let [reasons @ .., ring] = &mut self.since;
+        for (since, reason) in reasons.iter_mut().zip(DropReason::ALL) {
+            let count = snapshot.totals.frames_dropped.of(reason);
+            let news = count - self.seen.of(reason).min(count);
+            tell_loss(since, reason.label(), news, now);
+        }
+        let news = snapshot.ring.drops - self.seen_in_ring.min(snapshot.ring.drops);
+        tell_loss(ring, "ring_full", news, now);
+        self.seen = snapshot.totals.frames_dropped;
+        self.seen_in_ring = snapshot.ring.drops;
+    }
+}
+
+fn tell_loss(since: &mut Option<Instant>, reason: &str, news: u64, now: Instant) {
+    match since {
+        None if news > 0 => {
+            tracing::warn!(reason, frames = news, "frames are not mirrored");
+            *since = Some(now);
+        }
+        Some(_) if news > 0 => *since = Some(now),
+        Some(last) if now.duration_since(*last) >= OVER_AFTER => {
+            tracing::info!(reason, "frames are mirrored again");
+            *since = None;
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_listed_by_reason() {
+        let mut dropped = Dropped::default();
+        assert_eq!(ByReason(&dropped).to_string(), "none");
+        dropped.set(DropReason::NoSensor, 3);
+        dropped.set(DropReason::SendError, 1);
+        assert_eq!(ByReason(&dropped).to_string(), "no_sensor:3,send_error:1");
+    }
+
+    #[test]
+    fn a_loss_goes_on_until_it_has_been_quiet_for_a_while() {
+        let mut losses = Losses::default();
+        let mut snapshot = Snapshot::default();
+        let start = Instant::now();
+        snapshot.ring.drops = 5;
+        losses.look(&snapshot, start);
+        assert!(losses.since[DropReason::ALL.len()].is_some());
+        losses.look(&snapshot, start + OVER_AFTER / 2);
+        assert!(losses.since[DropReason::ALL.len()].is_some());
+        losses.look(&snapshot, start + OVER_AFTER);
+        assert!(losses.since.iter().all(Option::is_none));
+    }
+}

@@ -1,0 +1,24 @@
+//! The control side of podspan: configuration, startup, logging, and the end of privilege.
+//!
+//! `main.rs` tells the story of startup in the order of these modules: [`cli`] reads the arguments,
+//! [`config`] the environment, [`log`] starts to speak, [`run`](fn@run) opens the sockets, calls
+//! [`privilege`] to give up what opening them needed, and mirrors until it is told to stop. Its end
+//! is one of the codes in [`exit`].
+//!
+//! Then two threads go on: `worker` takes every frame its whole way, from ring to socket; `control`
+//! does everything else, and sees of the worker only what is in `published`.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod config;
+mod control;
+pub mod exit;
+pub mod log;
+pub mod privilege;
+mod published;
+mod run;
+mod sensors;
+mod worker;
+
+pub use run::run;

@@ -1,0 +1,304 @@
+//! The end of privilege, and what to tell an operator who gave too little of it.
+//!
+//! The one capability that podspan needs is `NET_RAW`, and only to open sockets: the packet socket
+//! with its ring, and the marked UDP sockets. Once they are open, [`drop_all`] gives up every
+//! capability in every set and forbids gaining any by `execve`, so that a flaw in what reads the
+//! traffic has nothing to take.
+//!
+//! Capabilities belong to a thread, not to the process (capabilities(7)), and a new thread inherits
+//! those of the one that starts it. So [`drop_all`] must be called before any other thread exists,
+//! the runtime's and the worker's among them; a thread started earlier would keep everything.
+//!
+//! Invariant: after an `Ok`, reading the sets back has shown them empty. What could not be dropped is
+//! an error, with one exception: shrinking the bounding set takes `SETPCAP`, which podspan is not
+//! meant to have. An empty permitted set and `no_new_privs` already make the bounding set idle.
+
+use caps::errors::CapsError;
+use caps::{CapSet, Capability};
+use nix::errno::Errno;
+use nix::sys::prctl;
+use thiserror::Error;
+
+/// Privilege could not be given up. Going on would break what the manifest promises.
+#[derive(Debug, Error)]
+pub enum PrivilegeError {
+    /// `PR_SET_NO_NEW_PRIVS` was refused.
+    #[error("cannot set no_new_privs: {0}; allow prctl in the container's seccomp profile")]
+    NoNewPrivs(#[source] Errno),
+    /// A set could not be emptied.
+    #[error(
+        "cannot drop the {set:?} capabilities: {source}; allow capset and prctl in the \
+             container's seccomp profile"
+    )]
+    Drop {
+        /// Which set.
+        set: CapSet,
+        /// What the system said.
+        source: CapsError,
+    },
+    /// A set could not be read back.
+    #[error(
+        "cannot read the {set:?} capabilities: {source}; allow capget and prctl in the \
+             container's seccomp profile"
+    )]
+    Read {
+        /// Which set.
+        set: CapSet,
+        /// What the system said.
+        source: CapsError,
+    },
+    /// A set was emptied without an error and is not empty.
+    #[error("{remaining:?} remained in the {set:?} capabilities although they were dropped")]
+    Remained {
+        /// Which set.
+        set: CapSet,
+        /// What is in it, in the order of the kernel's numbers.
+        remaining: Vec<Capability>,
+    },
+    /// `no_new_privs` was set without an error and is not set.
+    #[error("no_new_privs is not set although it was asked for")]
+    NoNewPrivsUnset,
+}
+
+/// What became of the bounding set; all other sets are empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BoundingSet {
+    /// Emptied too.
+    Empty,
+    /// Left as it was, since dropping from it takes `SETPCAP`. Nothing can be gained from it.
+    Kept,
+}
+
+/// Whether the calling thread may open packet sockets now.
+///
+/// # Errors
+/// When the capabilities cannot be read.
+pub fn has_net_raw() -> Result<bool, PrivilegeError> {
+    let set = CapSet::Effective;
+    caps::has_cap(None, set, Capability::CAP_NET_RAW)
+        .map_err(|source| PrivilegeError::Read { set, source })
+}
+
+/// Empties every capability set of the calling thread, sets `no_new_privs`, and reads both back.
+///
+/// To be called when all sockets are open and before the first thread is started.
+///
+/// # Errors
+/// When anything remains, or cannot be known not to.
+pub fn drop_all() -> Result<BoundingSet, PrivilegeError> {
+    prctl::set_no_new_privs().map_err(PrivilegeError::NoNewPrivs)?;
+    let bounding = drop_bounding()?;
+    // Ambient first: the kernel keeps it a subset of permitted and inheritable by itself, but an
+    // error shall name the set that it is about. Effective before permitted, its superset.
+    let sets = [
+        CapSet::Ambient,
+        CapSet::Effective,
+        CapSet::Permitted,
+        CapSet::Inheritable,
+    ];
+    for set in sets {
+        caps::clear(None, set).map_err(|source| PrivilegeError::Drop { set, source })?;
+    }
+    for set in sets {
+        verify_empty(set)?;
+    }
+    if bounding == BoundingSet::Empty {
+        verify_empty(CapSet::Bounding)?;
+    }
+    match prctl::get_no_new_privs() {
+        Ok(true) => Ok(bounding),
+        Ok(false) => Err(PrivilegeError::NoNewPrivsUnset),
+        Err(errno) => Err(PrivilegeError::NoNewPrivs(errno)),
+    }
+}
+
+/// Must come before the other sets: it needs a capability out of them.
+fn drop_bounding() -> Result<BoundingSet, PrivilegeError> {
+    let effective = CapSet::Effective;
+    let permitted_to =
+        caps::has_cap(None, effective, Capability::CAP_SETPCAP).map_err(|source| {
+            PrivilegeError::Read {
+                set: effective,
+                source,
+            }
+        })?;
+    if !permitted_to {
+        return Ok(BoundingSet::Kept);
+    }
+    let set = CapSet::Bounding;
+    caps::clear(None, set).map_err(|source| PrivilegeError::Drop { set, source })?;
+    Ok(BoundingSet::Empty)
+}
+
+fn verify_empty(set: CapSet) -> Result<(), PrivilegeError> {
+    let found = caps::read(None, set).map_err(|source| PrivilegeError::Read { set, source })?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    let mut remaining: Vec<_> = found.into_iter().collect();
+    remaining.sort_by_key(Capability::index);
+    Err(PrivilegeError::Remained { set, remaining })
+}
+
+/// What a container that runs as root needs, under the container's entry of the manifest.
+const AS_ROOT: &str = "\
+securityContext:
+  allowPrivilegeEscalation: false
+  capabilities:
+    drop: [ALL]
+    add: [NET_RAW]
+";
+
+/// What a container that does not run as root needs beside the file capability on the binary.
+const AS_USER: &str = "\
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  allowPrivilegeEscalation: false
+  capabilities:
+    drop: [ALL]
+    add: [NET_RAW]
+";
+
+/// What Pod Security `baseline` lets pass: nothing is added, and what containerd grants unasked is
+/// dropped by name, apart from `NET_RAW`.
+const UNDER_BASELINE: &str = "\
+securityContext:
+  allowPrivilegeEscalation: false
+  capabilities:
+    drop: [AUDIT_WRITE, CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, MKNOD,
+           NET_BIND_SERVICE, SETFCAP, SETGID, SETPCAP, SETUID, SYS_CHROOT]
+";
+
+/// The text for the operator when the `NET_RAW` capability is missing: what to add to podspan's
+/// container. It goes with [`crate::exit::Exit::NoPermission`].
+#[must_use]
+pub fn missing_net_raw_text() -> String {
+    format!(
+        "the NET_RAW capability is missing; without it no traffic can be captured.\n\
+         Add to podspan's container in the pod's manifest:\n\n{}\n\
+         If the container must not run as root, the capability does not reach the process by\n\
+         itself: the podspan binary needs the file capability cap_net_raw+ep (setcap in the image's\n\
+         build) and must be the container's entrypoint itself, without a shell before it. Then:\n\n\
+         {}\n\
+         If the pod is refused by Pod Security: the levels baseline and restricted forbid adding\n\
+         NET_RAW. Label the namespace pod-security.kubernetes.io/enforce=privileged, or, under\n\
+         baseline on containerd, which grants NET_RAW unasked (CRI-O does not), as root:\n\n{}",
+        indented(AS_ROOT),
+        indented(AS_USER),
+        indented(UNDER_BASELINE),
+    )
+}
+
+fn indented(snippet: &str) -> String {
+    snippet
+        .lines()
+        .flat_map(|line| ["    ", line, "\n"])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    /// The kernel's own words on the calling thread, which the crate under us does not read.
+    fn status() -> HashMap<String, String> {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let pairs = status.lines().filter_map(|line| line.split_once(':'));
+        pairs
+            .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn nothing_remains_after_the_drop() {
+        // A thread of its own: capabilities are per thread, and other tests keep theirs.
+        let test = std::thread::spawn(|| {
+            let before = status();
+            let bounding = drop_all().unwrap();
+            let after = status();
+            for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
+                assert_eq!(after[set], "0000000000000000", "{set}");
+            }
+            assert_eq!(after["NoNewPrivs"], "1");
+            match bounding {
+                BoundingSet::Empty => assert_eq!(after["CapBnd"], "0000000000000000"),
+                BoundingSet::Kept => assert_eq!(after["CapBnd"], before["CapBnd"]),
+            }
+            assert!(!has_net_raw().unwrap());
+        });
+        test.join().unwrap();
+    }
+
+    #[test]
+    fn dropping_twice_is_fine_and_keeps_the_bounding_set() {
+        let test = std::thread::spawn(|| {
+            caps::clear(None, CapSet::Effective).unwrap();
+            let before = status();
+            assert_eq!(drop_all().unwrap(), BoundingSet::Kept);
+            assert_eq!(drop_all().unwrap(), BoundingSet::Kept);
+            assert_eq!(status()["CapBnd"], before["CapBnd"]);
+        });
+        test.join().unwrap();
+    }
+
+    #[test]
+    fn threads_started_afterwards_have_nothing_either() {
+        let test = std::thread::spawn(|| {
+            drop_all().unwrap();
+            std::thread::spawn(status).join().unwrap()
+        });
+        let status = test.join().unwrap();
+        assert_eq!(status["CapPrm"], "0000000000000000");
+        assert_eq!(status["NoNewPrivs"], "1");
+    }
+
+    #[test]
+    fn what_remains_is_an_error_that_names_it() {
+        let remaining = vec![Capability::CAP_NET_RAW];
+        let error = PrivilegeError::Remained {
+            set: CapSet::Permitted,
+            remaining,
+        };
+        assert!(error.to_string().contains("CAP_NET_RAW"), "{error}");
+        assert!(error.to_string().contains("Permitted"), "{error}");
+    }
+
+    #[test]
+    fn the_snippets_parse_and_say_what_they_must() {
+        let parsed = |snippet: &str| -> serde_json::Value {
+            serde_saphyr::from_str(snippet).unwrap_or_else(|error| panic!("{error}\n{snippet}"))
+        };
+        for snippet in [AS_ROOT, AS_USER] {
+            let capabilities = &parsed(snippet)["securityContext"]["capabilities"];
+            assert_eq!(capabilities["add"], serde_json::json!(["NET_RAW"]));
+            assert_eq!(capabilities["drop"], serde_json::json!(["ALL"]));
+        }
+        let capabilities = &parsed(UNDER_BASELINE)["securityContext"]["capabilities"];
+        assert!(capabilities.get("add").is_none());
+        let dropped = capabilities["drop"].as_array().unwrap();
+        assert_eq!(dropped.len(), 13);
+        assert!(!dropped.contains(&"NET_RAW".into()) && !dropped.contains(&"ALL".into()));
+    }
+
+    #[test]
+    fn the_snippets_parse_as_they_are_printed() {
+        let text = missing_net_raw_text();
+        let blocks = text.split("\n\n").filter(|block| block.starts_with("    "));
+        let parsed: Vec<serde_json::Value> = blocks
+            .map(|block| serde_saphyr::from_str(block).unwrap())
+            .collect();
+        assert_eq!(parsed.len(), 3, "{text}");
+        assert!(
+            parsed
+                .iter()
+                .all(|snippet| snippet["securityContext"].is_object()),
+            "{text}"
+        );
+        for word in ["NET_RAW", "cap_net_raw+ep", "Pod Security", "baseline"] {
+            assert!(text.contains(word), "{word} is missing in:\n{text}");
+        }
+    }
+}

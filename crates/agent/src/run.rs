@@ -1,0 +1,154 @@
+//! From a valid configuration to the end of the process.
+//!
+//! [`run`] reads as the story of startup: sockets are opened with `CAP_NET_RAW`, all privilege is
+//! dropped, the sensors are looked up, the worker starts, and the control side watches until a
+//! signal. The order matters: after the drop no socket that needs a capability can be opened, and no
+//! thread may exist before it, since capabilities belong to threads.
+
+use std::num::NonZeroU32;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+
+use arc_swap::ArcSwap;
+use capture::{InterfaceName, InvalidInterfaceName, Ring, RingConfig};
+use mirror::{Mirror, SensorTable};
+use nix::errno::Errno;
+use thiserror::Error;
+use transmit::{SocketConfig, Transmitter};
+
+use crate::config::{Config, Value as _};
+use crate::control::Control;
+use crate::exit::Exit;
+use crate::privilege::{self, PrivilegeError};
+use crate::published::{Events, Published};
+use crate::sensors;
+use crate::worker::{Stop, Worker};
+
+/// The mark of our datagrams, "pods" in ASCII. It never leaves the pod's network namespace: the
+/// kernel clears it where a packet crosses into another.
+const MARK: NonZeroU32 = NonZeroU32::new(0x706f_6473).unwrap();
+
+/// Why mirroring could not start, or ended by itself.
+#[derive(Debug, Error)]
+enum RunError {
+    #[error("{}", privilege::missing_net_raw_text())]
+    NotPermitted,
+    #[error(transparent)]
+    Interface(#[from] InvalidInterfaceName),
+    #[error(transparent)]
+    Ring(capture::OpenError),
+    #[error(transparent)]
+    Sockets(transmit::OpenError),
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
+    #[error("the system refused what every process may have: {0}")]
+    System(#[from] Errno),
+    #[error("the control side could not start: {0}")]
+    Runtime(#[source] std::io::Error),
+    #[error("the worker thread could not start: {0}")]
+    Spawn(#[source] std::io::Error),
+    #[error("the worker ended before it was asked to; this is a defect, please report it")]
+    WorkerLost,
+}
+
+impl From<capture::OpenError> for RunError {
+    fn from(error: capture::OpenError) -> Self {
+        match error {
+            capture::OpenError::NotPermitted { .. } => Self::NotPermitted,
+            other => Self::Ring(other),
+        }
+    }
+}
+
+impl From<transmit::OpenError> for RunError {
+    fn from(error: transmit::OpenError) -> Self {
+        match error {
+            transmit::OpenError::NotPermitted { .. } => Self::NotPermitted,
+            other => Self::Sockets(other),
+        }
+    }
+}
+
+impl RunError {
+    const fn exit(&self) -> Exit {
+        match self {
+            Self::NotPermitted => Exit::NoPermission,
+            Self::Interface(_) => Exit::Usage,
+            Self::WorkerLost => Exit::Software,
+            _ => Exit::OsError,
+        }
+    }
+}
+
+/// Mirrors as `config` says until a signal asks it to stop.
+#[must_use]
+pub fn run(config: &Config) -> ExitCode {
+    match mirror_until_stopped(config) {
+        Ok(()) => Exit::Success.into(),
+        Err(error) => {
+            tracing::error!("{error}");
+            error.exit().into()
+        }
+    }
+}
+
+fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
+    let rings = open_rings(config)?;
+    let transmitter = Transmitter::open(&SocketConfig::new(MARK.get()))?;
+    let bounding_set = privilege::drop_all()?;
+    tracing::debug!(?bounding_set, "sockets are open, capabilities are dropped");
+
+    let table = Arc::new(ArcSwap::from_pointee(sensors::table(config)));
+    let published = Arc::new(Published::default());
+    let (events, happened) = Events::channel();
+    let stop = Stop::new()?;
+    let worker = Worker {
+        rings,
+        mirror: Mirror::new(config.vni, transmitter.source_ports()),
+        transmitter,
+        table: Arc::clone(&table),
+        published: Arc::clone(&published),
+        events,
+        stop: stop.clone(),
+    };
+    announce(config, &table.load());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RunError::Runtime)?;
+    let worker = thread::Builder::new()
+        .name("worker".to_owned())
+        .spawn(move || worker.run())
+        .map_err(RunError::Spawn)?;
+
+    let mut control = Control::new(table, published, happened, config.mtu);
+    let watched = runtime.block_on(control.watch(|| worker.is_finished()));
+    stop.request()?;
+    let last = worker.join().map_err(|_| RunError::WorkerLost)??;
+    control.end(&last);
+    watched
+        .map_err(RunError::Runtime)?
+        .then_some(())
+        .ok_or(RunError::WorkerLost)
+}
+
+/// One ring for each interface, in the order of the configuration; none is bound yet.
+fn open_rings(config: &Config) -> Result<Vec<Ring>, RunError> {
+    let bytes = usize::try_from(config.ring_size.bytes()).unwrap_or(usize::MAX);
+    let ring_config = RingConfig { bytes, mark: MARK };
+    let open = |name: &str| -> Result<Ring, RunError> {
+        Ok(Ring::open(name.parse::<InterfaceName>()?, &ring_config)?)
+    };
+    config.interfaces.names().map(open).collect()
+}
+
+fn announce(config: &Config, table: &SensorTable) {
+    let version = env!("CARGO_PKG_VERSION");
+    let sensor = &config.sensor;
+    let interface = config.interfaces.show();
+    tracing::info!(version, %sensor, interface, vni = %config.vni, "podspan starts");
+    for sensor in table.sensors() {
+        tracing::info!(address = %sensor.address(), path_mtu = %sensor.path_mtu(), "sensor");
+    }
+}

@@ -1,0 +1,187 @@
+//! The binary as an operator meets it: arguments and environment in, texts and exit codes out.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests say what they expect by panicking"
+)]
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::{Command, Output, Stdio};
+
+use agent::config::table::TABLE;
+
+/// The binary with an empty environment.
+fn podspan(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_podspan"));
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(variables.iter().copied());
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+fn texts(output: &Output) -> (&str, &str) {
+    (
+        str::from_utf8(&output.stdout).unwrap(),
+        str::from_utf8(&output.stderr).unwrap(),
+    )
+}
+
+/// Asserts exit code 64, nothing on standard output, and every word on standard error.
+fn refused(output: &Output, words: &[&str]) {
+    let (answer, refusal) = texts(output);
+    assert_eq!(output.status.code(), Some(64), "{refusal}");
+    assert_eq!(answer, "");
+    for word in words {
+        assert!(refusal.contains(word), "{word:?} is missing in:\n{refusal}");
+    }
+}
+
+#[test]
+fn help_needs_no_settings_and_lists_them_all() {
+    let output = podspan(&["--help"], &[]);
+    let (answer, refusal) = texts(&output);
+    assert_eq!((output.status.code(), refusal), (Some(0), ""));
+    for variable in TABLE {
+        assert!(answer.contains(variable.name), "{}", variable.name);
+    }
+    for flag in ["--help", "--version", "--check-config"] {
+        assert!(answer.contains(flag), "{flag}");
+    }
+}
+
+#[test]
+fn version() {
+    let output = podspan(&["--version"], &[]);
+    let expected = format!("podspan {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        (output.status.code(), texts(&output)),
+        (Some(0), (expected.as_str(), ""))
+    );
+}
+
+#[test]
+fn the_document_can_be_printed() {
+    let output = podspan(&["--configuration-markdown"], &[]);
+    assert_eq!(texts(&output), (agent::config::markdown().as_str(), ""));
+}
+
+#[test]
+fn unknown_arguments() {
+    refused(
+        &podspan(&["--sensor"], &[]),
+        &["--sensor", "--help", "SENSOR=192.0.2.10 podspan"],
+    );
+    refused(
+        &podspan(&["--help", "more"], &[]),
+        &["more", "one argument"],
+    );
+}
+
+#[test]
+fn check_config_prints_values_and_origins() {
+    let output = podspan(&["--check-config"], &[("SENSOR", "::1"), ("VNI", "0x10")]);
+    let (answer, refusal) = texts(&output);
+    assert_eq!((output.status.code(), refusal), (Some(0), ""));
+    assert_eq!(answer.lines().count(), TABLE.len());
+    for line in [
+        "SENSOR=::1  # env\n",
+        "VNI=16  # env\n",
+        "RING_SIZE=32MiB  # default\n",
+    ] {
+        assert!(answer.contains(line), "{line:?} is missing in:\n{answer}");
+    }
+}
+
+#[test]
+fn a_wrong_environment_is_refused_alike_by_the_check_and_the_start() {
+    for arguments in [&["--check-config"] as &[&str], &[]] {
+        refused(
+            &podspan(arguments, &[]),
+            &["SENSOR is not set", "for example SENSOR=192.0.2.10"],
+        );
+        refused(
+            &podspan(arguments, &[("SENSOR", "")]),
+            &["SENSOR=\"\"", "it is empty"],
+        );
+    }
+}
+
+#[test]
+fn all_errors_at_once() {
+    let wrong = [
+        ("SENSOR", "10.0.0.300"),
+        ("INTERFACE", "eth0,eth0"),
+        ("VNI", "1a"),
+        ("SENSOR_PORT", "0"),
+        ("MTU", "500"),
+        ("RING_SIZE", "32MB"),
+        ("LOG", "loud"),
+        ("LOG_FORMAT", "xml"),
+        ("RECEIVER", "pcap"),
+        ("SENSOR_PREFER", "zone"),
+        ("SENSOR_NAMESPACE", "Shop"),
+    ];
+    let output = podspan(&[], &wrong);
+    refused(
+        &output,
+        &[
+            "wrong in 11 places",
+            "VNI=0x1a",
+            "old script read every VNI as hex",
+        ],
+    );
+    let (_, refusal) = texts(&output);
+    for (name, value) in wrong {
+        let start = format!("  {name}={value:?}: ");
+        let line = refusal.lines().find(|line| line.starts_with(&start));
+        let line = line.unwrap_or_else(|| panic!("no line starts with {start:?} in:\n{refusal}"));
+        let example = TABLE
+            .iter()
+            .find(|variable| variable.name == name)
+            .unwrap()
+            .example;
+        assert!(
+            line.ends_with(&format!("for example {name}={example}")),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_name_is_refused_with_an_example_of_an_address() {
+    refused(
+        &podspan(&[], &[("SENSOR", "zeek")]),
+        &["SENSOR=\"zeek\"", "addresses only", "SENSOR=192.0.2.10"],
+    );
+}
+
+#[test]
+fn a_value_that_is_not_utf8() {
+    let output = Command::new(env!("CARGO_BIN_EXE_podspan"))
+        .env_clear()
+        .env("SENSOR", OsStr::from_bytes(b"\xff\xfe"))
+        .env(
+            OsStr::from_bytes(b"OTHERS_\xff"),
+            OsStr::from_bytes(b"\xff"),
+        )
+        .output()
+        .unwrap();
+    refused(&output, &["SENSOR=", "not UTF-8", "for example SENSOR="]);
+}
+
+#[test]
+fn a_closed_reader_is_no_panic() {
+    // Both ends of the pipe: reading is over before the process starts.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = Command::new(env!("CARGO_BIN_EXE_podspan"))
+        .arg("--help")
+        .env_clear()
+        .stdout(writer.try_clone().unwrap())
+        .stderr(writer)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+}

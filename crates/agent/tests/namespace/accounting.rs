@@ -1,0 +1,121 @@
+//! The equations of the accounting, under force. [`Totals::read`](crate::scene::Totals::read)
+//! asserts them at the end of every scene; here are the scenes where something is lost.
+
+use std::thread;
+use std::time::Duration;
+
+use testbed::traffic::{Family, UdpStream, udp_stream};
+use testbed::{Lab, Process, Signal};
+
+use crate::scene::{LIMIT, Scene, Totals, VNI, podspan, sensor_of};
+
+pub(crate) const TESTS: &[(&str, fn())] = &[
+    (
+        "a_ring_that_overflows_loses_frames_and_counts_them",
+        overflow,
+    ),
+    (
+        "a_sensor_without_a_route_loses_frames_and_counts_them",
+        no_route,
+    ),
+    (
+        "a_sensor_that_does_not_answer_is_named_in_the_log",
+        silent_neighbour,
+    ),
+    ("frames_too_large_for_the_tunnel_are_counted", oversize),
+];
+
+const FLOOD: UdpStream = UdpStream {
+    size: 1000,
+    count: 20_000,
+    per_second: u32::MAX,
+};
+
+fn overflow() {
+    let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
+    let sensor = sensor_of(&lab, Family::V4);
+    let environment = [("SENSOR", sensor.as_str()), ("RING_SIZE", "2MiB")];
+    let scene = Scene::start_with(lab, &environment, Vec::new());
+    scene.agent.signal(Signal::SIGSTOP).unwrap();
+    udp_stream(&scene.lab.client, &scene.lab.pod, Family::V4, FLOOD).unwrap();
+    scene.agent.signal(Signal::SIGCONT).unwrap();
+    udp_stream(
+        &scene.lab.client,
+        &scene.lab.pod,
+        Family::V4,
+        UdpStream {
+            count: 100,
+            ..FLOOD
+        },
+    )
+    .unwrap();
+    let (_lab, outcome) = scene.end();
+    assert!(
+        outcome.totals.get("ring_drops") > 1000,
+        "{:?}",
+        outcome.totals
+    );
+    assert!(outcome.inner.len() > 100);
+}
+
+/// Runs podspan towards an address where no sensor is, under traffic, and returns its log.
+fn towards_nowhere(sensor: &str, stay: Duration) -> String {
+    let lab = Lab::builder().build().unwrap();
+    let mut agent = Process::spawn(podspan(&lab, &[("SENSOR", sensor)])).unwrap();
+    agent.wait_for_output("capturing (index", LIMIT).unwrap();
+    let stream = UdpStream {
+        count: 2000,
+        per_second: 20_000,
+        ..FLOOD
+    };
+    udp_stream(&lab.client, &lab.pod, Family::V4, stream).unwrap();
+    thread::sleep(stay);
+    udp_stream(&lab.client, &lab.pod, Family::V4, stream).unwrap();
+    agent.terminate().unwrap();
+    assert!(agent.wait(LIMIT).unwrap().success());
+    agent.stderr()
+}
+
+fn no_route() {
+    let log = towards_nowhere("203.0.113.1", Duration::ZERO);
+    let totals = Totals::read(&log);
+    assert!(totals.frames_dropped["unreachable"] >= 4000, "{totals:?}");
+    assert_eq!(totals.get("frames_mirrored"), 0, "{totals:?}");
+    assert!(
+        log.contains("frames are not mirrored reason=\"unreachable\""),
+        "{log}"
+    );
+    assert_eq!(
+        log.matches("frames are not mirrored").count(),
+        1,
+        "at the change: {log}"
+    );
+}
+
+fn silent_neighbour() {
+    // The kernel asks for the neighbour three times before it gives up and says so.
+    let log = towards_nowhere("10.77.0.77", Duration::from_secs(5));
+    Totals::read(&log);
+    assert!(
+        log.contains("a sensor is unreachable address=10.77.0.77:4789"),
+        "{log}"
+    );
+}
+
+fn oversize() {
+    let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
+    let (client, pod) = (lab.client.clone(), lab.pod.clone());
+    let scene = Scene::start(lab, Family::V4);
+    let socket = testbed::traffic::RawSocket::open(&client.eth0).unwrap();
+    let mut mpls = [&pod.mac[..], &client.mac, &[0x88, 0x47, 0, 1, 0x41, 64]].concat();
+    mpls.resize(1514, 0);
+    let mut garbled = [&pod.mac[..], &client.mac, &[0x08, 0x00, 0x43]].concat();
+    garbled.resize(1514, 0);
+    for _ in 0..3 {
+        socket.send(&mpls).unwrap();
+    }
+    socket.send(&garbled).unwrap();
+    let (_lab, outcome) = scene.end();
+    assert_eq!(outcome.totals.frames_dropped.get("oversize"), Some(&3));
+    assert_eq!(outcome.totals.frames_dropped.get("malformed"), Some(&1));
+}

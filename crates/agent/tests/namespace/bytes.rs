@@ -1,0 +1,123 @@
+//! Frames that need no change come out byte for byte.
+
+use testbed::traffic::{
+    Family, RawSocket, ping, refused_connection, reset_connection, samples, tcp_requests,
+    udp_datagrams,
+};
+use testbed::{Filter, Frame, Lab, Sniffer, Tcpdump};
+
+use crate::scene::{LIMIT, Scene, VNI};
+
+pub(crate) const TESTS: &[(&str, fn())] = &[
+    ("odd_frames_come_out_byte_for_byte", odd_frames),
+    (
+        "without_offloads_the_copy_is_what_tcpdump_saw",
+        tcpdump_agrees,
+    ),
+    ("lo_is_seen_once_and_its_frames_have_addresses", loopback),
+];
+
+fn odd_frames() {
+    let lab = Lab::builder().mtu(9000).vxlan(VNI, 4789).build().unwrap();
+    let (client, pod) = (lab.client.clone(), lab.pod.clone());
+    let scene = Scene::start(lab, Family::V4);
+    let mut sent = Vec::new();
+    for (from, to) in [(&client, &pod), (&pod, &client)] {
+        let socket = RawSocket::open(&from.eth0).unwrap();
+        for (name, frame) in samples(from.mac, to.mac) {
+            socket.send(&frame).unwrap();
+            sent.push((name, frame));
+        }
+    }
+    let (_lab, outcome) = scene.end();
+    outcome.totals.assert_lossless();
+    for (name, frame) in &sent {
+        let copies = outcome
+            .inner
+            .iter()
+            .filter(|copy| copy.bytes == *frame)
+            .count();
+        assert_eq!(copies, 1, "{name}");
+    }
+    let kinds: Vec<&str> = sent.iter().map(|(name, _)| *name).collect();
+    for kind in [
+        "vlan", "qinq", "llc", "mpls", "pppoe", "gre", "sctp", "vxlan",
+    ] {
+        assert!(kinds.contains(&kind), "{kind} is among {kinds:?}");
+    }
+}
+
+/// On the other end of the pod's veth, tcpdump sees the wire: with offloads off, the copies of
+/// each direction are its frames, in its order.
+fn tcpdump_agrees() {
+    let lab = Lab::builder()
+        .offloads(false)
+        .mtu(9000)
+        .client_mtu(1500)
+        .vxlan(VNI, 4789)
+        .build()
+        .unwrap();
+    let (client, pod) = (lab.client.clone(), lab.pod.clone());
+    let scene = Scene::start(lab, Family::V4);
+    let wire = Tcpdump::start(&scene.lab.node, pod.port.name(), "not udp port 4789").unwrap();
+    for family in Family::BOTH {
+        for (from, to) in [(&client, &pod), (&pod, &client)] {
+            tcp_requests(from, to, family, &[(10, 100), (200_000, 70_000)]).unwrap();
+            udp_datagrams(from, to, family, &[1, 100, 1472, 1473, 8900]).unwrap();
+            reset_connection(from, to, family).unwrap();
+            refused_connection(from, to, family).unwrap();
+            ping(&from.namespace, family.address(to), 4000, LIMIT).unwrap();
+        }
+    }
+    let wire = wire.stop().unwrap();
+    let (_lab, outcome) = scene.end();
+    outcome.totals.assert_lossless();
+    for incoming in [true, false] {
+        let select = |frames: &[Frame]| -> Vec<Vec<u8>> {
+            let from_pod = |frame: &&Frame| frame.bytes.get(6..12) == Some(&pod.mac[..]);
+            let wanted = |frame: &&Frame| from_pod(frame) != incoming;
+            frames
+                .iter()
+                .filter(wanted)
+                .map(|frame| frame.bytes.clone())
+                .collect()
+        };
+        let (wire, copies) = (select(&wire), select(&outcome.inner));
+        assert!(wire.len() > 100, "{} frames", wire.len());
+        // podspan ran before and after tcpdump did: what tcpdump saw is a stretch of the copies.
+        let found = copies.windows(wire.len()).any(|stretch| stretch == wire);
+        assert!(
+            found,
+            "incoming {incoming}: {} frames, {} copies",
+            wire.len(),
+            copies.len()
+        );
+    }
+}
+
+fn loopback() {
+    let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
+    let beside = Sniffer::to_memory(&lab.pod.namespace, "lo", Filter::Incoming).unwrap();
+    let sensor = crate::scene::sensor_of(&lab, Family::V4);
+    let environment = [("SENSOR", sensor.as_str()), ("INTERFACE", "lo")];
+    let scene = Scene::start_with(lab, &environment, Vec::new());
+    let to = "127.0.0.1".parse().unwrap();
+    for size in [64, 1000, 8000] {
+        ping(&scene.lab.pod.namespace, to, size, LIMIT).unwrap();
+    }
+    let (_lab, outcome) = scene.end();
+    let (crossed, _) = beside.stop().unwrap();
+    outcome.totals.assert_lossless();
+    assert_eq!(
+        outcome.totals.get("frames_seen"),
+        crossed.len() as u64,
+        "each once"
+    );
+    for frame in &outcome.inner {
+        let addresses = &frame.bytes[..12];
+        assert!(
+            addresses[6..] != [0; 6] && addresses[..6] != addresses[6..],
+            "{addresses:x?}"
+        );
+    }
+}

@@ -1,0 +1,270 @@
+//! Interfaces and sensors that come, go and change, and how podspan goes on.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use testbed::traffic::{Family, UdpStream, await_ping, udp_datagrams, udp_stream};
+use testbed::{Decoded, Decoder, Filter, Frame, Lab, Link, Process, Sniffer, veth};
+
+use crate::scene::{LIMIT, PORT, Scene, Totals, VNI, podspan, sensor_of};
+
+pub(crate) const TESTS: &[(&str, fn())] = &[
+    (
+        "an_interface_that_is_missing_is_waited_for",
+        missing_interface,
+    ),
+    (
+        "an_interface_that_goes_down_and_up_is_captured_again",
+        down_and_up,
+    ),
+    (
+        "an_interface_that_is_made_again_is_captured_again",
+        made_again,
+    ),
+    ("an_interface_that_is_renamed_is_still_captured", renamed),
+    ("several_interfaces_are_captured_at_once", several),
+    (
+        "a_sensor_that_comes_back_is_fed_within_a_second",
+        sensor_returns,
+    ),
+    ("a_changed_mtu_is_learned", mtu_changes),
+    ("what_is_in_the_ring_is_sent_before_the_end", drain),
+];
+
+/// Sends numbered datagrams until one is decoded at the sensor, and says how long that took.
+fn until_mirrored(lab: &Lab) -> Duration {
+    let start = Instant::now();
+    let decoder = Decoder::new(VNI, PORT, 1500);
+    let decoded: Decoded<Vec<Frame>> = Decoded {
+        decoder,
+        sink: Vec::new(),
+    };
+    let sniffer = Sniffer::start(&lab.sensor.namespace, "eth0", Filter::Incoming, decoded).unwrap();
+    let stream = UdpStream {
+        size: 64,
+        count: 300,
+        per_second: 200,
+    };
+    let _ = udp_stream(&lab.client, &lab.pod, Family::V4, stream);
+    let (Decoded { sink, .. }, _) = sniffer.stop().unwrap();
+    let first = sink.iter().find(|frame| frame.bytes.len() == 64 + 42);
+    let first = first.expect("a datagram is mirrored in 1.5 s").time;
+    let began = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        - start.elapsed();
+    first.saturating_sub(began)
+}
+
+fn missing_interface() {
+    let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
+    let sensor = sensor_of(&lab, Family::V4);
+    let environment = [("SENSOR", sensor.as_str()), ("INTERFACE", "net1")];
+    let mut agent = Process::spawn(podspan(&lab, &environment)).unwrap();
+    agent
+        .wait_for_output("no such interface; waiting for it", LIMIT)
+        .unwrap();
+    let pair = veth(
+        (&lab.pod.namespace, "net1"),
+        (&lab.client.namespace, "net1"),
+    )
+    .unwrap();
+    connect(&pair);
+    agent
+        .wait_for_output("capturing (index", Duration::from_secs(3))
+        .unwrap();
+    ping_over(&lab);
+    agent.terminate().unwrap();
+    assert!(agent.wait(LIMIT).unwrap().success());
+    assert!(Totals::read(&agent.stderr()).get("frames_mirrored") > 0);
+}
+
+/// Gives both ends addresses and brings them up.
+fn connect((near, far): &(Link, Link)) {
+    for (end, address) in [(near, "10.99.0.1"), (far, "10.99.0.2")] {
+        end.add_address(address.parse().unwrap(), 24).unwrap();
+        end.up().unwrap();
+    }
+}
+
+fn ping_over(lab: &Lab) {
+    await_ping(&lab.client.namespace, "10.99.0.1".parse().unwrap(), LIMIT).unwrap();
+}
+
+fn down_and_up() {
+    let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
+    let mut scene = Scene::start(lab, Family::V4);
+    udp_datagrams(&scene.lab.client, &scene.lab.pod, Family::V4, &[100; 10]).unwrap();
+    scene.lab.pod.eth0.down().unwrap();
+    scene.agent.wait_for_output("down", LIMIT).unwrap();
+    scene.lab.pod.eth0.up().unwrap();
+    await_ping(
+        &scene.lab.client.namespace,
+        scene.lab.pod.ipv4.into(),
+        LIMIT,
+    )
+    .unwrap();
+    await_ping(
+        &scene.lab.pod.namespace,
+        scene.lab.sensor.ipv4.into(),
+        LIMIT,
+    )
+    .unwrap();
+    assert!(until_mirrored(&scene.lab) < Duration::from_secs(1));
+    scene.end();
+}
+
+fn made_again() {
+    let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
+    let sensor = sensor_of(&lab, Family::V4);
+    let pair = veth(
+        (&lab.pod.namespace, "net1"),
+        (&lab.client.namespace, "net1"),
+    )
+    .unwrap();
+    connect(&pair);
+    let environment = [("SENSOR", sensor.as_str()), ("INTERFACE", "net1")];
+    let mut agent = Process::spawn(podspan(&lab, &environment)).unwrap();
+    agent.wait_for_output("capturing (index", LIMIT).unwrap();
+    ping_over(&lab);
+    for _ in 0..2 {
+        let before = agent.stderr().matches("capturing").count();
+        lab.pod.namespace.link("net1").unwrap().delete().unwrap();
+        let pair = veth(
+            (&lab.pod.namespace, "net1"),
+            (&lab.client.namespace, "net1"),
+        )
+        .unwrap();
+        connect(&pair);
+        let end = Instant::now() + Duration::from_secs(3);
+        while agent.stderr().matches("capturing").count() == before {
+            assert!(Instant::now() < end, "{}", agent.stderr());
+            thread::sleep(Duration::from_millis(20));
+        }
+        ping_over(&lab);
+    }
+    agent.terminate().unwrap();
+    assert!(agent.wait(LIMIT).unwrap().success());
+    // Each time an echo request and its answer, at least.
+    assert!(Totals::read(&agent.stderr()).get("frames_mirrored") >= 6);
+}
+
+fn renamed() {
+    let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
+    let sensor = sensor_of(&lab, Family::V4);
+    let (mut near, far) = veth(
+        (&lab.pod.namespace, "net1"),
+        (&lab.client.namespace, "net1"),
+    )
+    .unwrap();
+    connect(&(near.clone(), far));
+    let environment = [("SENSOR", sensor.as_str()), ("INTERFACE", "net1")];
+    let mut agent = Process::spawn(podspan(&lab, &environment)).unwrap();
+    agent.wait_for_output("capturing (index", LIMIT).unwrap();
+    near.rename("net2").unwrap();
+    agent.wait_for_output("net2", LIMIT).unwrap();
+    near.up().unwrap();
+    ping_over(&lab);
+    agent.terminate().unwrap();
+    assert!(agent.wait(LIMIT).unwrap().success());
+    assert!(Totals::read(&agent.stderr()).get("frames_mirrored") >= 2);
+}
+
+fn several() {
+    let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
+    let sensor = sensor_of(&lab, Family::V4);
+    let pair = veth(
+        (&lab.pod.namespace, "net1"),
+        (&lab.client.namespace, "net1"),
+    )
+    .unwrap();
+    connect(&pair);
+    let environment = [("SENSOR", sensor.as_str()), ("INTERFACE", "eth0,net1,lo")];
+    let mut scene = Scene::start_with(lab, &environment, Vec::<Frame>::new());
+    scene
+        .agent
+        .wait_for_output("interface=lo capturing", LIMIT)
+        .ok();
+    ping_over(&scene.lab);
+    udp_datagrams(&scene.lab.client, &scene.lab.pod, Family::V4, &[200; 5]).unwrap();
+    await_ping(
+        &scene.lab.pod.namespace,
+        "127.0.0.1".parse().unwrap(),
+        LIMIT,
+    )
+    .unwrap();
+    let (_lab, outcome) = scene.end();
+    let holds = |address: [u8; 4]| {
+        outcome
+            .inner
+            .iter()
+            .any(|frame| frame.bytes.windows(4).any(|bytes| bytes == address))
+    };
+    assert!(holds([10, 99, 0, 2]) && holds([10, 77, 0, 1]) && holds([127, 0, 0, 1]));
+}
+
+fn sensor_returns() {
+    let lab = Lab::builder().build().unwrap();
+    let scene = Scene::start(lab, Family::V4);
+    until_mirrored(&scene.lab);
+    scene.lab.sensor.eth0.down().unwrap();
+    let stream = UdpStream {
+        size: 64,
+        count: 1000,
+        per_second: 200,
+    };
+    udp_stream(&scene.lab.client, &scene.lab.pod, Family::V4, stream).unwrap();
+    scene.lab.sensor.eth0.up().unwrap();
+    await_ping(
+        &scene.lab.sensor.namespace,
+        scene.lab.client.ipv4.into(),
+        LIMIT,
+    )
+    .unwrap();
+    let took = until_mirrored(&scene.lab);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    let Scene { mut agent, .. } = scene;
+    agent.terminate().unwrap();
+    assert!(agent.wait(LIMIT).unwrap().success());
+    Totals::read(&agent.stderr());
+}
+
+fn mtu_changes() {
+    let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
+    let mut scene = Scene::start(lab, Family::V4);
+    for (mtu, sizes) in [(1300, [1200_usize; 5]), (1500, [1400; 5])] {
+        for end in [&scene.lab.pod.eth0, &scene.lab.pod.port] {
+            end.set_mtu(mtu).unwrap();
+        }
+        let learned = format!("path_mtu={mtu}");
+        scene
+            .agent
+            .wait_for_output(&learned, Duration::from_secs(3))
+            .unwrap();
+        udp_datagrams(&scene.lab.client, &scene.lab.pod, Family::V4, &sizes).unwrap();
+    }
+    let (_lab, outcome) = scene.end();
+    outcome.totals.assert_lossless();
+}
+
+fn drain() {
+    let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
+    let scene = Scene::start(lab, Family::V4);
+    scene.agent.signal(testbed::Signal::SIGSTOP).unwrap();
+    let stream = UdpStream {
+        size: 500,
+        count: 5000,
+        per_second: u32::MAX,
+    };
+    let crossed = udp_stream(&scene.lab.client, &scene.lab.pod, Family::V4, stream).unwrap();
+    scene.agent.terminate().unwrap();
+    scene.agent.signal(testbed::Signal::SIGCONT).unwrap();
+    let (_lab, outcome) = scene.end();
+    let copies = outcome
+        .inner
+        .iter()
+        .filter(|frame| frame.bytes.len() == 542)
+        .count();
+    assert_eq!(copies as u64, crossed.sent);
+    outcome.totals.assert_lossless();
+}

@@ -1,0 +1,94 @@
+//! What podspan needs, what it keeps, and how little it takes.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use testbed::traffic::{Family, udp_datagrams};
+use testbed::{Lab, Process};
+
+use crate::scene::{LIMIT, Scene, VNI, sensor_of};
+
+pub(crate) const TESTS: &[(&str, fn())] = &[
+    (
+        "without_net_raw_it_ends_with_77_and_the_lines_to_add",
+        without_net_raw,
+    ),
+    (
+        "with_net_raw_alone_it_mirrors_and_then_holds_nothing",
+        with_net_raw_alone,
+    ),
+    ("idle_it_takes_next_to_nothing", idle),
+];
+
+fn without_net_raw() {
+    let lab = Lab::builder().build().unwrap();
+    let sensor = sensor_of(&lab, Family::V4);
+    let program = env!("CARGO_BIN_EXE_podspan");
+    let mut command = lab.pod.namespace.command_with_capabilities(program, &[]);
+    command.env_clear().env("SENSOR", &sensor);
+    let mut agent = Process::spawn(command).unwrap();
+    assert_eq!(agent.wait(LIMIT).unwrap().code(), Some(77));
+    let log = agent.stderr();
+    assert!(log.contains("add: [NET_RAW]"), "{log}");
+}
+
+fn with_net_raw_alone() {
+    let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
+    let scene = Scene::start(lab, Family::V4);
+    for (field, want) in [("CapEff", 0), ("CapPrm", 0), ("CapInh", 0), ("CapAmb", 0)] {
+        let found = scene.agent.status_field(field).unwrap();
+        assert_eq!(u64::from_str_radix(found.trim(), 16), Ok(want), "{field}");
+    }
+    // Every thread: capabilities are a thread's.
+    let tasks = format!("/proc/{}/task", scene.agent.id());
+    for task in fs::read_dir(tasks).unwrap() {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        assert!(status.contains("CapEff:\t0000000000000000"), "{status}");
+        assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    }
+    udp_datagrams(&scene.lab.client, &scene.lab.pod, Family::V4, &[100; 20]).unwrap();
+    let (_lab, outcome) = scene.end();
+    outcome.totals.assert_lossless();
+}
+
+fn idle() {
+    const SECONDS: u32 = 10;
+    let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
+    let scene = Scene::start(lab, Family::V4);
+    udp_datagrams(&scene.lab.client, &scene.lab.pod, Family::V4, &[100; 100]).unwrap();
+    thread::sleep(Duration::from_secs(1));
+    let before = scene.agent.cpu_time().unwrap();
+    thread::sleep(Duration::from_secs(SECONDS.into()));
+    let used = scene.agent.cpu_time().unwrap() - before;
+    let resident = resident_without_ring(scene.agent.id());
+    let share = used.as_secs_f64() / f64::from(SECONDS);
+    println!(
+        "idle: {:.3} % of a core, {} KiB resident apart from the ring",
+        share * 100.0,
+        resident >> 10
+    );
+    assert!(share < 0.002, "{used:?} in {SECONDS} s");
+    assert!(resident < 8 << 20, "{resident} bytes");
+    scene.end();
+}
+
+/// Resident memory in bytes, but for the mapping of the ring, which is the kernel's memory.
+fn resident_without_ring(process: u32) -> u64 {
+    let maps = fs::read_to_string(format!("/proc/{process}/smaps")).unwrap();
+    let mut in_ring = false;
+    let mut kibibytes = 0;
+    for line in maps.lines() {
+        if let Some(size) = line.strip_prefix("Rss:") {
+            let size: u64 = size.trim().trim_end_matches(" kB").parse().unwrap();
+            kibibytes += if in_ring { 0 } else { size };
+        } else if line
+            .split_whitespace()
+            .next()
+            .is_some_and(|word| word.contains('-'))
+        {
+            in_ring = line.contains("socket:");
+        }
+    }
+    kibibytes << 10
+}

@@ -1,0 +1,200 @@
+//! A lab with podspan running in its pod, and what is known when it has ended.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use testbed::traffic::Family;
+use testbed::{Capability, Decoded, Decoder, Filter, Frame, FrameRef, Lab, Process, Sink, Sniffer};
+
+pub(crate) const VNI: u32 = 0x00ab_cdef;
+pub(crate) const PORT: u16 = 4789;
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
+
+/// A lab in which podspan mirrors.
+pub(crate) struct Scene<S> {
+    pub(crate) lab: Lab,
+    pub(crate) agent: Process,
+    sensor: Sniffer<Decoded<S>>,
+}
+
+/// What is known at the end.
+pub(crate) struct Outcome<S> {
+    pub(crate) totals: Totals,
+    /// What the sensor's decoder handed on.
+    pub(crate) inner: S,
+}
+
+/// The numbers of podspan's last line.
+#[derive(Debug)]
+pub(crate) struct Totals {
+    numbers: BTreeMap<String, u64>,
+    /// Frames dropped, by reason.
+    pub(crate) frames_dropped: BTreeMap<String, u64>,
+}
+
+impl Totals {
+    pub(crate) fn get(&self, name: &str) -> u64 {
+        *self
+            .numbers
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} in {self:?}"))
+    }
+
+    /// Reads the last line of totals out of a log.
+    pub(crate) fn read(log: &str) -> Self {
+        let line = log.lines().rev().find(|line| line.contains(" totals "));
+        let line = line.unwrap_or_else(|| panic!("a line of totals in:\n{log}"));
+        let pairs = || {
+            line.split_whitespace()
+                .filter_map(|word| word.split_once('='))
+        };
+        let numbers: BTreeMap<String, u64> = pairs()
+            .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
+            .collect();
+        let frames_dropped = pairs()
+            .filter(|(name, value)| *name == "frames_dropped_by" && *value != "none")
+            .flat_map(|(_, value)| value.split(','))
+            .map(|pair| pair.split_once(':').expect("reason:count"))
+            .map(|(reason, count)| (reason.to_owned(), count.parse().expect("a count")))
+            .collect();
+        let totals = Self {
+            numbers,
+            frames_dropped,
+        };
+        totals.check();
+        totals
+    }
+
+    /// The equations of the accounting, exactly.
+    fn check(&self) {
+        let get = |name| self.get(name);
+        assert_eq!(
+            get("ring_packets"),
+            get("frames_seen") + get("ring_drops"),
+            "{self:?}"
+        );
+        assert_eq!(
+            get("frames_seen"),
+            get("frames_mirrored") + get("frames_dropped"),
+            "{self:?}"
+        );
+        assert_eq!(
+            get("frames_dropped"),
+            self.frames_dropped.values().sum::<u64>(),
+            "{self:?}"
+        );
+        assert_eq!(
+            get("datagrams_built"),
+            get("datagrams_sent") + get("datagrams_dropped"),
+            "{self:?}"
+        );
+    }
+
+    /// Nothing was dropped anywhere, but for ICMP errors about our own datagrams.
+    pub(crate) fn assert_lossless(&self) {
+        let others: u64 = self
+            .frames_dropped
+            .iter()
+            .filter(|(r, _)| *r != "own_error")
+            .map(|(_, n)| n)
+            .sum();
+        assert_eq!((self.get("ring_drops"), others), (0, 0), "{self:?}");
+        assert!(self.get("frames_mirrored") > 0, "{self:?}");
+    }
+}
+
+/// podspan, to be started in the pod with NET_RAW as its only capability.
+pub(crate) fn podspan(lab: &Lab, environment: &[(&str, &str)]) -> Command {
+    let program = env!("CARGO_BIN_EXE_podspan");
+    let mut command = lab
+        .pod
+        .namespace
+        .command_with_capabilities(program, &[Capability::CAP_NET_RAW]);
+    command
+        .env_clear()
+        .env("VNI", format!("{VNI:#x}"))
+        .env("LOG", "debug");
+    command.envs(environment.iter().copied());
+    command
+}
+
+/// The sensor's address over one family, as `SENSOR` takes it.
+pub(crate) fn sensor_of(lab: &Lab, underlay: Family) -> String {
+    SocketAddr::new(underlay.address(&lab.sensor), PORT).to_string()
+}
+
+impl Scene<Vec<Frame>> {
+    /// Starts podspan towards the lab's sensor, and keeps what arrives there.
+    pub(crate) fn start(lab: Lab, underlay: Family) -> Self {
+        let sensor = sensor_of(&lab, underlay);
+        Self::start_with(lab, &[("SENSOR", &sensor)], Vec::new())
+    }
+}
+
+impl<S: Sink> Scene<S> {
+    /// Starts podspan with an environment, and hands what arrives at the sensor to `sink`.
+    pub(crate) fn start_with(lab: Lab, environment: &[(&str, &str)], sink: S) -> Self {
+        let mtu = usize::try_from(lab.sensor.eth0.mtu().unwrap()).unwrap();
+        let decoded = Decoded {
+            decoder: Decoder::new(VNI, PORT, mtu),
+            sink,
+        };
+        let sensor =
+            Sniffer::start(&lab.sensor.namespace, "eth0", Filter::Incoming, decoded).unwrap();
+        let mut agent = Process::spawn(podspan(&lab, environment)).unwrap();
+        agent.wait_for_output("capturing (index", LIMIT).unwrap();
+        Self { lab, agent, sensor }
+    }
+
+    /// Ends podspan by SIGTERM and gathers what is known; the lab stays.
+    pub(crate) fn end(mut self) -> (Lab, Outcome<S>) {
+        self.agent.terminate().unwrap();
+        let status = self.agent.wait(LIMIT).unwrap();
+        let log = self.agent.stderr();
+        assert!(status.success(), "{status}:\n{log}");
+        let totals = Totals::read(&log);
+        // What podspan sent last is on its way through the bridge.
+        thread::sleep(Duration::from_millis(100));
+        let (Decoded { decoder, sink }, capture) = self.sensor.stop().unwrap();
+        assert_eq!(capture.dropped, 0, "the sensor's sniffer kept up");
+        assert!(decoder.anomalies().is_empty(), "{:?}", decoder.anomalies());
+        if totals.get("datagrams_dropped") == 0 && self.lab.router.is_none() {
+            assert_eq!(
+                decoder.decoded(),
+                totals.get("datagrams_sent"),
+                "each datagram arrived"
+            );
+        }
+        (
+            self.lab,
+            Outcome { totals, inner: sink },
+        )
+    }
+}
+
+/// Counts frames that podspan itself sent, should any be mirrored: there must be none.
+pub(crate) fn own_frames(frames: &[Frame], pod: IpAddr, sensor: IpAddr) -> usize {
+    let decodes = |frame: &FrameRef<'_>| {
+        let packet = etherparse::SlicedPacket::from_ethernet(frame.bytes).ok()?;
+        let (source, destination): (IpAddr, IpAddr) = match packet.net? {
+            etherparse::NetSlice::Ipv4(ip) => (
+                ip.header().source_addr().into(),
+                ip.header().destination_addr().into(),
+            ),
+            etherparse::NetSlice::Ipv6(ip) => (
+                ip.header().source_addr().into(),
+                ip.header().destination_addr().into(),
+            ),
+            etherparse::NetSlice::Arp(_) => return None,
+        };
+        let udp = matches!(packet.transport, Some(etherparse::TransportSlice::Udp(_)));
+        (udp && source == pod && destination == sensor).then_some(())
+    };
+    frames
+        .iter()
+        .filter(|frame| decodes(&frame.as_ref()).is_some())
+        .count()
+}

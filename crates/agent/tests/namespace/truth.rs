@@ -1,0 +1,316 @@
+//! Wire truth by others' judgement, with all offloads on, over every kind of underlay.
+
+use std::time::Duration;
+
+use testbed::traffic::{
+    Family, Iperf3, TcpOutcome, iperf3, ping, refused_connection, reset_connection, tcp_bulk,
+    tcp_requests, udp_datagrams, udp_segmented,
+};
+use testbed::verify::{Oracle, Protocol};
+use testbed::{
+    CaptureWriter, Filter, Frame, FrameRef, Host, Lab, SegmentationLimits, Sink, Sniffer, tshark,
+};
+
+use crate::scene::{LIMIT, Scene, VNI, own_frames, sensor_of};
+use crate::streams::Streams;
+
+pub(crate) const TESTS: &[(&str, fn())] = &[
+    ("all_traffic_arrives_right_over_ipv4", over_ipv4),
+    ("all_traffic_arrives_right_over_ipv6", over_ipv6),
+    (
+        "all_traffic_arrives_right_over_a_jumbo_underlay",
+        over_jumbo,
+    ),
+    (
+        "a_narrower_hop_is_learned_from_icmp_over_ipv4",
+        over_a_narrow_hop_v4,
+    ),
+    (
+        "a_narrower_hop_is_learned_from_icmp_over_ipv6",
+        over_a_narrow_hop_v6,
+    ),
+    (
+        "the_kernels_vxlan_device_takes_every_datagram_over_ipv4",
+        kernel_device_v4,
+    ),
+    (
+        "the_kernels_vxlan_device_takes_every_datagram_over_ipv6",
+        kernel_device_v6,
+    ),
+    ("big_tcp_arrives_as_segments", big_tcp),
+    (
+        "a_gigabyte_each_way_arrives_without_a_gap",
+        a_gigabyte_each_way,
+    ),
+];
+
+const TSHARK_LIMIT: Duration = Duration::from_secs(120);
+/// Payloads of one byte to many fragments.
+const UDP_SIZES: [usize; 12] = [
+    1, 2, 100, 1200, 1400, 1422, 1423, 1472, 1473, 3000, 5000, 8900,
+];
+const PING_SIZES: [usize; 5] = [64, 1400, 1472, 4000, 8000];
+
+fn over_ipv4() {
+    everything(Lab::builder().vxlan(VNI, 4789), Family::V4);
+}
+
+fn over_ipv6() {
+    everything(Lab::builder().vxlan(VNI, 4789), Family::V6);
+}
+
+fn over_jumbo() {
+    everything(Lab::builder().mtu(9000).client_mtu(1500), Family::V4);
+}
+
+fn over_a_narrow_hop_v4() {
+    everything(Lab::builder().routed(1400), Family::V4);
+}
+
+fn over_a_narrow_hop_v6() {
+    everything(Lab::builder().routed(1400), Family::V6);
+}
+
+/// Lets everything cross and has it judged.
+fn everything(lab: testbed::LabBuilder, underlay: Family) {
+    let lab = lab.build().unwrap();
+    if lab.router.is_some() {
+        // The first datagram that is too long is lost on the way; from then on the path is known.
+        let to = underlay.address(&lab.sensor);
+        let _ = ping(&lab.pod.namespace, to, 1450, Duration::from_secs(1));
+    }
+    let scene = Scene::start(lab, underlay);
+    let connections = mixed_traffic(&scene.lab);
+    let (lab, outcome) = scene.end();
+
+    outcome.totals.assert_lossless();
+    let (pod, sensor) = (underlay.address(&lab.pod), underlay.address(&lab.sensor));
+    assert_eq!(
+        own_frames(&outcome.inner, pod, sensor),
+        0,
+        "no frame of our own"
+    );
+    judge_by_etherparse(&outcome.inner);
+    judge_streams(&outcome.inner, &connections);
+    judge_by_tshark(&outcome.inner);
+}
+
+fn mixed_traffic(lab: &Lab) -> Vec<TcpOutcome> {
+    for namespace in [&lab.client.namespace, &lab.pod.namespace] {
+        namespace.set_sysctl("ipv4/tcp_ecn", "1").unwrap();
+    }
+    let (client, pod) = (&lab.client, &lab.pod);
+    let mut connections = Vec::new();
+    for family in Family::BOTH {
+        for (from, to) in [(client, pod), (pod, client)] {
+            let bodies = [(10, 100), (3000, 20), (0, 70_000), (100_000, 5), (1, 1)];
+            connections.push(tcp_requests(from, to, family, &bodies).unwrap());
+            connections.push(tcp_bulk(from, to, family, 8 << 20).unwrap());
+            udp_datagrams(from, to, family, &UDP_SIZES).unwrap();
+            udp_segmented(from, to, family, 1200, 40_000).unwrap();
+            reset_connection(from, to, family).unwrap();
+            refused_connection(from, to, family).unwrap();
+            for size in PING_SIZES {
+                ping(&from.namespace, family.address(to), size, LIMIT).unwrap();
+            }
+        }
+    }
+    connections
+}
+
+fn judge_by_etherparse(frames: &[Frame]) {
+    let mut oracle = Oracle::new();
+    for frame in frames {
+        oracle.judge(&frame.bytes);
+    }
+    assert_eq!(oracle.wrong(), 0, "{:#?}", oracle.tallies());
+    for protocol in [
+        Protocol::Icmp,
+        Protocol::Icmpv6,
+        Protocol::Tcp,
+        Protocol::Tcp6,
+        Protocol::Udp,
+        Protocol::Udp6,
+        Protocol::Fragment,
+    ] {
+        assert!(
+            oracle.tallies().contains_key(&protocol),
+            "{protocol:?} was seen"
+        );
+    }
+}
+
+fn judge_streams(frames: &[Frame], connections: &[TcpOutcome]) {
+    let mut streams = Streams::default();
+    for frame in frames {
+        streams.take(&frame.bytes);
+    }
+    assert_eq!(streams.out_of_place, 0, "order kept, no gap, none twice");
+    for connection in connections {
+        streams.assert_holds(connection);
+    }
+    assert!(
+        streams.flags.iter().all(|count| *count > 0),
+        "CWR ECE PSH FIN {:?}",
+        streams.flags
+    );
+    assert!(streams.timestamps > 0 && streams.sack_permitted > 0);
+}
+
+fn judge_by_tshark(frames: &[Frame]) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = CaptureWriter::create(folder.path().join("inner.pcapng")).unwrap();
+    for frame in frames {
+        file.write(frame.as_ref()).unwrap();
+    }
+    let findings = tshark::examine(&file.finish().unwrap(), TSHARK_LIMIT).unwrap();
+    assert_eq!(findings.frames, frames.len() as u64);
+    assert_eq!(findings.wrong(), 0, "{findings:?}");
+    let disorder = findings.lost_segment
+        + findings.ack_lost_segment
+        + findings.retransmission
+        + findings.out_of_order;
+    assert_eq!(disorder, 0, "{findings:?}");
+}
+
+fn kernel_device_v4() {
+    kernel_device(Family::V4);
+}
+
+fn kernel_device_v6() {
+    kernel_device(Family::V6);
+}
+
+/// The receiver is the kernel's own; its counters say whether it threw anything away.
+fn kernel_device(underlay: Family) {
+    let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
+    let (v4, v6) = lab.vxlan.clone().unwrap();
+    let device = if underlay == Family::V4 { v4 } else { v6 };
+    let behind =
+        Sniffer::to_memory(&lab.sensor.namespace, device.name(), Filter::Incoming).unwrap();
+    let before = device.statistics().unwrap();
+    let scene = Scene::start(lab, underlay);
+    let connections = mixed_traffic(&scene.lab);
+    let (_lab, outcome) = scene.end();
+    let after = device.statistics().unwrap();
+    let (frames, capture) = behind.stop().unwrap();
+
+    outcome.totals.assert_lossless();
+    assert_eq!(capture.dropped, 0);
+    assert_eq!(
+        after.rx_packets - before.rx_packets,
+        outcome.totals.get("datagrams_sent")
+    );
+    assert_eq!(
+        (after.rx_errors, after.rx_dropped),
+        (before.rx_errors, before.rx_dropped)
+    );
+    let bytes = |frames: &[Frame]| frames.iter().map(|f| f.bytes.clone()).collect::<Vec<_>>();
+    assert!(
+        bytes(&frames) == bytes(&outcome.inner),
+        "both receivers saw the same"
+    );
+    judge_streams(&frames, &connections);
+}
+
+fn big_tcp() {
+    let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
+    let limits = SegmentationLimits {
+        ipv6: 200_000,
+        ipv4: 200_000,
+    };
+    for host in [&lab.client, &lab.pod] {
+        host.eth0.set_segmentation_limits(limits).unwrap();
+        host.port.set_segmentation_limits(limits).unwrap();
+    }
+    let beside =
+        Sniffer::start(&lab.pod.namespace, "eth0", Filter::All, Largest::default()).unwrap();
+    let scene = Scene::start(lab, Family::V4);
+    let mut connections = Vec::new();
+    for family in Family::BOTH {
+        let (client, pod): (&Host, &Host) = (&scene.lab.client, &scene.lab.pod);
+        connections.push(tcp_bulk(client, pod, family, 16 << 20).unwrap());
+        connections.push(tcp_bulk(pod, client, family, 16 << 20).unwrap());
+    }
+    let (_lab, outcome) = scene.end();
+    let (largest, _) = beside.stop().unwrap();
+    assert!(
+        largest.v4 > 65_600 && largest.v6 > 65_600,
+        "BIG TCP was in play: {largest:?}"
+    );
+    outcome.totals.assert_lossless();
+    let mut oracle = Oracle::new();
+    let mut streams = Streams::default();
+    for frame in &outcome.inner {
+        oracle.judge(&frame.bytes);
+        streams.take(&frame.bytes);
+    }
+    assert_eq!(
+        (oracle.wrong(), streams.out_of_place),
+        (0, 0),
+        "{:#?}",
+        oracle.tallies()
+    );
+    for connection in &connections {
+        streams.assert_holds(connection);
+    }
+}
+
+/// The longest frames of each family.
+#[derive(Debug, Default)]
+struct Largest {
+    v4: usize,
+    v6: usize,
+}
+
+impl Sink for Largest {
+    fn take(&mut self, frame: FrameRef<'_>) {
+        match frame.bytes.get(12..14) {
+            Some([0x08, 0x00]) => self.v4 = self.v4.max(frame.wire_len),
+            Some([0x86, 0xdd]) => self.v6 = self.v6.max(frame.wire_len),
+            _ => {}
+        }
+    }
+}
+
+/// Judges as it goes: a gigabyte is not kept.
+#[derive(Default)]
+struct Judge {
+    oracle: Oracle,
+    streams: Streams,
+}
+
+impl Sink for Judge {
+    fn take(&mut self, frame: FrameRef<'_>) {
+        self.oracle.judge(frame.bytes);
+        self.streams.take(frame.bytes);
+    }
+}
+
+fn a_gigabyte_each_way() {
+    let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
+    let sensor = sensor_of(&lab, Family::V4);
+    let environment = [("SENSOR", sensor.as_str()), ("RING_SIZE", "128MiB")];
+    let scene = Scene::start_with(lab, &environment, Judge::default());
+    let what = |reverse| Iperf3 {
+        bytes: 1 << 30,
+        reverse,
+        // Two cores carry application, podspan, and a sensor that judges each frame.
+        bits_per_second: 400_000_000,
+        limit: Duration::from_secs(90),
+    };
+    for reverse in [false, true] {
+        let ran = iperf3(&scene.lab.client, &scene.lab.pod, Family::V4, what(reverse)).unwrap();
+        assert!(ran.sent >= 1 << 30, "{ran:?}");
+    }
+    let (_lab, outcome) = scene.end();
+    outcome.totals.assert_lossless();
+    let Judge { oracle, streams } = outcome.inner;
+    assert_eq!(
+        (oracle.wrong(), streams.out_of_place),
+        (0, 0),
+        "{:#?}",
+        oracle.tallies()
+    );
+    assert!(oracle.tallies()[&Protocol::Tcp].bytes > 2 << 30);
+}

@@ -1,0 +1,100 @@
+//! The hand-over of blocks on simulated memory. Miri runs these: an access that overlaps the other
+//! side's, or a read that an ordering does not cover, is an error there.
+
+use std::thread;
+
+use libc::{TP_STATUS_BLK_TMO, TP_STATUS_LOSING};
+
+use super::*;
+use crate::simulated::{self, Given};
+
+fn numbered(number: u32) -> Given {
+    Given::new(&number.to_ne_bytes())
+}
+
+fn number(frame: &wire::Frame<'_>) -> u32 {
+    u32::from_ne_bytes(frame.bytes.try_into().unwrap())
+}
+
+#[test]
+fn there_is_no_block_before_the_kernel_has_closed_one() {
+    let (memory, mut kernel) = simulated::ring(2, 512);
+    let mut blocks = Blocks::new(memory);
+    assert!(blocks.next().is_none());
+    kernel.deliver(&[numbered(7)], TP_STATUS_BLK_TMO).unwrap();
+    let block = blocks.next().unwrap();
+    assert_eq!((block.len(), block.unreadable()), (1, 0));
+    assert!(!block.is_empty() && !block.lost());
+    assert_eq!(block.frames().map(|f| number(&f)).collect::<Vec<_>>(), [7]);
+}
+
+#[test]
+fn a_frame_can_be_found_again_in_the_bytes_of_its_block() {
+    let (memory, mut kernel) = simulated::ring(1, 512);
+    let mut blocks = Blocks::new(memory);
+    kernel.deliver(&[numbered(1), numbered(2)], 0).unwrap();
+    let block = blocks.next().unwrap();
+    for frame in block.frames() {
+        let at = frame.at as usize;
+        assert_eq!(&block.bytes()[at..at + frame.bytes.len()], frame.bytes);
+    }
+}
+
+#[test]
+fn a_block_is_the_kernels_again_when_it_is_dropped_and_not_before() {
+    let (memory, mut kernel) = simulated::ring(1, 512);
+    let mut blocks = Blocks::new(memory);
+    kernel.deliver(&[numbered(1)], TP_STATUS_LOSING).unwrap();
+    let block = blocks.next().unwrap();
+    assert!(block.lost());
+    assert_eq!(kernel.deliver(&[numbered(2)], 0), None);
+    drop(block);
+    assert!(blocks.next().is_none());
+    assert_eq!(kernel.deliver(&[numbered(3)], 0), Some(1));
+    assert_eq!(number(&blocks.next().unwrap().frames().next().unwrap()), 3);
+}
+
+#[test]
+fn a_block_that_is_forgotten_is_never_given_back() {
+    let (memory, mut kernel) = simulated::ring(2, 512);
+    let mut blocks = Blocks::new(memory);
+    kernel.deliver(&[numbered(1)], 0).unwrap();
+    core::mem::forget(blocks.next());
+    kernel.deliver(&[numbered(2)], 0).unwrap();
+    assert_eq!(number(&blocks.next().unwrap().frames().next().unwrap()), 2);
+    assert_eq!(kernel.deliver(&[numbered(3)], 0), None);
+}
+
+/// A thread plays the kernel and drops what finds no room, as the kernel does.
+#[test]
+fn the_reader_sees_every_delivered_frame_once_and_in_order() {
+    const ROUNDS: u32 = if cfg!(miri) { 40 } else { 4000 };
+    const A_BLOCK: u32 = 3;
+    let (memory, mut kernel) = simulated::ring(3, 512);
+    let kernel = thread::spawn(move || {
+        let mut delivered = Vec::new();
+        for round in 0..ROUNDS {
+            let numbers = round * A_BLOCK..(round + 1) * A_BLOCK;
+            let frames: Vec<_> = numbers.clone().map(numbered).collect();
+            match kernel.deliver(&frames, 0) {
+                Some(count) => delivered.extend(numbers.take(count)),
+                None => thread::yield_now(),
+            }
+        }
+        delivered
+    });
+    let mut blocks = Blocks::new(memory);
+    let mut seen = Vec::new();
+    let delivered = loop {
+        let over = kernel.is_finished();
+        while let Some(block) = blocks.next() {
+            seen.extend(block.frames().map(|frame| number(&frame)));
+        }
+        if over {
+            break kernel.join().unwrap();
+        }
+        thread::yield_now();
+    };
+    assert_eq!(seen, delivered);
+    assert!(seen.len() >= 3 * A_BLOCK as usize, "the ring was of no use");
+}

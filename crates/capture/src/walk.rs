@@ -1,0 +1,342 @@
+//! The frames of a block, checked once and then read without a further failing check.
+//!
+//! In: the bytes of a block that the kernel has closed. Out: its frames in the order in which they
+//! were captured. A block looks like this (all integers in the byte order of this machine):
+//!
+//! ```text
+//! 0                 48         num_pkts times
+//! +-----------------+---------------------------------------------------------------+-----
+//! | descriptor      | slot                                                          | slot
+//! | status          | tpacket3_hdr  sockaddr_ll  (gap)  virtio_net_hdr  frame (pad) |
+//! | num_pkts        | |<--------- tp_mac ---------------------------->|             |
+//! | offset_to_first_|                                     |<-- 10 --->|<- tp_snaplen
+//! |   pkt = 48      | |<--------------------- tp_next_offset ---------------------->|
+//! +-----------------+---------------------------------------------------------------+-----
+//! ```
+//!
+//! [`Walk::check`] follows the slots once and believes nothing: every slot must lie within the block
+//! and behind its predecessor, with room for its headers. The first that does not ends the walk; the
+//! frames before it are handed out, and [`Walk::unreadable`] tells how many are missing. After that
+//! [`Frames`] slices without looking back: as long as the bytes stay the same, and they do while the
+//! block is ours, no slice can fail.
+//!
+//! A slot without `TP_STATUS_USER` is void. The kernel has made room for a frame, then found that it
+//! cannot describe its offloads in a `virtio_net_hdr` (UFO or SCTP GSO), counted it as dropped and
+//! left the slot with whatever the memory held before. It is in `num_pkts` and in the drops, so it
+//! is passed over here and counted by nobody else.
+//!
+//! Sources: `tpacket_rcv` and `prb_*` in `net/packet/af_packet.c`, `include/uapi/linux/if_packet.h`.
+
+#![forbid(unsafe_code)]
+
+use core::iter::FusedIterator;
+use core::mem::offset_of;
+
+use libc::{
+    TP_STATUS_USER, TP_STATUS_VLAN_TPID_VALID, TP_STATUS_VLAN_VALID, sockaddr_ll,
+    tpacket_block_desc, tpacket_hdr_v1, tpacket3_hdr,
+};
+use wire::offload::VIRTIO_NET_HDR_LEN;
+use wire::{Direction, Frame, Link, Offload, Timestamp, VlanTag};
+
+use crate::filter::{PACKET_OUTGOING, link_of};
+
+/// Where the status of a block stands in it.
+pub(crate) const STATUS: usize =
+    offset_of!(tpacket_block_desc, hdr) + offset_of!(tpacket_hdr_v1, block_status);
+pub(crate) const NUM_PKTS: usize =
+    offset_of!(tpacket_block_desc, hdr) + offset_of!(tpacket_hdr_v1, num_pkts);
+pub(crate) const FIRST: usize =
+    offset_of!(tpacket_block_desc, hdr) + offset_of!(tpacket_hdr_v1, offset_to_first_pkt);
+/// The length of a block's descriptor.
+pub(crate) const DESCRIPTOR_LEN: usize = size_of::<tpacket_block_desc>();
+
+/// The `sockaddr_ll` stands behind the header, aligned to 16 bytes, which the header's length is.
+const ADDRESS: usize = size_of::<tpacket3_hdr>();
+const HARDWARE: usize = ADDRESS + offset_of!(sockaddr_ll, sll_hatype);
+const KIND: usize = ADDRESS + offset_of!(sockaddr_ll, sll_pkttype);
+/// The length of the fixed part of a slot.
+pub(crate) const HEADER_LEN: usize = ADDRESS + size_of::<sockaddr_ll>();
+/// The least length of a slot: that of its fixed part.
+const LEAST_SLOT: u32 = small(HEADER_LEN);
+/// The least `tp_mac`: the fixed part and the `virtio_net_hdr`.
+const LEAST_MAC: u32 = small(HEADER_LEN + VIRTIO_NET_HDR_LEN);
+
+const _: () = assert!(ADDRESS.is_multiple_of(libc::TPACKET_ALIGNMENT));
+const _: () = assert!(HEADER_LEN == libc::TPACKET3_HDRLEN);
+
+/// 802.1Q, for kernels that give a tag without its protocol identifier.
+const TPID_8021Q: u16 = 0x8100;
+
+/// What the check of a block has found. It holds for the bytes that were checked, and only as long
+/// as they do not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Where the first slot is.
+    first: u32,
+    /// Slots that can be read, void ones included.
+    slots: u32,
+    /// Slots with a frame in them.
+    frames: u32,
+    /// Slots that the block claims to have and that cannot be read.
+    unreadable: u32,
+}
+
+impl Layout {
+    pub(crate) fn check(block: &[u8]) -> Self {
+        let Some(descriptor) = block.first_chunk::<DESCRIPTOR_LEN>() else {
+            return Self::NOTHING;
+        };
+        let claimed = u32_at(descriptor, NUM_PKTS);
+        let first = u32_at(descriptor, FIRST);
+        let mut layout = Self {
+            first,
+            unreadable: claimed,
+            ..Self::NOTHING
+        };
+        if (first as usize) < DESCRIPTOR_LEN {
+            return layout;
+        }
+        let mut next = Some(first);
+        while layout.unreadable > 0
+            && let Some(at) = next
+            && let Some(slot) = Slot::checked(block, at)
+        {
+            layout.unreadable -= 1;
+            layout.slots += 1;
+            layout.frames += u32::from(!slot.is_void());
+            // The last slot's offset is 0, and no slot starts in its predecessor.
+            next = Some(slot.next())
+                .filter(|&next| next >= slot.end())
+                .and_then(|next| at.checked_add(next));
+        }
+        layout
+    }
+
+    const NOTHING: Self = Self {
+        first: 0,
+        slots: 0,
+        frames: 0,
+        unreadable: 0,
+    };
+
+    pub(crate) const fn len(&self) -> u32 {
+        self.frames
+    }
+
+    pub(crate) const fn unreadable(&self) -> u32 {
+        self.unreadable
+    }
+}
+
+/// A block whose frames are known to lie within it.
+#[derive(Debug, Clone, Copy)]
+pub struct Walk<'a> {
+    block: &'a [u8],
+    layout: Layout,
+}
+
+impl<'a> Walk<'a> {
+    /// Checks a block. Any bytes will do; what makes no sense is [`Walk::unreadable`].
+    #[must_use]
+    pub fn check(block: &'a [u8]) -> Self {
+        Self::checked(block, Layout::check(block))
+    }
+
+    /// Takes up a check that was made of the same bytes.
+    pub(crate) const fn checked(block: &'a [u8], layout: Layout) -> Self {
+        Self { block, layout }
+    }
+
+    /// The frames, oldest first.
+    #[must_use]
+    pub const fn frames(&self) -> Frames<'a> {
+        Frames {
+            block: self.block,
+            at: self.layout.first,
+            slots: self.layout.slots,
+            left: self.layout.frames,
+        }
+    }
+
+    /// How many slots the block claims to have and has not, because it is damaged.
+    #[must_use]
+    pub const fn unreadable(&self) -> u32 {
+        self.layout.unreadable
+    }
+}
+
+/// The frames of a block.
+#[derive(Debug, Clone)]
+pub struct Frames<'a> {
+    block: &'a [u8],
+    /// Where the next slot is, if `slots` is not 0.
+    at: u32,
+    /// Slots to come, void ones included.
+    slots: u32,
+    /// Frames to come.
+    left: u32,
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Frame<'a>;
+
+    fn next(&mut self) -> Option<Frame<'a>> {
+        while self.slots > 0 {
+            let at = self.at;
+            let slot = Slot::unchecked(self.block, at)?;
+            self.slots -= 1;
+            self.at = at.wrapping_add(slot.next());
+            if !slot.is_void() {
+                self.left -= 1;
+                return slot.frame(self.block, at);
+            }
+        }
+        None
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left as usize, Some(self.left as usize))
+    }
+}
+
+impl ExactSizeIterator for Frames<'_> {}
+impl FusedIterator for Frames<'_> {}
+
+/// The fixed part of a slot.
+#[derive(Clone, Copy)]
+struct Slot<'a>(&'a [u8; HEADER_LEN]);
+
+impl<'a> Slot<'a> {
+    /// The slot at `at`, whatever is in it.
+    fn unchecked(block: &'a [u8], at: u32) -> Option<Self> {
+        block.get(at as usize..)?.first_chunk().map(Self)
+    }
+
+    /// The slot at `at`, if all of it lies within the block and its frame can be described.
+    fn checked(block: &'a [u8], at: u32) -> Option<Self> {
+        let slot = Self::unchecked(block, at)?;
+        if slot.is_void() {
+            return Some(slot);
+        }
+        let end = u64::from(at) + u64::from(slot.mac()) + u64::from(slot.captured());
+        // Places in a block have 32 bits.
+        let limit = u32::try_from(block.len()).unwrap_or(u32::MAX);
+        let fits = slot.mac() >= LEAST_MAC
+            && end <= u64::from(limit)
+            && slot.captured() <= slot.len()
+            && slot.link().is_some();
+        fits.then_some(slot)
+    }
+
+    fn frame(self, block: &'a [u8], at: u32) -> Option<Frame<'a>> {
+        let start = (at + self.mac()) as usize;
+        let bytes = &block[start..start + self.captured() as usize];
+        let (_, offload) = block[..start].split_last_chunk::<VIRTIO_NET_HDR_LEN>()?;
+        Some(Frame {
+            bytes,
+            at: at + self.mac(),
+            wire_len: self.len(),
+            timestamp: self.timestamp(),
+            direction: self.direction(),
+            link: self.link()?,
+            vlan: self.vlan(),
+            offload: Offload::parse(offload),
+        })
+    }
+
+    fn next(self) -> u32 {
+        u32_at(self.0, offset_of!(tpacket3_hdr, tp_next_offset))
+    }
+
+    /// Where the slot ends at the earliest, counted from its start.
+    fn end(self) -> u32 {
+        if self.is_void() {
+            LEAST_SLOT
+        } else {
+            self.mac().saturating_add(self.captured())
+        }
+    }
+
+    fn status(self) -> u32 {
+        u32_at(self.0, offset_of!(tpacket3_hdr, tp_status))
+    }
+
+    fn is_void(self) -> bool {
+        self.status() & TP_STATUS_USER == 0
+    }
+
+    fn mac(self) -> u32 {
+        u32::from(u16_at(self.0, offset_of!(tpacket3_hdr, tp_mac)))
+    }
+
+    /// Bytes of the frame that are in the slot.
+    fn captured(self) -> u32 {
+        u32_at(self.0, offset_of!(tpacket3_hdr, tp_snaplen))
+    }
+
+    /// Bytes of the frame on the interface.
+    fn len(self) -> u32 {
+        u32_at(self.0, offset_of!(tpacket3_hdr, tp_len))
+    }
+
+    fn timestamp(self) -> Timestamp {
+        Timestamp {
+            seconds: u32_at(self.0, offset_of!(tpacket3_hdr, tp_sec)),
+            nanoseconds: u32_at(self.0, offset_of!(tpacket3_hdr, tp_nsec)),
+        }
+    }
+
+    /// Frames say themselves what they start with, and not the interface that the socket is bound
+    /// to: a block can hold frames from before and after it was bound anew.
+    fn link(self) -> Option<Link> {
+        link_of(u16_at(self.0, HARDWARE))
+    }
+
+    fn direction(self) -> Direction {
+        if self.0[KIND] == PACKET_OUTGOING {
+            Direction::Outgoing
+        } else {
+            Direction::Incoming
+        }
+    }
+
+    fn vlan(self) -> Option<VlanTag> {
+        const TCI: usize = offset_of!(tpacket3_hdr, hv1.tp_vlan_tci);
+        const TPID: usize = offset_of!(tpacket3_hdr, hv1.tp_vlan_tpid);
+        let status = self.status();
+        (status & TP_STATUS_VLAN_VALID != 0).then(|| VlanTag {
+            tpid: if status & TP_STATUS_VLAN_TPID_VALID == 0 {
+                TPID_8021Q
+            } else {
+                u16_at(self.0, TPID)
+            },
+            // The kernel keeps the 16 bits of a tag in 32.
+            tci: (u32_at(self.0, TCI) & 0xffff) as u16,
+        })
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "headers are less than 100 bytes long"
+)]
+const fn small(len: usize) -> u32 {
+    len as u32
+}
+
+/// The integer at a place that is known when the program is built.
+const fn u32_at<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
+    u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// As [`u32_at`].
+const fn u16_at<const N: usize>(bytes: &[u8; N], at: usize) -> u16 {
+    u16::from_ne_bytes([bytes[at], bytes[at + 1]])
+}
+
+#[cfg(test)]
+#[cfg(not(miri))]
+mod properties;
+#[cfg(test)]
+mod tests;

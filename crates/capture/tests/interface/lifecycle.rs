@@ -1,0 +1,213 @@
+//! Interfaces that come, go, return and change their names.
+
+use std::num::NonZeroU32;
+use std::os::fd::AsFd;
+
+use caps::{CapSet, Capability};
+use capture::{BLOCK_LEN, Change, OpenError, Ring, RingConfig};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use testbed::{Link, Namespace, veth};
+use wire::Direction;
+
+use crate::support::{
+    HERE, Pair, Seen, THERE, Test, bound, drain, finish, numbered, numbers, receiver, sender, wait,
+};
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        ("an_interface_that_is_missing_at_first_is_found", missing),
+        ("an_interface_goes_down_and_comes_up", down_and_up),
+        (
+            "an_interface_deleted_and_made_again_is_bound_again",
+            made_again,
+        ),
+        ("a_renamed_interface_is_captured_on", renamed),
+        ("rebinding_needs_no_capability", without_capabilities),
+        ("without_net_raw_the_error_says_so", not_permitted),
+        ("a_bad_size_is_refused", bad_size),
+    ]
+}
+
+/// Sends a numbered datagram from afar and waits for it in the ring.
+fn arrives(pair: &Pair, ring: &mut Ring, number: u32) -> Vec<Seen> {
+    sender(&pair.there, HERE, false)
+        .send(&numbered(number, 64))
+        .unwrap();
+    let mut seen = wait(ring);
+    while !numbers(&seen).contains(&number) {
+        seen.extend(wait(ring));
+    }
+    assert!(
+        seen.iter()
+            .any(|frame| frame.direction == Direction::Incoming)
+    );
+    seen
+}
+
+/// What poll says at once.
+fn state(ring: &Ring) -> PollFlags {
+    let mut fds = [PollFd::new(ring.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).unwrap();
+    fds[0].revents().unwrap()
+}
+
+fn is_bound(change: Option<&Change>, link: &Link) -> bool {
+    matches!(change, Some(Change::Bound { index, up: true, .. }) if *index == link.index())
+}
+
+fn missing() {
+    let pair = Pair::new();
+    let _receiver = receiver(&pair.here);
+    let mut ring = pair.ring("eth1", 2);
+    assert_eq!(ring.attend().unwrap(), Some(Change::Missing));
+    assert_eq!(ring.attend().unwrap(), None);
+    let (eth1, _far) = veth((&pair.here, "eth1"), (&pair.there, "eth1")).unwrap();
+    let change = ring.attend().unwrap();
+    assert!(
+        matches!(change, Some(Change::Bound { up: false, .. })),
+        "{change:?}"
+    );
+    assert_eq!(state(&ring), PollFlags::empty(), "ENETDOWN was not taken");
+    eth1.up().unwrap();
+    assert_eq!(ring.attend().unwrap(), Some(Change::Up));
+    finish(ring, Vec::new());
+}
+
+fn down_and_up() {
+    let pair = Pair::new();
+    let _receiver = receiver(&pair.here);
+    let mut ring = bound(&pair.here, "eth0", 2);
+    let mut seen = arrives(&pair, &mut ring, 1);
+    pair.eth0.down().unwrap();
+    assert!(state(&ring).contains(PollFlags::POLLERR));
+    assert_eq!(ring.attend().unwrap(), Some(Change::Down));
+    assert!(
+        !state(&ring).contains(PollFlags::POLLERR),
+        "the error stays"
+    );
+    assert_eq!(ring.attend().unwrap(), None);
+    pair.eth0.up().unwrap();
+    // The kernel delivers again without our doing.
+    seen.extend(arrives(&pair, &mut ring, 2));
+    assert_eq!(ring.attend().unwrap(), Some(Change::Up));
+    let (seen, _) = finish(ring, seen);
+    assert_eq!(numbers(&seen), [1, 2]);
+}
+
+fn made_again() {
+    let mut pair = Pair::new();
+    let (_here, _there) = (receiver(&pair.here), receiver(&pair.there));
+    let mut ring = bound(&pair.here, "eth0", 2);
+    let mut seen = arrives(&pair, &mut ring, 1);
+    // Seen while it was gone.
+    pair.eth0.clone().delete().unwrap();
+    assert!(state(&ring).contains(PollFlags::POLLERR));
+    assert_eq!(ring.attend().unwrap(), Some(Change::Missing));
+    pair.make_again();
+    assert!(is_bound(ring.attend().unwrap().as_ref(), &pair.eth0));
+    seen.extend(arrives(&pair, &mut ring, 2));
+    // Not seen while it was gone; our own datagrams cross before, while and after it is bound.
+    pair.eth0.clone().delete().unwrap();
+    pair.make_again();
+    let own = sender(&pair.here, THERE, true);
+    own.send(&numbered(1000, 64)).unwrap();
+    let change = ring.attend().unwrap();
+    own.send(&numbered(1001, 64)).unwrap();
+    let index = pair.eth0.index();
+    assert!(
+        matches!(change, Some(Change::Replaced { index: i, .. }) if i == index),
+        "{change:?}"
+    );
+    seen.extend(arrives(&pair, &mut ring, 3));
+    let (seen, _) = finish(ring, seen);
+    assert_eq!(numbers(&seen), [1, 2, 3]);
+}
+
+fn renamed() {
+    let mut pair = Pair::new();
+    let _receiver = receiver(&pair.here);
+    let mut ring = bound(&pair.here, "eth0", 2);
+    let mut seen = arrives(&pair, &mut ring, 1);
+    pair.eth0.rename("old0").unwrap();
+    let to = |to: &str| Some(Change::Renamed { to: to.to_owned() });
+    assert_eq!(ring.attend().unwrap(), to("old0"));
+    assert_eq!(ring.attend().unwrap(), None);
+    seen.extend(arrives(&pair, &mut ring, 2));
+    // Another device takes the name: that one is meant.
+    let (eth0, _far) = veth((&pair.here, "eth0"), (&pair.there, "eth1")).unwrap();
+    let change = ring.attend().unwrap();
+    assert!(
+        matches!(change, Some(Change::Replaced { index, up: false, .. }) if index == eth0.index()),
+        "{change:?}"
+    );
+    sender(&pair.there, HERE, false)
+        .send(&numbered(3, 64))
+        .unwrap();
+    eth0.delete().unwrap();
+    assert_eq!(ring.attend().unwrap(), Some(Change::Missing));
+    pair.eth0.rename("eth0").unwrap();
+    assert!(is_bound(ring.attend().unwrap().as_ref(), &pair.eth0));
+    seen.extend(arrives(&pair, &mut ring, 4));
+    let (seen, _) = finish(ring, seen);
+    assert_eq!(numbers(&seen), [1, 2, 4]);
+}
+
+/// Gives up the capabilities of this thread, which is one of the test's own.
+fn drop_capabilities() {
+    caps::clear(None, CapSet::Effective).unwrap();
+    caps::clear(None, CapSet::Permitted).unwrap();
+    assert!(!caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_RAW).unwrap());
+}
+
+fn without_capabilities() {
+    let mut pair = Pair::new();
+    let _receiver = receiver(&pair.here);
+    let mut ring = bound(&pair.here, "eth0", 2);
+    pair.eth0.clone().delete().unwrap();
+    assert_eq!(ring.attend().unwrap(), Some(Change::Missing));
+    pair.make_again();
+    let change = std::thread::scope(|scope| {
+        let attend = || {
+            drop_capabilities();
+            ring.attend()
+        };
+        scope.spawn(attend).join().unwrap().unwrap()
+    });
+    assert!(is_bound(change.as_ref(), &pair.eth0));
+    let seen = arrives(&pair, &mut ring, 1);
+    // Stopping needs none either.
+    let mut ring = std::thread::scope(|scope| {
+        let stop = move || {
+            drop_capabilities();
+            ring.stop().map(|()| ring)
+        };
+        scope.spawn(stop).join().unwrap().unwrap()
+    });
+    assert!(ring.attend().unwrap().is_none());
+    let (seen, _) = drain(ring, seen);
+    assert_eq!(numbers(&seen), [1]);
+}
+
+fn config(bytes: usize) -> RingConfig {
+    RingConfig {
+        bytes,
+        mark: NonZeroU32::MIN,
+    }
+}
+
+fn not_permitted() {
+    let namespace = Namespace::new().unwrap();
+    let error = namespace.run(|| {
+        drop_capabilities();
+        Ring::open("lo".parse().unwrap(), &config(2 * BLOCK_LEN)).unwrap_err()
+    });
+    assert!(matches!(error, OpenError::NotPermitted { .. }), "{error:?}");
+    assert!(error.to_string().contains("NET_RAW"));
+}
+
+fn bad_size() {
+    for bytes in [0, 1, BLOCK_LEN, 2 * BLOCK_LEN + 4096] {
+        let error = Ring::open("lo".parse().unwrap(), &config(bytes)).unwrap_err();
+        assert!(error.to_string().starts_with("RING_SIZE is"), "{error}");
+    }
+}

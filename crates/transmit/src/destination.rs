@@ -1,0 +1,126 @@
+//! Sensors as the sender sees them: their socket addresses, and what was learned during a batch.
+//!
+//! Addresses are kept from batch to batch and made anew only where the table has another sensor at
+//! that number. What was learned lasts for one batch: the next one tries every sensor again, so a
+//! sensor that returns gets its datagrams at once.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use mirror::{Batch, DropReason, SensorIndex, SensorTable};
+use socket2::SockAddr;
+
+use crate::socket::Family;
+
+/// After so many datagrams of a batch that failed for their own sake, the sensor's others are not
+/// tried: each try is a system call, and the ring is filling meanwhile.
+const STRIKES: u8 = 2;
+
+/// The socket addresses of a table's sensors, by their numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Addresses {
+    known: Vec<(SocketAddr, SockAddr)>,
+    /// Which families the batch has sensors of.
+    families: [bool; Family::ALL.len()],
+}
+
+impl Addresses {
+    /// Prepares the addresses that a batch needs.
+    pub(crate) fn prepare(&mut self, batch: &Batch, table: &SensorTable) {
+        let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        if self.known.len() < table.sensors().len() {
+            self.known
+                .resize_with(table.sensors().len(), || (nobody, SockAddr::from(nobody)));
+        }
+        self.families = [false; Family::ALL.len()];
+        for datagram in batch.datagrams() {
+            let Some(sensor) = table.sensor(datagram.sensor) else {
+                continue;
+            };
+            let address = sensor.address();
+            self.families[Family::of(address) as usize] = true;
+            if let Some(known) = self.known.get_mut(usize::from(datagram.sensor.0))
+                && known.0 != address
+            {
+                *known = (address, SockAddr::from(address));
+            }
+        }
+    }
+
+    /// Whether the batch has datagrams for a family.
+    pub(crate) const fn has(&self, family: Family) -> bool {
+        self.families[family as usize]
+    }
+
+    /// The address of a sensor, if it has one of that family.
+    pub(crate) fn of(&self, sensor: SensorIndex, family: Family) -> Option<&SockAddr> {
+        let (address, raw) = self.known.get(usize::from(sensor.0))?;
+        (Family::of(*address) == family).then_some(raw)
+    }
+}
+
+/// What was learned of a sensor during a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Destination {
+    /// The longest datagram that is worth a try, in bytes from the VXLAN header on.
+    longest: u32,
+    /// Whether the path's MTU was asked for.
+    pub(crate) measured: bool,
+    strikes: u8,
+    /// Set when its datagrams are not worth a try any more.
+    given_up: Option<DropReason>,
+}
+
+impl Destination {
+    pub(crate) const UNTRIED: Self = Self {
+        longest: u32::MAX,
+        measured: false,
+        strikes: 0,
+        given_up: None,
+    };
+
+    /// Why a datagram of a length is not worth a try.
+    pub(crate) const fn refuses(self, length: u32) -> Option<DropReason> {
+        match self.given_up {
+            Some(reason) => Some(reason),
+            None if length > self.longest => Some(DropReason::PathMtu),
+            None => None,
+        }
+    }
+
+    /// Notes that longer datagrams do not get through.
+    pub(crate) fn narrow(&mut self, longest: u32) {
+        self.longest = self.longest.min(longest);
+    }
+
+    /// Notes that a datagram failed for its own sake, and not for its length.
+    pub(crate) const fn strike(&mut self, reason: DropReason) {
+        self.strikes = self.strikes.saturating_add(1);
+        if self.strikes >= STRIKES {
+            self.given_up = Some(reason);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_narrow_path_takes_the_short_ones() {
+        let mut destination = Destination::UNTRIED;
+        assert_eq!(destination.refuses(u32::MAX), None);
+        destination.narrow(1400);
+        destination.narrow(9000);
+        assert_eq!(destination.refuses(1400), None);
+        assert_eq!(destination.refuses(1401), Some(DropReason::PathMtu));
+    }
+
+    #[test]
+    fn one_failure_is_forgiven_and_two_are_not() {
+        let mut destination = Destination::UNTRIED;
+        destination.strike(DropReason::Unreachable);
+        assert_eq!(destination.refuses(1), None);
+        destination.strike(DropReason::Unreachable);
+        assert_eq!(destination.refuses(1), Some(DropReason::Unreachable));
+    }
+}

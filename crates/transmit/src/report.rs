@@ -1,0 +1,141 @@
+//! What the control side should know of the sending, gathered without a log line on the way.
+//!
+//! The worker takes the report when it likes, a few times a second, and hands it on. Dropped
+//! datagrams are counted in the batch; here stands why, and what the network answered about
+//! datagrams that were sent.
+
+use std::net::SocketAddr;
+
+use nix::errno::Errno;
+use wire::Mtu;
+
+/// How many sensors a report names. News of more waits for a later report: they repeat.
+const SENSORS_MAX: usize = 64;
+
+/// What happened since the last report.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// News of sensors, each at most once; at most 64 of them.
+    pub sensors: Vec<SensorReport>,
+    /// How many times the kernel refused a datagram for a reason that has no name of its own:
+    /// what drops as `send_error`.
+    pub refusals: u64,
+    /// The last of these refusals. `EPERM` is netfilter's: a network policy or a firewall.
+    pub last_refusal: Option<Errno>,
+}
+
+/// News of a sensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SensorReport {
+    /// Which one.
+    pub sensor: SocketAddr,
+    /// The path to it turned out narrower; already noted in the table.
+    pub path_mtu: Option<Mtu>,
+    /// How many times it was said to be unreachable, by the kernel's routing, by a neighbour's
+    /// silence, or by a router (`EHOSTUNREACH` and its kin). A sign of death.
+    pub unreachable: u64,
+    /// How many times it answered that nobody listens on the port (`ECONNREFUSED`). A sign of
+    /// death where the receiver is a socket; where it sniffs, this is how it is.
+    pub port_unreachable: u64,
+}
+
+impl Report {
+    /// Whether there is nothing to tell.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sensors.is_empty() && self.refusals == 0
+    }
+
+    /// An empty report that can take all its news without allocating.
+    pub(crate) fn with_room() -> Self {
+        Self {
+            sensors: Vec::with_capacity(SENSORS_MAX),
+            ..Self::default()
+        }
+    }
+
+    /// A copy without room to spare; this one is empty then and keeps its room.
+    pub(crate) fn take(&mut self) -> Self {
+        let news = self.clone();
+        self.sensors.clear();
+        (self.refusals, self.last_refusal) = (0, None);
+        news
+    }
+
+    pub(crate) fn refused(&mut self, errno: Errno) {
+        self.refusals += 1;
+        self.last_refusal = Some(errno);
+    }
+
+    pub(crate) fn unreachable(&mut self, sensor: SocketAddr) {
+        self.about(sensor, |news| news.unreachable += 1);
+    }
+
+    pub(crate) fn port_unreachable(&mut self, sensor: SocketAddr) {
+        self.about(sensor, |news| news.port_unreachable += 1);
+    }
+
+    pub(crate) fn path_mtu(&mut self, sensor: SocketAddr, mtu: Mtu) {
+        self.about(sensor, |news| news.path_mtu = Some(mtu));
+    }
+
+    fn about(&mut self, sensor: SocketAddr, note: impl FnOnce(&mut SensorReport)) {
+        if let Some(news) = self.sensors.iter_mut().find(|news| news.sensor == sensor) {
+            note(news);
+        } else if self.sensors.len() < SENSORS_MAX {
+            let mut news = SensorReport {
+                sensor,
+                path_mtu: None,
+                unreachable: 0,
+                port_unreachable: 0,
+            };
+            note(&mut news);
+            self.sensors.push(news);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sensor(number: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], number))
+    }
+
+    #[test]
+    fn a_sensor_has_one_entry_and_their_number_is_bounded() {
+        let mut report = Report::with_room();
+        assert!(report.is_empty());
+        for _ in 0..3 {
+            for number in 0..1000 {
+                report.unreachable(sensor(number));
+            }
+        }
+        report.path_mtu(sensor(5), Mtu::MIN);
+        report.port_unreachable(sensor(5));
+        assert_eq!(report.sensors.len(), SENSORS_MAX);
+        let fifth = SensorReport {
+            sensor: sensor(5),
+            path_mtu: Some(Mtu::MIN),
+            unreachable: 3,
+            port_unreachable: 1,
+        };
+        assert_eq!(report.sensors[5], fifth);
+        assert_eq!(report.take().sensors.len(), SENSORS_MAX);
+        assert!(report.take().is_empty());
+        assert_eq!(report.sensors.capacity(), SENSORS_MAX);
+    }
+
+    #[test]
+    fn the_last_refusal_is_kept_with_the_count() {
+        let mut report = Report::default();
+        report.refused(Errno::EINVAL);
+        report.refused(Errno::EPERM);
+        assert!(!report.is_empty());
+        assert_eq!(
+            (report.refusals, report.last_refusal),
+            (2, Some(Errno::EPERM))
+        );
+    }
+}

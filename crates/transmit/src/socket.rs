@@ -1,0 +1,314 @@
+//! The sockets, opened once and before the capabilities are dropped.
+//!
+//! In: the mark. Out: for each source port a socket of each address family that the network
+//! namespace has. The port numbers are the same in both families, so that a source port says the
+//! same of a flow whichever way it goes.
+//!
+//! They send to every sensor and are never read: what comes in is dropped by a filter that was
+//! attached before the port was there, and costs no memory. The error queue is not filtered.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use libc::c_int;
+use mirror::{PortIndex, SOURCE_PORTS};
+use nix::errno::Errno;
+use socket2::{Domain, SockFilter, Socket, Type};
+use wire::vxlan::FIRST_SOURCE_PORT;
+
+use crate::option::SocketOption;
+
+const PORTS: usize = SOURCE_PORTS as usize;
+
+/// Bytes of incoming packets that a socket may hold. Only its error queue has any: two dozen.
+const RECEIVE_BUFFER: usize = 16 << 10;
+
+/// `BPF_RET | BPF_K` with 0: keep no byte of any packet.
+const DROP_EVERYTHING: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
+
+/// How the sockets shall be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketConfig {
+    /// `SO_MARK` of every outer packet, by which the ring's filter knows our own. Setting it takes
+    /// a capability; 0 is what every socket has, and takes none.
+    pub mark: u32,
+    /// Bytes of datagrams (with the kernel's overhead) that may wait in each socket; the kernel
+    /// gives at most `net.core.wmem_max`, doubled.
+    pub send_buffer: u32,
+}
+
+impl SocketConfig {
+    /// With this mark, and send buffers as large as the kernel allows.
+    #[must_use]
+    pub const fn new(mark: u32) -> Self {
+        // Above any wmem_max in use, and far below where the kernel's doubling would overflow.
+        Self {
+            mark,
+            send_buffer: 64 << 20,
+        }
+    }
+}
+
+/// Why the sockets could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The capability for `SO_MARK` is missing.
+    #[error(
+        "marking the UDP sockets (SO_MARK {mark:#x}) is not permitted: give the container the \
+         capability NET_RAW (on kernels before 5.17: NET_ADMIN), as \
+         `securityContext: {{capabilities: {{add: [\"NET_RAW\"]}}}}`"
+    )]
+    NotPermitted {
+        /// The mark that was to be set.
+        mark: u32,
+    },
+    /// Too few ports are free.
+    #[error(
+        "only {found} of {PORTS} UDP source ports from {FIRST_SOURCE_PORT} to 65535 are free in \
+         this network namespace: close what holds them (`ss -uan` lists it)"
+    )]
+    NoPorts {
+        /// How many were found.
+        found: usize,
+    },
+    /// The kernel refused a socket or an option of one.
+    #[error("opening a UDP socket over {family}: {step}: {source}")]
+    Socket {
+        /// `IPv4` or `IPv6`.
+        family: &'static str,
+        /// What was being done.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// An address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(crate) const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    pub(crate) const fn of(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(_) => Self::V4,
+            SocketAddr::V6(_) => Self::V6,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+
+    const fn domain(self) -> Domain {
+        match self {
+            Self::V4 => Domain::IPV4,
+            Self::V6 => Domain::IPV6,
+        }
+    }
+
+    fn wildcard(self, port: u16) -> SocketAddr {
+        match self {
+            Self::V4 => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+            Self::V6 => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+        }
+    }
+
+    /// The options that are not common to both.
+    const fn options(self) -> &'static [(SocketOption, c_int)] {
+        use SocketOption as Name;
+        match self {
+            Self::V4 => &[
+                // Don't fragment, and refuse what is longer than the path takes.
+                (
+                    Name(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+                    libc::IP_PMTUDISC_DO,
+                ),
+                (Name(libc::IPPROTO_IP, libc::IP_RECVERR), 1),
+                // A checksum of zero, which a tunnel over IPv4 may have (RFC 7348 section 5).
+                (Name(libc::SOL_SOCKET, libc::SO_NO_CHECK), 1),
+            ],
+            Self::V6 => &[
+                // So that the same port can be had in both families.
+                (Name(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY), 1),
+                (
+                    Name(libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
+                    libc::IPV6_PMTUDISC_DO,
+                ),
+                // Without it the kernel would fragment here (`__ip6_append_data`).
+                (Name(libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG), 1),
+                (Name(libc::IPPROTO_IPV6, libc::IPV6_RECVERR), 1),
+            ],
+        }
+    }
+}
+
+/// All sockets.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    pub(crate) ports: [u16; PORTS],
+    v4: Vec<Socket>,
+    /// Empty where the namespace has no IPv6.
+    v6: Vec<Socket>,
+}
+
+/// What came of binding a socket.
+enum Bound {
+    Yes(Socket),
+    PortTaken,
+    /// The namespace has no such addresses.
+    NoFamily,
+}
+
+impl Sockets {
+    pub(crate) fn open(config: SocketConfig) -> Result<Self, OpenError> {
+        let mut all = Self {
+            ports: [0; PORTS],
+            v4: Vec::with_capacity(PORTS),
+            v6: Vec::with_capacity(PORTS),
+        };
+        for port in FIRST_SOURCE_PORT..=u16::MAX {
+            let v4 = match bound(Family::V4, port, config)? {
+                Bound::Yes(socket) => Some(socket),
+                Bound::PortTaken => continue,
+                Bound::NoFamily => None,
+            };
+            let v6 = match bound(Family::V6, port, config)? {
+                Bound::Yes(socket) => Some(socket),
+                Bound::PortTaken => continue,
+                Bound::NoFamily => None,
+            };
+            all.v4.extend(v4);
+            all.v6.extend(v6);
+            let found = all.v4.len().max(all.v6.len());
+            let Some(slot) = found
+                .checked_sub(1)
+                .and_then(|last| all.ports.get_mut(last))
+            else {
+                break;
+            };
+            *slot = port;
+            if found == PORTS {
+                return Ok(all);
+            }
+        }
+        let found = all.v4.len().max(all.v6.len());
+        Err(OpenError::NoPorts { found })
+    }
+
+    pub(crate) fn get(&self, family: Family, port: PortIndex) -> Option<&Socket> {
+        let sockets = match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        };
+        sockets.get(usize::from(port.0))
+    }
+
+    /// What is opened where there is no IPv6.
+    #[cfg(test)]
+    pub(crate) fn without_ipv6(mut self) -> Self {
+        self.v6.clear();
+        self
+    }
+
+    pub(crate) fn has(&self, family: Family) -> bool {
+        self.get(family, PortIndex(0)).is_some()
+    }
+}
+
+/// A socket of a family with everything set, bound to a port of every address.
+fn bound(family: Family, port: u16, config: SocketConfig) -> Result<Bound, OpenError> {
+    let failed = |step| {
+        move |source| OpenError::Socket {
+            family: family.name(),
+            step,
+            source,
+        }
+    };
+    let socket = match Socket::new(family.domain(), Type::DGRAM, None) {
+        Ok(socket) => socket,
+        Err(error) if is(&error, Errno::EAFNOSUPPORT) => return Ok(Bound::NoFamily),
+        Err(error) => return Err(failed("socket")(error)),
+    };
+    mark(&socket, config.mark).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => OpenError::NotPermitted { mark: config.mark },
+        _ => failed("SO_MARK")(error),
+    })?;
+    socket.set_nonblocking(true).map_err(failed("O_NONBLOCK"))?;
+    for (option, value) in family.options() {
+        option
+            .set(&socket, *value)
+            .map_err(failed("setting an option"))?;
+    }
+    socket
+        .set_send_buffer_size(config.send_buffer as usize)
+        .map_err(failed("SO_SNDBUF"))?;
+    socket
+        .set_recv_buffer_size(RECEIVE_BUFFER)
+        .map_err(failed("SO_RCVBUF"))?;
+    socket
+        .attach_filter(&DROP_EVERYTHING)
+        .map_err(failed("SO_ATTACH_FILTER"))?;
+    match socket.bind(&family.wildcard(port).into()) {
+        Ok(()) => Ok(Bound::Yes(socket)),
+        Err(error) if is(&error, Errno::EADDRINUSE) => Ok(Bound::PortTaken),
+        Err(error) if is(&error, Errno::EADDRNOTAVAIL) => Ok(Bound::NoFamily),
+        Err(error) => Err(failed("bind")(error)),
+    }
+}
+
+fn mark(socket: &Socket, mark: u32) -> io::Result<()> {
+    if mark == 0 {
+        return Ok(());
+    }
+    socket.set_mark(mark)
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_dynamic_ascending_and_the_same_in_both_families() {
+        let sockets = Sockets::open(SocketConfig::new(0)).unwrap();
+        assert!(sockets.ports[0] >= FIRST_SOURCE_PORT);
+        assert!(sockets.ports.is_sorted_by(|a, b| a < b));
+        for family in Family::ALL
+            .into_iter()
+            .filter(|family| sockets.has(*family))
+        {
+            for (index, port) in (0..SOURCE_PORTS).zip(sockets.ports) {
+                let socket = sockets.get(family, PortIndex(index)).unwrap();
+                let address = socket.local_addr().unwrap().as_socket().unwrap();
+                assert_eq!(address, family.wildcard(port));
+            }
+        }
+    }
+
+    #[test]
+    fn two_sets_share_no_port() {
+        let one = Sockets::open(SocketConfig::new(0)).unwrap();
+        let two = Sockets::open(SocketConfig::new(0)).unwrap();
+        assert!(one.ports.iter().all(|port| !two.ports.contains(port)));
+    }
+
+    #[test]
+    fn a_missing_capability_is_named_with_its_remedy() {
+        let text = OpenError::NotPermitted { mark: 0x706f }.to_string();
+        assert!(
+            text.contains("0x706f") && text.contains(r#"add: ["NET_RAW"]"#),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,292 @@
+//! A batch's way through the sockets.
+//!
+//! In: a batch, and the block and the table that it was made from. The batch's plan gives each
+//! socket its datagrams in order; of these, a run of one address family at a time is laid out for
+//! `sendmmsg` and delivered. Datagrams that are known to fail are left out of the run.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use mirror::plan::Plan;
+use mirror::{Batch, DropReason, Outcome, SOURCE_PORTS, SensorTable};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::Socket;
+use wire::Mtu;
+
+use crate::delivery::{Delivery, Entry, Kernel, PATIENCE};
+use crate::destination::{Addresses, Destination};
+use crate::error_queue::{ErrorQueue, QueuedError};
+use crate::message::{Messages, Run};
+use crate::path::path_mtu;
+use crate::policy::Cause;
+use crate::report::Report;
+use crate::socket::{Family, OpenError, SocketConfig, Sockets};
+
+/// How long an interface's full queue is left alone before the next try.
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// Sends batches.
+pub struct Transmitter {
+    sockets: Sockets,
+    report: Report,
+    // Memory that is used again for each batch.
+    plan: Plan,
+    addresses: Addresses,
+    destinations: Vec<Destination>,
+    outcomes: Vec<Outcome>,
+    entries: Vec<Entry>,
+    messages: Messages,
+    error_queue: ErrorQueue,
+}
+
+impl Transmitter {
+    /// Opens [`SOURCE_PORTS`] sockets for each address family that the calling thread's network
+    /// namespace has. Everything that takes a capability is over then.
+    ///
+    /// # Errors
+    /// [`OpenError::NotPermitted`] where the capability for the mark is missing,
+    /// [`OpenError::NoPorts`] where too few ports are free, [`OpenError::Socket`] for what else
+    /// the kernel refuses.
+    pub fn open(config: &SocketConfig) -> Result<Self, OpenError> {
+        Ok(Self {
+            sockets: Sockets::open(*config)?,
+            report: Report::with_room(),
+            plan: Plan::default(),
+            addresses: Addresses::default(),
+            destinations: Vec::new(),
+            outcomes: Vec::new(),
+            entries: Vec::new(),
+            messages: Messages::new(),
+            error_queue: ErrorQueue::new(),
+        })
+    }
+
+    /// The UDP ports that datagrams leave by, the same in both address families.
+    #[must_use]
+    pub const fn source_ports(&self) -> [u16; SOURCE_PORTS as usize] {
+        self.sockets.ports
+    }
+
+    /// Whether sensors with an IPv6 address can be sent to. Decided when the sockets were opened.
+    #[must_use]
+    pub fn has_ipv6(&self) -> bool {
+        self.sockets.has(Family::V6)
+    }
+
+    /// What happened since this was last called. Allocates only when there is news of sensors.
+    #[must_use]
+    pub fn take_report(&mut self) -> Report {
+        self.report.take()
+    }
+
+    /// Sends a batch, and notes in it what became of each datagram.
+    ///
+    /// `block` holds the bytes that the bodies are ranges of, and `table` is the one that the
+    /// batch's sensors are numbers of; a datagram that fits neither is dropped as
+    /// [`DropReason::SendError`].
+    pub fn send(&mut self, batch: &mut Batch, block: &[u8], table: &SensorTable) {
+        self.plan.make(batch);
+        self.addresses.prepare(batch, table);
+        self.destinations.clear();
+        self.destinations
+            .resize(table.sensors().len(), Destination::UNTRIED);
+        self.outcomes.clear();
+        self.outcomes
+            .resize(batch.datagrams().len(), Outcome::Pending);
+        self.send_groups(batch, block, table);
+        for (number, outcome) in self.outcomes.iter().enumerate() {
+            batch.note(number, *outcome);
+        }
+    }
+
+    fn send_groups(&mut self, batch: &Batch, block: &[u8], table: &SensorTable) {
+        let mut delivery = Delivery {
+            table,
+            destinations: &mut self.destinations,
+            outcomes: &mut self.outcomes,
+            report: &mut self.report,
+            patience: PATIENCE,
+        };
+        for (port, group) in self.plan.groups() {
+            for family in Family::ALL {
+                let Some(socket) = self.sockets.get(family, port) else {
+                    continue;
+                };
+                if !self.addresses.has(family) {
+                    continue;
+                }
+                let mut place = 0;
+                while place < group.len() {
+                    let mut run = self.messages.run();
+                    let layout = Layout {
+                        batch,
+                        block,
+                        group,
+                        family,
+                        addresses: &self.addresses,
+                    };
+                    let next = layout.fill(place, &mut run, &mut self.entries, &mut delivery);
+                    let mut kernel = Linux {
+                        socket,
+                        run,
+                        error_queue: &mut self.error_queue,
+                    };
+                    let done = delivery.deliver(&mut kernel, &self.entries);
+                    place = self.entries.get(done).map_or(next, |entry| entry.place);
+                }
+            }
+        }
+        name_the_unsent(batch, &mut delivery);
+    }
+}
+
+/// Gives a reason to the datagrams that no socket had.
+fn name_the_unsent(batch: &Batch, delivery: &mut Delivery<'_>) {
+    for (number, datagram) in batch.datagrams().iter().enumerate() {
+        if delivery.outcomes.get(number) != Some(&Outcome::Pending) {
+            continue;
+        }
+        let reason = match delivery.table.sensor(datagram.sensor) {
+            // Its address family is missing here.
+            Some(sensor) => {
+                delivery.report.unreachable(sensor.address());
+                DropReason::Unreachable
+            }
+            None => DropReason::SendError,
+        };
+        delivery.note(number, Outcome::Dropped(reason));
+    }
+}
+
+/// What runs are taken from.
+struct Layout<'a> {
+    batch: &'a Batch,
+    block: &'a [u8],
+    group: &'a [u32],
+    family: Family,
+    addresses: &'a Addresses,
+}
+
+impl<'a> Layout<'a> {
+    /// Fills a run with the group's datagrams from `place` on, as many as it holds, and returns
+    /// the place after the last that was looked at.
+    fn fill(
+        &self,
+        place: usize,
+        run: &mut Run<'a>,
+        entries: &mut Vec<Entry>,
+        delivery: &mut Delivery<'_>,
+    ) -> usize {
+        entries.clear();
+        for (place, number) in self.group.iter().enumerate().skip(place) {
+            if run.is_full() {
+                return place;
+            }
+            let number = *number as usize;
+            let Some(datagram) = self.batch.datagrams().get(number) else {
+                continue;
+            };
+            let sensor = datagram.sensor;
+            if delivery.table.sensor(sensor).is_none() {
+                continue;
+            }
+            let Some(address) = self.addresses.of(sensor, self.family) else {
+                continue;
+            };
+            let length = datagram.length();
+            if let Some(reason) = delivery.refuses(sensor, length) {
+                delivery.note(number, Outcome::Dropped(reason));
+                continue;
+            }
+            let range = |range: &std::ops::Range<u32>| range.start as usize..range.end as usize;
+            let head = self.batch.heads().get(range(&datagram.head));
+            let body = self.block.get(range(&datagram.body));
+            let (Some(head), Some(body)) = (head, body) else {
+                delivery.note(number, Outcome::Dropped(DropReason::SendError));
+                continue;
+            };
+            run.push(address, head, body);
+            entries.push(Entry {
+                number,
+                place,
+                sensor,
+                length,
+            });
+        }
+        self.group.len()
+    }
+}
+
+/// The kernel that is there.
+struct Linux<'a> {
+    socket: &'a Socket,
+    run: Run<'a>,
+    error_queue: &'a mut ErrorQueue,
+}
+
+impl Kernel for Linux<'_> {
+    fn send(&mut self, first: usize) -> Result<usize, Errno> {
+        self.run.send(self.socket, first)
+    }
+
+    fn next_error(&mut self) -> Option<QueuedError> {
+        self.error_queue.take(self.socket)
+    }
+
+    fn wait(&mut self, cause: Cause, at_most: Duration) -> Duration {
+        let start = Instant::now();
+        let mut room = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
+        let (watched, at_most) = match cause {
+            Cause::BufferFull => (&mut room[..], at_most),
+            _ => (&mut room[..0], at_most.min(MOMENT)),
+        };
+        let timeout = u8::try_from(at_most.as_millis()).unwrap_or(u8::MAX);
+        // Whatever it says, the next try shows whether there is room.
+        let _ = poll(watched, PollTimeout::from(timeout));
+        start.elapsed()
+    }
+
+    fn path_mtu(&mut self, sensor: SocketAddr) -> Option<Mtu> {
+        path_mtu(sensor, None).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mirror::{Mirror, Sensor, Totals};
+    use wire::{Direction, Frame, Link, Offload, Timestamp, Vni};
+
+    fn is_send<T: Send>(_: &T) {}
+
+    #[test]
+    fn without_ipv6_its_sensors_are_unreachable() {
+        let mut transmitter = Transmitter::open(&SocketConfig::new(0)).unwrap();
+        transmitter.sockets = transmitter.sockets.without_ipv6();
+        is_send(&transmitter);
+        assert!(!transmitter.has_ipv6());
+        let address: SocketAddr = "[::1]:4789".parse().unwrap();
+        let table = SensorTable::new(vec![Sensor::new(address, Mtu::ETHERNET)]);
+        let bytes = [0x5a; 64];
+        let frame = Frame {
+            bytes: &bytes,
+            at: 0,
+            wire_len: 64,
+            timestamp: Timestamp::default(),
+            direction: Direction::Outgoing,
+            link: Link::Ethernet,
+            vlan: None,
+            offload: Offload::default(),
+        };
+        let (mut batch, mut totals) = (Batch::new(), Totals::default());
+        let mut mirror = Mirror::new(Vni::default(), transmitter.source_ports());
+        mirror.push(&frame, &table, &mut batch, &mut totals);
+        transmitter.send(&mut batch, &bytes, &table);
+        let outcome = &batch.datagrams()[0].outcome;
+        assert_eq!(*outcome, Outcome::Dropped(DropReason::Unreachable));
+        let report = transmitter.take_report();
+        assert_eq!(report.sensors[0].sensor, address);
+    }
+}

@@ -1,0 +1,76 @@
+//! Sending allocates nothing once it has seen a batch of the size.
+//!
+//! In a binary of its own, for the allocator is the whole process's. It counts by thread.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::UdpSocket;
+
+use common::{Bench, Block, table};
+use transmit::SocketConfig;
+
+/// The system's allocator, with a count of what it is asked for.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count() {
+    ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+}
+
+// SAFETY: each call is the system's; counting does not touch what it returns.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`; the memory is the system's.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `realloc`; the memory is the system's.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn sending_allocates_nothing_in_the_steady_state() {
+    let sensors = [UdpSocket::bind("127.0.0.1:0"), UdpSocket::bind("[::1]:0")].map(Result::unwrap);
+    // A third that refuses, so that the way of errors is walked too.
+    let closed = UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let [v4, v6] = sensors
+        .each_ref()
+        .map(|sensor| sensor.local_addr().unwrap());
+    let table = table(&[v4, v6, closed]);
+    let mut bench = Bench::new(SocketConfig::new(0));
+    let block = Block::of_udp(500, 100, 128);
+    for round in 0..10 {
+        bench.push(&block, &table);
+        let before = ALLOCATIONS.get();
+        bench
+            .transmitter
+            .send(&mut bench.batch, &block.bytes, &table);
+        let allocated = ALLOCATIONS.get() - before;
+        bench.batch.settle(&mut bench.totals);
+        assert!(
+            round == 0 || allocated == 0,
+            "round {round}: {allocated} allocations"
+        );
+    }
+    assert_eq!(bench.totals.datagrams_sent, 5000);
+}

@@ -1,0 +1,154 @@
+//! Frames made by hand, and batches made of them as the worker makes them.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests say so by panicking"
+)]
+
+use std::net::SocketAddr;
+
+use mirror::{Batch, DropReason, Mirror, Outcome, Sensor, SensorTable, Totals};
+use transmit::{SocketConfig, Transmitter};
+use wire::{ChecksumState, Direction, Frame, Link, Mtu, Offload, Timestamp, Unfinished, Vni};
+
+/// A block of frames, and what is needed to mirror them.
+pub(crate) struct Bench {
+    pub(crate) transmitter: Transmitter,
+    pub(crate) mirror: Mirror,
+    pub(crate) batch: Batch,
+    pub(crate) totals: Totals,
+}
+
+impl Bench {
+    pub(crate) fn new(config: SocketConfig) -> Self {
+        let transmitter = Transmitter::open(&config).expect("the sockets open");
+        let mirror = Mirror::new(Vni::new(42).unwrap(), transmitter.source_ports());
+        Self {
+            transmitter,
+            mirror,
+            batch: Batch::new(),
+            totals: Totals::default(),
+        }
+    }
+
+    /// Mirrors a block. The datagrams as the batch has them are returned, in its order, with what
+    /// became of each; the totals are settled.
+    pub(crate) fn mirror(&mut self, block: &Block, table: &SensorTable) -> Vec<Built> {
+        self.push(block, table);
+        self.transmitter.send(&mut self.batch, &block.bytes, table);
+        let built = built(&self.batch, block);
+        self.batch.settle(&mut self.totals);
+        assert!(self.totals.check(), "{:?}", self.totals);
+        built
+    }
+
+    pub(crate) fn push(&mut self, block: &Block, table: &SensorTable) {
+        for frame in block.frames() {
+            self.mirror
+                .push(&frame, table, &mut self.batch, &mut self.totals);
+        }
+    }
+}
+
+/// A datagram as it was built.
+pub(crate) struct Built {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) sensor: usize,
+    pub(crate) port: usize,
+    pub(crate) outcome: Outcome,
+}
+
+pub(crate) fn built(batch: &Batch, block: &Block) -> Vec<Built> {
+    let datagrams = batch.datagrams().iter();
+    datagrams
+        .map(|datagram| {
+            let head = datagram.head.start as usize..datagram.head.end as usize;
+            let body = datagram.body.start as usize..datagram.body.end as usize;
+            Built {
+                bytes: [&batch.heads()[head], &block.bytes[body]].concat(),
+                sensor: datagram.sensor.0.into(),
+                port: datagram.port.0.into(),
+                outcome: datagram.outcome,
+            }
+        })
+        .collect()
+}
+
+pub(crate) fn count(built: &[Built], outcome: Outcome) -> usize {
+    built
+        .iter()
+        .filter(|datagram| datagram.outcome == outcome)
+        .count()
+}
+
+pub(crate) fn dropped(reason: DropReason) -> Outcome {
+    Outcome::Dropped(reason)
+}
+
+pub(crate) fn table(sensors: &[SocketAddr]) -> SensorTable {
+    let sensor = |address: &SocketAddr| Sensor::new(*address, Mtu::ETHERNET);
+    SensorTable::new(sensors.iter().map(sensor).collect())
+}
+
+/// Frames one behind the other, as in the ring's block.
+#[derive(Default)]
+pub(crate) struct Block {
+    pub(crate) bytes: Vec<u8>,
+    frames: Vec<(usize, usize, bool)>,
+}
+
+impl Block {
+    /// So many frames of UDP in IPv4, of flows by turns, with the number in the payload. The
+    /// checksum of every other flow is left to be finished, so that its headers are rewritten.
+    pub(crate) fn of_udp(count: usize, flows: u16, payload: usize) -> Self {
+        let mut block = Self::default();
+        for (number, flow) in (0..count).zip((0..flows).cycle()) {
+            block.push_udp(flow, number, payload);
+        }
+        block
+    }
+
+    fn push_udp(&mut self, flow: u16, number: usize, payload: usize) {
+        let at = self.bytes.len();
+        let udp_length = u16::try_from(8 + payload).unwrap();
+        self.bytes
+            .extend_from_slice(&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0]);
+        let total = (20 + udp_length).to_be_bytes();
+        let header = [0x45, 0, total[0], total[1], 0, 0, 0x40, 0, 64, 17, 0, 0];
+        self.bytes.extend_from_slice(&header);
+        self.bytes.extend_from_slice(&[10, 1, 0, 1, 10, 1, 0, 2]);
+        for word in [10_000 + flow, 53, udp_length, 0] {
+            self.bytes.extend_from_slice(&word.to_be_bytes());
+        }
+        let start = self.bytes.len();
+        self.bytes.resize(start + payload, 0x5a);
+        let number = (number as u64).to_be_bytes();
+        self.bytes[start..start + number.len()].copy_from_slice(&number);
+        self.frames.push((at, self.bytes.len(), flow % 2 == 1));
+    }
+
+    pub(crate) fn frames(&self) -> impl Iterator<Item = Frame<'_>> {
+        self.frames.iter().map(|&(start, end, unfinished)| Frame {
+            bytes: &self.bytes[start..end],
+            at: u32::try_from(start).unwrap(),
+            wire_len: u32::try_from(end - start).unwrap(),
+            timestamp: Timestamp::default(),
+            direction: Direction::Outgoing,
+            link: Link::Ethernet,
+            vlan: None,
+            offload: Offload {
+                checksum: if unfinished {
+                    ChecksumState::Unfinished(Unfinished {
+                        start: 34,
+                        offset: 6,
+                    })
+                } else {
+                    ChecksumState::AsOnWire
+                },
+                gso: None,
+            },
+        })
+    }
+}

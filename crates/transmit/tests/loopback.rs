@@ -1,0 +1,227 @@
+//! What arrives on loopback sockets, without any privilege.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests say so by panicking"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use common::{Bench, Block, Built, count, dropped, table};
+use mirror::{DropReason, Outcome};
+use socket2::SockRef;
+use transmit::SocketConfig;
+
+fn receiver(address: &str) -> UdpSocket {
+    let socket = UdpSocket::bind(address).unwrap();
+    // As much as the kernel gives: the default holds some 270 small datagrams.
+    SockRef::from(&socket)
+        .set_recv_buffer_size(1 << 20)
+        .unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    socket
+}
+
+/// Takes so many datagrams: from which port, and which bytes.
+fn receive(socket: &UdpSocket, count: usize) -> Vec<(u16, Vec<u8>)> {
+    let mut bytes = vec![0; 65_536];
+    let one = |_| {
+        let (length, from) = socket
+            .recv_from(&mut bytes)
+            .expect("a datagram within five seconds");
+        (from.port(), bytes[..length].to_vec())
+    };
+    (0..count).map(one).collect()
+}
+
+/// Asserts that exactly what was built arrived, and in order at each source port.
+fn assert_arrived(bench: &Bench, built: &[&Built], arrived: &[(u16, Vec<u8>)]) {
+    let mut expected = BTreeMap::<u16, Vec<&[u8]>>::new();
+    for datagram in built {
+        let port = bench.transmitter.source_ports()[datagram.port];
+        expected.entry(port).or_default().push(&datagram.bytes);
+    }
+    let mut seen = BTreeMap::<u16, Vec<&[u8]>>::new();
+    for (port, bytes) in arrived {
+        seen.entry(*port).or_default().push(bytes);
+    }
+    assert!(expected == seen, "the datagrams of some port differ");
+}
+
+/// Sends 10,000 datagrams in batches that the receiver's buffer holds.
+fn ten_thousand(address: &str) {
+    let sensor = receiver(address);
+    let mut bench = Bench::new(SocketConfig::new(0));
+    let table = table(&[sensor.local_addr().unwrap()]);
+    let block = Block::of_udp(100, 40, 64);
+    for _ in 0..100 {
+        let built = bench.mirror(&block, &table);
+        assert_eq!(count(&built, Outcome::Sent), 100);
+        let arrived = receive(&sensor, 100);
+        assert_arrived(&bench, &built.iter().collect::<Vec<_>>(), &arrived);
+    }
+    assert_eq!(bench.totals.datagrams_sent, 10_000);
+    assert_eq!(bench.totals.frames_mirrored, 10_000);
+    assert!(bench.transmitter.take_report().is_empty());
+}
+
+#[test]
+fn ten_thousand_datagrams_arrive_over_ipv4_byte_for_byte_and_in_order() {
+    ten_thousand("127.0.0.1:0");
+}
+
+#[test]
+fn ten_thousand_datagrams_arrive_over_ipv6_byte_for_byte_and_in_order() {
+    ten_thousand("[::1]:0");
+}
+
+#[test]
+fn sensors_of_both_families_share_the_ports() {
+    let sensors = [receiver("127.0.0.1:0"), receiver("[::1]:0")];
+    let mut bench = Bench::new(SocketConfig::new(0));
+    assert!(bench.transmitter.has_ipv6());
+    let table = table(
+        &sensors
+            .each_ref()
+            .map(|sensor| sensor.local_addr().unwrap()),
+    );
+    let built = bench.mirror(&Block::of_udp(200, 100, 32), &table);
+    for (number, sensor) in sensors.iter().enumerate() {
+        let own: Vec<&Built> = built
+            .iter()
+            .filter(|datagram| datagram.sensor == number)
+            .collect();
+        assert!(own.len() > 20, "{} of 200", own.len());
+        let arrived = receive(sensor, own.len());
+        assert_arrived(&bench, &own, &arrived);
+    }
+}
+
+#[test]
+fn a_group_longer_than_a_run_goes_out_whole() {
+    let sensor = receiver("127.0.0.1:0");
+    let mut bench = Bench::new(SocketConfig::new(0));
+    let table = table(&[sensor.local_addr().unwrap()]);
+    // One flow, so one group.
+    let built = bench.mirror(&Block::of_udp(270, 1, 8), &table);
+    assert_eq!(count(&built, Outcome::Sent), 270);
+    assert_arrived(
+        &bench,
+        &built.iter().collect::<Vec<_>>(),
+        &receive(&sensor, 270),
+    );
+}
+
+#[test]
+fn a_closed_port_never_drops() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        // The sniffing sensor: reachable, with nobody on the port.
+        let closed: SocketAddr = receiver(address).local_addr().unwrap();
+        let open = receiver(address);
+        let mut bench = Bench::new(SocketConfig::new(0));
+        let table = table(&[closed, open.local_addr().unwrap()]);
+        for _ in 0..20 {
+            let built = bench.mirror(&Block::of_udp(100, 50, 64), &table);
+            assert_eq!(count(&built, Outcome::Sent), 100);
+            let own: Vec<&Built> = built
+                .iter()
+                .filter(|datagram| datagram.sensor == 1)
+                .collect();
+            assert_arrived(&bench, &own, &receive(&open, own.len()));
+        }
+        let report = bench.transmitter.take_report();
+        let [news] = report.sensors[..] else {
+            panic!("{report:?}");
+        };
+        assert_eq!((news.sensor, news.unreachable), (closed, 0));
+        // The kernel sends a thousand of these a second at most.
+        assert!(news.port_unreachable > 50, "{news:?}");
+        assert_eq!(report.refusals, 0);
+        assert!(bench.transmitter.take_report().is_empty());
+    }
+}
+
+#[test]
+fn what_the_kernel_refuses_for_no_named_reason_is_a_send_error() {
+    let mut bench = Bench::new(SocketConfig::new(0));
+    // Port 0 is nobody's: the kernel says EINVAL.
+    let table = table(&[SocketAddr::from(([127, 0, 0, 1], 0))]);
+    let built = bench.mirror(&Block::of_udp(50, 10, 64), &table);
+    assert_eq!(count(&built, dropped(DropReason::SendError)), 50);
+    let report = bench.transmitter.take_report();
+    assert_eq!(report.refusals, 2, "two tries a batch");
+    assert_eq!(
+        report.last_refusal.map(|errno| errno as i32),
+        Some(libc::EINVAL)
+    );
+}
+
+#[test]
+fn a_batch_of_another_table_or_block_harms_nothing() {
+    let sensor = receiver("127.0.0.1:0");
+    let address = sensor.local_addr().unwrap();
+    let mut bench = Bench::new(SocketConfig::new(0));
+    let two = table(&[SocketAddr::from(([127, 0, 0, 2], address.port())), address]);
+    let one = table(&[address]);
+    let block = Block::of_udp(100, 50, 64);
+
+    bench.push(&block, &two);
+    bench.transmitter.send(&mut bench.batch, &block.bytes, &one);
+    let built = common::built(&bench.batch, &block);
+    bench.batch.settle(&mut bench.totals);
+    let beyond = built.iter().filter(|datagram| datagram.sensor == 1).count();
+    assert!(beyond > 0);
+    assert_eq!(count(&built, dropped(DropReason::SendError)), beyond);
+    assert_eq!(count(&built, Outcome::Sent), 100 - beyond);
+
+    bench.push(&block, &one);
+    bench.transmitter.send(&mut bench.batch, &[], &one);
+    let built = common::built(&bench.batch, &block);
+    bench.batch.settle(&mut bench.totals);
+    assert_eq!(
+        count(&built, dropped(DropReason::SendError)),
+        100,
+        "no body is in the block"
+    );
+    assert!(bench.totals.check());
+}
+
+#[test]
+fn nothing_that_comes_in_is_kept() {
+    let bench = Bench::new(SocketConfig::new(0));
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for port in bench.transmitter.source_ports() {
+        for _ in 0..10 {
+            stranger.send_to(b"hello", ("127.0.0.1", port)).unwrap();
+        }
+    }
+    let queued = queued_bytes(&bench.transmitter.source_ports());
+    assert_eq!(queued, [0; 16]);
+}
+
+/// What waits to be read at each port, as the kernel lists it: `local_address` is column 1,
+/// `tx_queue:rx_queue` column 4.
+fn queued_bytes(ports: &[u16]) -> Vec<u64> {
+    let sockets = std::fs::read_to_string("/proc/net/udp").unwrap();
+    let rows = sockets
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let rows: Vec<_> = rows.collect();
+    let of = |port: &u16| {
+        let local = format!(":{port:04X}");
+        let row = rows
+            .iter()
+            .find(|row| row[1].ends_with(&local))
+            .expect("the port is listed");
+        let (_, waiting) = row[4].split_once(':').unwrap();
+        u64::from_str_radix(waiting, 16).unwrap()
+    };
+    ports.iter().map(of).collect()
+}
