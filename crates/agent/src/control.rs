@@ -26,7 +26,7 @@ use crate::sensors;
 /// How often the numbers are looked at and the paths learned anew.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the totals are logged, and a missing interface is named again.
-const REMIND_EVERY: Duration = Duration::from_secs(60);
+const REMIND_EVERY: Duration = Duration::from_mins(1);
 /// Losses count as over after this long without one.
 const OVER_AFTER: Duration = Duration::from_secs(10);
 
@@ -96,7 +96,9 @@ impl Control {
 
     /// Says how it ended.
     pub(crate) fn end(&mut self, last: &Snapshot) {
-        self.tell_events(Instant::now());
+        let now = Instant::now();
+        self.tell_events(now);
+        self.losses.look(last, now);
         if !last.totals.check() {
             tracing::error!("the totals do not add up; this is a defect, please report it");
         }

@@ -33,7 +33,7 @@ pub enum DropReason {
     PathMtu,
     /// The socket's or the interface's queue stayed full (`EAGAIN`, `ENOBUFS`).
     QueueFull,
-    /// The sensor cannot be reached (`EHOSTUNREACH`, `ENETUNREACH`, `ENETDOWN`, `ECONNREFUSED`).
+    /// The sensor cannot be reached (`EHOSTUNREACH`, `ENETUNREACH`, `ENETDOWN`).
     Unreachable,
     /// The kernel refused the datagram for another reason.
     SendError,

@@ -1,7 +1,7 @@
 //! Interfaces and sensors that come, go and change, and how podspan goes on.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use testbed::traffic::{Family, UdpStream, await_ping, udp_datagrams, udp_stream};
 use testbed::{Decoded, Decoder, Filter, Frame, Lab, Link, Process, Sniffer, veth};
@@ -33,27 +33,24 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
 
 /// Sends numbered datagrams until one is decoded at the sensor, and says how long that took.
 fn until_mirrored(lab: &Lab) -> Duration {
-    let start = Instant::now();
-    let decoder = Decoder::new(VNI, PORT, 1500);
-    let decoded: Decoded<Vec<Frame>> = Decoded {
-        decoder,
+    let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let sink: Decoded<Vec<Frame>> = Decoded {
+        decoder: Decoder::new(VNI, PORT, 1500),
         sink: Vec::new(),
     };
-    let sniffer = Sniffer::start(&lab.sensor.namespace, "eth0", Filter::Incoming, decoded).unwrap();
+    let sniffer = Sniffer::start(&lab.sensor.namespace, "eth0", Filter::Incoming, sink).unwrap();
     let stream = UdpStream {
         size: 64,
         count: 300,
         per_second: 200,
     };
-    let _ = udp_stream(&lab.client, &lab.pod, Family::V4, stream);
+    udp_stream(&lab.client, &lab.pod, Family::V4, stream).unwrap();
     let (Decoded { sink, .. }, _) = sniffer.stop().unwrap();
     let first = sink.iter().find(|frame| frame.bytes.len() == 64 + 42);
-    let first = first.expect("a datagram is mirrored in 1.5 s").time;
-    let began = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        - start.elapsed();
-    first.saturating_sub(began)
+    first
+        .expect("a datagram is mirrored in 1.5 s")
+        .time
+        .saturating_sub(start)
 }
 
 fn missing_interface() {

@@ -60,7 +60,7 @@ fn idle() {
     thread::sleep(Duration::from_secs(1));
     let before = scene.agent.cpu_time().unwrap();
     thread::sleep(Duration::from_secs(SECONDS.into()));
-    let used = scene.agent.cpu_time().unwrap() - before;
+    let used = scene.agent.cpu_time().unwrap().saturating_sub(before);
     let resident = resident_without_ring(scene.agent.id());
     let share = used.as_secs_f64() / f64::from(SECONDS);
     println!(

@@ -106,7 +106,7 @@ impl Totals {
     }
 }
 
-/// podspan, to be started in the pod with NET_RAW as its only capability.
+/// podspan, to be started in the pod with `NET_RAW` as its only capability.
 pub(crate) fn podspan(lab: &Lab, environment: &[(&str, &str)]) -> Command {
     let program = env!("CARGO_BIN_EXE_podspan");
     let mut command = lab
@@ -170,7 +170,10 @@ impl<S: Sink> Scene<S> {
         }
         (
             self.lab,
-            Outcome { totals, inner: sink },
+            Outcome {
+                totals,
+                inner: sink,
+            },
         )
     }
 }

@@ -11,7 +11,7 @@ use testbed::{FrameRef, Sink};
 /// Both directions of every connection.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
-    streams: BTreeMap<(SocketAddr, SocketAddr), Stream>,
+    by_ends: BTreeMap<(SocketAddr, SocketAddr), Stream>,
     /// Segments that did not follow the one before.
     pub(crate) out_of_place: u64,
     /// Segments with CWR, with ECE, with PSH, with FIN.
@@ -22,7 +22,7 @@ pub(crate) struct Streams {
     pub(crate) sack_permitted: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Stream {
     next: Option<u32>,
     bytes: u64,
@@ -68,7 +68,7 @@ impl Streams {
             SocketAddr::new(source, tcp.source_port()),
             SocketAddr::new(destination, tcp.destination_port()),
         );
-        let stream = self.streams.entry(key).or_default();
+        let stream = self.by_ends.entry(key).or_default();
         let payload = tcp.payload();
         let taken =
             u32::try_from(payload.len()).unwrap() + u32::from(tcp.syn()) + u32::from(tcp.fin());
@@ -83,10 +83,17 @@ impl Streams {
         stream.hash.update(payload);
     }
 
+    /// Asserts that two captures hold the same bytes of every stream, in the same order, with what
+    /// the sender sent again sent again.
+    pub(crate) fn assert_same(&self, other: &Self) {
+        assert_eq!(self.by_ends, other.by_ends);
+        assert_eq!(self.out_of_place, other.out_of_place);
+    }
+
     /// Asserts that both directions of a connection arrived as they were sent.
     pub(crate) fn assert_holds(&self, sent: &TcpOutcome) {
         let stream = |from, to| {
-            let stream = self.streams.get(&(from, to));
+            let stream = self.by_ends.get(&(from, to));
             let stream = stream.unwrap_or_else(|| panic!("a stream {from} > {to}"));
             (stream.bytes, stream.hash)
         };
