@@ -196,6 +196,7 @@ impl Control<'_> {
         if !rings.is_empty() {
             self.published.store_ring(ring_totals(rings));
         }
+        transmitter.renew_routes();
         let report = transmitter.take_report();
         if !report.is_empty() {
             self.events.tell(Event::Sending(report), self.published);

@@ -46,6 +46,24 @@ impl Addresses {
         }
     }
 
+    /// The sensor of a family, if the table has just one; its address must have been prepared.
+    pub(crate) fn only(
+        &self,
+        table: &SensorTable,
+        family: Family,
+    ) -> Option<&(SocketAddr, SockAddr)> {
+        let mut of_family = (0..)
+            .zip(table.sensors())
+            .filter(|(_, sensor)| Family::of(sensor.address()) == family);
+        let (number, sensor): (usize, _) = of_family.next()?;
+        if of_family.next().is_some() {
+            return None;
+        }
+        self.known
+            .get(number)
+            .filter(|(address, _)| *address == sensor.address())
+    }
+
     /// Whether the batch has datagrams for a family.
     pub(crate) const fn has(&self, family: Family) -> bool {
         self.families[family as usize]

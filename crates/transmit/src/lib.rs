@@ -5,8 +5,8 @@
 //! of what the control side should know. In the order in which a datagram passes them:
 //!
 //! 1. `socket`: one socket for each source port and address family, opened before the capabilities
-//!    are dropped. It is never connected and never reads: the sensor's address goes with each
-//!    datagram, a filter drops whatever comes in.
+//!    are dropped. It never reads: a filter drops whatever comes in. `peer`: it is connected where
+//!    there is one sensor; else the sensor's address goes with each datagram.
 //! 2. `message`: ranges become iovecs, and up to 256 datagrams leave by one `sendmmsg`. The
 //!    payload's bytes are read by the kernel where the ring put them.
 //! 3. `policy`: what an error number means, as a pure function; `delivery`: what is done about it,
@@ -45,6 +45,7 @@ mod error_queue;
 mod message;
 mod option;
 mod path;
+mod peer;
 mod policy;
 mod report;
 mod socket;

@@ -66,8 +66,8 @@ impl<'a> Run<'a> {
         self.messages.headers.len() >= RUN_MAX
     }
 
-    /// Adds a datagram.
-    pub(crate) fn push(&mut self, to: &'a SockAddr, head: &'a [u8], body: &'a [u8]) {
+    /// Adds a datagram, to the socket's peer where it has one.
+    pub(crate) fn push(&mut self, to: Option<&'a SockAddr>, head: &'a [u8], body: &'a [u8]) {
         self.messages.parts.push([part(head), part(body)]);
         self.messages.headers.push(mmsghdr {
             msg_hdr: header(to, if body.is_empty() { 1 } else { 2 }),
@@ -91,7 +91,7 @@ impl<'a> Run<'a> {
             return Err(Errno::EINVAL);
         }
         let fd = socket.as_fd().as_raw_fd();
-        // SAFETY: `rest` has `count` headers. Each points to an address and, by its element of
+        // SAFETY: `rest` has `count` headers. Each points to an address or to none and, by its element of
         // `parts`, to a head and a body, all borrowed for 'a, which outlives this run; lengths
         // are those of the borrowed slices. `parts` has as many elements as `headers`, and neither
         // vector is touched during the call. The kernel writes to `msg_len` of the headers alone.
@@ -113,11 +113,13 @@ const fn part(bytes: &[u8]) -> iovec {
 }
 
 /// A header whose parts `Run::send` fills in.
-const fn header(to: &SockAddr, parts: usize) -> msghdr {
+const fn header(to: Option<&SockAddr>, parts: usize) -> msghdr {
     // SAFETY: all fields are integers and pointers, for which zero is a value.
     let mut header: msghdr = unsafe { std::mem::zeroed() };
-    header.msg_name = to.as_ptr().cast_mut().cast();
-    header.msg_namelen = to.len();
+    if let Some(to) = to {
+        header.msg_name = to.as_ptr().cast_mut().cast();
+        header.msg_namelen = to.len();
+    }
     header.msg_iovlen = parts;
     header
 }
@@ -134,9 +136,9 @@ mod tests {
         let to = SockAddr::from(receiver.local_addr().unwrap());
         let mut messages = Messages::new();
         let mut run = messages.run();
-        run.push(&to, b"never", b"");
-        run.push(&to, b"head", b"");
-        run.push(&to, b"head", b" and body");
+        run.push(Some(&to), b"never", b"");
+        run.push(Some(&to), b"head", b"");
+        run.push(Some(&to), b"head", b" and body");
         assert_eq!(run.send(&sender, 1), Ok(2));
         assert_eq!(run.send(&sender, 3), Err(Errno::EINVAL));
         assert_eq!(run.send(&sender, 9), Err(Errno::EINVAL));

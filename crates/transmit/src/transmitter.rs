@@ -20,6 +20,7 @@ use crate::destination::{Addresses, Destination};
 use crate::error_queue::{ErrorQueue, QueuedError};
 use crate::message::{Messages, Run};
 use crate::path::path_mtu;
+use crate::peer::Peers;
 use crate::policy::Cause;
 use crate::report::Report;
 use crate::socket::{Family, OpenError, SocketConfig, Sockets};
@@ -30,6 +31,7 @@ const MOMENT: Duration = Duration::from_millis(1);
 /// Sends batches.
 pub struct Transmitter {
     sockets: Sockets,
+    peers: Peers,
     report: Report,
     // Memory that is used again for each batch.
     plan: Plan,
@@ -52,6 +54,7 @@ impl Transmitter {
     pub fn open(config: &SocketConfig) -> Result<Self, OpenError> {
         Ok(Self {
             sockets: Sockets::open(*config)?,
+            peers: Peers::new(),
             report: Report::with_room(),
             plan: Plan::default(),
             addresses: Addresses::default(),
@@ -79,6 +82,12 @@ impl Transmitter {
     #[must_use]
     pub fn take_report(&mut self) -> Report {
         self.report.take()
+    }
+
+    /// Has the sockets look up their routes and source addresses anew. To be called about once a
+    /// second: so long may a change of the pod's own address go unnoticed.
+    pub fn renew_routes(&mut self) {
+        self.peers.renew();
     }
 
     /// Sends a batch, and notes in it what became of each datagram.
@@ -117,6 +126,8 @@ impl Transmitter {
                 if !self.addresses.has(family) {
                     continue;
                 }
+                let only = self.addresses.only(table, family);
+                let is_connected = self.peers.settle(socket, (family, port), only);
                 let mut place = 0;
                 while place < group.len() {
                     let mut run = self.messages.run();
@@ -125,6 +136,7 @@ impl Transmitter {
                         block,
                         group,
                         family,
+                        is_connected,
                         addresses: &self.addresses,
                     };
                     let next = layout.fill(place, &mut run, &mut self.entries, &mut delivery);
@@ -166,6 +178,8 @@ struct Layout<'a> {
     block: &'a [u8],
     group: &'a [u32],
     family: Family,
+    /// Whether the socket knows where to, so that no address is needed.
+    is_connected: bool,
     addresses: &'a Addresses,
 }
 
@@ -207,7 +221,7 @@ impl<'a> Layout<'a> {
                 delivery.note(number, Outcome::Dropped(DropReason::SendError));
                 continue;
             };
-            run.push(address, head, body);
+            run.push((!self.is_connected).then_some(address), head, body);
             entries.push(Entry {
                 number,
                 place,

@@ -1,0 +1,142 @@
+//! Which sensor a socket is connected to, if to any.
+//!
+//! A UDP socket that is connected keeps its route; one that is not looks it up for each datagram,
+//! which costs several percent of the whole way. A socket serves all sensors of its family, so it
+//! is connected only where there is one, which is the usual case, and takes addresses otherwise.
+//!
+//! A connected socket also keeps the source address that it got. [`Peers::renew`] makes the next
+//! batch connect anew, so that neither outlives a change by more than the time between its calls.
+//! Connecting takes no capability and sends nothing. Source: `__ip4_datagram_connect` and
+//! `__udp_disconnect` in the kernel's `net/ipv4`.
+
+use std::mem::size_of;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+
+use libc::{sockaddr, socklen_t};
+use mirror::{PortIndex, SOURCE_PORTS};
+use nix::errno::Errno;
+use socket2::{SockAddr, Socket};
+
+use crate::socket::Family;
+
+/// How a socket stands to the sensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Peer {
+    /// It is connected to none.
+    None,
+    /// It is connected to this one; a stale one is to be connected anew.
+    Connected { to: SocketAddr, stale: bool },
+    /// The kernel would not connect it to this one, for example because there is no route now.
+    Refused(SocketAddr),
+}
+
+/// All sockets' peers.
+#[derive(Debug)]
+pub(crate) struct Peers([[Peer; SOURCE_PORTS as usize]; Family::ALL.len()]);
+
+impl Peers {
+    pub(crate) const fn new() -> Self {
+        Self([[Peer::None; SOURCE_PORTS as usize]; Family::ALL.len()])
+    }
+
+    /// Connects a socket to the only sensor of its family, or to none where there are several, and
+    /// says whether it is connected. One look and no system call where all is as before.
+    pub(crate) fn settle(
+        &mut self,
+        socket: &Socket,
+        (family, port): (Family, PortIndex),
+        only: Option<&(SocketAddr, SockAddr)>,
+    ) -> bool {
+        let peers = &mut self.0[family as usize];
+        let Some(peer) = peers.get_mut(usize::from(port.0)) else {
+            return false;
+        };
+        match (*peer, only) {
+            (Peer::Connected { to, stale: false }, Some((wanted, _))) if to == *wanted => {
+                return true;
+            }
+            (Peer::Refused(to), Some((wanted, _))) if to == *wanted => return false,
+            (Peer::None | Peer::Refused(_), None) => return false,
+            _ => {}
+        }
+        if matches!(peer, Peer::Connected { .. }) && disconnect(socket).is_err() {
+            // It stays connected, so an address with each datagram is what is sure.
+            return false;
+        }
+        *peer = match only {
+            None => Peer::None,
+            Some((to, address)) if socket.connect(address).is_ok() => Peer::Connected {
+                to: *to,
+                stale: false,
+            },
+            Some((to, _)) => Peer::Refused(*to),
+        };
+        matches!(peer, Peer::Connected { .. })
+    }
+
+    /// Has every socket connected anew when it is next used.
+    pub(crate) fn renew(&mut self) {
+        for peer in self.0.as_flattened_mut() {
+            match peer {
+                Peer::Connected { stale, .. } => *stale = true,
+                Peer::Refused(_) => *peer = Peer::None,
+                Peer::None => {}
+            }
+        }
+    }
+}
+
+/// Takes the peer and the source address from a socket; the bound port stays.
+fn disconnect(socket: &impl AsFd) -> Result<(), Errno> {
+    // SAFETY: all fields are integers, for which zero is a value; zero is AF_UNSPEC.
+    let nobody: sockaddr = unsafe { std::mem::zeroed() };
+    let length = socklen_t::try_from(size_of::<sockaddr>()).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the address is valid for reads of its whole length during the call, and the kernel
+    // keeps no pointer to it.
+    let result = unsafe { libc::connect(socket.as_fd().as_raw_fd(), &raw const nobody, length) };
+    Errno::result(result).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    #[test]
+    fn a_socket_follows_the_only_sensor_and_keeps_its_port() {
+        let socket = Socket::from(UdpSocket::bind("0.0.0.0:0").unwrap());
+        let bound = socket.local_addr().unwrap().as_socket().unwrap();
+        let sensor = |port: u16| {
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            (address, SockAddr::from(address))
+        };
+        let peer = || Ok::<_, std::io::Error>(socket.peer_addr()?.as_socket());
+        let place = (Family::V4, PortIndex(0));
+        let mut peers = Peers::new();
+
+        assert!(!peers.settle(&socket, place, None));
+        for port in [4789, 4790] {
+            assert!(peers.settle(&socket, place, Some(&sensor(port))));
+            assert_eq!(peer().unwrap(), Some(sensor(port).0));
+        }
+        peers.renew();
+        assert!(peers.settle(&socket, place, Some(&sensor(4790))));
+        assert!(!peers.settle(&socket, place, None));
+        assert!(peer().is_err(), "no peer is left");
+        assert_eq!(socket.local_addr().unwrap().as_socket(), Some(bound));
+    }
+
+    #[test]
+    fn a_refusal_is_not_asked_for_again_until_it_is_renewed() {
+        let socket = Socket::from(UdpSocket::bind("127.0.0.1:0").unwrap());
+        let nowhere = SocketAddr::from(([255, 255, 255, 255], 9));
+        let nowhere = (nowhere, SockAddr::from(nowhere));
+        let place = (Family::V4, PortIndex(3));
+        let mut peers = Peers::new();
+        assert!(!peers.settle(&socket, place, Some(&nowhere)));
+        assert_eq!(peers.0[0][3], Peer::Refused(nowhere.0));
+        peers.renew();
+        assert_eq!(peers.0[0][3], Peer::None);
+    }
+}

@@ -1,0 +1,82 @@
+//! The command line: flags and options with a value, in any order, each at most once.
+
+use std::collections::VecDeque;
+use std::str::FromStr;
+
+use crate::failure::{Failure, Result};
+
+/// Arguments that no command has asked for yet.
+#[derive(Debug)]
+pub(crate) struct Arguments(VecDeque<String>);
+
+impl Arguments {
+    pub(crate) fn new(arguments: impl IntoIterator<Item = String>) -> Self {
+        Self(arguments.into_iter().collect())
+    }
+
+    /// Takes the first argument.
+    pub(crate) fn command(&mut self) -> Option<String> {
+        self.0.pop_front()
+    }
+
+    /// Takes `flag`, and says whether it was there.
+    pub(crate) fn flag(&mut self, flag: &str) -> bool {
+        let at = self.0.iter().position(|argument| argument == flag);
+        at.and_then(|at| self.0.remove(at)).is_some()
+    }
+
+    /// Takes `option` and the value behind it.
+    pub(crate) fn option<T: FromStr>(&mut self, option: &str) -> Result<Option<T>> {
+        let Some(at) = self.0.iter().position(|argument| argument == option) else {
+            return Ok(None);
+        };
+        self.0.remove(at);
+        let value = self
+            .0
+            .remove(at)
+            .ok_or_else(|| Failure::Usage(format!("{option} needs a value")))?;
+        match value.parse() {
+            Ok(value) => Ok(Some(value)),
+            Err(_) => Err(Failure::Usage(format!("{option} cannot be {value:?}"))),
+        }
+    }
+
+    /// To be called when everything known is taken: what is left is a mistake.
+    pub(crate) fn finish(self) -> Result<()> {
+        match self.0.front() {
+            None => Ok(()),
+            Some(argument) => Err(Failure::Usage(format!("{argument:?} means nothing here"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(line: &str) -> Arguments {
+        Arguments::new(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn options_and_flags_are_taken_in_any_order() {
+        let mut given = arguments("demo --list --seconds 7 --only x");
+        assert_eq!(given.command().as_deref(), Some("demo"));
+        assert_eq!(given.option::<String>("--only").unwrap().unwrap(), "x");
+        assert_eq!(given.option::<u64>("--seconds").unwrap(), Some(7));
+        assert!(given.flag("--list"));
+        assert!(!given.flag("--list"));
+        given.finish().unwrap();
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let mut given = arguments("--seconds many");
+        let error = given.option::<u64>("--seconds").unwrap_err();
+        assert!(error.to_string().contains("\"many\""), "{error}");
+        let error = arguments("--seconds").option::<u64>("--seconds");
+        assert!(error.is_err());
+        let error = arguments("--fast").finish().unwrap_err();
+        assert!(error.to_string().contains("--fast"), "{error}");
+    }
+}

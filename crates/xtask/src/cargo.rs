@@ -1,0 +1,136 @@
+//! Running programs, cargo above all, from the workspace's root.
+
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::failure::{Failure, Result};
+
+/// The workspace's root: two above this package.
+pub(crate) fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here)
+}
+
+/// Where cargo puts what it builds, and where the tools are that we build.
+pub(crate) fn target_dir() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// The cargo that runs us, at the workspace's root.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// Cargo of the nightly toolchain. The variables by which our own toolchain's cargo and rustup
+/// speak to their children would send it astray.
+pub(crate) fn nightly_cargo() -> Command {
+    let mut command = Command::new("rustup");
+    command
+        .args(["run", "nightly", "cargo"])
+        .current_dir(root());
+    for variable in [
+        "CARGO",
+        "RUSTC",
+        "RUSTDOC",
+        "RUSTUP_TOOLCHAIN",
+        "LD_LIBRARY_PATH",
+    ] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// Runs `command` to its end, with its output on ours.
+pub(crate) fn run(mut command: Command) -> Result<()> {
+    let status = command.status().map_err(|source| Failure::Start {
+        command: shown(&command),
+        source,
+    })?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Failure::Command {
+            command: shown(&command),
+            status,
+        })
+    }
+}
+
+/// Whether `command` runs and ends well; its output is thrown away.
+pub(crate) fn succeeds(mut command: Command) -> bool {
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// Runs a `cargo build` and returns the executables that it made, or found up to date.
+pub(crate) fn build(mut command: Command) -> Result<Vec<PathBuf>> {
+    command
+        .arg("--message-format=json-render-diagnostics")
+        .stdout(Stdio::piped());
+    let name = shown(&command);
+    let failed = |source| Failure::system(format!("reading what `{name}` prints"), source);
+    let mut child = command.spawn().map_err(|source| Failure::Start {
+        command: name.clone(),
+        source,
+    })?;
+    let mut executables = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            executables.extend(executable(&line.map_err(failed)?));
+        }
+    }
+    let status = child.wait().map_err(failed)?;
+    if status.success() {
+        Ok(executables)
+    } else {
+        Err(Failure::Command {
+            command: name,
+            status,
+        })
+    }
+}
+
+/// The executable that one of cargo's JSON messages names.
+fn executable(message: &str) -> Option<PathBuf> {
+    let message: Value = serde_json::from_str(message).ok()?;
+    Some(message.get("executable")?.as_str()?.into())
+}
+
+/// A command as one would type it.
+fn shown(command: &Command) -> String {
+    let mut words = vec![command.get_program().to_string_lossy().into_owned()];
+    words.extend(
+        command
+            .get_args()
+            .map(|word| word.to_string_lossy().into_owned()),
+    );
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executables_are_found_in_cargos_messages() {
+        let message = r#"{"reason":"compiler-artifact","executable":"/a/podspan"}"#;
+        assert_eq!(executable(message), Some("/a/podspan".into()));
+        assert_eq!(executable(r#"{"executable":null}"#), None);
+        assert_eq!(executable("no JSON"), None);
+    }
+
+    #[test]
+    fn the_root_holds_the_workspace() {
+        assert!(root().join("deny.toml").exists());
+    }
+}

@@ -1,0 +1,60 @@
+//! `cargo xtask`: what one does with the workspace, one file for each command.
+
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod bench;
+mod build;
+mod cargo;
+mod demo;
+mod elf;
+mod failure;
+mod interrupt;
+mod test;
+mod tools;
+
+use std::env;
+use std::process::ExitCode;
+
+use arguments::Arguments;
+use failure::{Failure, Result};
+
+const HELP: &str = "\
+cargo xtask <command>
+
+  demo     show podspan at work on this machine, without root
+             --seconds N       how long traffic crosses (10)
+             --pcapng PATH     where to write what the sensor decoded (demo.pcapng)
+             --ipv6-underlay   reach the sensor over IPv6
+  test     check everything that must hold before a change goes in
+             --only STEP       run one step
+             --list            list the steps
+  bench    measure CPU per packet against a bare sender
+  build    build the static podspan for release and print its path
+             --target TRIPLE   for another machine, such as aarch64-unknown-linux-gnu
+  help     print this
+";
+
+fn main() -> ExitCode {
+    match run(Arguments::new(env::args().skip(1))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(mut arguments: Arguments) -> Result<()> {
+    match arguments.command().as_deref() {
+        Some("demo") => demo::run(arguments),
+        Some("test") => test::run(arguments),
+        Some("bench") => bench::run(arguments),
+        Some("build") => build::run(arguments),
+        None | Some("help" | "--help" | "-h") => {
+            print!("{HELP}");
+            Ok(())
+        }
+        Some(other) => Err(Failure::Usage(format!("there is no command {other:?}"))),
+    }
+}

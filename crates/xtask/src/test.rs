@@ -1,0 +1,167 @@
+//! `cargo xtask test`: all that must hold before a change goes in, step by step, up to the first
+//! failure.
+
+use std::env;
+use std::time::{Duration, Instant};
+
+use crate::arguments::Arguments;
+use crate::build::static_binary;
+use crate::cargo::{self, cargo, nightly_cargo, run as run_command, target_dir};
+use crate::failure::{Failure, Result};
+use crate::tools;
+
+/// How long each fuzz target runs.
+const FUZZ_SECONDS: u32 = 15;
+/// What cargo-fuzz gives to rustc: coverage counters and comparisons for libFuzzer to follow, and
+/// the address sanitizer to see what must not be read. An explicit target keeps it away from build
+/// scripts.
+const FUZZ_FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
+    -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
+    -Zsanitizer=address -Cdebug-assertions";
+
+/// A name for `--only`, what it is, and what runs.
+type Step = (&'static str, &'static str, fn() -> Result<()>);
+
+const STEPS: [Step; 9] = [
+    ("tools", "programs that the tests use", tools::programs),
+    ("fmt", "format", fmt),
+    ("clippy", "clippy, all warnings are errors", clippy),
+    ("deny", "licenses, bans and sources of dependencies", deny),
+    ("docs", "documentation without warnings", docs),
+    ("test", "unit, property and namespace tests", test),
+    ("miri", "the ring's walk under Miri", miri),
+    ("fuzz", "fuzzing for some seconds", fuzz),
+    ("static", "the static release binary", release),
+];
+
+pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
+    let list = arguments.flag("--list");
+    let only: Option<String> = arguments.option("--only")?;
+    arguments.finish()?;
+    if list {
+        for (name, what, _) in STEPS {
+            println!("{name:<8}{what}");
+        }
+        return Ok(());
+    }
+    let chosen: Vec<&Step> = STEPS
+        .iter()
+        .filter(|(name, ..)| only.as_deref().is_none_or(|only| only == *name))
+        .collect();
+    if chosen.is_empty() {
+        let message = format!(
+            "there is no step {:?}; --list lists them",
+            only.unwrap_or_default()
+        );
+        return Err(Failure::Usage(message));
+    }
+    let start = Instant::now();
+    for (name, what, step) in chosen {
+        println!("== {name}: {what}");
+        let begin = Instant::now();
+        let outcome = step();
+        let verdict = if outcome.is_ok() { "done" } else { "FAILED" };
+        println!("== {name}: {verdict} after {}\n", shown(begin.elapsed()));
+        outcome?;
+    }
+    println!("== all done after {}", shown(start.elapsed()));
+    Ok(())
+}
+
+fn shown(time: Duration) -> String {
+    format!("{}:{:02} min", time.as_secs() / 60, time.as_secs() % 60)
+}
+
+fn cargo_with(arguments: &[&str]) -> Result<()> {
+    let mut command = cargo();
+    command.args(arguments);
+    run_command(command)
+}
+
+fn fmt() -> Result<()> {
+    cargo_with(&["fmt", "--all", "--check"])
+}
+
+fn clippy() -> Result<()> {
+    cargo_with(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ])
+}
+
+/// Advisories are left out: their database is a git repository, and a test must not need more of
+/// the network than the package registry. `cargo deny check` by hand looks at them too.
+fn deny() -> Result<()> {
+    let mut command = std::process::Command::new(tools::cargo_deny()?);
+    command.current_dir(cargo::root());
+    command.args(["--locked", "check", "bans", "licenses", "sources"]);
+    run_command(command)
+}
+
+fn docs() -> Result<()> {
+    let mut command = cargo();
+    command.args([
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+    ]);
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    run_command(command)
+}
+
+fn test() -> Result<()> {
+    cargo_with(&["test", "--workspace"])
+}
+
+fn miri() -> Result<()> {
+    tools::nightly()?;
+    let mut command = nightly_cargo();
+    command.args(["miri", "test", "--package", "capture", "--lib"]);
+    run_command(command)
+}
+
+/// Runs every fuzz target. cargo-fuzz is left out: all it does for us is these flags, and building
+/// it takes longer than fuzzing.
+fn fuzz() -> Result<()> {
+    tools::nightly()?;
+    let target = format!("{}-unknown-linux-gnu", env::consts::ARCH);
+    let mut command = nightly_cargo();
+    command
+        .args([
+            "build",
+            "--release",
+            "--manifest-path",
+            "crates/capture/fuzz/Cargo.toml",
+        ])
+        .args(["--target", &target, "--target-dir"])
+        .arg(target_dir().join("fuzz"))
+        .env("RUSTFLAGS", FUZZ_FLAGS);
+    let targets = cargo::build(command)?;
+    if targets.is_empty() {
+        return Err(Failure::Wrong("there is no fuzz target".to_owned()));
+    }
+    for target in targets {
+        println!("fuzzing {} for {FUZZ_SECONDS} s", target.display());
+        let mut command = std::process::Command::new(target);
+        command.arg(format!("-max_total_time={FUZZ_SECONDS}"));
+        // What it finds goes where cargo-fuzz puts it too, and not into the checkout's root.
+        let artifacts = target_dir().join("fuzz/artifacts/");
+        std::fs::create_dir_all(&artifacts)
+            .map_err(|source| Failure::system("making a folder for fuzzing", source))?;
+        command.arg(format!("-artifact_prefix={}/", artifacts.display()));
+        command.args(["-print_final_stats=1", "-verbosity=0"]);
+        run_command(command)?;
+    }
+    Ok(())
+}
+
+fn release() -> Result<()> {
+    println!("{}", static_binary(None)?.display());
+    Ok(())
+}

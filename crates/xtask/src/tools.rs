@@ -1,0 +1,225 @@
+//! What the tests need beyond Rust, installed from the distribution where that is possible.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::unistd::geteuid;
+
+use crate::cargo::{cargo, nightly_cargo, run, succeeds, target_dir};
+use crate::failure::{Failure, Result};
+
+const CARGO_DENY: &str = "0.20.2";
+
+/// A program, and the package that holds it for each manager of [`MANAGERS`].
+struct Tool {
+    program: &'static str,
+    packages: [&'static str; 4],
+}
+
+const fn tool(program: &'static str, packages: [&'static str; 4]) -> Tool {
+    Tool { program, packages }
+}
+
+const TOOLS: [Tool; 6] = [
+    tool(
+        "tshark",
+        ["tshark", "wireshark-cli", "tshark", "wireshark-cli"],
+    ),
+    tool("iperf3", ["iperf3"; 4]),
+    tool("ip", ["iproute2", "iproute", "iproute2", "iproute2"]),
+    tool("ethtool", ["ethtool"; 4]),
+    tool("tcpdump", ["tcpdump"; 4]),
+    // libFuzzer is C++.
+    tool("c++", ["g++", "gcc-c++", "g++", "gcc"]),
+];
+
+/// How a distribution installs packages: what to run before, and in front of the names.
+struct Manager {
+    program: &'static str,
+    refresh: &'static [&'static str],
+    install: &'static [&'static str],
+}
+
+const MANAGERS: [Manager; 4] = [
+    Manager {
+        program: "apt-get",
+        refresh: &["update", "-qq"],
+        install: &["install", "-y", "-qq", "--no-install-recommends"],
+    },
+    Manager {
+        program: "dnf",
+        refresh: &[],
+        install: &["install", "-y", "-q"],
+    },
+    Manager {
+        program: "apk",
+        refresh: &[],
+        install: &["add", "--quiet"],
+    },
+    Manager {
+        program: "pacman",
+        refresh: &[],
+        install: &["-S", "--noconfirm", "--needed"],
+    },
+];
+
+/// Makes sure of every program, or says what to install.
+pub(crate) fn programs() -> Result<()> {
+    let missing: Vec<&Tool> = TOOLS
+        .iter()
+        .filter(|tool| !is_there(tool.program))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let manager = (0..)
+        .zip(&MANAGERS)
+        .find(|(_, manager)| is_there(manager.program));
+    let Some((column, manager)) = manager else {
+        let names: Vec<_> = missing.iter().map(|tool| tool.program).collect();
+        return Err(Failure::Wrong(format!("install {}", names.join(", "))));
+    };
+    let packages = packages(&missing, column);
+    let by_hand = format!(
+        "{} {} {}",
+        manager.program,
+        manager.install.join(" "),
+        packages.join(" ")
+    );
+    let Some(prefix) = root_prefix() else {
+        return Err(Failure::Wrong(format!(
+            "tools are missing; run as root: {by_hand}"
+        )));
+    };
+    println!("installing {}", packages.join(", "));
+    if !manager.refresh.is_empty() {
+        run(as_root(prefix, manager.program, manager.refresh))?;
+    }
+    let mut install = as_root(prefix, manager.program, manager.install);
+    install.args(&packages);
+    run(install)?;
+    match missing.iter().find(|tool| !is_there(tool.program)) {
+        None => Ok(()),
+        Some(tool) => Err(Failure::Wrong(format!(
+            "{} is still missing after `{by_hand}`",
+            tool.program
+        ))),
+    }
+}
+
+/// Builds cargo-deny where it is not there yet, and returns its path.
+pub(crate) fn cargo_deny() -> Result<PathBuf> {
+    let root = target_dir().join("tools");
+    let program = root.join("bin/cargo-deny");
+    if !program.exists() {
+        println!("building cargo-deny {CARGO_DENY}: some minutes, once");
+        let mut command = cargo();
+        command
+            .args([
+                "install",
+                "cargo-deny",
+                "--locked",
+                "--version",
+                CARGO_DENY,
+                "--root",
+            ])
+            .arg(&root)
+            .arg("--target-dir")
+            .arg(root.join("build"));
+        run(command)?;
+    }
+    Ok(program)
+}
+
+/// Makes sure of a nightly toolchain with Miri and the standard library's source.
+pub(crate) fn nightly() -> Result<()> {
+    let mut miri = nightly_cargo();
+    miri.args(["miri", "--version"]);
+    if succeeds(miri) {
+        return Ok(());
+    }
+    let mut install = Command::new("rustup");
+    install.args(["toolchain", "install", "nightly", "--profile", "minimal"]);
+    install.args(["-c", "miri", "-c", "rust-src"]);
+    run(install)
+}
+
+/// Whether one of the folders that hold programs has this one. Those of root count too: an
+/// ordinary user's PATH often leaves them out, and the tests' programs run there as root.
+fn is_there(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    folders
+        .into_iter()
+        .any(|folder| folder.join(program).is_file())
+}
+
+fn packages(tools: &[&Tool], column: usize) -> Vec<&'static str> {
+    tools
+        .iter()
+        .filter_map(|tool| tool.packages.get(column).copied())
+        .collect()
+}
+
+/// What to put in front of a command for it to run as root; `None` where nothing does.
+fn root_prefix() -> Option<&'static [&'static str]> {
+    if geteuid().is_root() {
+        return Some(&[]);
+    }
+    let mut sudo = Command::new("sudo");
+    sudo.args(["-n", "true"]);
+    succeeds(sudo).then_some(&["sudo", "-n"])
+}
+
+fn as_root(prefix: &[&str], program: &str, arguments: &[&str]) -> Command {
+    // env, because sudo clears the environment.
+    let words = prefix
+        .iter()
+        .chain(&["env", "DEBIAN_FRONTEND=noninteractive"])
+        .chain(std::iter::once(&program))
+        .chain(arguments);
+    let mut words = words.copied();
+    let mut command = Command::new(words.next().unwrap_or("env"));
+    command.args(words);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_runs_commands_as_they_are_and_others_by_sudo() {
+        let words = |command: &Command| {
+            let words = std::iter::once(command.get_program()).chain(command.get_args());
+            words
+                .map(|word| word.to_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(
+            words(&as_root(&["sudo", "-n"], "apt-get", &["update"])),
+            "sudo -n env DEBIAN_FRONTEND=noninteractive apt-get update"
+        );
+        assert_eq!(
+            words(&as_root(&[], "apk", &["add"])),
+            "env DEBIAN_FRONTEND=noninteractive apk add"
+        );
+    }
+
+    #[test]
+    fn each_manager_has_its_names() {
+        let all: Vec<&Tool> = TOOLS.iter().collect();
+        assert_eq!(packages(&all, 1)[0], "wireshark-cli");
+        for column in 0..MANAGERS.len() {
+            assert_eq!(packages(&all, column).len(), TOOLS.len());
+        }
+    }
+
+    #[test]
+    fn a_shell_is_there() {
+        assert!(is_there("sh"));
+        assert!(!is_there("no such program"));
+    }
+}
