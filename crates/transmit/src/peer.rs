@@ -105,7 +105,9 @@ mod tests {
 
     #[test]
     fn a_socket_follows_the_only_sensor_and_keeps_its_port() {
-        let socket = Socket::from(UdpSocket::bind("0.0.0.0:0").unwrap());
+        // Only a port that was asked for by its number stays when a socket is disconnected.
+        let free = UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap();
+        let socket = Socket::from(UdpSocket::bind(free).unwrap());
         let bound = socket.local_addr().unwrap().as_socket().unwrap();
         let sensor = |port: u16| {
             let address = SocketAddr::from(([127, 0, 0, 1], port));
