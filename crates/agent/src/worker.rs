@@ -6,7 +6,7 @@
 //! allocated or logged on the way; the totals are published once a block.
 //!
 //! The worker sleeps in `epoll_wait` until a ring has a closed block, an interface fails, or the control
-//! side asks it to stop, and wakes once a second to look after the interfaces. After the request to
+//! side asks it to stop, and wakes four times a second to look after interfaces and sockets. After the request to
 //! stop it ends capturing, drains the rings within [`DRAIN_MAX`], and returns the exact totals.
 
 use std::os::fd::AsFd;
@@ -23,8 +23,9 @@ use transmit::Transmitter;
 
 use crate::published::{Event, Events, Published, RingTotals, Snapshot};
 
-/// How often the interfaces are looked after.
-const ATTEND_EVERY: Duration = Duration::from_secs(1);
+/// How often interfaces and sockets are looked after: so long may a dead sensor or an interface
+/// that was made again go unnoticed. A round takes some fifty short system calls.
+const ATTEND_EVERY: Duration = Duration::from_millis(250);
 /// How many blocks of one ring are taken before the next ring has its turn.
 const BLOCKS_A_TURN: usize = 16;
 /// How long the drain may take.
@@ -115,7 +116,7 @@ impl Worker {
             let now = Instant::now();
             if now >= next_look {
                 next_look = now + ATTEND_EVERY;
-                control.attend(&mut rings, &mut path.transmitter);
+                control.attend(&mut rings, &mut path);
             }
             let woken = sources.wait(next_look.saturating_duration_since(now))?;
             if woken.stop {
@@ -126,12 +127,12 @@ impl Worker {
             }
             if woken.interface_failed {
                 // The error must be taken, or the next wait would end at once.
-                control.attend(&mut rings, &mut path.transmitter);
+                control.attend(&mut rings, &mut path);
             }
         }
         drain(&mut rings, &mut path, &control);
         published.store_totals(&path.totals);
-        control.attend(&mut [], &mut path.transmitter);
+        control.attend(&mut [], &mut path);
         Ok(Snapshot {
             totals: path.totals,
             ring: ring_totals(&mut rings),
@@ -178,7 +179,7 @@ struct Control<'w> {
 
 impl Control<'_> {
     /// Looks after the interfaces, and tells what happened to them and to sending.
-    fn attend(&self, rings: &mut [Ring], transmitter: &mut Transmitter) {
+    fn attend(&self, rings: &mut [Ring], path: &mut Path) {
         for ring in rings.iter_mut() {
             let event = match ring.attend() {
                 Ok(None) => continue,
@@ -196,8 +197,7 @@ impl Control<'_> {
         if !rings.is_empty() {
             self.published.store_ring(ring_totals(rings));
         }
-        transmitter.renew_routes();
-        let report = transmitter.take_report();
+        let report = path.transmitter.attend(&path.table.load());
         if !report.is_empty() {
             self.events.tell(Event::Sending(report), self.published);
         }

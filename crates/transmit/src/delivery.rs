@@ -185,7 +185,7 @@ impl Delivery<'_> {
     }
 
     /// Empties the error queue and learns from it; whether the network had put something there.
-    fn read_errors(&mut self, kernel: &mut impl Kernel) -> bool {
+    pub(crate) fn read_errors(&mut self, kernel: &mut impl Kernel) -> bool {
         let mut from_network = false;
         for _ in 0..ENTRIES_MAX {
             let Some(error) = kernel.next_error() else {

@@ -48,6 +48,8 @@ impl Peers {
         (family, port): (Family, PortIndex),
         only: Option<&(SocketAddr, SockAddr)>,
     ) -> bool {
+        // Connected to port 0 the kernel would send there, while as an address it refuses it.
+        let only = only.filter(|(to, _)| to.port() != 0);
         let peers = &mut self.0[family as usize];
         let Some(peer) = peers.get_mut(usize::from(port.0)) else {
             return false;

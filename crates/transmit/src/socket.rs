@@ -211,6 +211,10 @@ impl Sockets {
         sockets.get(usize::from(port.0))
     }
 
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Socket> {
+        self.v4.iter().chain(&self.v6)
+    }
+
     /// What is opened where there is no IPv6.
     #[cfg(test)]
     pub(crate) fn without_ipv6(mut self) -> Self {

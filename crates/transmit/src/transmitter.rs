@@ -78,16 +78,35 @@ impl Transmitter {
         self.sockets.has(Family::V6)
     }
 
-    /// What happened since this was last called. Allocates only when there is news of sensors.
-    #[must_use]
-    pub fn take_report(&mut self) -> Report {
-        self.report.take()
-    }
-
-    /// Has the sockets look up their routes and source addresses anew. To be called about once a
-    /// second: so long may a change of the pod's own address go unnoticed.
-    pub fn renew_routes(&mut self) {
+    /// Looks after the sockets, and says what happened since this was last called.
+    ///
+    /// To be called some times a second, also when nothing is sent: the network's answers wait in
+    /// the error queues of the sockets that the datagrams left by, and a flow that has ended sends
+    /// nothing that they could surface at. Has the sockets look up their routes and source
+    /// addresses anew, so a change of the pod's own goes unnoticed no longer than until then.
+    /// Takes a system call for each socket; allocates only when there is news of sensors.
+    pub fn attend(&mut self, table: &SensorTable) -> Report {
         self.peers.renew();
+        self.destinations.clear();
+        self.destinations
+            .resize(table.sensors().len(), Destination::UNTRIED);
+        let mut delivery = Delivery {
+            table,
+            destinations: &mut self.destinations,
+            outcomes: &mut [],
+            report: &mut self.report,
+            patience: Duration::ZERO,
+        };
+        for socket in self.sockets.all() {
+            let run = self.messages.run();
+            let error_queue = &mut self.error_queue;
+            delivery.read_errors(&mut Linux {
+                socket,
+                run,
+                error_queue,
+            });
+        }
+        self.report.take()
     }
 
     /// Sends a batch, and notes in it what became of each datagram.
@@ -300,7 +319,7 @@ mod tests {
         transmitter.send(&mut batch, &bytes, &table);
         let outcome = &batch.datagrams()[0].outcome;
         assert_eq!(*outcome, Outcome::Dropped(DropReason::Unreachable));
-        let report = transmitter.take_report();
+        let report = transmitter.attend(&table);
         assert_eq!(report.sensors[0].sensor, address);
     }
 }

@@ -69,7 +69,7 @@ fn ten_thousand(address: &str) {
     }
     assert_eq!(bench.totals.datagrams_sent, 10_000);
     assert_eq!(bench.totals.frames_mirrored, 10_000);
-    assert!(bench.transmitter.take_report().is_empty());
+    assert!(bench.transmitter.attend(&table).is_empty());
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_closed_port_never_drops() {
                 .collect();
             assert_arrived(&bench, &own, &receive(&open, own.len()));
         }
-        let report = bench.transmitter.take_report();
+        let report = bench.transmitter.attend(&table);
         let [news] = report.sensors[..] else {
             panic!("{report:?}");
         };
@@ -144,7 +144,7 @@ fn a_closed_port_never_drops() {
         // The kernel sends a thousand of these a second at most.
         assert!(news.port_unreachable > 50, "{news:?}");
         assert_eq!(report.refusals, 0);
-        assert!(bench.transmitter.take_report().is_empty());
+        assert!(bench.transmitter.attend(&table).is_empty());
     }
 }
 
@@ -155,7 +155,7 @@ fn what_the_kernel_refuses_for_no_named_reason_is_a_send_error() {
     let table = table(&[SocketAddr::from(([127, 0, 0, 1], 0))]);
     let built = bench.mirror(&Block::of_udp(50, 10, 64), &table);
     assert_eq!(count(&built, dropped(DropReason::SendError)), 50);
-    let report = bench.transmitter.take_report();
+    let report = bench.transmitter.attend(&table);
     assert_eq!(report.refusals, 2, "two tries a batch");
     assert_eq!(
         report.last_refusal.map(|errno| errno as i32),

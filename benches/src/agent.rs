@@ -1,0 +1,146 @@
+//! The real `podspan` binary, running in the lab's pod with `NET_RAW` as its only capability.
+
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
+use testbed::traffic::RawSocket;
+use testbed::{Capability, Decoded, Decoder, Filter, FrameRef, Lab, Process, Sniffer};
+
+use crate::error::{Error, Result};
+use crate::totals_line::TotalsLine;
+
+/// EtherType for experiments (IEEE Std 802), and what a probe says.
+const PROBE: &[u8] = b"\x88\xb5podspan probe";
+/// How long podspan may take from its start to its first datagram, and from SIGTERM to its end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running podspan; killed when it is dropped.
+#[derive(Debug)]
+pub struct Agent {
+    process: Process,
+    clock: ClockId,
+}
+
+impl Agent {
+    /// Starts `binary` in the pod of `lab`, mirroring `eth0` to `sensor` with this VNI.
+    ///
+    /// It does not belong to the terminal's process group: Ctrl-C is for us, and we stop it.
+    ///
+    /// # Errors
+    /// [`Error::Lab`] where the binary cannot be started.
+    pub fn start(binary: &Path, lab: &Lab, sensor: SocketAddr, vni: u32) -> Result<Self> {
+        let mut command = lab
+            .pod
+            .namespace
+            .command_with_capabilities(binary, &[Capability::CAP_NET_RAW]);
+        command
+            .env_clear()
+            .env("SENSOR", sensor.to_string())
+            .env("VNI", vni.to_string())
+            .process_group(0);
+        let process = Process::spawn(command)?;
+        let pid = Pid::from_raw(i32::try_from(process.id()).unwrap_or(i32::MAX));
+        let clock = clock_getcpuclockid(pid).map_err(|source| Error::System {
+            doing: "finding the CPU clock of podspan",
+            source,
+        })?;
+        Ok(Self { process, clock })
+    }
+
+    /// Sends probes from the client to the pod until one comes out at the sensor.
+    ///
+    /// # Errors
+    /// [`Error::Silent`] where none does, [`Error::Ended`] where podspan gives up before.
+    pub fn await_mirroring(&mut self, lab: &Lab, port: u16, vni: u32) -> Result<()> {
+        let seen = Arc::new(AtomicBool::new(false));
+        let note = Arc::clone(&seen);
+        let sink = Decoded {
+            decoder: Decoder::new(vni, port, usize::MAX),
+            sink: move |frame: FrameRef<'_>| {
+                if frame
+                    .bytes
+                    .get(12..)
+                    .is_some_and(|rest| rest.starts_with(PROBE))
+                {
+                    note.store(true, Ordering::Relaxed);
+                }
+            },
+        };
+        let sniffer = Sniffer::start(&lab.sensor.namespace, "eth0", Filter::Incoming, sink)?;
+        let socket = RawSocket::open(&lab.client.eth0)?;
+        let mut probe = [lab.pod.mac, lab.client.mac].concat();
+        probe.extend(PROBE);
+        probe.resize(60, 0);
+        let end = Instant::now() + PATIENCE;
+        while !seen.load(Ordering::Relaxed) {
+            self.check_running()?;
+            if Instant::now() >= end {
+                return Err(Error::Silent {
+                    limit: PATIENCE,
+                    log: self.log(),
+                });
+            }
+            socket.send(&probe)?;
+            thread::sleep(Duration::from_millis(20));
+        }
+        sniffer.stop()?;
+        Ok(())
+    }
+
+    /// CPU time used until now, user and system together, in nanoseconds.
+    ///
+    /// # Errors
+    /// [`Error::System`] where the process is gone.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        cpu_time(self.clock)
+    }
+
+    /// # Errors
+    /// [`Error::Ended`] where podspan is not running any more.
+    pub fn check_running(&mut self) -> Result<()> {
+        match self.process.try_wait()? {
+            None => Ok(()),
+            Some(status) => Err(Error::Ended {
+                status,
+                log: self.log(),
+            }),
+        }
+    }
+
+    /// Asks podspan to end, and returns what it says that it did.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] where it ends with an error, [`Error::NoTotals`] where it says nothing.
+    pub fn stop(mut self) -> Result<TotalsLine> {
+        self.check_running()?;
+        self.process.terminate()?;
+        let status = self.process.wait(PATIENCE)?;
+        let log = self.log();
+        if !status.success() {
+            return Err(Error::Ended { status, log });
+        }
+        TotalsLine::find(&log).ok_or(Error::NoTotals { log })
+    }
+
+    /// All that podspan printed until now.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.stdout() + &self.process.stderr()
+    }
+}
+
+/// What a CPU clock shows.
+pub(crate) fn cpu_time(clock: ClockId) -> Result<Duration> {
+    let failed = |source| Error::System {
+        doing: "reading a CPU clock",
+        source,
+    };
+    clock.now().map(Duration::from).map_err(failed)
+}

@@ -1,0 +1,210 @@
+//! CPU time per mirrored packet, against the least that any sender through the socket layer pays.
+//!
+//! Two things run in turns, over the same route of the same lab, with nothing else capturing:
+//! - **podspan**: the client sends UDP to the pod, frames of [`FRAME`] bytes; podspan mirrors them.
+//!   Its process's CPU time, over the datagrams that it sent.
+//! - **bare**: a thread in the pod sends datagrams of the very same size to the same address of the
+//!   sensor by `sendmmsg`, as fast as it can. Its CPU time, over its datagrams.
+//!
+//! Both pay for the way through veth and bridge, which the kernel charges to the sender; what
+//! podspan pays on top is taking frames from the ring and deciding what becomes of them. The
+//! medians' ratio is the result.
+
+use std::io::IoSlice;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
+use nix::time::ClockId;
+use testbed::traffic::{Family, UdpStream, udp_stream};
+use testbed::{Lab, Namespace};
+
+use crate::agent::{Agent, cpu_time};
+use crate::error::{Error, Result};
+
+/// Length of the frames that are mirrored, in bytes from the Ethernet header on.
+pub const FRAME: usize = 128;
+/// Ethernet, IPv4 and UDP headers.
+const INNER_HEADERS: usize = 14 + 20 + 8;
+const VXLAN_HEADER: usize = 8;
+const VNI: u32 = 1;
+const PORT: u16 = 4789;
+/// Datagrams handed to the kernel at once by the bare sender.
+const BURST: usize = 64;
+/// In this time podspan has emptied its ring: a block is handed over after milliseconds.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// How often both run.
+    pub rounds: u32,
+    /// Packets of each in a round.
+    pub packets: u32,
+    /// Packets a second that podspan has to mirror.
+    pub per_second: u32,
+}
+
+/// CPU time per packet in one round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Round {
+    /// Of podspan.
+    pub podspan: Duration,
+    /// Of the bare sender.
+    pub bare: Duration,
+}
+
+/// All rounds, at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// In their order.
+    pub rounds: Vec<Round>,
+}
+
+impl Outcome {
+    /// The median over all rounds, of each by itself.
+    #[must_use]
+    pub fn median(&self) -> Round {
+        Round {
+            podspan: median(self.rounds.iter().map(|round| round.podspan)),
+            bare: median(self.rounds.iter().map(|round| round.bare)),
+        }
+    }
+
+    /// How many times the bare sender's CPU time podspan needs.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        let median = self.median();
+        median.podspan.as_secs_f64() / median.bare.as_secs_f64()
+    }
+}
+
+/// Measures as `plan` says with the podspan at `binary`, and shows each round to `each`, which may
+/// end the measurement early by returning false.
+///
+/// # Errors
+/// [`Error::LoadLost`] where podspan did not take the load; see [`Error`] for the rest.
+pub fn measure(binary: &Path, plan: Plan, mut each: impl FnMut(Round) -> bool) -> Result<Outcome> {
+    let lab = Lab::builder().build()?;
+    let sensor = SocketAddr::from((lab.sensor.ipv4, PORT));
+    // Nobody reads from it: it keeps the sensor from answering each datagram with an ICMP error,
+    // and the kernel throws away what does not fit.
+    let _deaf = open(&lab.sensor.namespace, sensor)?;
+    let mut rounds = Vec::new();
+    for _ in 0..plan.rounds {
+        let round = Round {
+            bare: bare(&lab, sensor, plan.packets)?,
+            podspan: podspan(binary, &lab, sensor, plan)?,
+        };
+        rounds.push(round);
+        if !each(round) {
+            break;
+        }
+    }
+    Ok(Outcome { rounds })
+}
+
+fn podspan(binary: &Path, lab: &Lab, sensor: SocketAddr, plan: Plan) -> Result<Duration> {
+    let mut agent = Agent::start(binary, lab, sensor, VNI)?;
+    agent.await_mirroring(lab, PORT, VNI)?;
+    let before = agent.cpu_time()?;
+    let stream = UdpStream {
+        size: FRAME - INNER_HEADERS,
+        count: plan.packets,
+        per_second: plan.per_second,
+    };
+    let load = udp_stream(&lab.client, &lab.pod, Family::V4, stream)?.sent;
+    thread::sleep(QUIET);
+    let used = agent.cpu_time()?.saturating_sub(before);
+    let totals = agent.stop()?;
+    if totals.datagrams_sent < load {
+        return Err(Error::LoadLost {
+            sent: totals.datagrams_sent,
+            load,
+            dropped: totals.frames_dropped + totals.ring_drops,
+        });
+    }
+    Ok(each_of(used, totals.datagrams_sent))
+}
+
+/// Sends `count` datagrams, rounded up to whole bursts.
+fn bare(lab: &Lab, sensor: SocketAddr, count: u32) -> Result<Duration> {
+    let socket = open(&lab.pod.namespace, SocketAddr::from((lab.pod.ipv4, 0)))?;
+    let payload = [0; VXLAN_HEADER + FRAME];
+    let message = [IoSlice::new(&payload)];
+    let messages = [&message; BURST];
+    let addresses = [Some(SockaddrStorage::from(sensor)); BURST];
+    let mut headers = MultiHeaders::preallocate(BURST, None);
+    let count = u64::from(count);
+    let mut sent = 0;
+    let before = cpu_time(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+    while sent < count {
+        let burst = sendmmsg(
+            socket.as_raw_fd(),
+            &mut headers,
+            messages,
+            addresses,
+            [],
+            MsgFlags::empty(),
+        );
+        sent += burst
+            .map_err(|source| failed("sending a burst", source))?
+            .count() as u64;
+    }
+    let used = cpu_time(ClockId::CLOCK_THREAD_CPUTIME_ID)?.saturating_sub(before);
+    Ok(each_of(used, sent))
+}
+
+fn open(namespace: &Namespace, address: SocketAddr) -> Result<UdpSocket> {
+    let open = namespace.run(|| UdpSocket::bind(address));
+    open.map_err(|error| {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+        failed("opening a UDP socket in the lab", errno)
+    })
+}
+
+fn failed(doing: &'static str, source: Errno) -> Error {
+    Error::System { doing, source }
+}
+
+fn each_of(used: Duration, count: u64) -> Duration {
+    let nanoseconds = used.as_nanos() / u128::from(count.max(1));
+    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+}
+
+fn median(values: impl Iterator<Item = Duration>) -> Duration {
+    let mut values: Vec<_> = values.collect();
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ratio_is_that_of_the_medians() {
+        let round = |podspan, bare| Round {
+            podspan: Duration::from_micros(podspan),
+            bare: Duration::from_micros(bare),
+        };
+        let outcome = Outcome {
+            rounds: vec![round(9, 10), round(90, 8), round(8, 7)],
+        };
+        assert_eq!(outcome.median(), round(9, 8));
+        assert!((outcome.ratio() - 1.125).abs() < 1e-9);
+    }
+
+    #[test]
+    fn time_is_shared_out_over_the_packets() {
+        assert_eq!(
+            each_of(Duration::from_millis(9), 1000),
+            Duration::from_micros(9)
+        );
+        assert_eq!(each_of(Duration::ZERO, 0), Duration::ZERO);
+    }
+}

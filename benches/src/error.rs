@@ -1,0 +1,62 @@
+//! Why a measurement could not be made.
+
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+/// A failure of the lab, of podspan, or of the measurement itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The lab could not be made, or traffic in it failed.
+    #[error(transparent)]
+    Lab(#[from] testbed::Error),
+
+    /// A system call of the measurement failed.
+    #[error("{doing}: {source}")]
+    System {
+        /// What was tried.
+        doing: &'static str,
+        /// What the kernel answered.
+        source: Errno,
+    },
+
+    /// Nothing that was sent to the pod came out of podspan.
+    #[error("podspan mirrored nothing within {limit:?}; it printed:\n{log}")]
+    Silent {
+        /// How long was waited.
+        limit: Duration,
+        /// What podspan printed until then.
+        log: String,
+    },
+
+    /// podspan ended by itself, or with an error when it was asked to end.
+    #[error("podspan ended with {status}; it printed:\n{log}")]
+    Ended {
+        /// Its exit status.
+        status: ExitStatus,
+        /// What it printed.
+        log: String,
+    },
+
+    /// podspan ended well but did not print its totals.
+    #[error("podspan printed no complete line of totals when it was stopped:\n{log}")]
+    NoTotals {
+        /// What it printed.
+        log: String,
+    },
+
+    /// podspan took too little of the load for a number that means anything.
+    #[error("podspan sent {sent} datagrams for a load of {load} packets; it dropped {dropped}")]
+    LoadLost {
+        /// Datagrams that the kernel took from it.
+        sent: u64,
+        /// Packets that were sent to the pod.
+        load: u64,
+        /// Frames that it, or its ring, dropped.
+        dropped: u64,
+    },
+}
+
+/// Results of measurements.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

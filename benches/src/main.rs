@@ -1,0 +1,68 @@
+//! Runs the measurements and prints one table: `cargo xtask bench` builds podspan and calls this.
+
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use benches::cpu_per_packet::{FRAME, Plan, Round, measure};
+use benches::{Align, Table};
+
+/// podspan may need this many times the CPU of a bare sender.
+const LIMIT: f64 = 1.15;
+
+fn main() -> ExitCode {
+    let Some(binary) = std::env::args_os().nth(1) else {
+        eprintln!("usage: benches <path of podspan>; cargo xtask bench gives it");
+        return ExitCode::FAILURE;
+    };
+    match run(Path::new(&binary)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(binary: &Path) -> benches::Result<bool> {
+    testbed::user_namespace::enter()?;
+    let plan = Plan {
+        rounds: 7,
+        packets: 40_000,
+        per_second: 20_000,
+    };
+    println!("CPU per packet: frames of {FRAME} bytes, podspan and a bare sendmmsg in turns");
+    let mut table = Table::new(&[
+        ("round", Align::Left),
+        ("podspan", Align::Right),
+        ("bare sendmmsg", Align::Right),
+        ("ratio", Align::Right),
+    ]);
+    let mut number = 0;
+    let outcome = measure(binary, plan, |round| {
+        number += 1;
+        table.row(cells(number.to_string(), round));
+        true
+    })?;
+    let median = outcome.median();
+    table.row(cells("median".to_owned(), median));
+    print!("{table}");
+    let good = outcome.ratio() <= LIMIT;
+    let verdict = if good { "within" } else { "above" };
+    println!("the ratio of the medians is {verdict} the limit of {LIMIT}");
+    Ok(good)
+}
+
+fn cells(name: String, round: Round) -> [String; 4] {
+    let micros = |time: Duration| format!("{:.2} us", time.as_secs_f64() * 1e6);
+    let ratio = round.podspan.as_secs_f64() / round.bare.as_secs_f64();
+    [
+        name,
+        micros(round.podspan),
+        micros(round.bare),
+        format!("{ratio:.2}"),
+    ]
+}
