@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -16,6 +15,7 @@ use mirror::SensorTable;
 use mirror::totals::{DropReason, Dropped};
 use nix::errno::Errno;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::Receiver;
 use tokio::time::{MissedTickBehavior, interval};
 use transmit::{Report, SensorReport};
 use wire::Mtu;
@@ -72,7 +72,7 @@ impl Control {
     ///
     /// # Errors
     /// When the signals cannot be waited for.
-    pub(crate) async fn watch(&mut self, worker_has_ended: impl Fn() -> bool) -> io::Result<bool> {
+    pub(crate) async fn watch(&mut self) -> io::Result<bool> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut ticks = interval(LOOK_EVERY);
@@ -81,9 +81,12 @@ impl Control {
             let name = tokio::select! {
                 _ = ticks.tick() => {
                     self.look(Instant::now());
-                    if worker_has_ended() {
-                        return Ok(false);
-                    }
+                    continue;
+                }
+                event = self.happened.recv() => {
+                    // The worker holds the other end as long as it runs.
+                    let Some(event) = event else { return Ok(false) };
+                    self.tell(event, Instant::now());
                     continue;
                 }
                 _ = terminate.recv() => "SIGTERM",
@@ -97,7 +100,10 @@ impl Control {
     /// Says how it ended.
     pub(crate) fn end(&mut self, last: &Snapshot) {
         let now = Instant::now();
-        self.tell_events(now);
+        while let Ok(event) = self.happened.try_recv() {
+            self.tell(event, now);
+        }
+        self.tell_lost_events();
         self.losses.look(last, now);
         if !last.totals.check() {
             tracing::error!("the totals do not add up; this is a defect, please report it");
@@ -106,7 +112,7 @@ impl Control {
     }
 
     fn look(&mut self, now: Instant) {
-        self.tell_events(now);
+        self.tell_lost_events();
         sensors::refresh(&self.table.load(), self.mtu, |sensor| {
             let (address, path_mtu) = (sensor.address(), sensor.path_mtu());
             tracing::info!(%address, %path_mtu, "the path to a sensor takes other packets now");
@@ -126,16 +132,17 @@ impl Control {
         }
     }
 
-    fn tell_events(&mut self, now: Instant) {
-        while let Ok(event) = self.happened.try_recv() {
-            match event {
-                Event::Interface { name, change } => self.tell_change(name, &change, now),
-                Event::InterfaceFailed { name, error } => {
-                    tracing::warn!(interface = %name, error, "the interface cannot be looked after");
-                }
-                Event::Sending(report) => tell_sending(&report),
+    fn tell(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Interface { name, change } => self.tell_change(name, &change, now),
+            Event::InterfaceFailed { name, error } => {
+                tracing::warn!(interface = %name, error, "the interface cannot be looked after");
             }
+            Event::Sending(report) => tell_sending(&report),
         }
+    }
+
+    fn tell_lost_events(&mut self) {
         let lost = self.published.events_lost();
         if lost > self.events_lost {
             self.events_lost = lost;

@@ -7,10 +7,11 @@
 //! worker: what does not fit is counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use capture::{Change, InterfaceName};
 use mirror::totals::{DropReason, Dropped, Totals};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use transmit::Report;
 
 const REASONS: usize = DropReason::ALL.len();
@@ -136,12 +137,12 @@ fn load_dropped(places: &[AtomicU64; REASONS]) -> Dropped {
 
 /// The worker's end of the events.
 #[derive(Debug)]
-pub(crate) struct Events(SyncSender<Event>);
+pub(crate) struct Events(Sender<Event>);
 
 impl Events {
     /// Both ends.
     pub(crate) fn channel() -> (Self, Receiver<Event>) {
-        let (sender, receiver) = sync_channel(EVENTS_MAX);
+        let (sender, receiver) = channel(EVENTS_MAX);
         (Self(sender), receiver)
     }
 

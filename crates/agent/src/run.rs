@@ -123,7 +123,7 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
         .map_err(RunError::Spawn)?;
 
     let mut control = Control::new(table, published, happened, config.mtu);
-    let watched = runtime.block_on(control.watch(|| worker.is_finished()));
+    let watched = runtime.block_on(control.watch());
     stop.request()?;
     let last = worker.join().map_err(|_| RunError::WorkerLost)??;
     control.end(&last);
