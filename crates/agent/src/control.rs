@@ -9,19 +9,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use capture::{Change, InterfaceName};
-use mirror::SensorTable;
 use mirror::totals::{DropReason, Dropped};
 use nix::errno::Errno;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{MissedTickBehavior, interval};
 use transmit::{Report, SensorReport};
-use wire::Mtu;
 
 use crate::published::{Event, Published, Snapshot};
-use crate::sensors;
+use crate::sensors::Sensors;
 
 /// How often the numbers are looked at and the paths learned anew.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -32,11 +29,9 @@ const OVER_AFTER: Duration = Duration::from_secs(10);
 
 /// The control side.
 pub(crate) struct Control {
-    table: Arc<ArcSwap<SensorTable>>,
+    sensors: Sensors,
     published: Arc<Published>,
     happened: Receiver<Event>,
-    /// Upper bound for path MTUs.
-    mtu: Option<Mtu>,
     /// Interfaces that are waited for, and when that was last said.
     missing: HashMap<InterfaceName, Instant>,
     losses: Losses,
@@ -49,18 +44,16 @@ pub(crate) struct Control {
 impl Control {
     /// A control side that has said nothing yet.
     pub(crate) fn new(
-        table: Arc<ArcSwap<SensorTable>>,
+        sensors: Sensors,
         published: Arc<Published>,
         happened: Receiver<Event>,
-        mtu: Option<Mtu>,
     ) -> Self {
         let reported = (Snapshot::default(), Instant::now());
         let (missing, losses) = (HashMap::new(), Losses::default());
         Self {
-            table,
+            sensors,
             published,
             happened,
-            mtu,
             missing,
             losses,
             events_lost: 0,
@@ -113,10 +106,7 @@ impl Control {
 
     fn look(&mut self, now: Instant) {
         self.tell_lost_events();
-        sensors::refresh(&self.table.load(), self.mtu, |sensor| {
-            let (address, path_mtu) = (sensor.address(), sensor.path_mtu());
-            tracing::info!(%address, %path_mtu, "the path to a sensor takes other packets now");
-        });
+        self.sensors.look(now);
         for (name, said) in &mut self.missing {
             if now.duration_since(*said) >= REMIND_EVERY {
                 *said = now;
@@ -138,7 +128,10 @@ impl Control {
             Event::InterfaceFailed { name, error } => {
                 tracing::warn!(interface = %name, error, "the interface cannot be looked after");
             }
-            Event::Sending(report) => tell_sending(&report),
+            Event::Sending(report) => {
+                tell_sending(&report);
+                self.sensors.take(&report, now);
+            }
         }
     }
 
@@ -180,7 +173,7 @@ fn tell_sending(report: &Report) {
             tracing::info!(address = %sensor, %path_mtu, "the path to a sensor became narrower");
         }
         if *unreachable > 0 {
-            tracing::warn!(address = %sensor, times = unreachable, "a sensor is unreachable");
+            tracing::debug!(address = %sensor, times = unreachable, "the network cannot reach it");
         }
         if *port_unreachable > 0 {
             // So it is where the sensor sniffs and no socket takes the datagrams.
@@ -252,6 +245,10 @@ impl Losses {
     fn look(&mut self, snapshot: &Snapshot, now: Instant) {
         let [reasons @ .., ring] = &mut self.since;
         for (since, reason) in reasons.iter_mut().zip(DropReason::ALL) {
+            // No loss: it stays out on purpose, wherever a sensor sniffs.
+            if reason == DropReason::OwnError {
+                continue;
+            }
             let count = snapshot.totals.frames_dropped.of(reason);
             let news = count - self.seen.of(reason).min(count);
             tell_loss(since, reason.label(), news, now);

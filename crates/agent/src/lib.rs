@@ -19,6 +19,7 @@ pub mod privilege;
 mod published;
 mod run;
 mod sensors;
+mod suspects;
 mod worker;
 
 pub use run::run;

@@ -10,24 +10,25 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
-use arc_swap::ArcSwap;
 use capture::{InterfaceName, InvalidInterfaceName, Ring, RingConfig};
-use mirror::{Mirror, SensorTable};
+use mirror::Mirror;
 use nix::errno::Errno;
 use thiserror::Error;
-use transmit::{SocketConfig, Transmitter};
+use transmit::{Prober, SocketConfig, Transmitter};
 
-use crate::config::{Config, Value as _};
+use crate::config::{self, Config, Value as _};
 use crate::control::Control;
 use crate::exit::Exit;
 use crate::privilege::{self, PrivilegeError};
 use crate::published::{Events, Published};
-use crate::sensors;
+use crate::sensors::{Known, Receiver, Sensors};
 use crate::worker::{Stop, Worker};
 
-/// The mark of our datagrams, "pods" in ASCII. It never leaves the pod's network namespace: the
-/// kernel clears it where a packet crosses into another.
-const MARK: NonZeroU32 = NonZeroU32::new(0x706f_6473).unwrap();
+/// The mark of our datagrams. It never leaves the pod's network namespace: the kernel clears it
+/// where a packet crosses into another. In a pod on the host's network others see it, so its bits
+/// are none that kube-proxy (0xc000), Cilium (0x0f00 and above 0xffff), Calico (0xffff0000) or the
+/// AWS CNI (0x80) give a meaning to.
+const MARK: NonZeroU32 = NonZeroU32::new(0x3053).unwrap();
 
 /// Why mirroring could not start, or ended by itself.
 #[derive(Debug, Error)]
@@ -95,24 +96,32 @@ pub fn run(config: &Config) -> ExitCode {
 
 fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
     let rings = open_rings(config)?;
-    let transmitter = Transmitter::open(&SocketConfig::new(MARK.get()))?;
+    let sockets = SocketConfig::new(MARK.get());
+    let transmitter = Transmitter::open(&sockets)?;
+    let prober = Prober::open(&sockets)?;
     let bounding_set = privilege::drop_all()?;
     tracing::debug!(?bounding_set, "sockets are open, capabilities are dropped");
 
-    let table = Arc::new(ArcSwap::from_pointee(sensors::table(config)));
+    let own_ports = transmitter
+        .source_ports()
+        .into_iter()
+        .chain([prober.source_port()]);
+    let mirror = Mirror::new(config.vni, own_ports);
+    let mut sensors = Sensors::new(prober, config.mtu);
+    sensors.know(known(config));
     let published = Arc::new(Published::default());
     let (events, happened) = Events::channel();
     let stop = Stop::new()?;
     let worker = Worker {
         rings,
-        mirror: Mirror::new(config.vni, transmitter.source_ports()),
         transmitter,
-        table: Arc::clone(&table),
+        mirror,
+        table: Arc::clone(sensors.table()),
         published: Arc::clone(&published),
         events,
         stop: stop.clone(),
     };
-    announce(config, &table.load());
+    announce(config, &sensors);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -122,7 +131,7 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
         .spawn(move || worker.run())
         .map_err(RunError::Spawn)?;
 
-    let mut control = Control::new(table, published, happened, config.mtu);
+    let mut control = Control::new(sensors, published, happened);
     let watched = runtime.block_on(control.watch());
     stop.request()?;
     let last = worker.join().map_err(|_| RunError::WorkerLost)??;
@@ -143,12 +152,24 @@ fn open_rings(config: &Config) -> Result<Vec<Ring>, RunError> {
     config.interfaces.names().map(open).collect()
 }
 
-fn announce(config: &Config, table: &SensorTable) {
+/// The sensors that the configuration gives by address.
+fn known(config: &Config) -> Vec<Known> {
+    let receiver = match config.receiver {
+        config::Receiver::Sniffer => Receiver::Sniffer,
+        config::Receiver::Socket => Receiver::Socket,
+    };
+    config
+        .sensor_addresses()
+        .map(|address| Known { address, receiver })
+        .collect()
+}
+
+fn announce(config: &Config, sensors: &Sensors) {
     let version = env!("CARGO_PKG_VERSION");
     let sensor = &config.sensor;
     let interface = config.interfaces.show();
     tracing::info!(version, %sensor, interface, vni = %config.vni, "podspan starts");
-    for sensor in table.sensors() {
+    for sensor in sensors.table().load().sensors() {
         tracing::info!(address = %sensor.address(), path_mtu = %sensor.path_mtu(), "sensor");
     }
 }

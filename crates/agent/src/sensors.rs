@@ -1,36 +1,142 @@
-//! The table of sensors that were given by address, and what is learned about the paths to them.
+//! The sensors that are known, and the table of those that are fed.
 //!
-//! The path's MTU comes from the kernel's routing, which knows the interface's MTU, the route's, and
-//! what ICMP has said since; asking costs a socket and no datagram. A path that leads nowhere now
-//! may lead somewhere later, so it counts as Ethernet's until then.
+//! In: the list of sensors, from the configuration or later from discovery; what the worker's sending
+//! learned of them; the kernel's routing. Out: a [`SensorTable`] for the worker, made anew when who
+//! is fed changes, with each path's MTU.
+//!
+//! A path's MTU comes from the kernel, which knows the interface's, the route's, and what ICMP has
+//! said since; asking costs a socket and no datagram. A path that leads nowhere now may lead
+//! somewhere later, so it counts as Ethernet's until then.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
 use mirror::{Sensor, SensorTable};
+use transmit::{Prober, Report};
 use wire::Mtu;
 
-use crate::config::Config;
+use crate::suspects::{Accusation, Suspects};
 
-/// The sensors of `SENSOR`, each with the MTU of the path to it.
-#[must_use]
-pub(crate) fn table(config: &Config) -> SensorTable {
-    let sensor = |address| {
-        let unknown = config.mtu.unwrap_or(Mtu::MAX).min(Mtu::ETHERNET);
-        Sensor::new(
-            address,
-            transmit::path_mtu(address, config.mtu).unwrap_or(unknown),
-        )
-    };
-    SensorTable::new(config.sensor_addresses().map(sensor).collect())
+/// How a sensor takes the datagrams in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Receiver {
+    /// It sniffs its interface: that nobody listens on the port is how it is.
+    Sniffer,
+    /// A socket or a vxlan device: that nobody listens is a failure.
+    Socket,
 }
 
-/// Learns the paths anew, and tells of each that has changed.
-pub(crate) fn refresh(table: &SensorTable, limit: Option<Mtu>, mut changed: impl FnMut(&Sensor)) {
-    for sensor in table.sensors() {
-        let Ok(learned) = transmit::path_mtu(sensor.address(), limit) else {
-            continue;
+/// A sensor that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) address: SocketAddr,
+    pub(crate) receiver: Receiver,
+}
+
+/// All sensors, and what is thought of them.
+pub(crate) struct Sensors {
+    known: Vec<Known>,
+    suspects: Suspects,
+    prober: Prober,
+    table: Arc<ArcSwap<SensorTable>>,
+    /// Upper bound for path MTUs.
+    mtu: Option<Mtu>,
+}
+
+impl Sensors {
+    /// No sensor yet. The prober must have been opened before the capabilities were dropped.
+    pub(crate) fn new(prober: Prober, mtu: Option<Mtu>) -> Self {
+        let table = Arc::new(ArcSwap::from_pointee(SensorTable::default()));
+        Self {
+            known: Vec::new(),
+            suspects: Suspects::default(),
+            prober,
+            table,
+            mtu,
+        }
+    }
+
+    /// Where the worker finds the table.
+    pub(crate) fn table(&self) -> &Arc<ArcSwap<SensorTable>> {
+        &self.table
+    }
+
+    /// Takes the list of all sensors.
+    pub(crate) fn know(&mut self, known: Vec<Known>) {
+        self.suspects
+            .retain(|address| known.iter().any(|sensor| sensor.address == *address));
+        self.known = known;
+        self.feed();
+    }
+
+    /// Takes what the worker's sending has learned.
+    pub(crate) fn take(&mut self, report: &Report, now: Instant) {
+        let mut is_new = false;
+        for news in &report.sensors {
+            let known = self.known.iter().find(|known| known.address == news.sensor);
+            let Some(Known { address, receiver }) = known.copied() else {
+                continue;
+            };
+            let accusation = match receiver {
+                _ if news.unreachable > 0 => Accusation::Unreachable,
+                Receiver::Socket if news.port_unreachable > 0 => Accusation::Refused,
+                _ => continue,
+            };
+            if self.suspects.accuse(address, accusation, now) {
+                tracing::warn!(%address, "a sensor is unreachable; the others take its flows");
+                is_new = true;
+            }
+        }
+        if is_new {
+            self.feed();
+        }
+    }
+
+    /// Looks after suspects and paths. To be called about once a second.
+    pub(crate) fn look(&mut self, now: Instant) {
+        let mut back = self.suspects.let_go(now);
+        let mut answers = self.prober.answers();
+        let hosts: Vec<_> = self.suspects.hosts().collect();
+        for host in hosts {
+            answers.extend(self.prober.ask(host).map(|answer| (host, answer)));
+        }
+        for (host, answer) in answers {
+            back.extend(self.suspects.hear(host, answer, now));
+        }
+        for address in &back {
+            tracing::info!(%address, "a sensor takes its flows back");
+        }
+        if !back.is_empty() {
+            self.feed();
+        }
+        self.refresh_paths();
+    }
+
+    /// Gives the worker a table of the sensors that are to be fed.
+    fn feed(&self) {
+        let before = self.table.load();
+        let sensors = self.suspects.fed(&self.known, |known| known.address);
+        let sensor = |known: &Known| {
+            let unknown = self.mtu.unwrap_or(Mtu::MAX).min(Mtu::ETHERNET);
+            let path_mtu = transmit::path_mtu(known.address, self.mtu).unwrap_or(unknown);
+            Sensor::new(known.address, path_mtu)
         };
-        if learned != sensor.path_mtu() {
-            sensor.set_path_mtu(learned);
-            changed(sensor);
+        let table = before.followed_by(sensors.iter().map(sensor).collect());
+        self.table.store(Arc::new(table));
+    }
+
+    fn refresh_paths(&self) {
+        for sensor in self.table.load().sensors() {
+            let address = sensor.address();
+            let Ok(path_mtu) = transmit::path_mtu(address, self.mtu) else {
+                continue;
+            };
+            if path_mtu != sensor.path_mtu() {
+                sensor.set_path_mtu(path_mtu);
+                tracing::info!(%address, %path_mtu, "the path to a sensor takes other packets now");
+            }
         }
     }
 }

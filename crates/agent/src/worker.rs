@@ -268,7 +268,7 @@ fn drain(rings: &mut [Ring], path: &mut Path, control: &Control<'_>) {
     let end = Instant::now() + DRAIN_MAX;
     loop {
         for ring in rings.iter_mut() {
-            path.take_blocks(ring, usize::MAX, control.published);
+            path.take_blocks(ring, BLOCKS_A_TURN, control.published);
         }
         let drained = rings
             .iter_mut()

@@ -47,8 +47,8 @@ pub struct Mirror {
     vxlan: [u8; vxlan::HEADER_LEN],
     /// The identification of the next packet that is fragmented here.
     fragment_id: u32,
-    /// The UDP ports that our datagrams leave by.
-    own_ports: [u16; SOURCE_PORTS as usize],
+    /// The UDP ports that anything of ours leaves by.
+    own_ports: Vec<u16>,
 }
 
 /// A frame on its way, with what all of its datagrams share.
@@ -69,9 +69,10 @@ impl Inner<'_> {
 }
 
 impl Mirror {
-    /// For a network identifier, and the source ports that the datagrams will leave by.
+    /// For a network identifier, and the source ports that anything of ours leaves by.
     #[must_use]
-    pub const fn new(vni: Vni, own_ports: [u16; SOURCE_PORTS as usize]) -> Self {
+    pub fn new(vni: Vni, own_ports: impl IntoIterator<Item = u16>) -> Self {
+        let own_ports = own_ports.into_iter().collect();
         Self {
             vxlan: vxlan::header(vni),
             fragment_id: 1,
@@ -102,7 +103,7 @@ impl Mirror {
             return Err(DropReason::Truncated);
         }
         let network = ip::locate(frame);
-        if own::is_error_about_us(frame, &network, table, &self.own_ports) {
+        if own::is_error_about_us(frame, &network, &self.own_ports) {
             return Err(DropReason::OwnError);
         }
         let hash = flow::hash(frame, &network);

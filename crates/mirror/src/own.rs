@@ -3,27 +3,24 @@
 //! The ring's filter keeps out what we send, by mark; an ICMP error that quotes it comes back
 //! unmarked. To mirror it would make the next datagram, which makes the next error: a sniffing
 //! sensor answers each datagram with "port unreachable". Such errors are about us, not about the
-//! pod, so they stay out, counted.
+//! pod, so they stay out, counted. They are known by the quoted source port: the ports are bound by
+//! us, so nobody else in the pod sends from them. Errors that the pod itself sends quote other
+//! hosts' ports, which may well be the same numbers, and are mirrored.
 
-use wire::Frame;
 use wire::ip::{self, Network};
-use wire::ipv4::Ipv4;
-use wire::ipv6::Ipv6;
+use wire::{Direction, Frame};
 
 use crate::flow::quoted_packet;
-use crate::table::SensorTable;
 
-/// Whether a frame is an ICMP error that quotes a datagram from one of our ports to a sensor.
-pub(crate) fn is_error_about_us(
-    frame: &Frame<'_>,
-    network: &Network,
-    table: &SensorTable,
-    own_ports: &[u16],
-) -> bool {
+/// Whether a frame is an ICMP error to us that quotes a UDP datagram from one of our ports.
+pub(crate) fn is_error_about_us(frame: &Frame<'_>, network: &Network, own_ports: &[u16]) -> bool {
     let Network::Ip(packet) = network else {
         return false;
     };
-    if !matches!(packet.protocol, ip::ICMP | ip::ICMPV6) || packet.is_fragment {
+    if !matches!(packet.protocol, ip::ICMP | ip::ICMPV6)
+        || packet.is_fragment
+        || frame.direction != Direction::Incoming
+    {
         return false;
     }
     let icmp = frame
@@ -33,21 +30,8 @@ pub(crate) fn is_error_about_us(
     let Some((quoted, inner)) = quoted_packet(packet.protocol, icmp) else {
         return false;
     };
-    let udp = quoted
+    let port = quoted
         .get(inner.transport..)
         .and_then(|udp| udp.first_chunk());
-    let (ip::UDP, Some([a, b, c, d])) = (inner.protocol, udp) else {
-        return false;
-    };
-    let source_port = u16::from_be_bytes([*a, *b]);
-    let destination_port = u16::from_be_bytes([*c, *d]);
-    let destination = match packet.protocol {
-        ip::ICMP => Ipv4::parse(quoted).map(|ip| ip.destination().into()),
-        _ => Ipv6::parse(quoted).map(|ip| ip.destination().into()),
-    };
-    own_ports.contains(&source_port)
-        && table.sensors().iter().any(|sensor| {
-            let address = sensor.address();
-            Some(address.ip()) == destination && address.port() == destination_port
-        })
+    matches!((inner.protocol, port), (ip::UDP, Some(port)) if own_ports.contains(&u16::from_be_bytes(*port)))
 }

@@ -11,7 +11,8 @@
 //!    payload's bytes are read by the kernel where the ring put them.
 //! 3. `policy`: what an error number means, as a pure function; `delivery`: what is done about it,
 //!    against a kernel that tests can script.
-//! 4. `error_queue`: what the network answered; `path`: the MTU of a path.
+//! 4. `error_queue`: what the network answered; `path`: the MTU of a path; `probe`: whether a
+//!    sensor that was unreachable is there again.
 //!
 //! # What "sent" means
 //! The kernel took the datagram: it had a route, passed netfilter's OUTPUT, and stood in a queue of
@@ -47,12 +48,14 @@ mod option;
 mod path;
 mod peer;
 mod policy;
+mod probe;
 mod report;
 mod socket;
 mod transmitter;
 
 pub use delivery::PATIENCE;
 pub use path::path_mtu;
+pub use probe::{Answer, Prober};
 pub use report::{Report, SensorReport};
 pub use socket::{OpenError, SocketConfig};
 pub use transmitter::Transmitter;

@@ -227,6 +227,41 @@ impl Sockets {
     }
 }
 
+/// A socket of each family to ask with, on a port of its own.
+#[derive(Debug)]
+pub(crate) struct ProbeSockets {
+    pub(crate) port: u16,
+    sockets: [Option<Socket>; Family::ALL.len()],
+}
+
+impl ProbeSockets {
+    pub(crate) fn open(config: SocketConfig) -> Result<Self, OpenError> {
+        for port in FIRST_SOURCE_PORT..=u16::MAX {
+            let mut sockets = [None, None];
+            let mut is_free = true;
+            for (slot, family) in sockets.iter_mut().zip(Family::ALL) {
+                match bound(family, port, config)? {
+                    Bound::Yes(socket) => *slot = Some(socket),
+                    Bound::PortTaken => is_free = false,
+                    Bound::NoFamily => {}
+                }
+            }
+            if is_free {
+                return Ok(Self { port, sockets });
+            }
+        }
+        Err(OpenError::NoPorts { found: 0 })
+    }
+
+    pub(crate) fn get(&self, family: Family) -> Option<&Socket> {
+        self.sockets[family as usize].as_ref()
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Socket> {
+        self.sockets.iter().flatten()
+    }
+}
+
 /// A socket of a family with everything set, bound to a port of every address.
 fn bound(family: Family, port: u16, config: SocketConfig) -> Result<Bound, OpenError> {
     let failed = |step| {

@@ -97,7 +97,7 @@ fn silent_neighbour() {
     let log = towards_nowhere("10.77.0.77", Duration::from_secs(5));
     Totals::read(&log);
     assert!(
-        log.contains("a sensor is unreachable address=10.77.0.77:4789"),
+        log.contains("a sensor is unreachable; the others take its flows address=10.77.0.77:4789"),
         "{log}"
     );
 }

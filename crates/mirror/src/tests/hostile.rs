@@ -102,7 +102,7 @@ proptest! {
         let vlan = tagged.then_some(VlanTag { tpid: 0x8100, tci: 1 });
         // That the counts add up, that ranges lie within the block and that each datagram fits is
         // asserted in there.
-        let (frames, totals) = Specimen { bytes, link, vlan, offload }.mirror(mtu);
+        let (frames, totals) = Specimen { link, vlan, offload, ..Specimen::new(bytes) }.mirror(mtu);
         prop_assert_eq!(frames.is_empty(), totals.frames_mirrored == 0);
     }
 }

@@ -1,5 +1,6 @@
 //! Frames in, inner frames out, judged by etherparse, which we did not write.
 
+mod docs;
 mod fragment;
 mod hostile;
 mod segment;
@@ -26,6 +27,7 @@ pub(crate) struct Specimen {
     pub(crate) link: Link,
     pub(crate) vlan: Option<VlanTag>,
     pub(crate) offload: Offload,
+    pub(crate) direction: Direction,
 }
 
 impl Specimen {
@@ -35,6 +37,7 @@ impl Specimen {
             link: Link::Ethernet,
             vlan: None,
             offload: Offload::default(),
+            direction: Direction::Outgoing,
         }
     }
 
@@ -58,7 +61,7 @@ impl Specimen {
             at: AT,
             wire_len: u32::try_from(self.bytes.len()).unwrap(),
             timestamp: Timestamp::default(),
-            direction: Direction::Outgoing,
+            direction: self.direction,
             link: self.link,
             vlan: self.vlan,
             offload: self.offload,

@@ -3,7 +3,7 @@
 use etherparse::PacketBuilder;
 use proptest::prelude::*;
 use wire::crc32c::Crc32c;
-use wire::{Link, VlanTag};
+use wire::{Direction, Link, VlanTag};
 
 use super::{Specimen, checksums_are_right, transport_checksum};
 use crate::DropReason;
@@ -149,9 +149,9 @@ fn without_a_sensor_a_frame_is_counted() {
 
 #[test]
 fn an_icmp_error_about_our_own_datagram_stays_out_and_one_about_another_does_not() {
-    let error = |source_port: u16, destination: [u8; 4]| {
+    let error = |source_port: u16, direction: Direction| {
         let mut quoted = Vec::new();
-        PacketBuilder::ipv4([10, 0, 0, 1], destination, 64)
+        PacketBuilder::ipv4([10, 0, 0, 1], super::SENSOR, 64)
             .udp(source_port, 4789)
             .write(&mut quoted, &[8; 20])
             .unwrap();
@@ -161,13 +161,20 @@ fn an_icmp_error_about_our_own_datagram_stays_out_and_one_about_another_does_not
             .icmpv4_raw(3, 3, [0; 4])
             .write(&mut bytes, &quoted)
             .unwrap();
-        Specimen::new(bytes)
+        Specimen {
+            direction,
+            ..Specimen::new(bytes)
+        }
     };
     assert_eq!(
-        error(49_152, super::SENSOR).dropped(1500),
+        error(49_152, Direction::Incoming).dropped(1500),
         DropReason::OwnError
     );
-    for other in [error(49_151, super::SENSOR), error(49_152, [10, 0, 0, 98])] {
+    // Another's port; and our port's number, but in an error that the pod sends about others.
+    for other in [
+        error(49_151, Direction::Incoming),
+        error(49_152, Direction::Outgoing),
+    ] {
         assert_eq!(other.mirrored(1500), [other.bytes]);
     }
 }

@@ -1,0 +1,164 @@
+//! The documents against the code: what they publish as numbers, labels, files and tests is true.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use etherparse::PacketBuilder;
+use wire::{FlowHash, Mtu, ip, vxlan};
+
+use super::Specimen;
+use crate::{DropReason, Sensor, SensorTable, flow};
+
+const WIRE_TRUTH: &str = include_str!("../../../../docs/wire-truth.md");
+const DOCUMENTS: [(&str, &str); 3] = [
+    ("README.md", include_str!("../../../../README.md")),
+    (
+        "docs/ARCHITECTURE.md",
+        include_str!("../../../../docs/ARCHITECTURE.md"),
+    ),
+    ("docs/wire-truth.md", WIRE_TRUTH),
+];
+
+fn packet(payload: &[u8], header: impl FnOnce(&mut Vec<u8>, &[u8])) -> Specimen {
+    let mut bytes = Vec::new();
+    header(&mut bytes, payload);
+    Specimen::new(bytes)
+}
+
+fn v4() -> etherparse::PacketBuilderStep<etherparse::IpHeaders> {
+    PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+}
+
+/// The flows of the document's test vectors.
+fn flows() -> Vec<(&'static str, Specimen)> {
+    let address = |text: &str| text.parse::<core::net::Ipv6Addr>().unwrap().octets();
+    let tcp = || {
+        packet(&[], |bytes, payload| {
+            v4().tcp(40_000, 443, 1, 1).write(bytes, payload).unwrap();
+        })
+    };
+    let tcp6 = packet(&[], |bytes, payload| {
+        let ip = PacketBuilder::ethernet2([2; 6], [4; 6]);
+        let ip = ip.ipv6(address("fd00::1"), address("fd00::2"), 64);
+        ip.tcp(40_000, 443, 1, 1).write(bytes, payload).unwrap();
+    });
+    let udp = packet(&[], |bytes, payload| {
+        v4().udp(40_000, 443).write(bytes, payload).unwrap();
+    });
+    let echo = packet(&[], |bytes, payload| {
+        v4().icmpv4_echo_request(1, 1)
+            .write(bytes, payload)
+            .unwrap();
+    });
+    let error = packet(&tcp().bytes[14..42], |bytes, payload| {
+        v4().icmpv4_raw(3, 3, [0; 4]).write(bytes, payload).unwrap();
+    });
+    let mut fragment = tcp();
+    fragment.bytes[20] = 0x20;
+    let arp = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 1, 0x08, 0x06]].concat();
+    vec![
+        ("tcp 10.0.0.1:40000 10.0.0.2:443", tcp()),
+        ("tcp [fd00::1]:40000 [fd00::2]:443", tcp6),
+        ("udp 10.0.0.1:40000 10.0.0.2:443", udp),
+        ("icmp echo 10.0.0.1 10.0.0.2", echo),
+        ("icmp error about tcp 10.0.0.1:40000 10.0.0.2:443", error),
+        ("first fragment, tcp 10.0.0.1 10.0.0.2", fragment),
+        (
+            "arp ff:ff:ff:ff:ff:ff 02:00:00:00:00:01",
+            Specimen::new(arp),
+        ),
+    ]
+}
+
+#[test]
+fn the_document_has_the_flow_vectors_and_no_other() {
+    let hashed = |specimen: &Specimen| {
+        let frame = specimen.frame();
+        flow::hash(&frame, &ip::locate(&frame)).0
+    };
+    let lines: Vec<String> = flows()
+        .iter()
+        .map(|(name, specimen)| format!("{name}: {:016x}", hashed(specimen)))
+        .collect();
+    let block = format!("```\n{}\n```", lines.join("\n"));
+    assert!(WIRE_TRUTH.contains(&block), "docs/wire-truth.md:\n{block}");
+}
+
+#[test]
+fn the_document_has_the_bucket_vector() {
+    let sensor = |n| Sensor::new(([10, 0, 0, n], vxlan::PORT).into(), Mtu::ETHERNET);
+    let table = SensorTable::new([1, 2, 3].map(sensor).into());
+    let winners: Vec<String> = (0..16_u64)
+        .map(|bucket| table.route(FlowHash(bucket << 50)).unwrap().1)
+        .map(|sensor| sensor.address().ip().to_string())
+        .collect();
+    let lines: Vec<String> = winners.chunks(4).map(|four| four.join(" ")).collect();
+    let block = format!("```\n{}\n```", lines.join("\n"));
+    assert!(WIRE_TRUTH.contains(&block), "docs/wire-truth.md:\n{block}");
+}
+
+#[test]
+fn the_document_has_every_reason_for_a_drop() {
+    for reason in DropReason::ALL {
+        let row = format!("\n| `{reason}` | ");
+        assert!(WIRE_TRUTH.contains(&row), "docs/wire-truth.md lacks {row}");
+    }
+}
+
+#[test]
+fn the_files_and_tests_that_the_documents_name_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let words = words_of_sources(&root.join("crates"));
+    for (document, text) in DOCUMENTS {
+        for code in text
+            .lines()
+            .flat_map(|line| line.split('`').skip(1).step_by(2))
+        {
+            let is_path = ["crates/", "benches/", "docs/", "manifests/"]
+                .iter()
+                .any(|start| code.starts_with(start));
+            let is_test = code.matches('_').count() >= 3
+                && code
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            assert!(
+                !is_path || root.join(code).exists(),
+                "{document} names {code}, which is not there"
+            );
+            assert!(
+                !is_test || words.contains(code),
+                "{document} names {code}, which no source has"
+            );
+        }
+        let folder = root.join(document);
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            let is_file = !link.contains("://") && !link.starts_with('#');
+            let target = folder.with_file_name(link.split('#').next().unwrap_or_default());
+            assert!(!is_file || target.exists(), "{document} links to {link}");
+        }
+    }
+}
+
+/// All identifiers in the Rust files under a folder.
+fn words_of_sources(folder: &Path) -> BTreeSet<String> {
+    let mut words = BTreeSet::new();
+    let mut folders: Vec<PathBuf> = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let of_text = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+                words.extend(of_text.map(str::to_owned));
+            }
+        }
+    }
+    words
+}
