@@ -4,6 +4,7 @@
 //! one line of totals every minute at most. This side can stall without the worker noticing.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub(crate) struct Control {
     /// Interfaces that are waited for, and when that was last said.
     missing: HashMap<InterfaceName, Instant>,
     losses: Losses,
+    /// When what repeats was last said.
+    said: Said,
     /// How many events are known not to have come through.
     events_lost: u64,
     /// What the last line of totals said, and when.
@@ -56,6 +59,7 @@ impl Control {
             happened,
             missing,
             losses,
+            said: Said::default(),
             events_lost: 0,
             reported,
         }
@@ -126,10 +130,12 @@ impl Control {
         match event {
             Event::Interface { name, change } => self.tell_change(name, &change, now),
             Event::InterfaceFailed { name, error } => {
-                tracing::warn!(interface = %name, error, "the interface cannot be looked after");
+                if self.said.is_due(format!("{name} {error}"), now) {
+                    tracing::warn!(interface = %name, error, "the interface cannot be looked after");
+                }
             }
             Event::Sending(report) => {
-                tell_sending(&report);
+                self.tell_sending(&report, now);
                 self.sensors.take(&report, now);
             }
         }
@@ -146,6 +152,42 @@ impl Control {
         }
     }
 
+    fn tell_sending(&mut self, report: &Report, now: Instant) {
+        for SensorReport {
+            sensor,
+            path_mtu,
+            unreachable,
+            port_unreachable,
+        } in &report.sensors
+        {
+            if let Some(path_mtu) = path_mtu {
+                tracing::info!(address = %sensor, %path_mtu, "the path to a sensor became narrower");
+            }
+            if *unreachable > 0 {
+                tracing::debug!(address = %sensor, times = unreachable, "the network cannot reach it");
+            }
+            if *port_unreachable > 0 {
+                // So it is where the sensor sniffs and no socket takes the datagrams.
+                tracing::debug!(address = %sensor, times = port_unreachable, "nobody listens there");
+            }
+        }
+        let Some(errno) = report.last_refusal else {
+            return;
+        };
+        if !self.said.is_due(errno.to_string(), now) {
+            return;
+        }
+        let remedy = match errno {
+            Errno::EPERM => {
+                "a network policy or firewall drops what this pod sends to the sensor; Calico drops \
+                 UDP 4789 unless allowVXLANPacketsFromWorkloads is set, or choose another \
+                 SENSOR_PORT"
+            }
+            _ => "this is not expected; please report it",
+        };
+        tracing::warn!(times = report.refusals, %errno, remedy, "the kernel refuses to send");
+    }
+
     fn tell_change(&mut self, name: InterfaceName, change: &Change, now: Instant) {
         match change {
             Change::Bound { .. } | Change::Replaced { .. } | Change::Up => {
@@ -157,39 +199,6 @@ impl Control {
             self.missing.insert(name, now);
         } else {
             self.missing.remove(&name);
-        }
-    }
-}
-
-fn tell_sending(report: &Report) {
-    for SensorReport {
-        sensor,
-        path_mtu,
-        unreachable,
-        port_unreachable,
-    } in &report.sensors
-    {
-        if let Some(path_mtu) = path_mtu {
-            tracing::info!(address = %sensor, %path_mtu, "the path to a sensor became narrower");
-        }
-        if *unreachable > 0 {
-            tracing::debug!(address = %sensor, times = unreachable, "the network cannot reach it");
-        }
-        if *port_unreachable > 0 {
-            // So it is where the sensor sniffs and no socket takes the datagrams.
-            tracing::debug!(address = %sensor, times = port_unreachable, "nobody listens there");
-        }
-    }
-    match report.last_refusal {
-        None => {}
-        Some(Errno::EPERM) => tracing::warn!(
-            times = report.refusals,
-            "the kernel refuses to send (EPERM): a network policy or firewall drops what this pod \
-             sends to the sensor; Calico drops UDP 4789 unless allowVXLANPacketsFromWorkloads is \
-             set, or choose another SENSOR_PORT"
-        ),
-        Some(errno) => {
-            tracing::warn!(times = report.refusals, %errno, "the kernel refuses to send");
         }
     }
 }
@@ -232,6 +241,24 @@ impl fmt::Display for ByReason<'_> {
     }
 }
 
+/// What was said and may be true for long: each is said at once, and again each minute.
+#[derive(Default)]
+struct Said(HashMap<String, Instant>);
+
+impl Said {
+    fn is_due(&mut self, what: String, now: Instant) -> bool {
+        self.0
+            .retain(|_, said| now.duration_since(*said) < REMIND_EVERY);
+        match self.0.entry(what) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(now);
+                true
+            }
+        }
+    }
+}
+
 /// Which losses are going on, so that only their beginning and their end are logged.
 #[derive(Default)]
 struct Losses {
@@ -254,7 +281,7 @@ impl Losses {
             tell_loss(since, reason.label(), news, now);
         }
         let news = snapshot.ring.drops - self.seen_in_ring.min(snapshot.ring.drops);
-        tell_loss(ring, "ring_full", news, now);
+        tell_loss(ring, "ring_drops", news, now);
         self.seen = snapshot.totals.frames_dropped;
         self.seen_in_ring = snapshot.ring.drops;
     }
@@ -286,6 +313,17 @@ mod tests {
         dropped.set(DropReason::NoSensor, 3);
         dropped.set(DropReason::SendError, 1);
         assert_eq!(ByReason(&dropped).to_string(), "no_sensor:3,send_error:1");
+    }
+
+    #[test]
+    fn what_repeats_is_said_once_a_minute() {
+        let (mut said, start) = (Said::default(), Instant::now());
+        let mut at =
+            |seconds| said.is_due("EPERM".to_owned(), start + Duration::from_secs(seconds));
+        assert_eq!(
+            [at(0), at(1), at(59), at(60), at(61)],
+            [true, false, false, true, false]
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! signal. The order matters: after the drop no socket that needs a capability can be opened, and no
 //! thread may exist before it, since capabilities belong to threads.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,11 +25,23 @@ use crate::published::{Events, Published};
 use crate::sensors::{Known, Receiver, Sensors};
 use crate::worker::{Stop, Worker};
 
-/// The mark of our datagrams. It never leaves the pod's network namespace: the kernel clears it
-/// where a packet crosses into another. In a pod on the host's network others see it, so its bits
-/// are none that kube-proxy (0xc000), Cilium (0x0f00 and above 0xffff), Calico (0xffff0000) or the
-/// AWS CNI (0x80) give a meaning to.
-const MARK: NonZeroU32 = NonZeroU32::new(0x3053).unwrap();
+/// Bits that a mark of ours never has: in a pod on the host's network others see it, and kube-proxy
+/// (0xc000), Cilium (0x0f00), and the AWS CNI (0x80) give these a meaning. Calico and Cilium use what
+/// is above 16 bits too, but only together with bits that they set themselves.
+const FOREIGN_BITS: u32 = 0xcf80;
+
+/// A mark for our datagrams, another one each time: who knew it could send unseen by podspan. It
+/// never leaves the pod's network namespace, and reading another process's takes `CAP_NET_ADMIN`.
+fn mark() -> NonZeroU32 {
+    // The seed of a new hasher is the standard library's source of randomness.
+    let random = RandomState::new().build_hasher().finish();
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "32 random bits of 64 are wanted"
+    )]
+    let mark = random as u32 & !FOREIGN_BITS;
+    NonZeroU32::new(mark).unwrap_or(NonZeroU32::MIN)
+}
 
 /// Why mirroring could not start, or ended by itself.
 #[derive(Debug, Error)]
@@ -95,8 +108,9 @@ pub fn run(config: &Config) -> ExitCode {
 }
 
 fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
-    let rings = open_rings(config)?;
-    let sockets = SocketConfig::new(MARK.get());
+    let mark = mark();
+    let rings = open_rings(config, mark)?;
+    let sockets = SocketConfig::new(mark.get());
     let transmitter = Transmitter::open(&sockets)?;
     let prober = Prober::open(&sockets)?;
     let bounding_set = privilege::drop_all()?;
@@ -143,9 +157,9 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
 }
 
 /// One ring for each interface, in the order of the configuration; none is bound yet.
-fn open_rings(config: &Config) -> Result<Vec<Ring>, RunError> {
+fn open_rings(config: &Config, mark: NonZeroU32) -> Result<Vec<Ring>, RunError> {
     let bytes = usize::try_from(config.ring_size.bytes()).unwrap_or(usize::MAX);
-    let ring_config = RingConfig { bytes, mark: MARK };
+    let ring_config = RingConfig { bytes, mark };
     let open = |name: &str| -> Result<Ring, RunError> {
         Ok(Ring::open(name.parse::<InterfaceName>()?, &ring_config)?)
     };

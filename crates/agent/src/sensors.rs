@@ -129,12 +129,12 @@ impl Sensors {
 
     fn refresh_paths(&self) {
         for sensor in self.table.load().sensors() {
-            let address = sensor.address();
+            let (address, before) = (sensor.address(), sensor.path_mtu());
             let Ok(path_mtu) = transmit::path_mtu(address, self.mtu) else {
                 continue;
             };
-            if path_mtu != sensor.path_mtu() {
-                sensor.set_path_mtu(path_mtu);
+            // The worker may have learned better since.
+            if path_mtu != before && sensor.replace_path_mtu(before, path_mtu) {
                 tracing::info!(%address, %path_mtu, "the path to a sensor takes other packets now");
             }
         }

@@ -81,6 +81,8 @@ struct Path {
     table: Arc<ArcSwap<SensorTable>>,
     batch: Batch,
     totals: Totals,
+    /// Whether the last look at a ring found a block.
+    took_any: bool,
 }
 
 impl Worker {
@@ -105,6 +107,7 @@ impl Worker {
             table,
             batch,
             totals,
+            took_any: false,
         };
         let control = Control {
             published: &published,
@@ -143,6 +146,7 @@ impl Worker {
 impl Path {
     /// Takes at most `most` blocks that the kernel has closed.
     fn take_blocks(&mut self, ring: &mut Ring, most: usize, published: &Published) {
+        self.took_any = false;
         for _ in 0..most {
             let Some(block) = ring.next_block() else {
                 return;
@@ -156,9 +160,9 @@ impl Path {
                 }
             }
             self.send(block.bytes(), &table);
-            for _ in 0..block.unreadable() {
-                self.totals.drop_frame(DropReason::Malformed);
-            }
+            let unreadable = block.unreadable().into();
+            self.totals.drop_frames(DropReason::Malformed, unreadable);
+            self.took_any = true;
             published.store_totals(&self.totals);
         }
     }
@@ -266,19 +270,28 @@ fn drain(rings: &mut [Ring], path: &mut Path, control: &Control<'_>) {
         }
     }
     let end = Instant::now() + DRAIN_MAX;
-    loop {
+    while Instant::now() < end {
         for ring in rings.iter_mut() {
-            path.take_blocks(ring, BLOCKS_A_TURN, control.published);
+            path.take_blocks(ring, 1, control.published);
         }
-        let drained = rings
-            .iter_mut()
-            .all(|ring| ring.is_drained().unwrap_or(true));
-        if Instant::now() >= end || drained {
+        let waiting: u64 = rings.iter_mut().map(waiting).sum();
+        if waiting == 0 {
             return;
         }
-        // The open block is closed by the kernel's timer, a few milliseconds from now.
-        std::thread::sleep(DRAIN_LOOK_EVERY);
+        if !path.took_any {
+            // The open block is closed by the kernel's timer, a few milliseconds from now.
+            std::thread::sleep(DRAIN_LOOK_EVERY);
+        }
     }
+    for ring in rings.iter_mut() {
+        path.totals
+            .drop_frames(DropReason::NotDrained, waiting(ring));
+    }
+}
+
+/// How many frames wait in a ring; none when the kernel will not say.
+fn waiting(ring: &mut Ring) -> u64 {
+    ring.waiting().unwrap_or(0)
 }
 
 fn ring_totals(rings: &mut [Ring]) -> RingTotals {

@@ -29,7 +29,7 @@
 //!
 //! **Accounting.** `packets = frames handed out + drops`, where `packets` and `drops` are the
 //! kernel's and frames handed out are [`Block::len`] and [`Block::unreadable`] together. It holds
-//! when nothing is in flight, which [`Ring::stop`] brings about and [`Ring::is_drained`] checks.
+//! when nothing is in flight, which [`Ring::stop`] brings about and [`Ring::waiting`] checks.
 //!
 //! Sources: `net/packet/af_packet.c` (`packet_create`, `packet_do_bind`, `tpacket_rcv`,
 //! `prb_retire_rx_blk_timer_expired`, `packet_notifier`),
@@ -265,7 +265,7 @@ impl Ring {
 
     /// Ends capturing, for good. When this returns no frame gets into the ring any more; those that
     /// are in it still come out of [`Ring::next_block`], the last within `RETIRE_AFTER_MS` or so,
-    /// until [`Ring::is_drained`].
+    /// until [`Ring::waiting`] is 0.
     ///
     /// # Errors
     /// What the kernel answers to `setsockopt` and `bind`. The filter that refuses everything is
@@ -283,14 +283,16 @@ impl Ring {
         or_gone(self.socket.bind(bound.index, ETH_P_LOOP))
     }
 
-    /// Whether every frame that the kernel put into the ring has been handed out; then, after
-    /// [`Ring::stop`], none will follow, and the statistics stay as they are.
+    /// How many frames are in the ring that were not handed out. After [`Ring::stop`] none will
+    /// follow, so when it is 0 the ring is drained and the statistics stay as they are.
     ///
     /// # Errors
     /// As [`Ring::statistics`].
-    pub fn is_drained(&mut self) -> io::Result<bool> {
+    pub fn waiting(&mut self) -> io::Result<u64> {
         let RingStatistics { packets, drops, .. } = self.statistics()?;
-        Ok(packets.saturating_sub(drops) <= self.handed_out)
+        Ok(packets
+            .saturating_sub(drops)
+            .saturating_sub(self.handed_out))
     }
 }
 

@@ -23,6 +23,9 @@ use crate::totals::{DropReason, Totals};
 /// spread over enough datagrams to vanish.
 const FULL: usize = 512;
 
+/// Bytes of memory that are kept for heads, and for datagrams, from batch to batch.
+const HEADS_KEPT: usize = 1 << 20;
+
 /// Which of the UDP sockets sends a datagram: a number below [`crate::SOURCE_PORTS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortIndex(pub u8);
@@ -72,7 +75,7 @@ pub struct Batch {
 
 /// The datagrams of one frame while they are being made. See [`Batch::frame`].
 #[derive(Debug)]
-pub struct FrameDatagrams<'b> {
+pub(crate) struct FrameDatagrams<'b> {
     batch: &'b mut Batch,
     /// What every head starts with.
     vxlan: [u8; wire::vxlan::HEADER_LEN],
@@ -177,6 +180,9 @@ impl Batch {
         self.heads.clear();
         self.datagrams.clear();
         self.frames.clear();
+        // One absurd frame may have needed much; the next thousand will not.
+        self.heads.shrink_to(HEADS_KEPT);
+        self.datagrams.shrink_to(HEADS_KEPT / size_of::<Datagram>());
     }
 }
 
@@ -221,14 +227,20 @@ impl FrameDatagrams<'_> {
         self.batch.frames.push(end);
     }
 
-    /// Takes back all that was made for this frame.
-    pub(crate) fn abandon(self) {
+    /// Takes back all that was made for this frame, and ends it.
+    pub(crate) fn abandon(mut self) {
+        self.restart();
+    }
+
+    /// Takes back all that was made for this frame, for it to be made otherwise.
+    pub(crate) fn restart(&mut self) {
         let start = match self.batch.datagrams.get(self.first) {
             Some(datagram) => datagram.head.start as usize,
             None => self.head_start,
         };
         self.batch.heads.truncate(start);
         self.batch.datagrams.truncate(self.first);
+        self.head_start = start;
     }
 }
 

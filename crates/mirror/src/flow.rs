@@ -89,7 +89,8 @@ fn hash_packet(bytes: &[u8], packet: &Packet) -> FlowHash {
     hash_endpoints(packet.protocol, (source, from), (destination, to))
 }
 
-fn addresses(bytes: &[u8]) -> Option<(IpAddr, IpAddr)> {
+/// Source and destination of an IP packet.
+pub(crate) fn addresses(bytes: &[u8]) -> Option<(IpAddr, IpAddr)> {
     match bytes.first()? >> 4 {
         4 => Ipv4::parse(bytes).map(|ip| (ip.source().into(), ip.destination().into())),
         _ => Ipv6::parse(bytes).map(|ip| (ip.source().into(), ip.destination().into())),

@@ -97,6 +97,15 @@ fn fragmentable(packet: &Packet) -> usize {
     }
 }
 
+/// What fragments of one packet are known by.
+#[derive(Clone, Copy)]
+pub(crate) struct Id {
+    /// For a packet that has no identification of its own.
+    pub(crate) own: u32,
+    /// Which of the packets it is that a frame stands for: each has the next identification.
+    pub(crate) piece: u16,
+}
+
 /// Cuts a packet into fragments; `id` is for one that has no identification of its own.
 pub(crate) fn packet(
     inner: &Inner<'_>,
@@ -105,7 +114,7 @@ pub(crate) fn packet(
     out: &mut FrameDatagrams<'_>,
 ) -> Result<(), DropReason> {
     let fragmentable = Data::of_packet(inner.frame, packet)?;
-    data(inner, packet, &fragmentable, id, out)
+    data(inner, packet, &fragmentable, Id { own: id, piece: 0 }, out)
 }
 
 /// Cuts the fragmentable part of a packet into fragments.
@@ -113,7 +122,7 @@ pub(crate) fn data(
     inner: &Inner<'_>,
     packet: &Packet,
     data: &Data,
-    id: u32,
+    id: Id,
     out: &mut FrameDatagrams<'_>,
 ) -> Result<(), DropReason> {
     let bytes = inner.frame.bytes;
@@ -125,7 +134,7 @@ pub(crate) fn data(
         }
         Version::V6(chain) => {
             let header = &bytes[packet.start..packet.start + chain.unfragmentable];
-            V6::of(bytes, packet, &chain, header, id).cut(inner, packet, data, out)
+            V6::of(bytes, packet, &chain, header, id.own).cut(inner, packet, data, out)
         }
     }
 }
@@ -183,7 +192,7 @@ struct Place {
 
 struct V4<'f> {
     ip: Ipv4<'f>,
-    id: u32,
+    id: Id,
 }
 
 impl Header for V4<'_> {
@@ -200,9 +209,9 @@ impl Header for V4<'_> {
         let is_atomic = field & DONT_FRAGMENT != 0 && !self.ip.is_fragment();
         #[expect(clippy::cast_possible_truncation, reason = "any 16 bits do")]
         let id = if is_atomic {
-            self.id as u16
+            self.id.own as u16
         } else {
-            self.ip.id()
+            self.ip.id().wrapping_add(self.id.piece)
         };
         let more = if place.is_last {
             field & MORE_FRAGMENTS
@@ -250,6 +259,8 @@ struct V6<'f> {
     next: u8,
     first_offset: usize,
     more: bool,
+    /// The reserved bits of the Fragment header, as they were.
+    reserved: (u8, u16),
     id: [u8; 4],
 }
 
@@ -260,7 +271,7 @@ impl<'f> V6<'f> {
             .and_then(|at| bytes[packet.start + at..].first_chunk::<8>());
         let next_at = chain.unfragmentable_next;
         match header {
-            Some([next, _, a, b, id @ ..]) => {
+            Some([next, reserved, a, b, id @ ..]) => {
                 let field = u16::from_be_bytes([*a, *b]);
                 Self {
                     unfragmentable,
@@ -268,6 +279,7 @@ impl<'f> V6<'f> {
                     next: *next,
                     first_offset: usize::from(field >> 3),
                     more: field & 1 != 0,
+                    reserved: (*reserved, field & 0b110),
                     id: *id,
                 }
             }
@@ -277,6 +289,7 @@ impl<'f> V6<'f> {
                 next: unfragmentable[next_at],
                 first_offset: 0,
                 more: false,
+                reserved: (0, 0),
                 id: id.to_be_bytes(),
             },
         }
@@ -296,10 +309,10 @@ impl Header for V6<'_> {
         let payload = self.len() - ipv6::HEADER_LEN + length;
         let payload = u16::try_from(payload).unwrap_or(u16::MAX);
         let more = !place.is_last || self.more;
-        let field = (offset << 3 | u16::from(more)).to_be_bytes();
+        let field = (offset << 3 | self.reserved.1 | u16::from(more)).to_be_bytes();
 
         let at = out.write(self.unfragmentable);
-        out.write(&[self.next, 0]);
+        out.write(&[self.next, self.reserved.0]);
         out.write(&field);
         out.write(&self.id);
         let header = out.patch(at);

@@ -28,7 +28,7 @@ pub mod totals;
 mod whole;
 
 use wire::ip::{self, Network, Packet, Version};
-use wire::{Frame, Gso, GsoKind, Vni, vxlan};
+use wire::{ChecksumState, Frame, Gso, GsoKind, Vni, vxlan};
 
 pub use batch::{Batch, Datagram, Outcome, PortIndex};
 pub use table::{Route, Sensor, SensorIndex, SensorTable};
@@ -36,6 +36,7 @@ pub use totals::{DropReason, Totals};
 
 use batch::FrameDatagrams;
 use link::Prefix;
+use own::Own;
 
 /// How many source ports the datagrams leave by. Enough for a sensor to spread its flows over its
 /// workers; each is a socket, and each socket with traffic a system call a batch.
@@ -44,11 +45,9 @@ pub const SOURCE_PORTS: u8 = 16;
 /// Turns frames into datagrams.
 #[derive(Debug)]
 pub struct Mirror {
-    vxlan: [u8; vxlan::HEADER_LEN],
+    own: Own,
     /// The identification of the next packet that is fragmented here.
     fragment_id: u32,
-    /// The UDP ports that anything of ours leaves by.
-    own_ports: Vec<u16>,
 }
 
 /// A frame on its way, with what all of its datagrams share.
@@ -72,11 +71,13 @@ impl Mirror {
     /// For a network identifier, and the source ports that anything of ours leaves by.
     #[must_use]
     pub fn new(vni: Vni, own_ports: impl IntoIterator<Item = u16>) -> Self {
-        let own_ports = own_ports.into_iter().collect();
+        let ports = own_ports.into_iter().collect();
         Self {
-            vxlan: vxlan::header(vni),
+            own: Own {
+                vxlan: vxlan::header(vni),
+                ports,
+            },
             fragment_id: 1,
-            own_ports,
         }
     }
 
@@ -103,7 +104,7 @@ impl Mirror {
             return Err(DropReason::Truncated);
         }
         let network = ip::locate(frame);
-        if own::is_error_about_us(frame, &network, &self.own_ports) {
+        if self.own.is_error_about_us(frame, &network, table) {
             return Err(DropReason::OwnError);
         }
         let hash = flow::hash(frame, &network);
@@ -114,7 +115,7 @@ impl Mirror {
             room: sensor.inner_frame_max(),
         };
 
-        let mut out = batch.frame(self.vxlan, route, frame.at);
+        let mut out = batch.frame(self.own.vxlan, route, frame.at);
         match self.cut(&inner, &network, &mut out) {
             Ok(()) => {
                 out.commit();
@@ -135,22 +136,22 @@ impl Mirror {
         out: &mut FrameDatagrams<'_>,
     ) -> Result<(), DropReason> {
         let fits = inner.length() <= inner.room;
+        let all = inner.frame.bytes.len();
         match (inner.frame.offload.gso, network) {
-            (None, _) if fits => {
-                whole::whole(inner, network, inner.frame.bytes.len(), out);
-                Ok(())
-            }
-            (None, Network::Ip(packet)) => self.fit(inner, packet, out),
-            (Some(gso), Network::Ip(packet)) if gso.size > 0 => self.undo(inner, packet, gso, out),
-            // Absurd, so a sensor shall see it: an attack on parsers may look like this.
-            (Some(gso), _) if fits && gso.size == 0 => {
-                whole::whole(inner, network, inner.frame.bytes.len(), out);
-                Ok(())
-            }
-            (None, Network::Other) => Err(DropReason::Oversize),
-            (Some(Gso { size: 1.., .. }), Network::Other) => Err(DropReason::UnknownOffload),
-            _ => Err(DropReason::Malformed),
+            (None, _) if fits => whole::whole(inner, network, all, out),
+            (None, Network::Ip(packet)) => self.fit(inner, packet, out)?,
+            (None, Network::Other) => return Err(DropReason::Oversize),
+            (None, Network::Garbled) => return Err(DropReason::Malformed),
+            (Some(gso), _) => match self.undo(inner, network, gso, out) {
+                // Absurd, so a sensor shall see it: an attack on parsers may look like this.
+                Err(DropReason::Malformed) if fits => {
+                    out.restart();
+                    whole::whole(inner, network, all, out);
+                }
+                result => result?,
+            },
         }
+        Ok(())
     }
 
     /// Cuts a frame that stood on the wire as it is, and that is too long for the tunnel.
@@ -165,7 +166,8 @@ impl Mirror {
             whole::whole(inner, &Network::Ip(*packet), packet.end, out);
             return Ok(());
         }
-        if packet.protocol == ip::TCP && !packet.is_fragment {
+        let authenticated = matches!(packet.version, Version::V6(chain) if chain.authenticated);
+        if packet.protocol == ip::TCP && !packet.is_fragment && !authenticated {
             match segment::tcp(inner, packet, None, out) {
                 Err(segment::NotTcp) => {}
                 Ok(result) => return result,
@@ -178,11 +180,17 @@ impl Mirror {
     fn undo(
         &mut self,
         inner: &Inner<'_>,
-        packet: &Packet,
+        network: &Network,
         gso: Gso,
         out: &mut FrameDatagrams<'_>,
     ) -> Result<(), DropReason> {
-        let is = |protocol| packet.protocol == protocol && !packet.is_fragment;
+        let Network::Ip(packet) = network else {
+            return Err(DropReason::Malformed);
+        };
+        if is_tunnel(inner.frame, packet) {
+            return Err(DropReason::UnknownOffload);
+        }
+        let is = |protocol| packet.protocol == protocol && !packet.is_fragment && gso.size > 0;
         match (gso.kind, packet.version) {
             (GsoKind::TcpV4, Version::V4) | (GsoKind::TcpV6, Version::V6(_)) if is(ip::TCP) => {
                 segment::tcp(inner, packet, Some(gso.size), out)
@@ -191,7 +199,7 @@ impl Mirror {
             (GsoKind::UdpL4, _) if is(ip::UDP) => {
                 segment::udp(inner, packet, gso.size, &mut self.fragment_id, out)
             }
-            _ => Err(DropReason::UnknownOffload),
+            _ => Err(DropReason::Malformed),
         }
     }
 
@@ -199,6 +207,18 @@ impl Mirror {
         let id = self.fragment_id;
         self.fragment_id = id.wrapping_add(1);
         id
+    }
+}
+
+/// Whether what is to be cut lies deeper than the outermost transport header: another tunnel's
+/// payload. The kernel tells where its checksum starts, but not what the headers before it are.
+fn is_tunnel(frame: &Frame<'_>, packet: &Packet) -> bool {
+    match frame.offload.checksum {
+        ChecksumState::Unfinished(unfinished) => {
+            usize::from(unfinished.start) > packet.transport
+                && usize::from(unfinished.start) < packet.end
+        }
+        _ => matches!(packet.protocol, ip::IP_IN_IP | ip::IPV6_IN_IP | ip::GRE),
     }
 }
 

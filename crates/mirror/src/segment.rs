@@ -28,6 +28,9 @@ use crate::{DropReason, Inner};
 
 /// More pieces of one frame are absurd: BIG TCP has 512 KiB and the least segment size is 48.
 const PIECES_MAX: usize = 16_384;
+/// Where headers leave less room than this, a packet is cut as any other IP packet: to repeat them
+/// for each few bytes would multiply them.
+const FIT_LEAST: usize = 64;
 const UDP_HEADER_LEN: usize = 8;
 
 /// The TCP header makes no sense, so the packet is cut as any other IP packet.
@@ -48,11 +51,15 @@ pub(crate) fn tcp(
         network: NetworkHeader::of(inner.frame, packet, gso_size.is_none()).ok_or(NotTcp)?,
         header,
         payload: packet.transport + header.header().len()..packet.end,
+        moves_urgent: gso_size.is_none(),
         error: match (gso_size, inner.frame.offload.checksum) {
             (None, ChecksumState::AsOnWire) => Some(header.checksum()),
             _ => None,
         },
     };
+    if gso_size.is_none() && segments.fit() < FIT_LEAST {
+        return Err(NotTcp);
+    }
     Ok(segments.cut(gso_size.map(usize::from), out))
 }
 
@@ -61,18 +68,26 @@ struct Segments<'f> {
     network: NetworkHeader<'f>,
     header: Tcp<'f>,
     payload: Range<usize>,
+    /// Whether the urgent pointer counts from each segment. The kernel copies it into every segment
+    /// of the wire; where only the tunnel makes us cut, it must still point at its byte.
+    moves_urgent: bool,
     /// The checksum as found, where it may be wrong.
     error: Option<Checksum>,
 }
 
 impl Segments<'_> {
-    fn cut(&self, gso_size: Option<usize>, out: &mut FrameDatagrams<'_>) -> Result<(), DropReason> {
+    /// How many bytes of payload fit behind the headers.
+    fn fit(&self) -> usize {
         let headers = self.inner.prefix.grown(self.network.start)
             + self.network.len()
             + self.header.header().len();
-        let fit = self.inner.room.saturating_sub(headers);
+        self.inner.room.saturating_sub(headers)
+    }
+
+    fn cut(&self, gso_size: Option<usize>, out: &mut FrameDatagrams<'_>) -> Result<(), DropReason> {
+        let fit = self.fit();
         let length = self.payload.len();
-        if fit == 0 {
+        if fit < FIT_LEAST {
             return Err(DropReason::Oversize);
         }
         let size = match gso_size {
@@ -142,6 +157,9 @@ impl Segments<'_> {
         let copy = out.patch(at);
         copy[tcp::AT_SEQUENCE..tcp::AT_SEQUENCE + 4].copy_from_slice(&sequence.to_be_bytes());
         copy[tcp::AT_FLAGS] = flags & keep;
+        if self.moves_urgent && flags & tcp::URG != 0 {
+            move_urgent(copy, before);
+        }
         copy[tcp::AT_CHECKSUM..tcp::AT_CHECKSUM + 2].fill(0);
         let right = self
             .network
@@ -154,6 +172,17 @@ impl Segments<'_> {
         });
         copy[tcp::AT_CHECKSUM..tcp::AT_CHECKSUM + 2].copy_from_slice(&checksum.get().to_be_bytes());
         out.end(body);
+    }
+}
+
+/// Makes the urgent pointer count from a segment that starts `before` bytes later; a segment behind
+/// the urgent data is not urgent.
+fn move_urgent(header: &mut [u8], before: u32) {
+    let field = &mut header[tcp::AT_URGENT..tcp::AT_URGENT + 2];
+    let pointer = u32::from(u16::from_be_bytes([field[0], field[1]])).saturating_sub(before);
+    field.copy_from_slice(&u16::try_from(pointer).unwrap_or(u16::MAX).to_be_bytes());
+    if pointer == 0 && before > 0 {
+        header[tcp::AT_FLAGS] &= !tcp::URG;
     }
 }
 
@@ -198,9 +227,14 @@ pub(crate) fn udp(
             out.write(&header);
             out.end(body);
         } else {
-            *fragment_id = fragment_id.wrapping_add(1);
             let data = Data::of_datagram(inner.frame, packet, &header, body)?;
-            fragment::data(inner, packet, &data, *fragment_id, out)?;
+            *fragment_id = fragment_id.wrapping_add(1);
+            #[expect(clippy::cast_possible_truncation, reason = "below PIECES_MAX")]
+            let id = fragment::Id {
+                own: *fragment_id,
+                piece: piece as u16,
+            };
+            fragment::data(inner, packet, &data, id, out)?;
         }
     }
     Ok(())

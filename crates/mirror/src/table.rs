@@ -73,6 +73,14 @@ impl Sensor {
         self.path_mtu.store(mtu.get(), Ordering::Relaxed);
     }
 
+    /// Notes the same, unless somebody has noted something since `before` was read; whether it did.
+    pub fn replace_path_mtu(&self, before: Mtu, mtu: Mtu) -> bool {
+        let order = Ordering::Relaxed;
+        self.path_mtu
+            .compare_exchange(before.get(), mtu.get(), order, order)
+            .is_ok()
+    }
+
     /// The longest inner frame, link header included, that reaches it whole.
     #[must_use]
     pub fn inner_frame_max(&self) -> usize {
@@ -281,20 +289,22 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_one_sensor_in_64_costs_under_a_millisecond() {
+    fn a_change_of_one_sensor_in_64_costs_a_fraction_of_an_election() {
         let table = sensors(1..=64);
-        let time = |numbers: Vec<u8>| {
-            let list = || numbers.iter().map(|n| sensor(*n)).collect();
-            let runs = (0..20).map(|_| {
-                let start = std::time::Instant::now();
-                std::hint::black_box(table.followed_by(list()));
-                start.elapsed()
-            });
-            runs.min().unwrap()
-        };
         // The least of several runs: what the machine does beside it is not meant.
-        assert!(time((1..=63).collect()).as_micros() < 1000);
-        assert!(time((1..=65).collect()).as_micros() < 1000);
+        let least = |work: &dyn Fn() -> SensorTable| {
+            let run = |_| {
+                let start = std::time::Instant::now();
+                std::hint::black_box(work());
+                start.elapsed()
+            };
+            (0..20).map(run).min().unwrap()
+        };
+        let election = least(&|| sensors(1..=64));
+        for after in [1..=63, 1..=65] {
+            let change = least(&|| table.followed_by(after.clone().map(sensor).collect()));
+            assert!(change * 4 < election, "{change:?} of {election:?}");
+        }
     }
 
     proptest! {

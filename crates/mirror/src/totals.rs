@@ -29,6 +29,8 @@ pub enum DropReason {
     UnknownOffload,
     /// An ICMP error about one of our own datagrams: to mirror it could cause the next one.
     OwnError,
+    /// It was still in the ring when the time for the drain was over.
+    NotDrained,
     /// The path to the sensor became narrower than the datagram (`EMSGSIZE`).
     PathMtu,
     /// The socket's or the interface's queue stayed full (`EAGAIN`, `ENOBUFS`).
@@ -41,13 +43,14 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, each at its own number.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NoSensor,
         Self::Truncated,
         Self::Malformed,
         Self::Oversize,
         Self::UnknownOffload,
         Self::OwnError,
+        Self::NotDrained,
         Self::PathMtu,
         Self::QueueFull,
         Self::Unreachable,
@@ -64,6 +67,7 @@ impl DropReason {
             Self::Oversize => "oversize",
             Self::UnknownOffload => "unknown_offload",
             Self::OwnError => "own_error",
+            Self::NotDrained => "not_drained",
             Self::PathMtu => "path_mtu",
             Self::QueueFull => "queue_full",
             Self::Unreachable => "unreachable",
@@ -89,7 +93,12 @@ pub struct Dropped([u64; DropReason::ALL.len()]);
 impl Dropped {
     /// Counts one more.
     pub const fn count(&mut self, reason: DropReason) {
-        self.0[reason.index()] += 1;
+        self.add(reason, 1);
+    }
+
+    /// Counts several more.
+    pub const fn add(&mut self, reason: DropReason, more: u64) {
+        self.0[reason.index()] += more;
     }
 
     /// How many for one reason.
@@ -132,8 +141,13 @@ pub struct Totals {
 impl Totals {
     /// Counts a frame that was seen and of which no datagram is made.
     pub const fn drop_frame(&mut self, reason: DropReason) {
-        self.frames_seen += 1;
-        self.frames_dropped.count(reason);
+        self.drop_frames(reason, 1);
+    }
+
+    /// Counts several such frames.
+    pub const fn drop_frames(&mut self, reason: DropReason, frames: u64) {
+        self.frames_seen += frames;
+        self.frames_dropped.add(reason, frames);
     }
 
     /// Whether both equations hold.

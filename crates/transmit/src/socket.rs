@@ -20,6 +20,10 @@ use crate::option::SocketOption;
 
 const PORTS: usize = SOURCE_PORTS as usize;
 
+/// The first port that is tried: just above those that Linux gives to whoever asks for any
+/// (`net.ipv4.ip_local_port_range` is 32768 to 60999), so that the application misses none.
+const FIRST_TRIED: u16 = 61_000;
+
 /// Bytes of incoming packets that a socket may hold. Only its error queue has any: two dozen.
 const RECEIVE_BUFFER: usize = 16 << 10;
 
@@ -174,7 +178,7 @@ impl Sockets {
             v4: Vec::with_capacity(PORTS),
             v6: Vec::with_capacity(PORTS),
         };
-        for port in FIRST_SOURCE_PORT..=u16::MAX {
+        for port in (FIRST_TRIED..=u16::MAX).chain(FIRST_SOURCE_PORT..FIRST_TRIED) {
             let v4 = match bound(Family::V4, port, config)? {
                 Bound::Yes(socket) => Some(socket),
                 Bound::PortTaken => continue,
@@ -236,7 +240,7 @@ pub(crate) struct ProbeSockets {
 
 impl ProbeSockets {
     pub(crate) fn open(config: SocketConfig) -> Result<Self, OpenError> {
-        for port in FIRST_SOURCE_PORT..=u16::MAX {
+        for port in (FIRST_TRIED..=u16::MAX).chain(FIRST_SOURCE_PORT..FIRST_TRIED) {
             let mut sockets = [None, None];
             let mut is_free = true;
             for (slot, family) in sockets.iter_mut().zip(Family::ALL) {

@@ -13,10 +13,16 @@ use crate::ipv6::{self, Chain, Ipv6};
 
 /// ICMP over IPv4.
 pub const ICMP: u8 = 1;
+/// IPv4 in IP.
+pub const IP_IN_IP: u8 = 4;
 /// TCP.
 pub const TCP: u8 = 6;
 /// UDP.
 pub const UDP: u8 = 17;
+/// IPv6 in IP.
+pub const IPV6_IN_IP: u8 = 41;
+/// GRE.
+pub const GRE: u8 = 47;
 /// DCCP, with ports where TCP has them.
 pub const DCCP: u8 = 33;
 /// ICMP over IPv6.

@@ -58,6 +58,8 @@ pub struct Chain {
     pub fragment: Option<usize>,
     /// Whether the first extension header is a jumbo payload option alone.
     pub jumbo: bool,
+    /// Whether an Authentication header was passed: nothing behind it can be changed unnoticed.
+    pub authenticated: bool,
 }
 
 impl<'a> Ipv6<'a> {
@@ -116,7 +118,10 @@ pub fn chain(packet: &[u8]) -> Option<Chain> {
         unfragmentable_next: AT_NEXT_HEADER,
         fragment: None,
         jumbo: false,
+        authenticated: false,
     };
+    // Where the number of the header at `chain.transport` stands.
+    let mut named_at = AT_NEXT_HEADER;
     for _ in 0..=CHAIN_MAX {
         let (at, number) = (chain.transport, chain.protocol);
         if !is_extension(number) {
@@ -130,13 +135,20 @@ pub fn chain(packet: &[u8]) -> Option<Chain> {
                 chain.jumbo =
                     at == HEADER_LEN && length == JUMBO_HEADER_LEN && option == JUMBO_OPTION;
             }
-            FRAGMENT if chain.fragment.is_none() => chain.fragment = Some(at),
+            FRAGMENT if chain.fragment.is_none() => {
+                // Whatever stood before it was repeated in each fragment, and is to be again.
+                chain.fragment = Some(at);
+                chain.unfragmentable = at;
+                chain.unfragmentable_next = named_at;
+            }
+            AUTHENTICATION => chain.authenticated = true,
             _ => {}
         }
         if matches!(number, HOP_BY_HOP | ROUTING) && chain.fragment.is_none() {
             chain.unfragmentable = end;
             chain.unfragmentable_next = at;
         }
+        named_at = at;
         chain.protocol = *packet.get(at)?;
         chain.transport = end;
         if number == FRAGMENT && fragment_offset(packet, at)? != 0 {

@@ -10,8 +10,12 @@ pub const AT_SEQUENCE: usize = 4;
 pub const AT_FLAGS: usize = 13;
 /// Where the checksum stands.
 pub const AT_CHECKSUM: usize = 16;
+/// Where the urgent pointer stands.
+pub const AT_URGENT: usize = 18;
 /// Congestion window reduced: belongs on the first segment.
 pub const CWR: u8 = 0x80;
+/// The urgent pointer counts.
+pub const URG: u8 = 0x20;
 /// Push: belongs on the last.
 pub const PSH: u8 = 0x08;
 /// Opens a connection.

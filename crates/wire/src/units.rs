@@ -1,7 +1,7 @@
 //! Numbers that carry their meaning and their bounds.
 //!
 //! What comes in is a bare integer from the environment, an annotation or the kernel; what goes out
-//! can only be a valid one. Sources: RFC 7348 section 5 (VNI), RFC 791 and RFC 8200 (least MTUs).
+//! can only be a valid one. Sources: RFC 7348 section 5 (VNI), `net/ipv4/route.c` (least MTU).
 
 use core::fmt;
 
@@ -39,13 +39,14 @@ impl fmt::Display for Vni {
 /// The size in bytes of the largest IP packet that a link or path takes, its IP header included.
 ///
 /// Here it is always the *outer* packet's: [`crate::vxlan::overhead`] says what is left for the
-/// inner frame. Below 576 bytes (RFC 791) no path of ours would carry a useful inner frame.
+/// inner frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mtu(u16);
 
 impl Mtu {
-    /// The least MTU that is taken: what every IPv4 host must accept (RFC 791).
-    pub const MIN: Self = Self(576);
+    /// The least MTU that is taken: the least that Linux believes of a path
+    /// (`net.ipv4.route.min_pmtu`).
+    pub const MIN: Self = Self(552);
     /// The largest: the length field of an IP packet has 16 bits.
     pub const MAX: Self = Self(u16::MAX);
     /// Ethernet's.
@@ -109,8 +110,8 @@ mod tests {
 
     #[test]
     fn an_mtu_is_bounded_or_brought_within_bounds() {
-        assert_eq!(Mtu::new(575), None);
-        assert_eq!(Mtu::new(576), Some(Mtu::MIN));
+        assert_eq!(Mtu::new(551), None);
+        assert_eq!(Mtu::new(552), Some(Mtu::MIN));
         assert_eq!(Mtu::new(65_535), Some(Mtu::MAX));
         assert_eq!(Mtu::new(65_536), None);
         assert_eq!(Mtu::saturating(65_536), Mtu::MAX);

@@ -123,6 +123,59 @@ fn an_ipv6_fragment_is_cut_into_fragments_of_the_same_packet() {
 }
 
 #[test]
+fn what_stands_before_a_fragment_header_stays_there() {
+    // Destination options before the Fragment header, as an evasion would have them.
+    let mut payload = vec![44, 0, 1, 4, 0, 0, 0, 0];
+    payload.extend_from_slice(&[17, 0xab, 0, 0b101, 1, 2, 3, 4]);
+    payload.extend_from_slice(&[7; 1440]);
+    let frames = Specimen::new(packet(true, 60, &payload)).mirrored(1500);
+    assert_eq!(frames.len(), 2);
+    for frame in &frames {
+        assert_eq!((frame[20], &frame[54..62]), (60, &payload[..8]));
+        assert_eq!(
+            (&frame[62..64], frame[65] & 0b111),
+            (&[17, 0xab][..], 0b101)
+        );
+    }
+}
+
+#[test]
+fn behind_an_authentication_header_nothing_is_cut_as_tcp() {
+    let mut payload = vec![6, 4, 0, 0];
+    payload.resize(24, 9);
+    payload.extend_from_slice(&[0; 12]);
+    payload.push(0x50);
+    payload.resize(1500, 7);
+    let frames = Specimen::new(packet(true, 51, &payload)).mirrored(1500);
+    assert_eq!(frames.len(), 2);
+    let mut joined = Vec::new();
+    for frame in &frames {
+        assert_eq!((frame[20], frame[54]), (44, 51));
+        joined.extend_from_slice(&frame[62..]);
+    }
+    assert_eq!(joined, payload);
+}
+
+#[test]
+fn datagrams_of_one_frame_do_not_share_an_identification() {
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+        .udp(7, 8)
+        .write(&mut bytes, &[7; 1472 * 3])
+        .unwrap();
+    bytes[18..22].copy_from_slice(&[0x03, 0xe8, 0, 0]);
+    let frames = Specimen::new(bytes)
+        .gso(GsoKind::UdpL4, 1472)
+        .mirrored(1500);
+    let ids: Vec<u16> = ipv4_headers(&frames)
+        .iter()
+        .map(|h| h.identification)
+        .collect();
+    assert_eq!(ids, [1000, 1000, 1001, 1001, 1002, 1002]);
+}
+
+#[test]
 fn an_offset_beyond_what_fits_the_field_is_malformed() {
     let mut bytes = packet(false, 17, &[7; 1480]);
     bytes[20..22].copy_from_slice(&0x1fff_u16.to_be_bytes());

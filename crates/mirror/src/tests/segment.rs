@@ -204,11 +204,50 @@ fn behind_a_routing_header_the_last_destination_counts() {
 }
 
 #[test]
-fn offloads_that_contradict_the_frame_are_counted() {
-    let specimen = |kind| tcp(false, &[7; 100]).gso(kind, 50);
+fn offloads_that_contradict_the_frame_are_mirrored_as_they_are_or_counted() {
     for kind in [GsoKind::TcpV6, GsoKind::UdpL4, GsoKind::Other(9)] {
-        assert_eq!(specimen(kind).dropped(1500), DropReason::UnknownOffload);
+        let small = tcp(false, &[7; 100]).gso(kind, 50);
+        assert_eq!(small.mirrored(1500), std::slice::from_ref(&small.bytes));
+        assert_eq!(
+            tcp(false, &[7; 2000]).gso(kind, 50).dropped(1500),
+            DropReason::Malformed
+        );
     }
+}
+
+#[test]
+fn what_lies_in_another_tunnel_is_not_cut_at_the_outer_header() {
+    let payload = [7; 4000];
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4(V4.0, V4.1, 64)
+        .udp(50_000, 4789)
+        .write(&mut bytes, &payload)
+        .unwrap();
+    for kind in [GsoKind::UdpL4, GsoKind::TcpV4] {
+        let specimen = Specimen::new(bytes.clone())
+            .unfinished(84, 6)
+            .gso(kind, 1200);
+        assert_eq!(specimen.dropped(1500), DropReason::UnknownOffload);
+    }
+}
+
+#[test]
+fn the_urgent_pointer_still_points_at_its_byte() {
+    let mut specimen = tcp(false, &[7; 1448]);
+    specimen.bytes[47] |= 0x20;
+    specimen.bytes[52..54].copy_from_slice(&1000_u16.to_be_bytes());
+    let urgent = |specimen: &Specimen| -> Vec<(bool, u16)> {
+        let frames = specimen.mirrored(1500);
+        let read = |frame: &Vec<u8>| match SlicedPacket::from_ethernet(frame).unwrap().transport {
+            Some(TransportSlice::Tcp(tcp)) => (tcp.urg(), tcp.urgent_pointer()),
+            _ => panic!("tcp"),
+        };
+        frames.iter().map(read).collect()
+    };
+    assert_eq!(urgent(&specimen), [(true, 1000), (true, 276)]);
+    specimen.bytes[52..54].copy_from_slice(&10_u16.to_be_bytes());
+    assert_eq!(urgent(&specimen), [(true, 10), (false, 0)]);
 }
 
 #[test]

@@ -149,11 +149,11 @@ fn without_a_sensor_a_frame_is_counted() {
 
 #[test]
 fn an_icmp_error_about_our_own_datagram_stays_out_and_one_about_another_does_not() {
-    let error = |source_port: u16, direction: Direction| {
+    let error = |source_port: u16, vni: u8, direction: Direction| {
         let mut quoted = Vec::new();
         PacketBuilder::ipv4([10, 0, 0, 1], super::SENSOR, 64)
             .udp(source_port, 4789)
-            .write(&mut quoted, &[8; 20])
+            .write(&mut quoted, &[8, 0, 0, 0, 0xff, 0xff, vni, 0, 1, 2])
             .unwrap();
         let mut bytes = Vec::new();
         PacketBuilder::ethernet2([2; 6], [4; 6])
@@ -166,14 +166,24 @@ fn an_icmp_error_about_our_own_datagram_stays_out_and_one_about_another_does_not
             ..Specimen::new(bytes)
         }
     };
+    let ours = error(49_152, 0xff, Direction::Incoming);
+    assert_eq!(ours.dropped(1500), DropReason::OwnError);
+    let mut shorter = ours.clone();
+    shorter.bytes.truncate(14 + 20 + 8 + 20 + 8);
+    shorter.bytes[16..18].copy_from_slice(&56_u16.to_be_bytes());
     assert_eq!(
-        error(49_152, Direction::Incoming).dropped(1500),
-        DropReason::OwnError
+        shorter.dropped(1500),
+        DropReason::OwnError,
+        "as routers of old quote"
     );
-    // Another's port; and our port's number, but in an error that the pod sends about others.
+    // Another's port; another's tunnel; what the pod says to others; a quotation of somebody else.
+    let mut forged = ours.clone();
+    forged.bytes[14 + 20 + 8 + 12] = 9;
     for other in [
-        error(49_151, Direction::Incoming),
-        error(49_152, Direction::Outgoing),
+        error(49_151, 0xff, Direction::Incoming),
+        error(49_152, 0xfe, Direction::Incoming),
+        error(49_152, 0xff, Direction::Outgoing),
+        forged,
     ] {
         assert_eq!(other.mirrored(1500), [other.bytes]);
     }
