@@ -77,13 +77,17 @@ fn towards_nowhere(sensor: &str, stay: Duration) -> String {
 }
 
 fn no_route() {
-    let log = towards_nowhere("203.0.113.1", Duration::ZERO);
+    let log = towards_nowhere("203.0.113.1", Duration::from_secs(3));
     let totals = Totals::read(&log);
     assert!(totals.frames_dropped["unreachable"] >= 4000, "{totals:?}");
     assert_eq!(totals.get("frames_mirrored"), 0, "{totals:?}");
     assert!(
         log.contains("frames are not mirrored reason=\"unreachable\""),
         "{log}"
+    );
+    assert!(
+        log.matches(" WARN ").count() <= 3,
+        "changes, not frames: {log}"
     );
     assert_eq!(
         log.matches("frames are not mirrored").count(),

@@ -27,7 +27,15 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         "a_sensor_that_comes_back_is_fed_within_a_second",
         sensor_returns,
     ),
+    (
+        "the_others_take_the_flows_of_a_sensor_that_is_gone",
+        failover,
+    ),
     ("a_changed_mtu_is_learned", mtu_changes),
+    (
+        "a_narrower_hop_is_learned_under_traffic",
+        narrow_hop_under_traffic,
+    ),
     ("what_is_in_the_ring_is_sent_before_the_end", drain),
 ];
 
@@ -224,6 +232,82 @@ fn sensor_returns() {
     agent.terminate().unwrap();
     assert!(agent.wait(LIMIT).unwrap().success());
     Totals::read(&agent.stderr());
+}
+
+/// Two sensors, of which one is not there at first, and then is: it is the client's host.
+fn failover() {
+    let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
+    let missing = "10.77.0.99";
+    let both = format!("{},{missing}:{PORT}", sensor_of(&lab, Family::V4));
+    let mut agent = Process::spawn(podspan(&lab, &[("SENSOR", &both)])).unwrap();
+    agent.wait_for_output("capturing (index", LIMIT).unwrap();
+
+    // Between client and pod all goes on, one flow after the other.
+    let flows = |count: usize| {
+        let stream = UdpStream {
+            size: 64,
+            count: 20,
+            per_second: 400,
+        };
+        for _ in 0..count {
+            udp_stream(&lab.client, &lab.pod, Family::V4, stream).unwrap();
+        }
+    };
+    let end = Instant::now() + LIMIT;
+    while !agent.stderr().contains("the others take its flows") {
+        assert!(Instant::now() < end, "{}", agent.stderr());
+        flows(4);
+    }
+    let said = format!("the others take its flows address={missing}:{PORT}");
+    assert!(agent.stderr().contains(&said), "{}", agent.stderr());
+    let sink: Decoded<Vec<Frame>> = Decoded {
+        decoder: Decoder::new(VNI, PORT, 1500),
+        sink: Vec::new(),
+    };
+    let other = Sniffer::start(&lab.sensor.namespace, "eth0", Filter::Incoming, sink).unwrap();
+    flows(16);
+    thread::sleep(Duration::from_millis(100));
+    let (Decoded { sink, .. }, _) = other.stop().unwrap();
+    let copies = sink
+        .iter()
+        .filter(|frame| frame.bytes.len() == 64 + 42)
+        .count();
+    assert_eq!(
+        copies,
+        16 * 20,
+        "every flow goes to the sensor that is there"
+    );
+
+    lab.client
+        .eth0
+        .add_address(missing.parse().unwrap(), 24)
+        .unwrap();
+    agent
+        .wait_for_output("takes its flows back", LIMIT)
+        .unwrap();
+    agent.terminate().unwrap();
+    assert!(agent.wait(LIMIT).unwrap().success());
+    Totals::read(&agent.stderr());
+}
+
+/// Nothing has told the kernel before that the way to the sensor is narrow.
+fn narrow_hop_under_traffic() {
+    let lab = Lab::builder().routed(1400).build().unwrap();
+    let mut scene = Scene::start(lab, Family::V4);
+    let sizes = [1400; 40];
+    udp_datagrams(&scene.lab.client, &scene.lab.pod, Family::V4, &sizes).unwrap();
+    scene.agent.wait_for_output("path_mtu=1400", LIMIT).unwrap();
+    let before = until_mirrored(&scene.lab);
+    assert!(before < Duration::from_secs(1));
+    udp_datagrams(&scene.lab.client, &scene.lab.pod, Family::V4, &sizes).unwrap();
+    let (_lab, outcome) = scene.end();
+    // What was on its way when the router said so is lost behind it, and no more than that.
+    let lost = outcome.totals.get("datagrams_sent") - outcome.inner.len() as u64;
+    assert!(
+        lost <= 80,
+        "{lost} of {}",
+        outcome.totals.get("datagrams_sent")
+    );
 }
 
 fn mtu_changes() {
