@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use benches::cpu_per_packet::{FRAME, Plan, Round, measure};
+use benches::cpu_per_packet::{FAST, FRAME, Plan, Round, measure};
 use benches::{Align, Table};
 
 /// podspan may need this many times the CPU of a bare sender.
@@ -31,8 +31,8 @@ fn run(binary: &Path) -> benches::Result<bool> {
     testbed::user_namespace::enter()?;
     let plan = Plan {
         rounds: 7,
-        packets: 40_000,
-        per_second: 20_000,
+        packets: 200_000,
+        per_second: FAST,
     };
     println!("CPU per packet: frames of {FRAME} bytes, podspan and a bare sendmmsg in turns");
     let mut table = Table::new(&[

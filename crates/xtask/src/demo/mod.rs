@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use benches::cpu_per_packet::{Outcome, Plan, measure};
+use benches::cpu_per_packet::{FAST, Outcome, Plan, measure};
 use benches::{Agent, TotalsLine};
 use testbed::user_namespace;
 use testbed::{Anomaly, CaptureTotals, CaptureWriter, Decoded, Decoder, Filter, Lab, Sniffer};
@@ -193,8 +193,8 @@ fn measure_cost(binary: &std::path::Path, interrupt: &Interrupt) -> Result<Outco
     println!("\nmeasuring CPU per packet, podspan and a bare sendmmsg in turns");
     let plan = Plan {
         rounds: 3,
-        packets: 20_000,
-        per_second: 20_000,
+        packets: 100_000,
+        per_second: FAST,
     };
     Ok(measure(binary, plan, |_| !interrupt.requested())?)
 }
