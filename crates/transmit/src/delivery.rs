@@ -137,14 +137,7 @@ impl Delivery<'_> {
         // Also before waiting: a socket with something in its error queue never waits.
         let from_network = cause != Cause::Interrupted && self.read_errors(kernel);
         if matches!(cause, Cause::BufferFull | Cause::QueueFull) {
-            if self.wait(kernel, cause) {
-                return None;
-            }
-            // With the patience gone, to try each of the others would be a system call for nothing.
-            if let Some(destination) = self.destinations.get_mut(usize::from(entry.sensor.0)) {
-                destination.strike(DropReason::QueueFull);
-            }
-            return Some(DropReason::QueueFull);
+            return (!self.wait(kernel, cause)).then_some(DropReason::QueueFull);
         }
         if cause == Cause::TooLong {
             self.measure(kernel, entry.sensor);
