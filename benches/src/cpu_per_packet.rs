@@ -4,7 +4,8 @@
 //! - **podspan**: the client sends UDP to the pod, frames of [`FRAME`] bytes; podspan mirrors them.
 //!   Its process's CPU time, over the datagrams that it sent.
 //! - **bare**: a thread in the pod sends datagrams of the very same size to the same address of the
-//!   sensor by `sendmmsg`, as fast as it can. Its CPU time, over its datagrams.
+//!   sensor by `sendmmsg`, as fast as it can. Its CPU time, over its datagrams. The client sends all
+//!   the while as it does for podspan: the processors share caches, and often more.
 //!
 //! Both pay for the way through veth and bridge, which the kernel charges to the sender; what
 //! podspan pays on top is taking frames from the ring and deciding what becomes of them. The
@@ -38,6 +39,8 @@ const VNI: u32 = 1;
 const PORT: u16 = 4789;
 /// Datagrams handed to the kernel at once by the bare sender.
 const BURST: usize = 64;
+/// In this time the client's stream is under way.
+const UNDER_WAY: Duration = Duration::from_millis(100);
 /// In this time podspan has emptied its ring: a block is handed over after milliseconds.
 const QUIET: Duration = Duration::from_millis(300);
 
@@ -100,7 +103,7 @@ pub fn measure(binary: &Path, plan: Plan, mut each: impl FnMut(Round) -> bool) -
     let mut rounds = Vec::new();
     for _ in 0..plan.rounds {
         let round = Round {
-            bare: bare(&lab, sensor, plan.packets)?,
+            bare: bare_beside_the_load(&lab, sensor, plan)?,
             podspan: podspan(binary, &lab, sensor, plan)?,
         };
         rounds.push(round);
@@ -115,12 +118,7 @@ fn podspan(binary: &Path, lab: &Lab, sensor: SocketAddr, plan: Plan) -> Result<D
     let mut agent = Agent::start(binary, lab, sensor, VNI)?;
     agent.await_mirroring(lab, PORT, VNI)?;
     let before = agent.cpu_time()?;
-    let stream = UdpStream {
-        size: FRAME - INNER_HEADERS,
-        count: plan.packets,
-        per_second: plan.per_second,
-    };
-    let load = udp_stream(&lab.client, &lab.pod, Family::V4, stream)?.sent;
+    let load = udp_stream(&lab.client, &lab.pod, Family::V4, stream(plan))?.sent;
     thread::sleep(QUIET);
     let used = agent.cpu_time()?.saturating_sub(before);
     let totals = agent.stop()?;
@@ -132,6 +130,26 @@ fn podspan(binary: &Path, lab: &Lab, sensor: SocketAddr, plan: Plan) -> Result<D
         });
     }
     Ok(each_of(used, totals.datagrams_sent))
+}
+
+/// The bare sender while the client sends to the pod what podspan would have had to mirror.
+fn bare_beside_the_load(lab: &Lab, sensor: SocketAddr, plan: Plan) -> Result<Duration> {
+    thread::scope(|scope| {
+        let load = scope.spawn(|| udp_stream(&lab.client, &lab.pod, Family::V4, stream(plan)));
+        thread::sleep(UNDER_WAY);
+        let cost = bare(lab, sensor, plan.packets);
+        load.join().map_err(|_| Error::LoadFailed)??;
+        cost
+    })
+}
+
+/// What the client sends.
+const fn stream(plan: Plan) -> UdpStream {
+    UdpStream {
+        size: FRAME - INNER_HEADERS,
+        count: plan.packets,
+        per_second: plan.per_second,
+    }
 }
 
 /// Sends `count` datagrams, rounded up to whole bursts.

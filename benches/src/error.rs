@@ -46,6 +46,10 @@ pub enum Error {
         log: String,
     },
 
+    /// The thread that sends the load to the pod panicked.
+    #[error("the client's load ended by a panic")]
+    LoadFailed,
+
     /// podspan took too little of the load for a number that means anything.
     #[error("podspan sent {sent} datagrams for a load of {load} packets; it dropped {dropped}")]
     LoadLost {
