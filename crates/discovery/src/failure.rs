@@ -1,0 +1,423 @@
+//! What went wrong with the API server, as a value: [`classify`] finds the cause in an error of
+//! `kube`, a status of the API server or an I/O error below them.
+//!
+//! The kind decides three things elsewhere: the remedy that is logged (`remedy`), how soon is tried
+//! again (`backoff`), and whether a watch can go on where it was ([`Failure::keeps_position`]).
+//!
+//! Sources: `k8s.io/apimachinery/pkg/api/errors`, and for the texts of 403
+//! `k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go`.
+
+use std::error::Error as StdError;
+use std::io;
+use std::mem;
+use std::time::Duration;
+
+use kube::core::Status;
+
+/// How deep causes are followed; they nest about seven deep.
+const DEPTH: usize = 16;
+
+/// A failure of the API server, of the way to it, or of our credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// There is no usable configuration or credential.
+    Credentials { reason: String },
+    /// 401.
+    Unauthorized,
+    /// 403.
+    Forbidden { verb: Verb, user: Option<User> },
+    /// 404.
+    NotFound { message: String },
+    /// 410: what came after our position is forgotten.
+    Gone,
+    /// 429, or another answer that says when to come back.
+    Throttled { code: u16, after: Option<Duration> },
+    /// 400 or 422: a request that this API server does not know, such as a streaming list.
+    Unsupported { message: String },
+    /// 5xx.
+    Server { code: u16, message: String },
+    /// The name of the API server is not known.
+    UnknownHost { reason: String },
+    /// No connection.
+    Unreachable { reason: String },
+    /// Nothing came in time.
+    TimedOut { doing: &'static str },
+    /// TLS: its certificate is not what we trust.
+    Certificate { reason: String },
+    /// A connection ended in the middle.
+    Cut { reason: String },
+    /// Anything else.
+    Unexpected { reason: String },
+}
+
+/// What RBAC did not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    List,
+    Watch,
+}
+
+/// Whom RBAC did not allow it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum User {
+    ServiceAccount { namespace: String, name: String },
+    Other(String),
+}
+
+impl Verb {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Watch => "watch",
+        }
+    }
+}
+
+impl Failure {
+    /// Whether it is the same trouble as `other`: texts and times may differ.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Forbidden { verb: a, .. }, Self::Forbidden { verb: b, .. }) => a == b,
+            (Self::Server { code: a, .. }, Self::Server { code: b, .. }) => a == b,
+            (Self::Credentials { reason: a }, Self::Credentials { reason: b }) => a == b,
+            _ => mem::discriminant(self) == mem::discriminant(other),
+        }
+    }
+
+    /// Whether nobody answered: trying again costs the API server nothing, and its return is to be
+    /// noticed soon.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Cut { .. }
+        )
+    }
+
+    /// Whether a watch can go on from the version it had reached. An API server whose etcd has lost
+    /// history refuses that version in one of several ways, and then only a new list helps.
+    pub(crate) fn keeps_position(&self) -> bool {
+        self.is_silence()
+            || matches!(
+                self,
+                Self::Credentials { .. }
+                    | Self::Unauthorized
+                    | Self::Forbidden { .. }
+                    | Self::Throttled { .. }
+                    | Self::UnknownHost { .. }
+                    | Self::Certificate { .. }
+            )
+    }
+
+    /// A failure for which the answer said when to come back, by the header `Retry-After` or in its
+    /// body. It changes nothing for other failures than 429 and 5xx.
+    pub(crate) fn asked_to_wait(self, after: Option<Duration>) -> Self {
+        match (self, after) {
+            (Self::Throttled { code, after: None }, after) => Self::Throttled { code, after },
+            (Self::Server { code, .. }, Some(after)) => Self::Throttled {
+                code,
+                after: Some(after),
+            },
+            (failure, _) => failure,
+        }
+    }
+}
+
+/// The cause of an error of `kube`.
+pub(crate) fn classify(error: &kube::Error) -> Failure {
+    match error {
+        kube::Error::Api(status) => classify_status(status),
+        kube::Error::Auth(error) => Failure::Credentials {
+            reason: describe(error),
+        },
+        kube::Error::RustlsTls(error) => Failure::Credentials {
+            reason: describe(error),
+        },
+        kube::Error::InferConfig(error) => Failure::Credentials {
+            reason: describe(error),
+        },
+        kube::Error::InferKubeconfig(error) => Failure::Credentials {
+            reason: describe(error),
+        },
+        other => classify_cause(other),
+    }
+}
+
+/// The cause behind a status, whether it came as an answer or within a watch.
+pub(crate) fn classify_status(status: &Status) -> Failure {
+    let message = || {
+        let text = if status.message.is_empty() {
+            &status.reason
+        } else {
+            &status.message
+        };
+        text.chars().take(300).collect::<String>()
+    };
+    let seconds = status
+        .details
+        .as_ref()
+        .map_or(0, |details| details.retry_after_seconds);
+    let after = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
+    match status.code {
+        401 => Failure::Unauthorized,
+        403 => forbidden(&status.message),
+        404 => Failure::NotFound { message: message() },
+        410 => Failure::Gone,
+        code @ 429 => Failure::Throttled { code, after },
+        400 | 422 => Failure::Unsupported { message: message() },
+        code @ 500.. => Failure::Server {
+            code,
+            message: message(),
+        }
+        .asked_to_wait(after),
+        code => Failure::Unexpected {
+            reason: format!("status {code}: {}", message()),
+        },
+    }
+}
+
+/// `pods is forbidden: User "system:serviceaccount:shop:cart" cannot watch resource "pods" in …`.
+fn forbidden(message: &str) -> Failure {
+    let verb = if message.contains("cannot list") {
+        Verb::List
+    } else {
+        Verb::Watch
+    };
+    let user = message
+        .split_once("User \"")
+        .and_then(|(_, rest)| rest.split_once('"'))
+        .map(|(user, _)| user);
+    let user = user.map(|user| {
+        let account = user
+            .strip_prefix("system:serviceaccount:")
+            .and_then(|account| account.split_once(':'));
+        match account {
+            Some((namespace, name)) => User::ServiceAccount {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            },
+            None => User::Other(user.to_owned()),
+        }
+    });
+    Failure::Forbidden { verb, user }
+}
+
+/// Looks for the deepest cause that says something.
+fn classify_cause(error: &(dyn StdError + 'static)) -> Failure {
+    let mut reason = error.to_string();
+    let mut found = None;
+    let mut cause = Some(error);
+    for _ in 0..DEPTH {
+        let Some(current) = cause else { break };
+        reason = current.to_string();
+        if let Some(tls) = current.downcast_ref::<rustls::Error>() {
+            return tls_failure(tls);
+        }
+        // The resolver's own error has a private type, and below it is only the system's code.
+        if reason == "dns error" {
+            let reason = describe(current);
+            return Failure::UnknownHost { reason };
+        }
+        let io = current.downcast_ref::<io::Error>();
+        if let Some(io) = io {
+            found = Some(io.kind());
+        }
+        // An I/O error's source is that of the error within it, not that error.
+        cause = match io.and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner as &(dyn StdError + 'static)),
+            None => current.source(),
+        };
+    }
+    match found {
+        Some(kind) => io_failure(kind, reason),
+        None => Failure::Unexpected {
+            reason: describe(error),
+        },
+    }
+}
+
+fn tls_failure(error: &rustls::Error) -> Failure {
+    let reason = error.to_string();
+    match error {
+        rustls::Error::InvalidCertificate(_) => Failure::Certificate { reason },
+        _ => Failure::Unexpected {
+            reason: format!("TLS: {reason}"),
+        },
+    }
+}
+
+fn io_failure(kind: io::ErrorKind, reason: String) -> Failure {
+    use io::ErrorKind as Kind;
+    match kind {
+        Kind::ConnectionRefused
+        | Kind::HostUnreachable
+        | Kind::NetworkUnreachable
+        | Kind::NetworkDown
+        | Kind::AddrNotAvailable => Failure::Unreachable { reason },
+        Kind::TimedOut => Failure::TimedOut {
+            doing: "the connection",
+        },
+        Kind::ConnectionReset
+        | Kind::ConnectionAborted
+        | Kind::BrokenPipe
+        | Kind::NotConnected
+        | Kind::UnexpectedEof => Failure::Cut { reason },
+        // hyper tells a connection that ended within an answer as one of these.
+        _ if reason.contains("connection closed") || reason.contains("end of file") => {
+            Failure::Cut { reason }
+        }
+        _ => Failure::Unexpected { reason },
+    }
+}
+
+/// An error with its causes, each once.
+pub(crate) fn describe(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    for _ in 0..DEPTH {
+        let Some(current) = cause else { break };
+        let more = current.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = current.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn status(value: serde_json::Value) -> Failure {
+        let status: Status = serde_json::from_value(value).unwrap();
+        classify(&kube::Error::Api(Box::new(status)))
+    }
+
+    #[test]
+    fn a_403_names_verb_and_account() {
+        let failure = status(json!({"code": 403, "reason": "Forbidden", "message":
+            "pods is forbidden: User \"system:serviceaccount:shop:cart\" cannot list resource \
+             \"pods\" in API group \"\" in the namespace \"shop\""}));
+        let user = Some(User::ServiceAccount {
+            namespace: "shop".to_owned(),
+            name: "cart".to_owned(),
+        });
+        assert_eq!(
+            failure,
+            Failure::Forbidden {
+                verb: Verb::List,
+                user
+            }
+        );
+        let failure = status(json!({"code": 403, "message":
+            "pods is forbidden: User \"jane\" cannot watch resource \"pods\""}));
+        let user = Some(User::Other("jane".to_owned()));
+        assert_eq!(
+            failure,
+            Failure::Forbidden {
+                verb: Verb::Watch,
+                user
+            }
+        );
+        // A proxy in between says what it likes.
+        let failure = status(json!({"code": 403, "message": "no"}));
+        assert_eq!(
+            failure,
+            Failure::Forbidden {
+                verb: Verb::Watch,
+                user: None
+            }
+        );
+    }
+
+    #[test]
+    fn statuses_by_code() {
+        assert_eq!(status(json!({"code": 401})), Failure::Unauthorized);
+        assert_eq!(status(json!({"code": 410})), Failure::Gone);
+        assert!(matches!(
+            status(json!({"code": 404})),
+            Failure::NotFound { .. }
+        ));
+        assert!(matches!(
+            status(json!({"code": 422})),
+            Failure::Unsupported { .. }
+        ));
+        assert!(matches!(
+            status(json!({"code": 500})),
+            Failure::Server { code: 500, .. }
+        ));
+        assert!(matches!(
+            status(json!({"code": 418})),
+            Failure::Unexpected { .. }
+        ));
+        assert!(matches!(status(json!({})), Failure::Unexpected { .. }));
+    }
+
+    #[test]
+    fn when_to_come_back_is_in_the_body_or_in_the_header() {
+        let second = Duration::from_secs(1);
+        let body = json!({"code": 429, "details": {"retryAfterSeconds": 7}});
+        let after = |after| Failure::Throttled { code: 429, after };
+        assert_eq!(status(body), after(Some(7 * second)));
+        let bare = status(json!({"code": 429, "message": "Too many requests"}));
+        assert_eq!(bare, after(None));
+        assert_eq!(bare.asked_to_wait(Some(second)), after(Some(second)));
+        let restarting = status(json!({"code": 503})).asked_to_wait(Some(second));
+        assert_eq!(
+            restarting,
+            Failure::Throttled {
+                code: 503,
+                after: Some(second)
+            }
+        );
+        let denied = Failure::Unauthorized.asked_to_wait(Some(second));
+        assert_eq!(denied, Failure::Unauthorized);
+    }
+
+    #[test]
+    fn io_errors_are_found_below_others() {
+        let of = |error: io::Error| classify(&kube::Error::Service(Box::new(error)));
+        let nested = |kind| io::Error::other(io::Error::from(kind));
+        let refused = of(nested(io::ErrorKind::ConnectionRefused));
+        assert!(
+            matches!(refused, Failure::Unreachable { .. }),
+            "{refused:?}"
+        );
+        let silent = of(nested(io::ErrorKind::TimedOut));
+        assert!(matches!(silent, Failure::TimedOut { .. }), "{silent:?}");
+        let cut = of(nested(io::ErrorKind::ConnectionReset));
+        assert!(matches!(cut, Failure::Cut { .. }), "{cut:?}");
+        let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let wrong = of(io::Error::new(io::ErrorKind::InvalidData, unknown));
+        assert!(matches!(wrong, Failure::Certificate { .. }), "{wrong:?}");
+    }
+
+    #[test]
+    fn the_resolvers_error_is_known_by_its_words() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("dns error")]
+        struct Resolver(#[source] io::Error);
+        let below = io::Error::other("failed to lookup address information");
+        let failure = classify(&kube::Error::Service(Box::new(Resolver(below))));
+        let Failure::UnknownHost { reason } = failure else {
+            panic!("{failure:?}");
+        };
+        assert!(reason.contains("failed to lookup"), "{reason}");
+    }
+
+    #[test]
+    fn trouble_is_the_same_whatever_its_words() {
+        let server = |code, message: &str| Failure::Server {
+            code,
+            message: message.to_owned(),
+        };
+        assert!(server(500, "a").is_like(&server(500, "b")));
+        assert!(!server(500, "a").is_like(&server(503, "a")));
+        let denied = |verb| Failure::Forbidden { verb, user: None };
+        assert!(!denied(Verb::List).is_like(&denied(Verb::Watch)));
+        assert!(!Failure::Gone.is_like(&Failure::Unauthorized));
+    }
+}

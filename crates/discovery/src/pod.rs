@@ -1,0 +1,242 @@
+//! The few fields of a pod that matter here, read straight from the API server's JSON.
+//!
+//! A pod is 5 to 20 KB of JSON and more in memory as a full type. This keeps about 200 bytes. Every
+//! field may be missing or null: what cannot be understood makes a pod unusable, never a failure.
+//! Source: `k8s.io/api/core/v1/types.go`, `Pod`.
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use serde::Deserialize;
+
+use crate::settings::Receiver;
+
+/// The annotation that names a sensor's UDP port.
+pub(crate) const PORT: &str = "podspan.dev/port";
+/// The annotation that says how a sensor takes the copies in.
+pub(crate) const RECEIVER: &str = "podspan.dev/receiver";
+
+/// Longest value of an annotation that is shown; whoever may write pods may write 256 KB.
+const SHOWN: usize = 40;
+
+/// Namespace and name: what a pod is known by as long as it exists.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PodName {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+impl std::fmt::Display for PodName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// An annotation's value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Declared<T> {
+    /// There is no such annotation.
+    #[default]
+    Nothing,
+    /// It was understood.
+    Value(T),
+    /// It was not; its beginning.
+    Nonsense(String),
+}
+
+/// A pod as the API server described it last.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "Object")]
+pub(crate) struct Pod {
+    pub(crate) name: PodName,
+    pub(crate) uid: String,
+    /// `metadata.resourceVersion`: where a watch goes on.
+    pub(crate) version: String,
+    pub(crate) node: Option<String>,
+    pub(crate) phase: Option<String>,
+    pub(crate) ready: bool,
+    pub(crate) terminating: bool,
+    /// In the cluster's order of families.
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) port: Declared<NonZeroU16>,
+    pub(crate) receiver: Declared<Receiver>,
+}
+
+#[derive(Deserialize)]
+struct Object {
+    #[serde(default)]
+    metadata: Metadata,
+    spec: Option<Spec>,
+    status: Option<Status>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    namespace: Option<String>,
+    name: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    deletion_timestamp: Option<String>,
+    annotations: Option<Annotations>,
+}
+
+#[derive(Default, Deserialize)]
+struct Annotations {
+    #[serde(rename = "podspan.dev/port")]
+    port: Option<String>,
+    #[serde(rename = "podspan.dev/receiver")]
+    receiver: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    node_name: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    phase: Option<String>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
+    #[serde(rename = "podIPs")]
+    pod_ips: Option<Vec<PodIp>>,
+    conditions: Option<Vec<Condition>>,
+}
+
+#[derive(Deserialize)]
+struct PodIp {
+    ip: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    status: Option<String>,
+}
+
+impl From<Object> for Pod {
+    fn from(object: Object) -> Self {
+        let metadata = object.metadata;
+        let status = object.status.unwrap_or_default();
+        let annotations = metadata.annotations.unwrap_or_default();
+        Self {
+            name: PodName {
+                namespace: metadata.namespace.unwrap_or_default(),
+                name: metadata.name.unwrap_or_default(),
+            },
+            uid: metadata.uid.unwrap_or_default(),
+            version: metadata.resource_version.unwrap_or_default(),
+            node: object.spec.and_then(|spec| spec.node_name),
+            ready: status.is_ready(),
+            addresses: status.addresses(),
+            phase: status.phase,
+            terminating: metadata.deletion_timestamp.is_some(),
+            port: declared(annotations.port, |word| word.parse().ok()),
+            receiver: declared(annotations.receiver, Receiver::from_word),
+        }
+    }
+}
+
+impl Status {
+    fn is_ready(&self) -> bool {
+        let is = |field: &Option<String>, word| field.as_deref() == Some(word);
+        let mut conditions = self.conditions.iter().flatten();
+        conditions.any(|condition| is(&condition.kind, "Ready") && is(&condition.status, "True"))
+    }
+
+    /// `podIPs`, else `podIP`, which repeats its first.
+    fn addresses(&self) -> Vec<IpAddr> {
+        let listed = self.pod_ips.iter().flatten();
+        let listed: Vec<IpAddr> = listed
+            .filter_map(|entry| entry.ip.as_deref()?.parse().ok())
+            .collect();
+        if listed.is_empty() {
+            let only = self.pod_ip.as_deref().and_then(|text| text.parse().ok());
+            return only.into_iter().collect();
+        }
+        listed
+    }
+}
+
+fn declared<T>(text: Option<String>, parse: impl FnOnce(&str) -> Option<T>) -> Declared<T> {
+    let Some(text) = text else {
+        return Declared::Nothing;
+    };
+    match parse(text.trim()) {
+        Some(value) => Declared::Value(value),
+        None => Declared::Nonsense(text.chars().take(SHOWN).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(value: Value) -> Pod {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_full_pod_is_read() {
+        let pod = pod(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "namespace": "ids", "name": "zeek-0", "uid": "u", "resourceVersion": "7",
+                "managedFields": [{"manager": "kubelet"}],
+                "annotations": {"podspan.dev/port": " 4790 ", "podspan.dev/receiver": "Socket",
+                                "other": "x"},
+            },
+            "spec": {"nodeName": "n1", "containers": []},
+            "status": {
+                "phase": "Running", "podIP": "10.0.0.1",
+                "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}, {"ip": "garbage"}, {}],
+                "conditions": [{"type": "Initialized", "status": "True"},
+                               {"type": "Ready", "status": "True", "observedGeneration": 1}],
+            },
+        }));
+        assert_eq!(pod.name.to_string(), "ids/zeek-0");
+        assert_eq!((pod.uid.as_str(), pod.version.as_str()), ("u", "7"));
+        assert_eq!(pod.node.as_deref(), Some("n1"));
+        assert!(pod.ready && !pod.terminating);
+        let addresses: Vec<IpAddr> = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        assert_eq!(pod.addresses, addresses);
+        assert_eq!(pod.port, Declared::Value(NonZeroU16::new(4790).unwrap()));
+        assert_eq!(pod.receiver, Declared::Value(Receiver::Socket));
+    }
+
+    #[test]
+    fn missing_and_null_fields_are_nothing() {
+        for value in [
+            json!({}),
+            json!({"metadata": {}, "spec": null, "status": null}),
+            json!({"metadata": {"annotations": null, "name": null},
+                   "status": {"podIPs": null, "conditions": null, "phase": null}}),
+        ] {
+            let pod = pod(value);
+            assert!(!pod.ready && pod.addresses.is_empty() && pod.phase.is_none());
+            assert_eq!(pod.port, Declared::Nothing);
+        }
+    }
+
+    #[test]
+    fn the_single_address_of_old_servers_is_read() {
+        let pod = pod(json!({"metadata": {}, "status": {"podIP": "10.0.0.9"}}));
+        assert_eq!(pod.addresses, ["10.0.0.9".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn annotations_that_are_not_understood_are_kept_short() {
+        for text in ["0", "65536", "-1", "vxlan", "", &"9".repeat(100_000)] {
+            let pod = pod(json!({"metadata": {"annotations": {PORT: text, RECEIVER: text}}}));
+            let shown: String = text.chars().take(SHOWN).collect();
+            assert_eq!(pod.port, Declared::Nonsense(shown.clone()));
+            assert_eq!(pod.receiver, Declared::Nonsense(shown));
+        }
+    }
+}

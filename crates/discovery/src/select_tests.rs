@@ -1,0 +1,276 @@
+//! A table of cases for [`select`], and its properties.
+
+use std::num::NonZeroU16;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::settings::{Pace, Scope};
+
+fn settings() -> Settings {
+    Settings {
+        name: "zeek".to_owned(),
+        scope: Scope::Own,
+        default_port: NonZeroU16::new(4789).unwrap(),
+        default_receiver: Receiver::Socket,
+        prefer: Prefer::Node,
+        node: Some("here".to_owned()),
+        me: Identity {
+            uid: Some("my-uid".to_owned()),
+            name: Some("me".to_owned()),
+            namespace: Some("shop".to_owned()),
+        },
+        families: Families {
+            ipv4: true,
+            ipv6: false,
+        },
+        pace: Pace::default(),
+    }
+}
+
+fn pod(name: &str, address: &str) -> Pod {
+    Pod {
+        name: PodName {
+            namespace: "shop".to_owned(),
+            name: name.to_owned(),
+        },
+        uid: format!("uid-of-{name}"),
+        version: "1".to_owned(),
+        node: Some("there".to_owned()),
+        phase: Some("Running".to_owned()),
+        ready: true,
+        terminating: false,
+        addresses: address
+            .split_whitespace()
+            .map(|text| text.parse().unwrap())
+            .collect(),
+        port: Declared::Nothing,
+        receiver: Declared::Nothing,
+    }
+}
+
+fn addresses(view: &View) -> Vec<String> {
+    let address = |sensor: &FoundSensor| sensor.address.to_string();
+    view.sensors.iter().map(address).collect()
+}
+
+/// What is said about the only pod.
+fn remark(pod: &Pod, settings: &Settings) -> Option<Remark> {
+    let selection = select([pod], settings);
+    let remark = selection.remarks.into_values().next();
+    let used = matches!(remark, None | Some(Remark::BadReceiver(_)));
+    assert_eq!(used, selection.view.sensors.len() == 1, "{pod:?}");
+    remark
+}
+
+#[test]
+fn a_good_pod_is_used_with_the_defaults() {
+    let selection = select([&pod("a", "10.0.0.1")], &settings());
+    assert_eq!(selection.remarks, BTreeMap::new());
+    let sensor = FoundSensor {
+        address: "10.0.0.1:4789".parse().unwrap(),
+        receiver: Receiver::Socket,
+        pod: "shop/a".to_owned(),
+        on_this_node: false,
+    };
+    assert_eq!(selection.view.sensors, [sensor]);
+}
+
+#[test]
+fn each_reason_not_to_use_a_pod() {
+    let good = pod("a", "10.0.0.1");
+    let settings = settings();
+    let of = |change: &dyn Fn(&mut Pod)| {
+        let mut pod = good.clone();
+        change(&mut pod);
+        remark(&pod, &settings)
+    };
+    assert_eq!(of(&|_| {}), None);
+    assert_eq!(of(&|pod| pod.uid = "my-uid".into()), Some(Remark::OwnPod));
+    assert_eq!(of(&|pod| pod.name.name = "me".into()), Some(Remark::OwnPod));
+    let elsewhere = PodName {
+        namespace: "other".to_owned(),
+        name: "me".to_owned(),
+    };
+    assert_eq!(of(&|pod| pod.name = elsewhere.clone()), None);
+    assert_eq!(of(&|pod| pod.terminating = true), Some(Remark::Terminating));
+    assert_eq!(
+        of(&|pod| pod.phase = Some("Pending".into())),
+        Some(Remark::NotRunning("Pending".into()))
+    );
+    assert_eq!(of(&|pod| pod.phase = None), None);
+    assert_eq!(of(&|pod| pod.ready = false), Some(Remark::NotReady));
+    assert_eq!(of(&|pod| pod.addresses.clear()), Some(Remark::NoAddress));
+    assert_eq!(
+        of(&|pod| pod.port = Declared::Nonsense("0".into())),
+        Some(Remark::BadPort("0".into()))
+    );
+    for absurd in [
+        "0.0.0.0",
+        "127.0.0.1",
+        "224.0.0.1",
+        "255.255.255.255",
+        "::1",
+        "fe80::1",
+    ] {
+        let address: IpAddr = absurd.parse().unwrap();
+        let remark = of(&|pod| pod.addresses = vec![address]);
+        assert_eq!(remark, Some(Remark::AbsurdAddress(address)));
+    }
+}
+
+#[test]
+fn without_a_name_of_ours_nobody_is_us() {
+    let mut settings = settings();
+    settings.me = Identity::default();
+    let mut nameless = pod("", "10.0.0.1");
+    nameless.uid = String::new();
+    nameless.name.namespace = String::new();
+    assert_eq!(remark(&nameless, &settings), None);
+}
+
+#[test]
+fn the_first_address_of_a_reachable_family_counts() {
+    let both = |ipv4, ipv6| Settings {
+        families: Families { ipv4, ipv6 },
+        ..settings()
+    };
+    for (list, ipv4, ipv6, expected) in [
+        ("10.0.0.1 fd00::1", true, true, "10.0.0.1:4789"),
+        ("fd00::1 10.0.0.1", true, true, "[fd00::1]:4789"),
+        ("fd00::1 10.0.0.1", true, false, "10.0.0.1:4789"),
+        ("10.0.0.1 fd00::1", false, true, "[fd00::1]:4789"),
+        ("127.0.0.1 10.0.0.1", true, true, "10.0.0.1:4789"),
+    ] {
+        let selection = select([&pod("a", list)], &both(ipv4, ipv6));
+        assert_eq!(addresses(&selection.view), [expected], "{list}");
+    }
+    let other = remark(&pod("a", "fd00::1"), &both(true, false));
+    assert_eq!(other, Some(Remark::OtherFamily("fd00::1".parse().unwrap())));
+}
+
+#[test]
+fn annotations_override_the_defaults() {
+    let mut declared = pod("a", "10.0.0.1");
+    declared.port = Declared::Value(NonZeroU16::new(9000).unwrap());
+    declared.receiver = Declared::Value(Receiver::Sniffer);
+    let sensor = select([&declared], &settings()).view.sensors.remove(0);
+    assert_eq!(sensor.address.port(), 9000);
+    assert_eq!(sensor.receiver, Receiver::Sniffer);
+    declared.receiver = Declared::Nonsense("tap".to_owned());
+    let Selection { view, remarks } = select([&declared], &settings());
+    assert_eq!(view.sensors[0].receiver, Receiver::Sniffer, "always right");
+    assert_eq!(
+        remarks[&declared.name],
+        Remark::BadReceiver("tap".to_owned())
+    );
+}
+
+#[test]
+fn two_pods_with_one_address_are_one_sensor() {
+    let mut second = pod("b", "10.0.0.1");
+    second.receiver = Declared::Value(Receiver::Sniffer);
+    let Selection { view, remarks } = select([&pod("a", "10.0.0.1"), &second], &settings());
+    assert_eq!(addresses(&view), ["10.0.0.1:4789"]);
+    assert_eq!(view.sensors[0].receiver, Receiver::Sniffer);
+    let same = Remark::SameAddress("10.0.0.1:4789".parse().unwrap());
+    assert_eq!(remarks, BTreeMap::from([(second.name.clone(), same)]));
+    second.port = Declared::Value(NonZeroU16::new(4790).unwrap());
+    let apart = select([&pod("a", "10.0.0.1"), &second], &settings());
+    assert_eq!(apart.view.sensors.len(), 2);
+}
+
+#[test]
+fn sensors_of_this_node_come_first_while_there_is_a_usable_one() {
+    let far = pod("far", "10.0.0.1");
+    let mut near = pod("near", "10.0.0.2");
+    near.node = Some("here".to_owned());
+    let chosen = |near: &Pod, settings: &Settings| addresses(&select([&far, near], settings).view);
+    let preferring = settings();
+    assert_eq!(chosen(&near, &preferring), ["10.0.0.2:4789"]);
+    let any = Settings {
+        prefer: Prefer::Any,
+        ..settings()
+    };
+    assert_eq!(chosen(&near, &any).len(), 2);
+    let nowhere = Settings {
+        node: None,
+        ..settings()
+    };
+    assert_eq!(chosen(&near, &nowhere).len(), 2);
+    near.ready = false;
+    assert_eq!(chosen(&near, &preferring), ["10.0.0.1:4789"]);
+}
+
+fn any_pod() -> impl Strategy<Value = Pod> {
+    let address = prop_oneof![
+        (0_u8..4).prop_map(|last| IpAddr::from([10, 0, 0, last])),
+        (0_u16..4).prop_map(|last| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, last])),
+        Just(IpAddr::from([127, 0, 0, 1])),
+    ];
+    let port = prop_oneof![
+        Just(Declared::Nothing),
+        (1_u16..4).prop_map(|port| Declared::Value(NonZeroU16::new(port).unwrap())),
+        Just(Declared::Nonsense("x".to_owned())),
+    ];
+    let receiver = prop_oneof![
+        Just(Declared::Nothing),
+        Just(Declared::Value(Receiver::Sniffer)),
+        Just(Declared::Nonsense("x".to_owned())),
+    ];
+    let node = prop::option::of(prop_oneof![
+        Just("here".to_owned()),
+        Just("there".to_owned())
+    ]);
+    let flags = (any::<bool>(), any::<bool>(), 0_u8..12);
+    (
+        prop::collection::vec(address, 0..3),
+        port,
+        receiver,
+        node,
+        flags,
+    )
+        .prop_map(
+            |(addresses, port, receiver, node, (ready, terminating, name))| Pod {
+                node,
+                ready,
+                terminating,
+                addresses,
+                port,
+                receiver,
+                ..pod(&name.to_string(), "")
+            },
+        )
+}
+
+proptest! {
+    #[test]
+    fn every_sensor_is_a_usable_pod_and_every_pod_is_accounted_for(
+        pods in prop::collection::vec(any_pod(), 0..12),
+        prefer in prop_oneof![Just(Prefer::Node), Just(Prefer::Any)],
+    ) {
+        let pods: BTreeMap<PodName, Pod> =
+            pods.into_iter().map(|pod| (pod.name.clone(), pod)).collect();
+        let settings = Settings { prefer, ..settings() };
+        let Selection { view, remarks } = select(pods.values(), &settings);
+        for pair in view.sensors.windows(2) {
+            prop_assert!(pair[0].address < pair[1].address, "ordered, and each once");
+        }
+        for sensor in &view.sensors {
+            let pod = pods.values().find(|pod| pod.name.to_string() == sensor.pod).unwrap();
+            prop_assert!(pod.ready && !pod.terminating);
+            prop_assert!(pod.addresses.contains(&sensor.address.ip()));
+            prop_assert!(sensor.address.is_ipv4(), "only reachable families");
+            prop_assert!(!sensor.address.ip().is_loopback());
+        }
+        let all = select(pods.values(), &Settings { prefer: Prefer::Any, ..settings.clone() });
+        let unused = all
+            .remarks
+            .values()
+            .filter(|remark| !matches!(remark, Remark::BadReceiver(_)))
+            .count();
+        prop_assert_eq!(all.view.sensors.len() + unused, pods.len());
+        prop_assert_eq!(all.remarks, remarks, "the preference changes no remark");
+        prop_assert_eq!(view.sensors.is_empty(), all.view.sensors.is_empty());
+    }
+}
