@@ -26,18 +26,9 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
 pub(crate) fn static_binary(target: Option<String>) -> Result<PathBuf> {
     let host = format!("{}-unknown-linux-gnu", env::consts::ARCH);
     let target = target.unwrap_or_else(|| host.clone());
-    let mut command = cargo();
+    let mut command = release_build();
     command
-        .args([
-            "build",
-            "--release",
-            "--package",
-            "agent",
-            "--bin",
-            "podspan",
-            "--target",
-        ])
-        .arg(&target)
+        .args(["--target", &target])
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
     if target != host {
         prepare_cross_build(&mut command, &target)?;
@@ -54,8 +45,8 @@ pub(crate) fn static_binary(target: Option<String>) -> Result<PathBuf> {
     }
 }
 
-/// Builds podspan in release mode for this machine, as `cargo build` does: for demo and bench.
-pub(crate) fn release_binary() -> Result<PathBuf> {
+/// The command that builds podspan in release mode.
+fn release_build() -> Command {
     let mut command = cargo();
     command.args([
         "build",
@@ -65,7 +56,12 @@ pub(crate) fn release_binary() -> Result<PathBuf> {
         "--bin",
         "podspan",
     ]);
-    podspan(&cargo::build(command)?)
+    command
+}
+
+/// Builds podspan in release mode for this machine, as `cargo build` does: for demo and bench.
+pub(crate) fn release_binary() -> Result<PathBuf> {
+    podspan(&cargo::build(release_build())?)
 }
 
 fn podspan(executables: &[PathBuf]) -> Result<PathBuf> {

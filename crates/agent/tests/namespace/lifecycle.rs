@@ -69,12 +69,7 @@ fn missing_interface() {
     agent
         .wait_for_output("no such interface; waiting for it", LIMIT)
         .unwrap();
-    let pair = veth(
-        (&lab.pod.namespace, "net1"),
-        (&lab.client.namespace, "net1"),
-    )
-    .unwrap();
-    connect(&pair);
+    add_net1(&lab);
     agent
         .wait_for_output("capturing (index", Duration::from_secs(3))
         .unwrap();
@@ -84,12 +79,19 @@ fn missing_interface() {
     assert!(Totals::read(&agent.stderr()).get("frames_mirrored") > 0);
 }
 
-/// Gives both ends addresses and brings them up.
-fn connect((near, far): &(Link, Link)) {
-    for (end, address) in [(near, "10.99.0.1"), (far, "10.99.0.2")] {
+/// Puts a second cable between pod and client, `net1` at both ends, with addresses and up; gives the
+/// pod's end.
+fn add_net1(lab: &Lab) -> Link {
+    let (near, far) = veth(
+        (&lab.pod.namespace, "net1"),
+        (&lab.client.namespace, "net1"),
+    )
+    .unwrap();
+    for (end, address) in [(&near, "10.99.0.1"), (&far, "10.99.0.2")] {
         end.add_address(address.parse().unwrap(), 24).unwrap();
         end.up().unwrap();
     }
+    near
 }
 
 fn ping_over(lab: &Lab) {
@@ -122,12 +124,7 @@ fn down_and_up() {
 fn made_again() {
     let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
     let sensor = sensor_of(&lab, Family::V4);
-    let pair = veth(
-        (&lab.pod.namespace, "net1"),
-        (&lab.client.namespace, "net1"),
-    )
-    .unwrap();
-    connect(&pair);
+    add_net1(&lab);
     let environment = [("SENSOR", sensor.as_str()), ("INTERFACE", "net1")];
     let mut agent = Process::spawn(podspan(&lab, &environment)).unwrap();
     agent.wait_for_output("capturing (index", LIMIT).unwrap();
@@ -135,12 +132,7 @@ fn made_again() {
     for _ in 0..2 {
         let before = agent.stderr().matches("capturing").count();
         lab.pod.namespace.link("net1").unwrap().delete().unwrap();
-        let pair = veth(
-            (&lab.pod.namespace, "net1"),
-            (&lab.client.namespace, "net1"),
-        )
-        .unwrap();
-        connect(&pair);
+        add_net1(&lab);
         let end = Instant::now() + Duration::from_secs(3);
         while agent.stderr().matches("capturing").count() == before {
             assert!(Instant::now() < end, "{}", agent.stderr());
@@ -157,12 +149,7 @@ fn made_again() {
 fn renamed() {
     let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
     let sensor = sensor_of(&lab, Family::V4);
-    let (mut near, far) = veth(
-        (&lab.pod.namespace, "net1"),
-        (&lab.client.namespace, "net1"),
-    )
-    .unwrap();
-    connect(&(near.clone(), far));
+    let mut near = add_net1(&lab);
     let environment = [("SENSOR", sensor.as_str()), ("INTERFACE", "net1")];
     let mut agent = Process::spawn(podspan(&lab, &environment)).unwrap();
     agent.wait_for_output("capturing (index", LIMIT).unwrap();
@@ -178,18 +165,10 @@ fn renamed() {
 fn several() {
     let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
     let sensor = sensor_of(&lab, Family::V4);
-    let pair = veth(
-        (&lab.pod.namespace, "net1"),
-        (&lab.client.namespace, "net1"),
-    )
-    .unwrap();
-    connect(&pair);
+    add_net1(&lab);
     let environment = [("SENSOR", sensor.as_str()), ("INTERFACE", "eth0,net1,lo")];
     let mut scene = Scene::start_with(lab, &environment, Vec::<Frame>::new());
-    scene
-        .agent
-        .wait_for_output("interface=lo capturing", LIMIT)
-        .ok();
+    scene.agent.wait_for_output("interface=lo", LIMIT).unwrap();
     ping_over(&scene.lab);
     udp_datagrams(&scene.lab.client, &scene.lab.pod, Family::V4, &[200; 5]).unwrap();
     await_ping(
