@@ -29,7 +29,7 @@ pub enum ArgumentError {
     /// None of ours.
     #[error(
         "unknown argument {0:?}; known are --help, --version and --check-config. Settings are \
-         environment variables, for example: SENSOR=192.0.2.10 podspan"
+         environment variables, for example: SENSOR=zeek podspan"
     )]
     Unknown(String),
     /// More than one.

@@ -1,11 +1,13 @@
 //! Everything that is not on the way of a frame: signals, logs, learned paths.
 //!
-//! In: the worker's published numbers and events. Out: log lines, at changes and not per frame, and
+//! In: the worker's published numbers and events, and the sensors that were found. Out: the table of
+//! sensors, log lines, at changes and not per frame, and
 //! one line of totals every minute at most. This side can stall without the worker noticing.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +20,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::{MissedTickBehavior, interval};
 use transmit::{Report, SensorReport};
 
+use crate::finding::Views;
 use crate::published::{Event, Published, Snapshot};
 use crate::sensors::Sensors;
 
@@ -66,16 +69,27 @@ impl Control {
     }
 
     /// Watches until SIGTERM or SIGINT, which gives true, or until the worker has ended by itself.
+    /// The sensors are those of each view, where there are views.
     ///
     /// # Errors
     /// When the signals cannot be waited for.
-    pub(crate) async fn watch(&mut self) -> io::Result<bool> {
+    pub(crate) async fn watch(&mut self, mut views: Option<Views>) -> io::Result<bool> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let view = async {
+                match &mut views {
+                    Some(views) => views.next().await,
+                    None => pending().await,
+                }
+            };
             let name = tokio::select! {
+                known = view => {
+                    self.sensors.know(known);
+                    continue;
+                }
                 _ = ticks.tick() => {
                     self.look(Instant::now());
                     continue;

@@ -6,7 +6,8 @@
 //! is one of the codes in [`exit`].
 //!
 //! Then two threads go on: `worker` takes every frame its whole way, from ring to socket; `control`
-//! does everything else, and sees of the worker only what is in `published`.
+//! does everything else, and sees of the worker only what is in `published`. Where the sensor is a
+//! name, `finding` looks it up beside `control`, and `sensors` and `suspects` decide who is fed.
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +15,7 @@ pub mod cli;
 pub mod config;
 mod control;
 pub mod exit;
+mod finding;
 pub mod log;
 pub mod privilege;
 mod published;

@@ -13,10 +13,22 @@ use thiserror::Error;
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::SetGlobalDefaultError;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::time::SystemTime;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::config::{LogFormat, LogLevel};
+
+/// The crates that talk to the API server for us and log by themselves.
+const CLIENT: [&str; 6] = [
+    "hyper",
+    "hyper_util",
+    "kube",
+    "kube_client",
+    "rustls",
+    "tower",
+];
 
 /// The log could not be started.
 #[derive(Debug, Error)]
@@ -45,26 +57,35 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let lines = tracing_subscriber::fmt()
-        .with_max_level(filter(level))
+        .with_max_level(LevelFilter::TRACE)
         .with_target(false)
         .with_timer(SystemTime)
         // Otherwise a failed write is reported by `eprintln!`, which panics when it fails as well.
         .log_internal_errors(false)
         .with_writer(writer);
     match format {
-        LogFormat::Text => Box::new(lines.with_ansi(false).finish()),
-        LogFormat::Json => Box::new(
-            lines
-                .json()
-                .flatten_event(true)
-                .with_current_span(false)
-                .with_span_list(false)
-                .finish(),
-        ),
+        LogFormat::Text => Box::new(lines.with_ansi(false).finish().with(filter(level))),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true);
+            let lines = lines.with_current_span(false).with_span_list(false);
+            Box::new(lines.finish().with(filter(level)))
+        }
     }
 }
 
-const fn filter(level: LogLevel) -> LevelFilter {
+/// What is logged. The client of the API server complains of each failure that discovery tells with
+/// its remedy, and once: it is heard only by those who look for causes.
+fn filter(level: LogLevel) -> Targets {
+    let others = match level {
+        LogLevel::Error | LogLevel::Warn | LogLevel::Info => LevelFilter::OFF,
+        LogLevel::Debug | LogLevel::Trace => LevelFilter::DEBUG,
+    };
+    Targets::new()
+        .with_default(threshold(level))
+        .with_targets(CLIENT.map(|target| (target, others)))
+}
+
+const fn threshold(level: LogLevel) -> LevelFilter {
     match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -161,6 +182,17 @@ mod tests {
         assert_eq!(count(LogLevel::Info), 3);
         assert_eq!(count(LogLevel::Debug), 4);
         assert_eq!(count(LogLevel::Trace), 5);
+    }
+
+    #[test]
+    fn the_client_of_the_api_server_is_heard_only_when_causes_are_looked_for() {
+        let events = || {
+            tracing::error!(target: "kube_client::client::builder", "as discovery says better");
+            tracing::trace!(target: "hyper_util::client", "with every request");
+        };
+        let count = |level| logged(level, LogFormat::Text, events).lines().count();
+        assert_eq!(count(LogLevel::Info), 0);
+        assert_eq!(count(LogLevel::Trace), 1);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From a valid configuration to the end of the process.
 //!
 //! [`run`] reads as the story of startup: sockets are opened with `CAP_NET_RAW`, all privilege is
-//! dropped, the sensors are looked up, the worker starts, and the control side watches until a
+//! dropped, the worker starts, and the control side looks the sensors up and watches until a
 //! signal. The order matters: after the drop no socket that needs a capability can be opened, and no
 //! thread may exist before it, since capabilities belong to threads.
 
@@ -20,6 +20,7 @@ use transmit::{Prober, SocketConfig, Transmitter};
 use crate::config::{self, Config, Value as _};
 use crate::control::Control;
 use crate::exit::Exit;
+use crate::finding::Views;
 use crate::privilege::{self, PrivilegeError};
 use crate::published::{Events, Published};
 use crate::sensors::{Known, Receiver, Sensors};
@@ -121,6 +122,7 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
         .into_iter()
         .chain([prober.source_port()]);
     let mirror = Mirror::new(config.vni, own_ports);
+    let has_ipv6 = transmitter.has_ipv6();
     let mut sensors = Sensors::new(prober, config.mtu);
     sensors.know(known(config));
     let published = Arc::new(Published::default());
@@ -146,7 +148,10 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
         .map_err(RunError::Spawn)?;
 
     let mut control = Control::new(sensors, published, happened);
-    let watched = runtime.block_on(control.watch());
+    let watched = runtime.block_on(async {
+        let views = Views::follow(config, has_ipv6);
+        control.watch(views).await
+    });
     stop.request()?;
     let last = worker.join().map_err(|_| RunError::WorkerLost)??;
     control.end(&last);

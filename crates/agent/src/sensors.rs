@@ -8,6 +8,7 @@
 //! said since; asking costs a socket and no datagram. A path that leads nowhere now may lead
 //! somewhere later, so it counts as Ethernet's until then.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -63,7 +64,7 @@ impl Sensors {
         &self.table
     }
 
-    /// Takes the list of all sensors.
+    /// Takes the list of all sensors, each address once.
     pub(crate) fn know(&mut self, known: Vec<Known>) {
         self.suspects
             .retain(|address| known.iter().any(|sensor| sensor.address == *address));
@@ -114,17 +115,31 @@ impl Sensors {
         self.refresh_paths();
     }
 
-    /// Gives the worker a table of the sensors that are to be fed.
+    /// Gives the worker a table of the sensors that are to be fed, unless it has it. The kernel is
+    /// asked only for paths to new ones.
     fn feed(&self) {
         let before = self.table.load();
-        let sensors = self.suspects.fed(&self.known, |known| known.address);
+        let mut learned: HashMap<_, _> = before
+            .sensors()
+            .iter()
+            .map(|sensor| (sensor.address(), sensor.path_mtu()))
+            .collect();
+        let were = learned.len();
         let sensor = |known: &Known| {
-            let unknown = self.mtu.unwrap_or(Mtu::MAX).min(Mtu::ETHERNET);
-            let path_mtu = transmit::path_mtu(known.address, self.mtu).unwrap_or(unknown);
-            Sensor::new(known.address, path_mtu)
+            let address = known.address;
+            let path_mtu = learned.remove(&address);
+            Sensor::new(address, path_mtu.unwrap_or_else(|| self.path_mtu(address)))
         };
-        let table = before.followed_by(sensors.iter().map(sensor).collect());
-        self.table.store(Arc::new(table));
+        let fed = self.suspects.fed(&self.known, |known| known.address);
+        let sensors: Vec<_> = fed.iter().map(sensor).collect();
+        if sensors.len() != were || !learned.is_empty() {
+            self.table.store(Arc::new(before.followed_by(sensors)));
+        }
+    }
+
+    fn path_mtu(&self, address: SocketAddr) -> Mtu {
+        let unknown = self.mtu.unwrap_or(Mtu::MAX).min(Mtu::ETHERNET);
+        transmit::path_mtu(address, self.mtu).unwrap_or(unknown)
     }
 
     fn refresh_paths(&self) {

@@ -8,9 +8,9 @@
 //! decided in `backoff` alone. The header `Retry-After` does not reach an error of `kube`, and the
 //! API server's 429 of an overload has it nowhere else, so it is noted as the answer passes by.
 
-use std::env;
 use std::fmt::Display;
 use std::fs;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,20 +48,13 @@ pub enum ClientSource {
 }
 
 impl ClientSource {
-    /// What the environment says: a kubeconfig where `KUBECONFIG` names one, in a pod the service
-    /// account (`KUBERNETES_SERVICE_HOST` and `_PORT`, which the kubelet sets), else the user's
-    /// kubeconfig.
+    /// A pod's, with its service account where Kubernetes mounts it.
     #[must_use]
-    pub fn detect() -> Self {
-        let set = |name| env::var(name).ok().filter(|value| !value.is_empty());
-        let pod = set("KUBERNETES_SERVICE_HOST").zip(set("KUBERNETES_SERVICE_PORT"));
-        match pod {
-            Some((host, port)) if set("KUBECONFIG").is_none() => Self::InCluster {
-                host,
-                port,
-                credentials: CREDENTIALS.into(),
-            },
-            _ => Self::Kubeconfig(None),
+    pub fn in_cluster(host: &str, port: NonZeroU16) -> Self {
+        Self::InCluster {
+            host: host.to_owned(),
+            port: port.to_string(),
+            credentials: CREDENTIALS.into(),
         }
     }
 

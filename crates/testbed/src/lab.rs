@@ -69,6 +69,7 @@ pub struct Lab {
     /// The sensor's kernel vxlan devices, `vxlan0` over IPv4 and `vxlan6` over IPv6, where they
     /// were asked for.
     pub vxlan: Option<(Link, Link)>,
+    builder: LabBuilder,
 }
 
 /// How the lab shall be.
@@ -170,6 +171,7 @@ impl LabBuilder {
             sensor,
             router,
             vxlan,
+            builder: self.clone(),
         };
         lab.settle()?;
         Ok(lab)
@@ -241,6 +243,23 @@ impl LabBuilder {
 }
 
 impl Lab {
+    /// One more host on the bridge: a second sensor, or where an API server runs. Its addresses end
+    /// in `number`, which is from 4 to 253, and each only once.
+    ///
+    /// # Errors
+    /// What the kernel refused, or [`Error::Timeout`](crate::Error::Timeout) where the pod does not
+    /// reach it.
+    pub fn add_host(&self, number: u8) -> Result<Host> {
+        let port = format!("host{number}");
+        let host = self
+            .builder
+            .host(&self.node, Some(&self.bridge), &port, 0, number)?;
+        for to in [IpAddr::from(host.ipv4), host.ipv6.into()] {
+            await_ping(&self.pod.namespace, to, SETTLE)?;
+        }
+        Ok(host)
+    }
+
     /// Waits until the pod reaches everybody in both families.
     fn settle(&self) -> Result<()> {
         [&self.client, &self.sensor]

@@ -66,11 +66,8 @@ pub enum Reason {
     UnusableAddress(IpAddr, &'static str),
     #[error("{0} is in it twice, since SENSOR_PORT is {port}", port = .0.port())]
     SameEndpoint(SocketAddr),
-    #[error(
-        "{0:?} is a name, and this version of podspan takes addresses only. Give the sensor's \
-             IP address"
-    )]
-    NameNeedsDiscovery(String),
+    #[error("it has control characters")]
+    ControlCharacters,
 }
 
 /// A variable that is missing or wrong.

@@ -28,7 +28,7 @@ use serde::Deserialize;
 use wire::{Mtu, Vni};
 
 pub use error::{ConfigErrors, Invalid, Reason};
-pub use names::{Namespace, Namespaces, ObjectName, PodUid};
+pub use names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
 pub use sensor::{Sensor, SensorAddress};
 pub use text::{help, markdown};
 pub use values::{Interfaces, LEAST_MTU, LogFormat, LogLevel, Prefer, Receiver, RingSize, Value};
@@ -61,6 +61,12 @@ pub struct Config {
     pub pod_namespace: Option<Namespace>,
     /// Our pod's unique identifier.
     pub pod_uid: Option<PodUid>,
+    /// Where the API server is, as the kubelet says it to pods.
+    pub kubernetes_host: Option<HostName>,
+    /// Its port.
+    pub kubernetes_port: Option<NonZeroU16>,
+    /// Kubeconfig files, which count before the kubelet's word.
+    pub kubeconfig: Option<FileNames>,
     /// Upper bound for the outer packet; none: what the routes say.
     pub mtu: Option<Mtu>,
     /// Memory of each interface's ring.
@@ -87,6 +93,9 @@ struct Environment {
     pod_name: Field<ObjectName>,
     pod_namespace: Field<Namespace>,
     pod_uid: Field<PodUid>,
+    kubernetes_service_host: Field<HostName>,
+    kubernetes_service_port: Field<NonZeroU16>,
+    kubeconfig: Field<FileNames>,
     mtu: Field<Mtu>,
     ring_size: Field<RingSize>,
     log: Field<LogLevel>,
@@ -134,6 +143,15 @@ impl Config {
         let pod_name = reading.value(&table::POD_NAME, &environment.pod_name);
         let pod_namespace = reading.value(&table::POD_NAMESPACE, &environment.pod_namespace);
         let pod_uid = reading.value(&table::POD_UID, &environment.pod_uid);
+        let kubernetes_host = reading.value(
+            &table::KUBERNETES_SERVICE_HOST,
+            &environment.kubernetes_service_host,
+        );
+        let kubernetes_port = reading.value(
+            &table::KUBERNETES_SERVICE_PORT,
+            &environment.kubernetes_service_port,
+        );
+        let kubeconfig = reading.value(&table::KUBECONFIG, &environment.kubeconfig);
         let mtu = reading.value(&table::MTU, &environment.mtu);
         let ring_size = reading.value(&table::RING_SIZE, &environment.ring_size);
         let log = reading.value(&table::LOG, &environment.log);
@@ -152,6 +170,9 @@ impl Config {
             pod_name,
             pod_namespace,
             pod_uid,
+            kubernetes_host,
+            kubernetes_port,
+            kubeconfig,
             mtu,
             ring_size: ring_size?,
             log: log?,
@@ -230,6 +251,7 @@ impl Reading {
                 continue;
             };
             match value.into_string() {
+                Ok(value) if is_service_link(variable, &value) => {}
                 Ok(value) => ours.push((variable.name.to_owned(), value)),
                 Err(bytes) => {
                     self.wrong(variable, &bytes.to_string_lossy(), Reason::NotUtf8);
@@ -288,11 +310,9 @@ impl Reading {
 
     /// Judges what only shows when several variables are seen together.
     fn judge_together(&mut self, sensor: Option<&Sensor>, port: Option<NonZeroU16>) {
-        let Some(sensor) = sensor else { return };
-        if let Err(reason) = can_be_reached_without_discovery(sensor) {
-            self.wrong(&table::SENSOR, &sensor.show(), reason);
-        }
-        let Some(port) = port else { return };
+        let (Some(sensor), Some(port)) = (sensor, port) else {
+            return;
+        };
         let mut seen = HashSet::new();
         if let Some(twice) = sensor
             .addresses(port)
@@ -321,10 +341,9 @@ impl Reading {
     }
 }
 
-/// The one place that refuses names: without the discovery crate nothing can look them up.
-fn can_be_reached_without_discovery(sensor: &Sensor) -> Result<(), Reason> {
-    match sensor {
-        Sensor::Addresses(_) => Ok(()),
-        Sensor::Name(name) => Err(Reason::NameNeedsDiscovery(name.clone())),
-    }
+/// Whether Kubernetes set this for a Service of the pod's namespace, as Docker once did for links:
+/// `SENSOR_PORT=tcp://10.96.7.7:4789` where a Service is named `sensor`. Nobody asked for it.
+fn is_service_link(variable: &Variable, value: &str) -> bool {
+    let schemes = ["tcp://", "udp://", "sctp://"];
+    variable == &table::SENSOR_PORT && schemes.iter().any(|scheme| value.starts_with(scheme))
 }

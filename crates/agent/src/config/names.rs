@@ -5,6 +5,7 @@
 //! "Labels and Selectors" of the Kubernetes documentation.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use super::error::Reason;
 use super::values::Value;
@@ -20,6 +21,15 @@ pub struct Namespace(String);
 /// The UID of a pod: usually a UUID, for static pods the kubelet's own choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodUid(String);
+
+/// An IP address, or the name of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostName(String);
+
+/// One or more files, as `KUBECONFIG` lists them. Whether they exist is seen when they are read,
+/// again and again: they may come later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileNames(String);
 
 /// The namespaces in which a sensor's name is looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +57,7 @@ macro_rules! is_text {
         }
     )* };
 }
-is_text!(ObjectName, Namespace, PodUid);
+is_text!(ObjectName, Namespace, PodUid, HostName, FileNames);
 
 impl Value for ObjectName {
     fn parse(text: &str) -> Result<Self, Reason> {
@@ -108,6 +118,37 @@ impl Value for PodUid {
             text.to_owned(),
             "at most 128 printable characters without space",
         ))
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl Value for HostName {
+    fn parse(text: &str) -> Result<Self, Reason> {
+        let end = |byte: u8| byte.is_ascii_alphanumeric();
+        let inner = |byte: u8| end(byte) || matches!(byte, b'-' | b'.');
+        if text.parse::<IpAddr>().is_ok() || is_name(text, 253, end, inner) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Reason::BadName(
+            text.to_owned(),
+            "an IP address without a port, or letters, digits, - and .",
+        ))
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl Value for FileNames {
+    fn parse(text: &str) -> Result<Self, Reason> {
+        if text.contains(char::is_control) {
+            return Err(Reason::ControlCharacters);
+        }
+        Ok(Self(text.to_owned()))
     }
 
     fn show(&self) -> String {

@@ -35,10 +35,10 @@ pub const SENSOR: Variable = Variable {
     name: "SENSOR",
     expected: "a name, or addresses as ip, ip:port or [ip6]:port, separated by commas",
     fallback: Fallback::Required,
-    text: "Where the copies go. A name stands for the pods that carry the label run=<name>; this \
-           version takes addresses only. With several sensors each flow keeps to one of them. An \
+    text: "Where the copies go. A name stands for the pods that carry the label run=<name>, which \
+           podspan finds and follows. With several sensors each flow keeps to one of them. An \
            address without a port uses SENSOR_PORT.",
-    example: "192.0.2.10,[2001:db8::10]:4789",
+    example: "zeek",
 };
 
 /// What is captured.
@@ -75,7 +75,9 @@ pub const SENSOR_PORT: Variable = Variable {
     name: "SENSOR_PORT",
     expected: "a UDP port from 1 to 65535",
     fallback: Fallback::Value("4789"),
-    text: "The UDP port of sensors found by name, and of addresses in SENSOR that name none.",
+    text: "The UDP port of sensors found by name that declare none by the annotation \
+           podspan.dev/port, and of addresses in SENSOR that name none. What Kubernetes itself puts \
+           here where there is a Service named sensor (tcp://...) is ignored.",
     example: "4789",
 };
 
@@ -94,7 +96,7 @@ pub const RECEIVER: Variable = Variable {
     name: "RECEIVER",
     expected: "sniffer or socket",
     fallback: Fallback::Value("sniffer"),
-    text: "How sensors that declare nothing take the copies in. sniffer: by capturing on an \
+    text: "How sensors without the annotation podspan.dev/receiver take the copies in. sniffer: by capturing on an \
            interface; always right. socket: by a UDP socket or a kernel vxlan device, which allows \
            cheaper sending.",
     example: "socket",
@@ -137,6 +139,35 @@ pub const POD_UID: Variable = Variable {
     example: "0f4d2a55-9c1e-4f9a-8a49-1c1f6f2f7d10",
 };
 
+/// Where the API server is, in a pod.
+pub const KUBERNETES_SERVICE_HOST: Variable = Variable {
+    name: "KUBERNETES_SERVICE_HOST",
+    expected: "an IP address or a host's name",
+    fallback: Fallback::Unset("a kubeconfig is used"),
+    text: "Where the API server is. The kubelet sets it in every pod; together with \
+           KUBERNETES_SERVICE_PORT it makes podspan use the pod's service account.",
+    example: "10.96.0.1",
+};
+
+/// Its port.
+pub const KUBERNETES_SERVICE_PORT: Variable = Variable {
+    name: "KUBERNETES_SERVICE_PORT",
+    expected: "a TCP port from 1 to 65535",
+    fallback: Fallback::Unset("a kubeconfig is used"),
+    text: "The API server's port. The kubelet sets it in every pod.",
+    example: "443",
+};
+
+/// Where the API server is, outside of a cluster.
+pub const KUBECONFIG: Variable = Variable {
+    name: "KUBECONFIG",
+    expected: "paths of kubeconfig files, separated by colons",
+    fallback: Fallback::Unset("in a pod the service account, else ~/.kube/config"),
+    text: "To find a sensor by name from outside of a cluster, or with other rights than the pod's: \
+           kubeconfig files as kubectl takes them.",
+    example: "/etc/podspan/kubeconfig",
+};
+
 /// Upper bound for the outer packet.
 pub const MTU: Variable = Variable {
     name: "MTU",
@@ -177,7 +208,7 @@ pub const LOG_FORMAT: Variable = Variable {
 };
 
 /// Every variable, in the order in which they are shown.
-pub const TABLE: [&Variable; 15] = [
+pub const TABLE: [&Variable; 18] = [
     &SENSOR,
     &INTERFACE,
     &VNI,
@@ -189,6 +220,9 @@ pub const TABLE: [&Variable; 15] = [
     &POD_NAME,
     &POD_NAMESPACE,
     &POD_UID,
+    &KUBERNETES_SERVICE_HOST,
+    &KUBERNETES_SERVICE_PORT,
+    &KUBECONFIG,
     &MTU,
     &RING_SIZE,
     &LOG,

@@ -85,7 +85,7 @@ fn write_tables(text: &mut String) -> fmt::Result {
 }
 
 const USAGE: &str = "\
-Usage: SENSOR=192.0.2.10 podspan [--help | --version | --check-config]
+Usage: SENSOR=zeek podspan [--help | --version | --check-config]
 
   --help          print this text
   --version       print name and version
@@ -105,7 +105,7 @@ podspan takes its settings from environment variables only. `SENSOR` is the one 
 ```yaml
 env:
   - name: SENSOR
-    value: 192.0.2.10
+    value: zeek
 ```
 
 - A variable set to nothing counts as not set. Space around values and list entries is ignored, and

@@ -137,18 +137,13 @@ fn the_same_endpoint_twice_by_the_default_port() {
 }
 
 #[test]
-fn a_name_asks_for_an_address() {
-    let text = config(&[("SENSOR", "zeek"), ("VNI", "x")])
-        .unwrap_err()
-        .to_string();
-    assert!(
-        text.contains("SENSOR=\"zeek\"") && text.contains("takes addresses only"),
-        "{text}"
-    );
-    assert!(
-        text.contains("SENSOR=192.0.2.10") && text.contains("VNI=\"x\""),
-        "{text}"
-    );
+fn what_kubernetes_sets_for_a_service_named_sensor_is_ignored() {
+    for link in ["tcp://10.96.7.7:4789", "udp://10.96.7.7:4789"] {
+        let config = config(&[("SENSOR", "zeek"), ("SENSOR_PORT", link)]).unwrap();
+        assert_eq!(config.sensor_port.get(), 4789);
+        assert_eq!(config.sensor, Sensor::Name("zeek".to_owned()));
+    }
+    assert!(config(&[("SENSOR", "zeek"), ("SENSOR_PORT", "10.96.7.7:4789")]).is_err());
 }
 
 #[test]
