@@ -78,7 +78,8 @@ where
 fn filter(level: LogLevel) -> Targets {
     let others = match level {
         LogLevel::Error | LogLevel::Warn | LogLevel::Info => LevelFilter::OFF,
-        LogLevel::Debug | LogLevel::Trace => LevelFilter::DEBUG,
+        LogLevel::Debug => LevelFilter::WARN,
+        LogLevel::Trace => LevelFilter::DEBUG,
     };
     Targets::new()
         .with_default(threshold(level))

@@ -1,9 +1,11 @@
 //! The pods with the sensor's name, and the views made of them: at most one each 50 ms.
 //!
 //! Events only change the pods and mark the table. The pods are looked at when the time has come,
-//! so that a burst of events costs one look. A view goes out when it differs from the last one.
+//! so that a burst of events costs one look. A view goes out when it differs from the last one;
+//! a look that comes to nothing new delays the next by 5 ms only.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
@@ -12,6 +14,9 @@ use crate::pod::{Pod, PodName};
 use crate::remedy::Asking;
 use crate::select::{Selection, select};
 use crate::settings::{Settings, View};
+
+/// The least time between two looks, of which the first came to nothing new.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// All pods with the name.
 pub(crate) type Pods = BTreeMap<PodName, Pod>;
@@ -66,12 +71,19 @@ impl<P: FnMut(View)> Table<P> {
         self.changed = false;
         let Selection { view, remarks } = select(self.pods.values(), settings);
         journal.remark(remarks);
-        if self.last.as_ref() != Some(&view) {
+        let is_new = self.last.as_ref() != Some(&view);
+        if is_new {
             journal.view(&view, asking);
             self.last = Some(view.clone());
             (self.publish)(view);
         }
-        self.next = Instant::now() + settings.pace.views;
+        // A pod that comes is told several times before it is Ready: that must not delay what counts.
+        let pause = if is_new {
+            settings.pace.views
+        } else {
+            LOOK_AGAIN
+        };
+        self.next = Instant::now() + pause;
     }
 
     /// Waits until a look is due, and looks; returns at once when nothing has changed.

@@ -1,4 +1,4 @@
-//! The equations of the accounting, under force. [`Totals::read`](crate::scene::Totals::read)
+//! The equations of the accounting, under force. [`Totals::read`](crate::totals::Totals::read)
 //! asserts them at the end of every scene; here are the scenes where something is lost.
 
 use std::thread;
@@ -7,7 +7,8 @@ use std::time::Duration;
 use testbed::traffic::{Family, UdpStream, udp_stream};
 use testbed::{Lab, Process, Signal};
 
-use crate::scene::{LIMIT, Scene, Totals, VNI, podspan, sensor_of};
+use crate::scene::{LIMIT, Scene, VNI, podspan, sensor_of};
+use crate::totals::Totals;
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     (

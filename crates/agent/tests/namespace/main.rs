@@ -16,6 +16,8 @@ mod lifecycle;
 mod privilege;
 mod scene;
 mod streams;
+#[path = "../shared/totals.rs"]
+mod totals;
 mod truth;
 
 use std::process::ExitCode;

@@ -1,6 +1,5 @@
 //! A lab with podspan running in its pod, and what is known when it has ended.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::thread;
@@ -8,6 +7,8 @@ use std::time::Duration;
 
 use testbed::traffic::Family;
 use testbed::{Capability, Decoded, Decoder, Filter, Frame, FrameRef, Lab, Process, Sink, Sniffer};
+
+use crate::totals::Totals;
 
 pub(crate) const VNI: u32 = 0x00ab_cdef;
 pub(crate) const PORT: u16 = 4789;
@@ -25,85 +26,6 @@ pub(crate) struct Outcome<S> {
     pub(crate) totals: Totals,
     /// What the sensor's decoder handed on.
     pub(crate) inner: S,
-}
-
-/// The numbers of podspan's last line.
-#[derive(Debug)]
-pub(crate) struct Totals {
-    numbers: BTreeMap<String, u64>,
-    /// Frames dropped, by reason.
-    pub(crate) frames_dropped: BTreeMap<String, u64>,
-}
-
-impl Totals {
-    pub(crate) fn get(&self, name: &str) -> u64 {
-        *self
-            .numbers
-            .get(name)
-            .unwrap_or_else(|| panic!("{name} in {self:?}"))
-    }
-
-    /// Reads the last line of totals out of a log.
-    pub(crate) fn read(log: &str) -> Self {
-        let line = log.lines().rev().find(|line| line.contains(" totals "));
-        let line = line.unwrap_or_else(|| panic!("a line of totals in:\n{log}"));
-        let pairs = || {
-            line.split_whitespace()
-                .filter_map(|word| word.split_once('='))
-        };
-        let numbers: BTreeMap<String, u64> = pairs()
-            .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
-            .collect();
-        let frames_dropped = pairs()
-            .filter(|(name, value)| *name == "frames_dropped_by" && *value != "none")
-            .flat_map(|(_, value)| value.split(','))
-            .map(|pair| pair.split_once(':').expect("reason:count"))
-            .map(|(reason, count)| (reason.to_owned(), count.parse().expect("a count")))
-            .collect();
-        let totals = Self {
-            numbers,
-            frames_dropped,
-        };
-        totals.check();
-        totals
-    }
-
-    /// The equations of the accounting, exactly.
-    fn check(&self) {
-        let get = |name| self.get(name);
-        assert_eq!(
-            get("ring_packets"),
-            get("frames_seen") + get("ring_drops"),
-            "{self:?}"
-        );
-        assert_eq!(
-            get("frames_seen"),
-            get("frames_mirrored") + get("frames_dropped"),
-            "{self:?}"
-        );
-        assert_eq!(
-            get("frames_dropped"),
-            self.frames_dropped.values().sum::<u64>(),
-            "{self:?}"
-        );
-        assert_eq!(
-            get("datagrams_built"),
-            get("datagrams_sent") + get("datagrams_dropped"),
-            "{self:?}"
-        );
-    }
-
-    /// Nothing was dropped anywhere, but for ICMP errors about our own datagrams.
-    pub(crate) fn assert_lossless(&self) {
-        let others: u64 = self
-            .frames_dropped
-            .iter()
-            .filter(|(r, _)| *r != "own_error")
-            .map(|(_, n)| n)
-            .sum();
-        assert_eq!((self.get("ring_drops"), others), (0, 0), "{self:?}");
-        assert!(self.get("frames_mirrored") > 0, "{self:?}");
-    }
 }
 
 /// podspan, to be started in the pod with `NET_RAW` as its only capability.

@@ -1,0 +1,228 @@
+//! The lab, the control plane in it, and podspan as the kubelet would start it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Failed;
+use testbed::kubernetes::{ControlPlane, Options, PodDraft, Pods};
+use testbed::{Host, Lab, Process};
+use tokio::runtime::Builder;
+
+use crate::totals::Totals;
+
+pub(crate) const VNI: u32 = 0x00c0_ffee;
+pub(crate) const PORT: u16 = 4789;
+/// Far more than anything here takes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How a container sees its service account, which is in the folder `$0`; `$1` is the program.
+const MOUNT_AND_RUN: &str = "mount -t tmpfs tmpfs /run && \
+     mkdir -p /run/secrets/kubernetes.io/serviceaccount && \
+     mount --bind \"$0\" /run/secrets/kubernetes.io/serviceaccount && exec \"$1\"";
+
+/// A lab with two sensors' hosts and an API server.
+pub(crate) struct Cluster {
+    // The control plane ends before the network that it is in.
+    pub(crate) plane: ControlPlane,
+    pub(crate) api: Host,
+    pub(crate) second: Host,
+    pub(crate) lab: Lab,
+}
+
+impl Cluster {
+    pub(crate) fn start() -> Result<Self, Failed> {
+        let lab = Lab::builder().build()?;
+        let second = lab.add_host(4)?;
+        let api = lab.add_host(10)?;
+        let plane = ControlPlane::start(Options {
+            namespace: Some(api.namespace.clone()),
+            address: api.ipv4.into(),
+            ..Options::default()
+        })?;
+        Ok(Self {
+            plane,
+            api,
+            second,
+            lab,
+        })
+    }
+
+    /// Makes a Kubernetes namespace in which the account `default` has the shipped Role, and its
+    /// credentials as a pod's folder.
+    pub(crate) fn add_namespace(&self, name: &str) -> Result<(), Failed> {
+        self.plane.create_namespace(name)?;
+        let folder =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/rbac/own-namespace");
+        let shipped = self
+            .plane
+            .kubectl(["kustomize".as_ref(), folder.as_os_str()])?;
+        let ours = shipped.replace("namespace: default", &format!("namespace: {name}"));
+        let admin = self.plane.admin_kubeconfig();
+        self.plane.kubectl_as(&admin, ["apply", "-f", "-"], &ours)?;
+        let token = self
+            .plane
+            .request_token(name, "default", Duration::from_mins(10))?;
+        let folder = self.credentials(name);
+        Ok(self.plane.write_pod_credentials(&folder, name, &token)?)
+    }
+
+    pub(crate) fn credentials(&self, namespace: &str) -> PathBuf {
+        self.plane.folder().join(format!("credentials-{namespace}"))
+    }
+
+    /// Works on a namespace's pods as an administrator, on the API server's host.
+    pub(crate) fn administer<T: Send>(
+        &self,
+        namespace: &str,
+        work: impl AsyncFnOnce(&Pods) -> T + Send,
+    ) -> T {
+        self.api.namespace.run(|| {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let client = self.plane.client().await.unwrap();
+                work(&Pods::new(client, namespace)).await
+            })
+        })
+    }
+
+    /// Creates a sensor's pod at a host of the lab.
+    pub(crate) fn add_sensor(&self, namespace: &str, draft: &PodDraft) -> Outcome {
+        Ok(self
+            .administer(namespace, async |pods| pods.create(draft).await)
+            .map(drop)?)
+    }
+
+    /// Starts podspan in the lab's pod, as a pod of a Kubernetes namespace, and waits until it
+    /// captures.
+    pub(crate) fn podspan(&self, namespace: &str, more: &[(&str, &str)]) -> Result<Agent, Failed> {
+        let mut command = self.lab.pod.namespace.command("unshare");
+        command.args(["--mount", "sh", "-c", MOUNT_AND_RUN]);
+        command.arg(self.credentials(namespace));
+        command.arg(env!("CARGO_BIN_EXE_podspan"));
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        command.env_clear().env("PATH", path);
+        let api = self.plane.address();
+        command
+            .env("KUBERNETES_SERVICE_HOST", api.ip().to_string())
+            .env("KUBERNETES_SERVICE_PORT", api.port().to_string())
+            .env("SENSOR", "zeek")
+            .env("VNI", format!("{VNI:#x}"))
+            .env("LOG", "debug")
+            .envs(more.iter().copied());
+        let mut process = Process::spawn(command)?;
+        process.wait_for_output("capturing (index", PATIENCE)?;
+        Ok(Agent(process))
+    }
+}
+
+type Outcome = crate::Outcome;
+
+/// A usable sensor at a host of the lab.
+pub(crate) fn sensor(name: &str, host: &Host) -> PodDraft {
+    PodDraft::new(name)
+        .label("run", "zeek")
+        .node("node-1")
+        .address(host.ipv4)
+        .ready()
+}
+
+/// A running podspan.
+pub(crate) struct Agent(pub(crate) Process);
+
+impl Agent {
+    /// Waits until it has said that it feeds exactly these hosts, and returns how long that took.
+    #[track_caller]
+    pub(crate) fn until_fed(&self, hosts: &[&Host]) -> Duration {
+        let addresses = hosts.iter().map(|host| host.ipv4.into());
+        self.until_fed_at(&addresses.collect::<Vec<_>>())
+    }
+
+    /// The same for addresses of any family.
+    #[track_caller]
+    pub(crate) fn until_fed_at(&self, addresses: &[IpAddr]) -> Duration {
+        let mut addresses = addresses.to_vec();
+        addresses.sort();
+        let begun = Instant::now();
+        loop {
+            let log = self.0.stderr();
+            let last = log.lines().rev().find_map(fed);
+            if last.is_some_and(|fed| fed == addresses) {
+                let took = begun.elapsed();
+                // Said, and a moment later done.
+                thread::sleep(Duration::from_millis(50));
+                return took;
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{addresses:?} are not fed; the log:\n{log}"
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits for a line of the log with all these words.
+    #[track_caller]
+    pub(crate) fn until_logged(&self, words: &[&str]) {
+        let begun = Instant::now();
+        let has_all = |line: &str| words.iter().all(|word| line.contains(word));
+        while !self.0.stderr().lines().any(has_all) {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{words:?} not in the log:\n{}",
+                self.0.stderr()
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Ends it, and returns its totals and its log.
+    pub(crate) fn end(mut self) -> Result<(Totals, String), Failed> {
+        self.0.terminate()?;
+        let status = self.0.wait(PATIENCE)?;
+        let log = self.0.stderr();
+        assert!(status.success(), "{status}:\n{log}");
+        Ok((Totals::read(&log), log))
+    }
+
+    /// CPU time that the worker thread has used.
+    pub(crate) fn worker_time(&self) -> Duration {
+        let tasks = format!("/proc/{}/task", self.0.id());
+        for task in std::fs::read_dir(tasks).unwrap() {
+            let task = task.unwrap().path();
+            let read = |file: &str| std::fs::read_to_string(task.join(file)).unwrap();
+            if read("comm").trim() == "worker" {
+                // Nanoseconds on a processor, waited for one, and how often.
+                let time = read("schedstat");
+                let time = time.split(' ').next().unwrap().parse().unwrap();
+                return Duration::from_nanos(time);
+            }
+        }
+        panic!("no worker thread");
+    }
+
+    /// Resident memory apart from the ring, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let field = self.0.status_field("VmRSS").unwrap();
+        let kib: u64 = field.split(' ').next().unwrap().parse().unwrap();
+        kib - RING_KIB
+    }
+}
+
+/// The default of `RING_SIZE`, all of which counts as resident.
+const RING_KIB: u64 = 32 << 10;
+
+/// The addresses in a line of the log that names the sensors.
+fn fed(line: &str) -> Option<Vec<IpAddr>> {
+    if line.contains("no sensor: there are no usable") {
+        return Some(Vec::new());
+    }
+    let (_, list) = line.split_once("sensors: ")?;
+    let addresses = list
+        .split(' ')
+        .filter_map(|word| word.parse::<SocketAddr>().ok());
+    let mut addresses: Vec<_> = addresses.map(|address| address.ip()).collect();
+    addresses.sort();
+    Some(addresses)
+}

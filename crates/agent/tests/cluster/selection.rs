@@ -1,0 +1,102 @@
+//! Which pods are sensors to the whole of podspan, and when it starts to look for them.
+
+use std::thread;
+use std::time::Duration;
+
+use testbed::kubernetes::{Component, PodDraft};
+
+use crate::fixture::{Cluster, sensor};
+use crate::stream::{Stream, Tap};
+use crate::{Outcome, Test};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("its_own_pod_is_never_a_sensor", own_pod),
+    ("a_sensor_on_the_same_node_comes_first", node),
+    ("a_sensor_with_ipv6_alone_is_fed_over_ipv6", ipv6),
+    ("it_captures_before_the_api_server_answers", early),
+];
+
+/// The sidecar's own pod has the sensor's label too.
+fn own_pod(cluster: &mut Cluster) -> Outcome {
+    cluster.add_namespace("own-pod")?;
+    let (lab, me) = (&cluster.lab, sensor("me", &cluster.lab.pod));
+    let uid = cluster.administer("own-pod", async |pods| {
+        pods.create(&me).await.map(|pod| pod.metadata.uid)
+    })?;
+    // The UID alone tells, and so does the name alone.
+    let by_uid = ("POD_UID", uid.as_deref().ok_or("no UID")?);
+    for identity in [
+        &[by_uid][..],
+        &[("POD_NAME", "me"), ("POD_NAMESPACE", "own-pod")],
+    ] {
+        let agent = cluster.podspan("own-pod", identity)?;
+        agent.until_logged(&["WARN", "own-pod/me", "never mirrors to itself"]);
+        let tap = Tap::start(&lab.pod)?;
+        let stream = Stream::start(lab, 4, 1000)?;
+        thread::sleep(Duration::from_millis(300));
+        stream.stop();
+        let (totals, log) = agent.end()?;
+        assert_eq!(tap.stop()?.1, 0, "{log}");
+        assert_eq!(totals.get("datagrams_sent"), 0, "{log}");
+        assert_eq!(log.matches("never mirrors to itself").count(), 1, "{log}");
+    }
+    Ok(())
+}
+
+fn node(cluster: &mut Cluster) -> Outcome {
+    cluster.add_namespace("node")?;
+    let (near, far) = (&cluster.lab.sensor, &cluster.second);
+    cluster.add_sensor("node", &sensor("near", near))?;
+    cluster.add_sensor("node", &sensor("far", far).node("node-2"))?;
+    let agent = cluster.podspan("node", &[("NODE_NAME", "node-1")])?;
+    agent.until_fed(&[near]);
+    cluster.administer("node", async |pods| pods.set_ready("near", false).await)?;
+    agent.until_fed(&[far]);
+    cluster.administer("node", async |pods| pods.set_ready("near", true).await)?;
+    agent.until_fed(&[near]);
+    agent.end()?;
+    let any = [("NODE_NAME", "node-1"), ("SENSOR_PREFER", "any")];
+    let agent = cluster.podspan("node", &any)?;
+    agent.until_fed(&[near, far]);
+    agent.end()?;
+    Ok(())
+}
+
+fn ipv6(cluster: &mut Cluster) -> Outcome {
+    cluster.add_namespace("ipv6")?;
+    let lab = &cluster.lab;
+    let draft = PodDraft::new("a")
+        .label("run", "zeek")
+        .address(lab.sensor.ipv6);
+    cluster.add_sensor("ipv6", &draft.ready())?;
+    let tap = Tap::start(&lab.sensor)?;
+    let agent = cluster.podspan("ipv6", &[])?;
+    agent.until_fed_at(&[lab.sensor.ipv6.into()]);
+    let stream = Stream::start(lab, 4, 1000)?;
+    thread::sleep(Duration::from_millis(300));
+    let sent = stream.stop();
+    let (totals, _) = agent.end()?;
+    let (copies, datagrams) = tap.stop()?;
+    assert_eq!(copies.len(), sent as usize);
+    assert_eq!(datagrams, totals.get("datagrams_sent"));
+    Ok(())
+}
+
+fn early(cluster: &mut Cluster) -> Outcome {
+    cluster.add_namespace("early")?;
+    cluster.add_sensor("early", &sensor("a", &cluster.lab.sensor))?;
+    cluster.plane.freeze(Component::ApiServer)?;
+    // This waits until it captures.
+    let agent = cluster.podspan("early", &[])?;
+    let stream = Stream::start(&cluster.lab, 4, 1000)?;
+    agent.until_logged(&["WARN", "frames are not mirrored", "no_sensor"]);
+    cluster.plane.thaw(Component::ApiServer)?;
+    agent.until_fed(&[&cluster.lab.sensor]);
+    let tap = Tap::start(&cluster.lab.sensor)?;
+    thread::sleep(Duration::from_millis(300));
+    stream.stop();
+    agent.end()?;
+    let (copies, _) = tap.stop()?;
+    assert!(copies.len() > 200, "{} copies", copies.len());
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! Numbered datagrams in many flows from the client to the pod, and who got a copy of which.
+
+use std::collections::BTreeMap;
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Failed;
+use testbed::{CaptureTotals, Decoded, Decoder, Filter, FrameRef, Host, Lab, Sniffer};
+
+use crate::fixture::{PORT, VNI};
+
+/// Where the pod receives them.
+const TO: u16 = 7777;
+/// Ethernet, IPv4 and UDP header, and the payload.
+const LENGTH: usize = 14 + 20 + 8 + PAYLOAD;
+const PAYLOAD: usize = 22;
+
+/// A stream of datagrams that goes on until it is stopped.
+pub(crate) struct Stream {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU32>,
+    thread: JoinHandle<()>,
+    // Nobody reads it, and while it is there nobody sends an ICMP error.
+    _receiver: UdpSocket,
+}
+
+impl Stream {
+    /// Sends so many datagrams a second, the flows in turn.
+    pub(crate) fn start(lab: &Lab, flows: usize, per_second: u32) -> Result<Self, Failed> {
+        let to = (lab.pod.ipv4, TO);
+        let receiver = lab.pod.namespace.run(|| UdpSocket::bind(to))?;
+        let sockets: Vec<UdpSocket> = lab.client.namespace.run(|| {
+            let open = |_| -> std::io::Result<UdpSocket> {
+                let socket = UdpSocket::bind((lab.client.ipv4, 0))?;
+                socket.connect(to)?;
+                Ok(socket)
+            };
+            (0..flows).map(open).collect::<Result<_, _>>()
+        })?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let sent = Arc::new(AtomicU32::new(0));
+        let (stopping, counting) = (Arc::clone(&stop), Arc::clone(&sent));
+        let thread = thread::spawn(move || {
+            let start = Instant::now();
+            for (number, socket) in (0..).zip(sockets.iter().cycle()) {
+                if stopping.load(Ordering::Relaxed) {
+                    break;
+                }
+                let due = Duration::from_secs(1) * number / per_second;
+                thread::sleep(due.saturating_sub(start.elapsed()));
+                let mut payload = [0; PAYLOAD];
+                payload[..4].copy_from_slice(&u32::to_be_bytes(number));
+                socket.send(&payload).unwrap();
+                counting.store(number + 1, Ordering::Relaxed);
+            }
+        });
+        Ok(Self {
+            stop,
+            sent,
+            thread,
+            _receiver: receiver,
+        })
+    }
+
+    /// How many have been sent.
+    pub(crate) fn sent(&self) -> u32 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Ends it, waits until the last datagram's copy is where it goes, and says how many there were.
+    pub(crate) fn stop(self) -> u32 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+        thread::sleep(Duration::from_millis(300));
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+/// A copy that arrived.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Copied {
+    /// When, since 1970.
+    pub(crate) time: Duration,
+    /// Its flow: the client's port.
+    pub(crate) flow: u16,
+    pub(crate) number: u32,
+}
+
+type See = Box<dyn FnMut(FrameRef<'_>) + Send>;
+
+/// What arrives at a sensor.
+pub(crate) struct Tap {
+    copies: Arc<Mutex<Vec<Copied>>>,
+    sniffer: Sniffer<Decoded<See>>,
+}
+
+impl Tap {
+    pub(crate) fn start(host: &Host) -> Result<Self, Failed> {
+        Self::with_mtu(host, 1500)
+    }
+
+    /// A tap to which an outer packet above `mtu` is a fault.
+    pub(crate) fn with_mtu(host: &Host, mtu: usize) -> Result<Self, Failed> {
+        let copies = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&copies);
+        let sink = move |frame: FrameRef<'_>| seen.lock().unwrap().extend(copied(frame));
+        let decoded = Decoded {
+            decoder: Decoder::new(VNI, PORT, mtu),
+            sink: Box::new(sink) as See,
+        };
+        let sniffer = Sniffer::start(&host.namespace, "eth0", Filter::Incoming, decoded)?;
+        Ok(Self { copies, sniffer })
+    }
+
+    /// How many copies have come.
+    pub(crate) fn count(&self) -> usize {
+        self.copies.lock().unwrap().len()
+    }
+
+    /// Ends it: the copies, and how many datagrams of podspan came in all.
+    pub(crate) fn stop(self) -> Result<(Vec<Copied>, u64), Failed> {
+        let (Decoded { decoder, .. }, CaptureTotals { dropped, .. }) = self.sniffer.stop()?;
+        assert_eq!(dropped, 0, "the tap kept up");
+        assert!(decoder.anomalies().is_empty(), "{:?}", decoder.anomalies());
+        let copies = std::mem::take(&mut *self.copies.lock().unwrap());
+        Ok((copies, decoder.decoded()))
+    }
+}
+
+fn copied(frame: FrameRef<'_>) -> Option<Copied> {
+    let ipv4_udp = frame.bytes.get(12..14) == Some(&[8, 0]) && frame.bytes.get(23) == Some(&17);
+    let short = |at| Some(u16::from_be_bytes(*frame.bytes.get(at..)?.first_chunk()?));
+    if !ipv4_udp || frame.bytes.len() != LENGTH || short(36)? != TO {
+        return None;
+    }
+    Some(Copied {
+        time: frame.time,
+        flow: short(34)?,
+        number: u32::from_be_bytes(*frame.bytes.get(42..)?.first_chunk()?),
+    })
+}
+
+/// Asserts that of `sent` datagrams each has exactly one copy, and returns how many have none.
+pub(crate) fn missing<'c>(sent: u32, copies: impl IntoIterator<Item = &'c Copied>) -> Vec<u32> {
+    let mut counts: BTreeMap<u32, u32> = (0..sent).map(|number| (number, 0)).collect();
+    for copy in copies {
+        let count = counts
+            .get_mut(&copy.number)
+            .expect("a number that was sent");
+        *count += 1;
+        assert_eq!(*count, 1, "{} came twice", copy.number);
+    }
+    let none = counts.into_iter().filter(|(_, count)| *count == 0);
+    none.map(|(number, _)| number).collect()
+}
