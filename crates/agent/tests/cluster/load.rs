@@ -45,8 +45,8 @@ fn idle(cluster: &mut Cluster) -> Outcome {
 /// Two sensors stay, two more get and lose the label, thrice as often as 5,000 times a minute.
 fn events(cluster: &mut Cluster) -> Outcome {
     const PER_SECOND: u32 = 250;
-    const WINDOW: Duration = Duration::from_secs(5);
-    const PAIRS: usize = 4;
+    const WINDOW: Duration = Duration::from_secs(2);
+    const WINDOWS: usize = 10;
     cluster.add_namespace("events")?;
     let more = [cluster.lab.add_host(31)?, cluster.lab.add_host(32)?];
     let stay = [&cluster.lab.sensor, &cluster.second];
@@ -59,16 +59,13 @@ fn events(cluster: &mut Cluster) -> Outcome {
     let agent = cluster.podspan("events", &[])?;
     agent.until_fed(&[stay[0], stay[1], &more[0], &more[1]]);
     let stream = Stream::start(&cluster.lab, 64, 20_000)?;
-    let mut ratios = Vec::new();
-    let mut count = 0;
-    for _ in 0..PAIRS {
-        let quiet = cost(&agent, &stream, || thread::sleep(WINDOW));
-        let storm = cost(&agent, &stream, || {
-            let events =
-                cluster.administer("events", async |pods| storm(pods, PER_SECOND, WINDOW).await);
-            count += events.unwrap();
-        });
-        ratios.push(storm / quiet);
+    let (mut quiet, mut storms, mut count) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..WINDOWS {
+        quiet.push(cost(&agent, &stream, || thread::sleep(WINDOW)));
+        storms.push(cost(&agent, &stream, || {
+            let work = async |pods: &Pods| storm(pods, PER_SECOND, WINDOW).await;
+            count += cluster.administer("events", work).unwrap();
+        }));
     }
     agent.until_fed(&[stay[0], stay[1], &more[0], &more[1]]);
     let taps = [
@@ -85,16 +82,15 @@ fn events(cluster: &mut Cluster) -> Outcome {
         let (copies, _) = tap.stop()?;
         assert!(copies.len() > 300, "each has its share: {}", copies.len());
     }
-    ratios.sort_by(f64::total_cmp);
-    let median = f64::midpoint(ratios[PAIRS / 2 - 1], ratios[PAIRS / 2]);
+    let ratio = median(&mut storms) / median(&mut quiet);
     println!(
-        "{count} label events in {:?}, {} tables: the worker's CPU per packet is {median:.3} times \
-         that in quiet ({ratios:.3?})",
-        WINDOW * u32::try_from(PAIRS)?,
+        "{count} label events in {:?}, {} tables: the worker's CPU per packet is {ratio:.3} times \
+         that in quiet (medians of {WINDOWS} windows of {WINDOW:?})",
+        WINDOW * u32::try_from(WINDOWS)?,
         log.matches("sensors: ").count()
     );
-    // Far from what it is; one round with the next differs by more than the five percent wanted.
-    assert!(median < 1.2, "{ratios:?}");
+    // Wanted is 1.05, and that much the same figure differs between two runs on a shared machine.
+    assert!(ratio < 1.15, "{quiet:?} and {storms:?}");
     Ok(())
 }
 
@@ -104,6 +100,11 @@ fn cost(agent: &Agent, stream: &Stream, work: impl FnOnce()) -> f64 {
     work();
     let time = agent.worker_time().saturating_sub(time);
     time.as_secs_f64() / f64::from(stream.sent() - sent)
+}
+
+fn median(costs: &mut [f64]) -> f64 {
+    costs.sort_by(f64::total_cmp);
+    costs[costs.len() / 2]
 }
 
 /// Takes the label away from two pods and gives it back in turn, at a steady rate; how often.
