@@ -118,9 +118,20 @@ fn prepare_kubernetes() -> Result<()> {
     Ok(())
 }
 
-/// Goes on as an xtask that has the client.
+/// Goes on as an xtask that has the client, which looks for the servers. That Go is missing should
+/// be said before the client is built and not after.
 #[cfg(not(feature = "kubernetes"))]
 fn prepare_kubernetes() -> Result<()> {
+    let mut go = std::process::Command::new("go");
+    go.arg("version");
+    if std::env::var_os("KUBEBUILDER_ASSETS").is_none() && !crate::cargo::succeeds(go) {
+        return Err(Failure::Wrong(
+            "etcd and kube-apiserver are needed, and there is no Go to build them: install Go \
+             1.26 or newer, or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver and \
+             kubectl"
+                .to_owned(),
+        ));
+    }
     println!("building the demo with a client of the API server (the first time takes minutes)");
     Err(crate::cargo::run_again_with("kubernetes"))
 }
