@@ -8,7 +8,7 @@
 //! Both sides count from one marker frame to the next, which the client sends before the first
 //! and after the last packet. What they count is the same whether a frame was cut or not
 //! ([`observed`]), so at the end the numbers must be equal. With `--kubernetes` there are two
-//! sensors, of which one comes and one goes meanwhile, and an API server ([`kubernetes`]); what
+//! sensors, of which one comes and one goes meanwhile, and an API server (`kubernetes`); what
 //! arrives at the sensors counts together ([`sensors`]).
 //!
 //! podspan is built first, by a child: the user namespace must be entered before this process has
