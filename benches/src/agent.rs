@@ -31,19 +31,27 @@ pub struct Agent {
 impl Agent {
     /// Starts `binary` in the pod of `lab`, mirroring `eth0` to `sensor` with this VNI.
     ///
+    /// # Errors
+    /// As [`Agent::start_with`].
+    pub fn start(binary: &Path, lab: &Lab, sensor: SocketAddr, vni: u32) -> Result<Self> {
+        let settings = [("SENSOR", sensor.to_string()), ("VNI", vni.to_string())];
+        Self::start_with(binary, lab, &settings)
+    }
+
+    /// Starts `binary` in the pod of `lab` with these environment variables and no others.
+    ///
     /// It does not belong to the terminal's process group: Ctrl-C is for us, and we stop it.
     ///
     /// # Errors
     /// [`Error::Lab`] where the binary cannot be started.
-    pub fn start(binary: &Path, lab: &Lab, sensor: SocketAddr, vni: u32) -> Result<Self> {
+    pub fn start_with(binary: &Path, lab: &Lab, settings: &[(&str, String)]) -> Result<Self> {
         let mut command = lab
             .pod
             .namespace
             .command_with_capabilities(binary, &[Capability::CAP_NET_RAW]);
         command
             .env_clear()
-            .env("SENSOR", sensor.to_string())
-            .env("VNI", vni.to_string())
+            .envs(settings.iter().cloned())
             .process_group(0);
         let process = Process::spawn(command)?;
         let pid = Pid::from_raw(i32::try_from(process.id()).unwrap_or(i32::MAX));

@@ -22,9 +22,46 @@ pub(crate) fn target_dir() -> PathBuf {
 
 /// The cargo that runs us, at the workspace's root.
 pub(crate) fn cargo() -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = our_cargo();
     command.current_dir(root());
     command
+}
+
+/// The cargo that runs us, as if from a terminal.
+///
+/// It has told us what package we are. Its child must not hear it: build scripts watch the same
+/// variables (ring's does), so it and all that stands on it would be built anew after each build
+/// from a terminal.
+fn our_cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (variable, _) in env::vars_os() {
+        let name = variable.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&variable);
+        }
+    }
+    command
+}
+
+/// Becomes the same command of an xtask that is built with `feature`. Returns only where it cannot.
+///
+/// In the same folder, as arguments may name files, and as the same process, so that signals and
+/// the exit code need no relay.
+#[cfg(not(feature = "kubernetes"))]
+pub(crate) fn run_again_with(feature: &str) -> Failure {
+    use std::os::unix::process::CommandExt;
+    let mut command = our_cargo();
+    command
+        .args(["run", "--package", "xtask", "--features", feature])
+        .arg("--manifest-path")
+        .arg(root().join("Cargo.toml"))
+        .arg("--")
+        .args(env::args_os().skip(1));
+    let source = command.exec();
+    Failure::Start {
+        command: shown(&command),
+        source,
+    }
 }
 
 /// Cargo of the nightly toolchain. The variables by which our own toolchain's cargo and rustup

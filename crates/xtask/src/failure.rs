@@ -52,6 +52,11 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Bench(#[from] benches::Error),
 
+    /// The control plane failed.
+    #[cfg(feature = "kubernetes")]
+    #[error(transparent)]
+    Kubernetes(#[from] testbed::kubernetes::Error),
+
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,

@@ -26,6 +26,8 @@ cargo xtask <command>
              --seconds N       how long traffic crosses (10)
              --pcapng PATH     where to write what the sensor decoded (demo.pcapng)
              --ipv6-underlay   reach the sensor over IPv6
+             --kubernetes      find it by its name through a real API server, which needs Go;
+                               meanwhile a second sensor comes and the first one goes
   test     check everything that must hold before a change goes in
              --only STEP       run one step
              --list            list the steps

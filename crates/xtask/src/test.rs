@@ -20,6 +20,9 @@ const FUZZ_FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
     -Zsanitizer=address -Cdebug-assertions";
 
+/// `demo --kubernetes` is checked with everything else, which has its client compiled anyway.
+const DEMO_FEATURE: &str = "--features=xtask/kubernetes";
+
 /// A name for `--only`, what it is, and what runs.
 type Step = (&'static str, &'static str, fn() -> Result<()>);
 
@@ -87,6 +90,7 @@ fn clippy() -> Result<()> {
     cargo_with(&[
         "clippy",
         "--workspace",
+        DEMO_FEATURE,
         "--all-targets",
         "--",
         "-D",
@@ -108,6 +112,7 @@ fn docs() -> Result<()> {
     command.args([
         "doc",
         "--workspace",
+        DEMO_FEATURE,
         "--no-deps",
         "--document-private-items",
     ]);
@@ -116,7 +121,7 @@ fn docs() -> Result<()> {
 }
 
 fn test() -> Result<()> {
-    cargo_with(&["test", "--workspace"])
+    cargo_with(&["test", "--workspace", DEMO_FEATURE])
 }
 
 fn miri() -> Result<()> {

@@ -48,6 +48,8 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts a command made by [`command`]; its output is appended to `log`.
+    ///
+    /// It does not belong to the terminal's process group: Ctrl-C is for us, and we stop it.
     pub(super) fn start(
         name: &'static str,
         mut command: Command,
@@ -60,7 +62,11 @@ impl Server {
             .open(&log)
             .map_err(Error::io(describe()))?;
         let errors = output.try_clone().map_err(Error::io(describe()))?;
-        command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        command
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .process_group(0);
         let child = fork(command).map_err(Error::io(describe()))?;
         Ok(Self { name, log, child })
     }

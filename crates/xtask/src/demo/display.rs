@@ -1,4 +1,4 @@
-//! The live display: five lines that are drawn over, or plain lines where there is no terminal.
+//! The live display: some lines that are drawn over, or plain lines where there is no terminal.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -31,9 +31,13 @@ pub(super) struct Sample {
     /// The counters of the pod's interface.
     pub(super) eth0: Statistics,
     pub(super) crossed: Gauge,
+    /// What the next one is called.
+    pub(super) decoded: &'static str,
     pub(super) arrived: Gauge,
     /// CPU time of podspan since the start.
     pub(super) cpu: Duration,
+    /// Further lines, each a name and a value.
+    pub(super) more: Vec<(String, String)>,
 }
 
 /// Shows samples as they come, not more often than one can read.
@@ -41,8 +45,8 @@ pub(super) struct Sample {
 pub(super) struct Display {
     length: Duration,
     live: bool,
-    /// Lines to go up before drawing again.
-    drawn: usize,
+    /// The lines to be drawn over.
+    drawn: Vec<String>,
     last: Duration,
     last_cpu: Duration,
     /// Counters of the interface before the traffic.
@@ -54,7 +58,7 @@ impl Display {
         Self {
             length,
             live: cursor_moves(),
-            drawn: 0,
+            drawn: Vec::new(),
             last: Duration::ZERO,
             last_cpu: Duration::ZERO,
             before: None,
@@ -74,15 +78,18 @@ impl Display {
         let cpu = percent(sample.cpu.saturating_sub(self.last_cpu), since);
         self.last = sample.elapsed;
         self.last_cpu = sample.cpu;
-        let lines = [
+        let usual = [
             (
                 "frames on the pod's eth0",
                 grouped(passed.saturating_sub(before)),
             ),
-            ("decoded at the sensor", grouped(sample.arrived.frames)),
+            (sample.decoded, grouped(sample.arrived.frames)),
             ("of them wrong", grouped(sample.arrived.wrong())),
             ("podspan's CPU", format!("{cpu:.1} % of a core")),
         ];
+        let more = sample.more.iter();
+        let more = more.map(|(name, value)| (name.as_str(), value.clone()));
+        let lines: Vec<_> = usual.into_iter().chain(more).collect();
         let time = format!(
             "{:.1} of {} s",
             sample.elapsed.as_secs_f64(),
@@ -90,28 +97,44 @@ impl Display {
         );
         // Nothing to be done about a terminal that went away; the report will meet it too.
         let _ = if self.live {
-            self.draw(&time, &lines)
+            let lines = lines.iter();
+            let lines = lines.map(|(name, value)| format!("    {name:<26}{value:>12}"));
+            let drawn = [format!("  {time}")].into_iter().chain(lines).collect();
+            self.draw(&[], drawn)
         } else {
-            let parts = lines.map(|(name, value)| format!("{name} {value}"));
+            let parts: Vec<_> = lines
+                .iter()
+                .map(|(name, value)| format!("{name} {value}"))
+                .collect();
             writeln!(io::stdout(), "{time}: {}", parts.join(", "))
         };
     }
 
-    /// Leaves the last numbers where they are and goes on below them.
-    pub(super) fn finish(&mut self) {
-        self.drawn = 0;
+    /// Prints lines that stay, above those that are drawn over.
+    pub(super) fn say(&mut self, lines: &[String]) {
+        if !lines.is_empty() {
+            let again = self.drawn.clone();
+            // As above.
+            let _ = self.draw(lines, again);
+        }
     }
 
-    fn draw(&mut self, time: &str, lines: &[(&str, String)]) -> io::Result<()> {
+    /// Leaves the last numbers where they are and goes on below them.
+    pub(super) fn finish(&mut self) {
+        self.drawn.clear();
+    }
+
+    /// Draws over what was drawn last: first lines that stay, then those for the next time.
+    fn draw(&mut self, staying: &[String], drawn: Vec<String>) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        if self.drawn > 0 {
-            write!(out, "\x1b[{}A", self.drawn)?;
+        if !self.drawn.is_empty() {
+            write!(out, "\x1b[{}A", self.drawn.len())?;
         }
-        writeln!(out, "\r\x1b[K  {time}")?;
-        for (name, value) in lines {
-            writeln!(out, "\r\x1b[K    {name:<26}{value:>12}")?;
+        let clear = if self.live { "\r\x1b[K" } else { "" };
+        for line in staying.iter().chain(&drawn) {
+            writeln!(out, "{clear}{line}")?;
         }
-        self.drawn = lines.len() + 1;
+        self.drawn = drawn;
         out.flush()
     }
 }

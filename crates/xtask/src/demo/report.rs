@@ -37,6 +37,12 @@ impl Report {
             grouped(crossing.crossed.frames),
             grouped(crossing.arrived.frames)
         );
+        if let Some(ending) = &crossing.ending {
+            println!();
+            for line in &ending.lines {
+                println!("{line}");
+            }
+        }
         println!("\npodspan   {}", podspan_line(&crossing.totals));
         println!(
             "CPU       {:.1} % of a core while the traffic crossed",
@@ -121,6 +127,7 @@ fn cost_line(cost: &Outcome) -> String {
 /// The first thing that is not as it should be.
 fn judge(crossing: Crossing) -> Result<()> {
     crossing.traffic?;
+    crossing.ending.map_or(Ok(()), |ending| ending.verdict)?;
     let (crossed, arrived) = (&crossing.crossed, &crossing.arrived);
     let wrong = |text: String| Err(Failure::Wrong(text));
     if arrived.frames == 0 {
@@ -129,10 +136,12 @@ fn judge(crossing: Crossing) -> Result<()> {
     if arrived.wrong() > 0 {
         return wrong(format!("{} frames arrived wrong", arrived.wrong()));
     }
-    if !crossing.anomalies.is_empty() {
-        return wrong(format!("faulty datagrams: {:?}", crossing.anomalies));
+    let received = &crossing.received;
+    if !received.anomalies.is_empty() {
+        return wrong(format!("faulty datagrams: {:?}", received.anomalies));
     }
-    let lost: u64 = crossing.sniffers.iter().map(|totals| totals.dropped).sum();
+    let sniffers = received.captures.iter().chain([&crossing.at_pod]);
+    let lost: u64 = sniffers.map(|totals| totals.dropped).sum();
     if lost > 0 {
         return wrong(format!(
             "this machine is too busy for the comparison: the demo's own sniffers lost {lost} \

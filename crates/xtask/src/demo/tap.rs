@@ -1,11 +1,10 @@
-//! The two places where the demo counts: beside the application, and at the sensor.
+//! The two places where the demo counts: beside the application, and at the sensors.
 //!
 //! A gauge counts from the first marker frame that passes to the second, so that both sides count
 //! the same frames however much else passes before and after.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
@@ -100,16 +99,16 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct Crossed {
     gauge: Shared,
-    sensor: SocketAddr,
+    sensors: Vec<SocketAddr>,
 }
 
 impl Crossed {
-    pub(super) fn new(gauge: Shared, sensor: SocketAddr) -> Self {
-        Self { gauge, sensor }
+    pub(super) fn new(gauge: Shared, sensors: Vec<SocketAddr>) -> Self {
+        Self { gauge, sensors }
     }
 
-    /// A copy on its way to the sensor, or the sensor's word that nothing listens there: a
-    /// sniffing sensor has no socket. podspan mirrors neither.
+    /// A copy on its way to a sensor, or a sensor's word that nothing listens there: a sniffing
+    /// sensor has no socket. podspan mirrors neither.
     fn is_own(&self, frame: &[u8]) -> bool {
         let Ok(packet) = SlicedPacket::from_ethernet(frame) else {
             return false;
@@ -132,14 +131,18 @@ impl Crossed {
             _ => return false,
         };
         match &packet.transport {
-            Some(TransportSlice::Udp(udp)) => {
-                destination == self.sensor.ip() && udp.destination_port() == self.sensor.port()
-            }
+            Some(TransportSlice::Udp(udp)) => self
+                .sensors
+                .contains(&(destination, udp.destination_port()).into()),
             // Destination unreachable.
-            Some(TransportSlice::Icmpv4(icmp)) => source == self.sensor.ip() && icmp.type_u8() == 3,
-            Some(TransportSlice::Icmpv6(icmp)) => source == self.sensor.ip() && icmp.type_u8() == 1,
+            Some(TransportSlice::Icmpv4(icmp)) => icmp.type_u8() == 3 && self.is_sensor(source),
+            Some(TransportSlice::Icmpv6(icmp)) => icmp.type_u8() == 1 && self.is_sensor(source),
             _ => false,
         }
+    }
+
+    fn is_sensor(&self, host: IpAddr) -> bool {
+        self.sensors.iter().any(|sensor| sensor.ip() == host)
     }
 }
 
@@ -155,11 +158,12 @@ impl Sink for Crossed {
     }
 }
 
-/// Counts, judges and writes down what the sensor decoded.
+/// Counts, judges and writes down what the sensors decoded.
 pub(super) struct Arrived {
     gauge: Shared,
     oracle: Oracle,
-    file: CaptureWriter,
+    /// Gone when it is complete.
+    file: Option<CaptureWriter>,
 }
 
 impl Arrived {
@@ -167,24 +171,29 @@ impl Arrived {
         Self {
             gauge,
             oracle: Oracle::new(),
-            file,
+            file: Some(file),
         }
+    }
+
+    /// Takes a frame, and says whether it counts.
+    pub(super) fn takes(&mut self, frame: FrameRef<'_>) -> bool {
+        if !self.gauge.lock().counts(frame.bytes) {
+            return false;
+        }
+        let wrong = !self.oracle.judge(frame.bytes).is_right();
+        if let Some(file) = &mut self.file {
+            file.take(frame);
+        }
+        self.gauge.lock().add(frame.bytes, wrong);
+        true
     }
 
     /// Completes the file.
-    pub(super) fn finish(self) -> Result<PathBuf> {
-        Ok(self.file.finish()?)
-    }
-}
-
-impl Sink for Arrived {
-    fn take(&mut self, frame: FrameRef<'_>) {
-        if !self.gauge.lock().counts(frame.bytes) {
-            return;
+    pub(super) fn finish(&mut self) -> Result<()> {
+        if let Some(file) = self.file.take() {
+            file.finish()?;
         }
-        let wrong = !self.oracle.judge(frame.bytes).is_right();
-        self.file.take(frame);
-        self.gauge.lock().add(frame.bytes, wrong);
+        Ok(())
     }
 }
 
@@ -212,10 +221,14 @@ mod tests {
         frame
     }
 
+    fn sensors() -> Vec<SocketAddr> {
+        [3, 4].map(|host| ([10, 0, 0, host], 4789).into()).into()
+    }
+
     #[test]
     fn only_what_passes_between_the_markers_counts() {
         let shared = Shared::default();
-        let mut tap = Crossed::new(shared.clone(), ([10, 0, 0, 3], 4789).into());
+        let mut tap = Crossed::new(shared.clone(), sensors());
         let marker = [&[2; 12][..], MARKER].concat();
         let other = udp([10, 0, 0, 1], 9);
         for frame in [&other, &marker, &other, &other, &marker, &other] {
@@ -231,11 +244,12 @@ mod tests {
     #[test]
     fn own_copies_are_told_apart() {
         let shared = Shared::default();
-        let mut tap = Crossed::new(shared.clone(), ([10, 0, 0, 3], 4789).into());
+        let mut tap = Crossed::new(shared.clone(), sensors());
         feed(&mut tap, &[&[2; 12][..], MARKER].concat());
         feed(&mut tap, &udp([10, 0, 0, 3], 4789));
+        feed(&mut tap, &udp([10, 0, 0, 4], 4789));
         feed(&mut tap, &udp([10, 0, 0, 1], 4789));
         let gauge = shared.read();
-        assert_eq!((gauge.own, gauge.frames), (1, 1));
+        assert_eq!((gauge.own, gauge.frames), (2, 1));
     }
 }
