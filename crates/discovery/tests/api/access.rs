@@ -26,13 +26,13 @@ pub(crate) fn expired_token(control_plane: &ControlPlane) -> Outcome {
     renew(Duration::from_secs(5))?;
     let finder = Finder::start(settings(Scope::Own), source);
     finder.until(&["10.1.0.1:4789"]);
-    let expired = finder.until_logged(&["WARN", "401", "last known sensors stay"]);
+    let expired = finder.until_logged(&["WARN", "(401)", "last known sensors stay"]);
     assert!(expired.contains("credentials-tokens/token"), "{expired}");
     admin.run(pods.create(&sensor("b", 2)))?;
     renew(Duration::from_mins(10))?;
     finder.until(&["10.1.0.1:4789", "10.1.0.2:4789"]);
     finder.until_logged(&["INFO", "answers again"]);
-    assert_eq!(finder.times_logged("401"), 1, "{}", finder.log());
+    assert_eq!(finder.times_logged("(401)"), 1, "{}", finder.log());
     finder.never_empty_after(0);
     Ok(())
 }

@@ -96,6 +96,7 @@ fn run() -> ExitCode {
         lasting.case("an_address_without_a_server_is_named", access::closed_port),
         lasting.case("a_name_that_is_not_known_is_told", access::unknown_name),
         Trial::test("a_longer_retry_after_is_obeyed", scripted::retry_after),
+        Trial::test("a_server_that_never_ends_its_list", scripted::endless_list),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }

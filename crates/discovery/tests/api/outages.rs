@@ -71,7 +71,7 @@ pub(crate) fn killed(control_plane: &mut ControlPlane) -> Outcome {
         );
         finder.until_logged(&["INFO", "answers again"]);
         finder.never_empty_after(0);
-        assert_eq!(finder.times_logged("403"), 0, "{}", finder.log());
+        assert_eq!(finder.times_logged("(403)"), 0, "{}", finder.log());
     }
     Ok(())
 }
@@ -119,7 +119,7 @@ pub(crate) fn compaction(control_plane: &mut ControlPlane) -> Outcome {
     assert_eq!(finder.views().len(), before + 1, "{}", finder.log());
     // It was the API server that forgot, and an operator is not troubled with it.
     assert_eq!(finder.times_detailed("the position is forgotten (410)"), 1);
-    assert_eq!(finder.times_logged("410"), 0, "{}", finder.log());
+    assert_eq!(finder.times_logged("(410)"), 0, "{}", finder.log());
     Ok(())
 }
 
@@ -178,7 +178,7 @@ pub(crate) fn throttled(control_plane: &mut ControlPlane) -> Outcome {
     let others = [(); 3].map(|()| Finder::start(settings(Scope::Own), source.clone()));
     let begun = Instant::now();
     let throttled = loop {
-        if let Some(finder) = others.iter().find(|other| other.times_logged("429") > 0) {
+        if let Some(finder) = others.iter().find(|other| other.times_logged("(429)") > 0) {
             break finder;
         }
         assert!(begun.elapsed() < PATIENCE, "no 429: {}", others[0].log());
@@ -210,7 +210,7 @@ pub(crate) fn no_streaming() -> Outcome {
         let pods = admin.pods(name);
         admin.run(pods.create(&sensor("a", 1)))?;
         let finder = Finder::start(settings(Scope::Own), source);
-        let log = finder.until_logged(&["WARN", "403", missing]);
+        let log = finder.until_logged(&["WARN", "(403)", missing]);
         rights::apply(control_plane, &rights::printed(&log)?)?;
         finder.until(&["10.1.0.1:4789"]);
         finder.until_logged(&["INFO", "watching the pods"]);

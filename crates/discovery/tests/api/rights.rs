@@ -35,7 +35,7 @@ pub(crate) fn roles(control_plane: &ControlPlane) -> Outcome {
         let finder = Finder::start(settings.clone(), source.clone());
         let missing = [
             "WARN",
-            "403",
+            "(403)",
             "the verb watch is missing",
             "the service account default of namespace default",
             &format!("run={}", settings.name),
@@ -74,16 +74,21 @@ pub(crate) fn verbs_taken_away(control_plane: &ControlPlane) -> Outcome {
     let admin = Admin::new(control_plane);
     let pods = admin.pods("verbs");
     admin.run(pods.create(&sensor("a", 1)))?;
-    let finder = Finder::start(settings(Scope::Own), source);
+    let finder = Finder::start(settings(Scope::Own), source.clone());
     finder.until(&["10.1.0.1:4789"]);
     grant(control_plane, "verbs", &["list"])?;
     let log = finder.until_logged(&[
         "WARN",
         "last known sensors stay",
-        "403",
+        "(403)",
         "the verb watch is missing",
         "service account default of namespace verbs",
     ]);
+    // One that starts now finds nothing.
+    let late = Finder::start(settings(Scope::Own), source);
+    late.until_logged(&["WARN", "(403)", "the verb watch is missing"]);
+    assert!(late.views().is_empty(), "{}", late.log());
+    drop(late);
     admin.run(pods.create(&sensor("b", 2)))?;
     grant(control_plane, "verbs", &["watch"])?;
     finder.until(&["10.1.0.1:4789", "10.1.0.2:4789"]);
@@ -94,7 +99,7 @@ pub(crate) fn verbs_taken_away(control_plane: &ControlPlane) -> Outcome {
     admin.run(pods.delete("a"))?;
     finder.until(&["10.1.0.2:4789"]);
     finder.until_times_logged(2, "answers again");
-    assert_eq!(finder.times_logged("403"), 2, "{}", finder.log());
+    assert_eq!(finder.times_logged("(403)"), 2, "{}", finder.log());
     finder.never_empty_after(0);
     Ok(())
 }
@@ -121,6 +126,6 @@ pub(crate) fn no_list(control_plane: &ControlPlane) -> Outcome {
     finder.until(&[]);
     admin.run(admin.pods("no-list").create(&sensor("a", 1)))?;
     finder.until(&["10.1.0.1:4789"]);
-    assert_eq!(finder.times_logged("403"), 0, "{}", finder.log());
+    assert_eq!(finder.times_logged("(403)"), 0, "{}", finder.log());
     Ok(())
 }
