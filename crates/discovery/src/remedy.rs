@@ -67,7 +67,11 @@ pub(crate) fn remedy(failure: &Failure, asking: &Asking) -> String {
             after.map_or_else(|| "later".to_owned(), |after| format!("in {after:?}"))
         ),
         Failure::Unsupported { message } => {
-            format!("the API server {server} does not understand the request for pods: {message}")
+            format!(
+                "the API server {server} does not understand the request for pods ({message}): see \
+                 that this is the address of a Kubernetes API server, and that no proxy before it \
+                 changes requests"
+            )
         }
         Failure::Server { code, message } => format!(
             "the API server {server} fails ({code}: {message}): see its own log and etcd's health"

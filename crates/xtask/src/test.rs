@@ -32,7 +32,11 @@ const STEPS: [Step; 9] = [
     ("clippy", "clippy, all warnings are errors", clippy),
     ("deny", "licenses, bans and sources of dependencies", deny),
     ("docs", "documentation without warnings", docs),
-    ("test", "unit, property and namespace tests", test),
+    (
+        "test",
+        "unit, property and namespace tests, and those against a real API server",
+        test,
+    ),
     ("miri", "the ring's walk under Miri", miri),
     ("fuzz", "fuzzing for some seconds", fuzz),
     ("static", "the static release binary", release),
@@ -120,6 +124,8 @@ fn docs() -> Result<()> {
     run_command(command)
 }
 
+/// `--workspace` gives each crate the features that any member asks of it: so testbed's own tests of
+/// its feature `kubernetes` run too.
 fn test() -> Result<()> {
     cargo_with(&["test", "--workspace", DEMO_FEATURE])
 }
@@ -128,6 +134,8 @@ fn miri() -> Result<()> {
     tools::nightly()?;
     let mut command = nightly_cargo();
     command.args(["miri", "test", "--package", "capture", "--lib"]);
+    // Miri optimizes nothing, and procedural macros built for it are used once.
+    command.args(["--config", "profile.dev.package.\"*\".opt-level=0"]);
     run_command(command)
 }
 

@@ -1,12 +1,12 @@
 //! What the tests need beyond Rust, installed from the distribution where that is possible.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::unistd::geteuid;
 
-use crate::cargo::{cargo, nightly_cargo, run, succeeds, target_dir};
+use crate::cargo::{cargo, nightly_cargo, root, run, succeeds, target_dir};
 use crate::failure::{Failure, Result};
 
 const CARGO_DENY: &str = "0.20.2";
@@ -32,6 +32,18 @@ const TOOLS: [Tool; 6] = [
     tool("tcpdump", ["tcpdump"; 4]),
     // libFuzzer is C++.
     tool("c++", ["g++", "gcc-c++", "g++", "gcc"]),
+];
+
+/// Builds the Kubernetes that the tests run, where none is given.
+const GO: Tool = tool("go", ["golang-go", "golang", "go", "go"]);
+
+/// The variable that gives one, and what its folder must hold.
+const ASSETS: &str = "KUBEBUILDER_ASSETS";
+const SERVERS: [&str; 4] = [
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kubectl",
 ];
 
 /// How a distribution installs packages: what to run before, and in front of the names.
@@ -66,10 +78,22 @@ const MANAGERS: [Manager; 4] = [
 
 /// Makes sure of every program, or says what to install.
 pub(crate) fn programs() -> Result<()> {
+    let assets = env::var_os(ASSETS).filter(|folder| !folder.is_empty());
+    let go = assets.is_none().then_some(&GO);
     let missing: Vec<&Tool> = TOOLS
         .iter()
+        .chain(go)
         .filter(|tool| !is_there(tool.program))
         .collect();
+    install(&missing)?;
+    match assets {
+        Some(folder) => are_in(Path::new(&folder)),
+        None => go_is_new_enough(),
+    }
+}
+
+/// Installs what is missing from the distribution, or says what to install.
+fn install(missing: &[&Tool]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -80,7 +104,7 @@ pub(crate) fn programs() -> Result<()> {
         let names: Vec<_> = missing.iter().map(|tool| tool.program).collect();
         return Err(Failure::Wrong(format!("install {}", names.join(", "))));
     };
-    let packages = packages(&missing, column);
+    let packages = packages(missing, column);
     let by_hand = format!(
         "{} {} {}",
         manager.program,
@@ -106,6 +130,41 @@ pub(crate) fn programs() -> Result<()> {
             tool.program
         ))),
     }
+}
+
+/// Whether a folder holds all that the tests start.
+fn are_in(folder: &Path) -> Result<()> {
+    match SERVERS.iter().find(|name| !folder.join(name).is_file()) {
+        None => Ok(()),
+        Some(name) => Err(Failure::Wrong(format!(
+            "{ASSETS}={} holds no {name}: put {} there, or unset the variable to build them with Go",
+            folder.display(),
+            SERVERS.join(", ")
+        ))),
+    }
+}
+
+/// Asks Go for a module that needs a new one. Go is often too old in a distribution; from 1.21 on it
+/// then fetches the one that go.mod asks for, as it does any other module, if it may.
+fn go_is_new_enough() -> Result<()> {
+    let mut list = Command::new("go");
+    list.args(["list", "-m"])
+        .current_dir(root().join("crates/testbed/kubernetes"));
+    if env::var_os("GOTOOLCHAIN").is_none() {
+        list.env("GOTOOLCHAIN", "auto");
+    }
+    let reason = match list.output() {
+        Ok(output) if output.status.success() => return Ok(()),
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(Failure::Wrong(format!(
+        "the tests run etcd and Kubernetes, and this Go cannot build them:\n{reason}\nInstall Go \
+         1.26 or newer from https://go.dev/dl, or 1.21 or newer from the distribution, which fetches \
+         the right one by itself where GOTOOLCHAIN is not set to local and GOPROXY can be reached; \
+         or set {ASSETS} to a folder with {}",
+        SERVERS.join(", ")
+    )))
 }
 
 /// Builds cargo-deny where it is not there yet, and returns its path.
@@ -215,6 +274,12 @@ mod tests {
         for column in 0..MANAGERS.len() {
             assert_eq!(packages(&all, column).len(), TOOLS.len());
         }
+    }
+
+    #[test]
+    fn given_servers_must_be_complete() {
+        let told = are_in(Path::new("/dev/null")).unwrap_err().to_string();
+        assert!(told.contains("/dev/null holds no etcd:"), "{told}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use discovery::{ClientSource, Families, Identity, Pace, Prefer, Receiver, Scope, Settings, View};
 use tokio::sync::oneshot;
+use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Far more than anything here takes.
@@ -30,7 +31,7 @@ pub(crate) fn settings(scope: Scope) -> Settings {
         },
         pace: Pace {
             answer: Duration::from_secs(3),
-            watch: Duration::from_secs(4),
+            watch: Duration::from_secs(2),
             ..Pace::default()
         },
     }
@@ -39,7 +40,10 @@ pub(crate) fn settings(scope: Scope) -> Settings {
 #[derive(Clone, Default)]
 struct Seen {
     views: Arc<Mutex<Vec<(Instant, View)>>>,
+    /// What an operator sees.
     log: Arc<Mutex<Vec<u8>>>,
+    /// What discovery says beyond that with `LOG=debug`.
+    details: Arc<Mutex<Vec<u8>>>,
 }
 
 /// A running discovery; it ends when this value is dropped.
@@ -57,7 +61,7 @@ impl Finder {
         let thread = thread::spawn(move || {
             let subscriber = tracing_subscriber::fmt()
                 .with_ansi(false)
-                .with_max_level(tracing::Level::INFO)
+                .with_max_level(Level::DEBUG)
                 .with_writer(theirs.clone())
                 .finish();
             let _log = tracing::subscriber::set_default(subscriber);
@@ -140,6 +144,27 @@ impl Finder {
             .count()
     }
 
+    /// Waits until so many lines of the log have this text.
+    #[track_caller]
+    pub(crate) fn until_times_logged(&self, times: usize, text: &str) {
+        let begun = Instant::now();
+        while self.times_logged(text) < times {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "not {times} times {text:?}:\n{}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// How many lines of `LOG=debug` have this text.
+    pub(crate) fn times_detailed(&self, text: &str) -> usize {
+        let details = held(&self.seen.details);
+        let details = String::from_utf8_lossy(&details);
+        details.lines().filter(|line| line.contains(text)).count()
+    }
+
     /// That no view after the `first` ones was empty.
     #[track_caller]
     pub(crate) fn never_empty_after(&self, first: usize) {
@@ -169,15 +194,28 @@ impl<'a> MakeWriter<'a> for Seen {
     type Writer = Log<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        Log(held(&self.log))
+        Log(Some(held(&self.log)))
+    }
+
+    /// Those below us say much at this level.
+    fn make_writer_for(&'a self, line: &Metadata<'_>) -> Self::Writer {
+        match *line.level() {
+            Level::DEBUG if line.target().starts_with("discovery::") => {
+                Log(Some(held(&self.details)))
+            }
+            Level::DEBUG | Level::TRACE => Log(None),
+            _ => self.make_writer(),
+        }
     }
 }
 
-pub(crate) struct Log<'a>(MutexGuard<'a, Vec<u8>>);
+pub(crate) struct Log<'a>(Option<MutexGuard<'a, Vec<u8>>>);
 
 impl io::Write for Log<'_> {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.0.extend_from_slice(text);
+        if let Some(log) = &mut self.0 {
+            log.extend_from_slice(text);
+        }
         Ok(text.len())
     }
 

@@ -1,7 +1,11 @@
 //! Discovery against a real API server with RBAC on, and what it does when that server fails.
 //!
-//! Everything stays on loopback. Cases that only ask share one control plane and keep apart by
-//! namespace; those that break their control plane share another, one after the other.
+//! Everything runs in a network namespace with only `lo` up, without root. The binaries are built
+//! before the host's network is left, since building may download.
+//!
+//! Cases that only ask share one control plane, side by side. Those that break theirs have two more,
+//! and take turns at each. So the whole takes little longer than its longest case, and the control
+//! planes' starts, which keep two processors busy.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,114 +18,108 @@ mod load;
 mod outages;
 mod pods;
 mod proxy;
+mod rights;
+mod scripted;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use discovery::ClientSource;
 use kube::Client;
 use libtest_mimic::{Arguments, Failed, Trial};
 use testbed::kubernetes::{Binaries, ControlPlane, Options, Pods};
+use testbed::{Namespace, user_namespace};
 use tokio::runtime::{Builder, Runtime};
 
 type Outcome = Result<(), Failed>;
-type Test = fn(&mut ControlPlane) -> Outcome;
 
-/// A control plane that the first test starts and `main` ends.
+/// A control plane that cases ask side by side; they keep apart by namespace and pod name.
 #[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Option<ControlPlane>>>);
+struct Lasting(Arc<OnceLock<ControlPlane>>);
+
+/// A control plane that cases break, one after the other.
+#[derive(Clone, Default)]
+struct Failing(Arc<Mutex<Option<ControlPlane>>>);
 
 fn main() -> ExitCode {
-    if let Err(error) = Binaries::find() {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
+    let ready = Binaries::find()
+        .map(drop)
+        .map_err(|error| error.to_string());
+    let ready = ready.and_then(|()| {
+        let entered = user_namespace::enter().and_then(|()| Namespace::new());
+        entered.map_err(|error| error.to_string())
+    });
+    match ready {
+        // Its threads, and the servers that they start, are there too.
+        Ok(network) => network.run(run),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn run() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // The cases take turns at two control planes, which keep two cores busy.
-    arguments.test_threads.get_or_insert(1);
-    let (lasting, failing) = (Shared::default(), Shared::default());
-    let cases: [(&str, &Shared, Test); 19] = [
-        ("pods_come_and_go", &lasting, pods::come_and_go),
-        (
-            "a_pod_that_is_not_used_says_why_once",
-            &lasting,
-            pods::unusable,
-        ),
-        ("names_are_looked_up_where_asked", &lasting, pods::scopes),
-        ("the_shipped_role_suffices", &lasting, access::shipped_role),
-        (
-            "without_watch_the_log_has_the_role_to_apply",
-            &lasting,
-            access::no_watch,
-        ),
-        (
-            "list_is_not_needed_where_lists_stream",
-            &lasting,
-            access::no_list,
-        ),
-        (
-            "all_namespaces_need_a_cluster_role",
-            &lasting,
-            access::all_namespaces,
-        ),
-        (
+    // They wait more than they work.
+    arguments.test_threads.get_or_insert(24);
+    let (lasting, killed, frozen) = (Lasting::default(), Failing::default(), Failing::default());
+    // Those that last longest come first.
+    let trials = vec![
+        frozen.case("a_429_says_when_to_come_back", outages::throttled),
+        killed.case("a_killed_api_server_is_found_again", outages::killed),
+        Trial::test("a_server_that_streams_no_lists", outages::no_streaming),
+        killed.case("compaction_never_empties_the_view", outages::compaction),
+        frozen.case("a_frozen_api_server_changes_nothing", outages::frozen),
+        killed.case("etcd_may_come_later", outages::without_etcd),
+        lasting.case("other_pods_do_not_reach_us", load::other_pods),
+        lasting.case(
             "an_expired_token_is_replaced_without_a_gap",
-            &lasting,
             access::expired_token,
         ),
-        ("a_wrong_ca_is_named", &lasting, access::wrong_ca),
-        (
-            "credentials_may_come_later",
-            &lasting,
-            access::late_credentials,
-        ),
-        (
-            "addresses_that_lead_nowhere_are_named",
-            &lasting,
-            access::nowhere,
-        ),
-        ("a_burst_is_one_view_in_50_ms", &lasting, load::burst),
-        ("other_pods_do_not_reach_us", &lasting, load::other_pods),
-        ("a_cut_path_changes_nothing", &failing, outages::cut_path),
-        (
-            "a_killed_api_server_is_found_again",
-            &failing,
-            outages::killed,
-        ),
-        (
-            "a_frozen_api_server_changes_nothing",
-            &failing,
-            outages::frozen,
-        ),
-        (
-            "compaction_never_empties_the_view",
-            &failing,
-            outages::compaction,
-        ),
-        ("a_429_says_when_to_come_back", &failing, outages::throttled),
-        ("etcd_may_come_later", &failing, outages::without_etcd),
+        lasting.case("a_cut_path_changes_nothing", outages::cut_path),
+        lasting.case("pods_come_and_go", pods::come_and_go),
+        lasting.case("a_burst_is_one_view_in_50_ms", load::burst),
+        lasting.case("a_pod_that_is_not_used_says_why_once", pods::unusable),
+        lasting.case("names_are_looked_up_where_asked", pods::scopes),
+        lasting.case("the_shipped_and_the_printed_roles_suffice", rights::roles),
+        lasting.case("each_verb_taken_away_is_named", rights::verbs_taken_away),
+        lasting.case("list_is_not_needed_where_lists_stream", rights::no_list),
+        lasting.case("a_wrong_ca_is_named", access::wrong_ca),
+        lasting.case("credentials_may_come_later", access::late_credentials),
+        lasting.case("a_missing_kubeconfig_is_named", access::no_kubeconfig),
+        lasting.case("a_path_without_the_api_is_a_404", access::wrong_path),
+        lasting.case("a_selector_that_is_refused_is_a_400", access::bad_request),
+        lasting.case("an_address_without_a_server_is_named", access::closed_port),
+        lasting.case("a_name_that_is_not_known_is_told", access::unknown_name),
+        Trial::test("a_longer_retry_after_is_obeyed", scripted::retry_after),
+        Trial::test("a_server_that_never_ends_its_list", scripted::endless_list),
     ];
-    let mut trials: Vec<Trial> = cases
-        .into_iter()
-        .map(|(name, Shared(plane), test)| {
-            let plane = Arc::clone(plane);
-            Trial::test(name, move || {
-                let mut plane = plane.lock().unwrap_or_else(PoisonError::into_inner);
-                if plane.is_none() {
-                    *plane = Some(ControlPlane::start(Options::default())?);
-                }
-                test(plane.as_mut().ok_or("no control plane")?)
-            })
-        })
-        .collect();
-    trials.push(Trial::test(
-        "a_server_that_streams_no_lists",
-        outages::no_streaming,
-    ));
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+impl Lasting {
+    fn case(&self, name: &str, test: fn(&ControlPlane) -> Outcome) -> Trial {
+        let Self(plane) = self.clone();
+        let start = || ControlPlane::start(Options::default()).unwrap();
+        Trial::test(name, move || test(plane.get_or_init(start)))
+    }
+}
+
+impl Failing {
+    fn case(&self, name: &str, test: fn(&mut ControlPlane) -> Outcome) -> Trial {
+        let Self(plane) = self.clone();
+        Trial::test(name, move || {
+            let mut plane = plane.lock().unwrap_or_else(PoisonError::into_inner);
+            if plane.is_none() {
+                *plane = Some(ControlPlane::start(Options::default())?);
+            }
+            test(plane.as_mut().ok_or("no control plane")?)
+        })
+    }
 }
 
 /// The administrator, who makes and changes pods.

@@ -11,11 +11,15 @@ use super::Specimen;
 use crate::{DropReason, Sensor, SensorTable, flow};
 
 const WIRE_TRUTH: &str = include_str!("../../../../docs/wire-truth.md");
-const DOCUMENTS: [(&str, &str); 3] = [
+const DOCUMENTS: [(&str, &str); 4] = [
     ("README.md", include_str!("../../../../README.md")),
     (
         "docs/ARCHITECTURE.md",
         include_str!("../../../../docs/ARCHITECTURE.md"),
+    ),
+    (
+        "docs/discovery.md",
+        include_str!("../../../../docs/discovery.md"),
     ),
     ("docs/wire-truth.md", WIRE_TRUTH),
 ];

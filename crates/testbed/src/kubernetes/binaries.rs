@@ -133,7 +133,7 @@ impl Binaries {
 impl Tool {
     fn build(&self, folder: &Path) -> Result<(), Error> {
         let module = module_folder(self.module);
-        let output = Command::new("go")
+        let output = go(&module)
             .args([
                 "build",
                 "-trimpath",
@@ -144,7 +144,6 @@ impl Tool {
             ])
             .arg(folder.join(self.name))
             .arg(self.package)
-            .current_dir(&module)
             .env("CGO_ENABLED", "0")
             .output()
             .map_err(|error| Error::NoGo {
@@ -182,9 +181,8 @@ fn digest() -> Result<String, Error> {
 
 /// The version of Go that will build; an older Go fetches the one that go.mod asks for, if it can.
 fn go_version() -> Result<String, Error> {
-    let output = Command::new("go")
+    let output = go(&module_folder("kubernetes"))
         .args(["env", "GOVERSION", "GOOS", "GOARCH"])
-        .current_dir(module_folder("kubernetes"))
         .output()
         .map_err(|error| Error::NoGo {
             reason: format!("go: {error}"),
@@ -196,6 +194,17 @@ fn go_version() -> Result<String, Error> {
             reason: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
         })
     }
+}
+
+/// Go, in a module. An older one fetches the one that go.mod asks for: the usual default, which some
+/// installations switch off for all that does not ask for it.
+fn go(module: &Path) -> Command {
+    let mut go = Command::new("go");
+    go.current_dir(module);
+    if env::var_os("GOTOOLCHAIN").is_none() {
+        go.env("GOTOOLCHAIN", "auto");
+    }
+    go
 }
 
 fn module_folder(module: &str) -> PathBuf {

@@ -11,7 +11,8 @@ pub enum Error {
     /// There is no usable Go to build the binaries with, and no binaries were given.
     #[error(
         "etcd and kube-apiserver are needed and could not be built: {reason}. Install Go 1.26 or \
-         newer, or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver and kubectl"
+         newer (or 1.21, which fetches it unless GOTOOLCHAIN=local), or set KUBEBUILDER_ASSETS to a \
+         folder with etcd, kube-apiserver, kube-controller-manager and kubectl"
     )]
     NoGo {
         /// What running `go` said.

@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use testbed::kubernetes::{Authority, ControlPlane, Error};
 
-use crate::{Outcome, eventually, kubeconfig_with, manifest, refusal, start};
+use crate::{Outcome, eventually, kubeconfig_with, manifest, refusal};
 
 /// The shipped bindings, one after the other, for the service account they all name.
-pub(crate) fn roles() -> Outcome {
-    let control_plane = start(true)?;
+pub(crate) fn roles(control_plane: &ControlPlane) -> Outcome {
     control_plane.create_namespace("sensors")?;
     let token = control_plane.request_token("default", "default", Duration::from_mins(10))?;
-    let kubeconfig = kubeconfig_with(&control_plane, &token)?;
+    let kubeconfig = kubeconfig_with(control_plane, "roles", &token)?;
     let run = |line: &str| control_plane.kubectl_as(&kubeconfig, line.split(' '), "");
     let bind = |verb: &str, path: &str| {
         let folder = manifest(path);
@@ -86,7 +85,7 @@ fn refused(run: impl Fn(&str) -> Result<String, Error>, lines: &[&str]) {
 pub(crate) fn short_tokens(control_plane: &ControlPlane) -> Outcome {
     let sign = |lifetime| control_plane.sign_token("default", "default", lifetime);
     let show = |token: &str| {
-        let kubeconfig = kubeconfig_with(control_plane, token)?;
+        let kubeconfig = kubeconfig_with(control_plane, "short-tokens", token)?;
         control_plane.kubectl_as(&kubeconfig, ["auth", "whoami"], "")
     };
     let token = control_plane.request_token("default", "default", Duration::from_mins(10))?;

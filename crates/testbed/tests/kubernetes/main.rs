@@ -3,7 +3,7 @@
 //!
 //! Everything runs in a network namespace with only `lo` up, without root. The binaries are built
 //! before the host's network is left, since building may download. Tests that only ask share one
-//! control plane; those that break it or bind rights to the shipped names have their own.
+//! control plane, side by side; those that break theirs take turns at another.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,9 +30,16 @@ use testbed::{Namespace, user_namespace};
 
 type Outcome = Result<(), Failed>;
 
-/// One control plane for several tests, started by the first; `main` drops the last handle.
+/// A control plane that tests ask side by side, with a controller manager.
 #[derive(Clone, Default)]
-struct Shared(Arc<OnceLock<ControlPlane>>);
+struct Lasting(Arc<OnceLock<ControlPlane>>);
+
+/// A control plane that tests break, one after the other.
+#[derive(Clone, Default)]
+struct Failing(Arc<Mutex<Option<ControlPlane>>>);
+
+/// Held for writing by the test that measures, for reading by the others.
+type Quiet = Arc<RwLock<()>>;
 
 fn main() -> ExitCode {
     if env::var_os(servers::HOLDER).is_some() {
@@ -48,60 +55,85 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let mut arguments = Arguments::from_args();
-    // A control plane that starts keeps two cores busy.
-    arguments.test_threads.get_or_insert(1);
-    let shared = Shared::default();
+    // A control plane that starts keeps two processors busy.
+    arguments.test_threads.get_or_insert(4);
+    let (quiet, lasting, failing) = (Quiet::default(), Lasting::default(), Failing::default());
+    let own = |name, test: fn() -> Outcome| trial(name, &quiet, test);
+    let asks = |name, test: fn(&ControlPlane) -> Outcome| {
+        let Lasting(plane) = lasting.clone();
+        let start = || start(true).unwrap();
+        trial(name, &quiet, move || test(plane.get_or_init(start)))
+    };
+    let breaks = |name, test: fn(&mut Option<ControlPlane>) -> Outcome| {
+        let Failing(plane) = failing.clone();
+        trial(name, &quiet, move || test(&mut held(&plane)))
+    };
     let trials = vec![
-        own("starts_within_15_seconds", servers::starts),
+        alone(
+            "starts_within_15_seconds",
+            &quiet,
+            &failing,
+            servers::starts,
+        ),
+        breaks("a_killed_server_comes_back_with_its_data", servers::restart),
+        asks("roles_open_what_they_name_and_no_more", access::roles),
         own("serves_a_lab_over_ipv4_and_ipv6", servers::in_a_lab),
-        own("a_killed_server_comes_back_with_its_data", servers::restart),
-        own("a_frozen_api_server_hangs_and_goes_on", servers::freeze),
-        own(
+        own("the_servers_die_with_a_killed_test", servers::killed),
+        own("a_server_that_fails_shows_its_log", servers::failing),
+        asks("short_tokens_expire", access::short_tokens),
+        asks(
+            "pod_credentials_are_renewed_in_one_step",
+            access::pod_credentials,
+        ),
+        asks("the_wrong_ca_is_refused", access::wrong_ca),
+        asks("every_manifest_builds_and_is_accepted", manifests::accepted),
+        asks("the_sidecar_starts_first", manifests::sidecar_first),
+        asks("pod_security_levels", manifests::pod_security),
+        asks("pods_have_the_status_that_is_drafted", pods::drafted),
+        breaks("a_frozen_api_server_hangs_and_goes_on", servers::freeze),
+        breaks(
             "after_compaction_an_old_resource_version_is_gone",
             servers::compaction,
         ),
-        own("a_server_that_fails_shows_its_log", servers::failing),
-        own("nothing_is_left_after_drop", servers::dropped),
-        own("the_servers_die_with_a_killed_test", servers::killed),
-        own("roles_open_what_they_name_and_no_more", access::roles),
-        common("short_tokens_expire", &shared, access::short_tokens),
-        common(
-            "pod_credentials_are_renewed_in_one_step",
-            &shared,
-            access::pod_credentials,
-        ),
-        common("the_wrong_ca_is_refused", &shared, access::wrong_ca),
-        common(
-            "every_manifest_builds_and_is_accepted",
-            &shared,
-            manifests::accepted,
-        ),
-        common(
-            "the_sidecar_starts_first",
-            &shared,
-            manifests::sidecar_first,
-        ),
-        common("pod_security_levels", &shared, manifests::pod_security),
-        common(
-            "pods_have_the_status_that_is_drafted",
-            &shared,
-            pods::drafted,
-        ),
+        breaks("nothing_is_left_after_drop", servers::dropped),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// A test that starts its own control plane.
-fn own(name: &str, test: fn() -> Outcome) -> Trial {
-    Trial::test(name, test)
+/// A test beside which others may run.
+fn trial(name: &str, quiet: &Quiet, test: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
+    let quiet = Arc::clone(quiet);
+    Trial::test(name, move || {
+        let _busy = quiet.read().unwrap_or_else(PoisonError::into_inner);
+        test()
+    })
 }
 
-/// A test that asks the shared control plane.
-fn common(name: &str, shared: &Shared, test: fn(&ControlPlane) -> Outcome) -> Trial {
-    let Shared(cell) = shared.clone();
+/// A test beside which nothing runs. What it starts is left to those that break something.
+fn alone(
+    name: &str,
+    quiet: &Quiet,
+    Failing(plane): &Failing,
+    test: fn() -> Result<ControlPlane, Failed>,
+) -> Trial {
+    let (quiet, plane) = (Arc::clone(quiet), Arc::clone(plane));
     Trial::test(name, move || {
-        test(cell.get_or_init(|| start(false).unwrap()))
+        let _quiet = quiet.write().unwrap_or_else(PoisonError::into_inner);
+        *held(&plane) = Some(test()?);
+        Ok(())
     })
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What stands there, or else a fresh one, without a controller manager.
+fn standing(plane: &mut Option<ControlPlane>) -> Result<&mut ControlPlane, Failed> {
+    if plane.is_none() {
+        *plane = Some(start(false)?);
+    }
+    Ok(plane.as_mut().ok_or("no control plane")?)
 }
 
 /// A control plane in a network namespace of its own.
@@ -130,11 +162,15 @@ fn manifest(path: &str) -> PathBuf {
         .join(path)
 }
 
-/// A kubeconfig of a client that shows `token`.
-fn kubeconfig_with(control_plane: &ControlPlane, token: &str) -> Result<PathBuf, Error> {
-    let path = control_plane.folder().join("workload.token");
+/// A kubeconfig of a client that shows `token`; `name` is in its file's name.
+fn kubeconfig_with(
+    control_plane: &ControlPlane,
+    name: &str,
+    token: &str,
+) -> Result<PathBuf, Error> {
+    let path = control_plane.folder().join(format!("{name}.token"));
     fs::write(&path, token).unwrap();
-    control_plane.write_token_kubeconfig("workload", &path)
+    control_plane.write_token_kubeconfig(name, &path)
 }
 
 /// What kubectl says when it is refused.

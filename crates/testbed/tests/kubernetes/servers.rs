@@ -10,15 +10,16 @@ use std::{env, fs, thread};
 use futures_util::StreamExt;
 use kube::ResourceExt;
 use kube::api::{ListParams, VersionMatch, WatchEvent, WatchParams};
+use libtest_mimic::Failed;
 use testbed::kubernetes::{Component, ControlPlane, Error, Options, PodDraft, Pods};
 use testbed::{Lab, Namespace};
 
-use crate::{Outcome, block_on, eventually, refusal, start};
+use crate::{Outcome, block_on, eventually, refusal, standing, start};
 
 /// Set in the process that [`killed`] kills.
 pub(crate) const HOLDER: &str = "TESTBED_HOLDER";
 
-pub(crate) fn starts() -> Outcome {
+pub(crate) fn starts() -> Result<ControlPlane, Failed> {
     let started = Instant::now();
     let control_plane = start(false)?;
     let took = started.elapsed();
@@ -26,13 +27,13 @@ pub(crate) fn starts() -> Outcome {
     let version = control_plane.kubectl(["get", "--raw=/version"])?;
     assert!(version.contains("v1.36."), "{version}");
     assert!(took < Duration::from_secs(15), "ready after {took:?}");
-    Ok(())
+    Ok(control_plane)
 }
 
 /// As a test of the agent has it: the API server on one host of a lab, its client on another.
 pub(crate) fn in_a_lab() -> Outcome {
     let lab = Lab::builder().build()?;
-    for address in [IpAddr::from(lab.client.ipv4), lab.client.ipv6.into()] {
+    let serves = |address: IpAddr| -> Outcome {
         let control_plane = ControlPlane::start(Options {
             namespace: Some(lab.client.namespace.clone()),
             address,
@@ -45,12 +46,17 @@ pub(crate) fn in_a_lab() -> Outcome {
             pods.create(&draft).await
         })?;
         assert_eq!(pod.name_any(), "sensor");
-    }
-    Ok(())
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let ipv6 = scope.spawn(|| serves(lab.client.ipv6.into()));
+        serves(lab.client.ipv4.into())?;
+        ipv6.join().unwrap()
+    })
 }
 
-pub(crate) fn restart() -> Outcome {
-    let mut control_plane = start(false)?;
+pub(crate) fn restart(plane: &mut Option<ControlPlane>) -> Outcome {
+    let control_plane = standing(plane)?;
     let address = control_plane.address();
     control_plane.create_namespace("kept")?;
     let kept = |control_plane: &ControlPlane| control_plane.kubectl(["get", "namespace", "kept"]);
@@ -62,14 +68,14 @@ pub(crate) fn restart() -> Outcome {
         connect().unwrap_err().kind(),
         io::ErrorKind::ConnectionRefused
     );
-    assert!(kept(&control_plane).is_err());
+    assert!(kept(control_plane).is_err());
     assert!(matches!(
         control_plane.kill(Component::ApiServer),
         Err(Error::WrongState { .. })
     ));
     control_plane.launch(Component::ApiServer)?;
     assert_eq!(control_plane.address(), address);
-    kept(&control_plane)?;
+    kept(control_plane)?;
     assert!(matches!(
         control_plane.launch(Component::ApiServer),
         Err(Error::WrongState { .. })
@@ -77,18 +83,18 @@ pub(crate) fn restart() -> Outcome {
 
     control_plane.terminate(Component::ApiServer)?;
     control_plane.launch(Component::ApiServer)?;
-    kept(&control_plane)?;
+    kept(control_plane)?;
 
     control_plane.kill(Component::Etcd)?;
     control_plane.launch(Component::Etcd)?;
     eventually("the API server finds etcd again", || {
-        kept(&control_plane).is_ok()
+        kept(control_plane).is_ok()
     });
     Ok(())
 }
 
-pub(crate) fn freeze() -> Outcome {
-    let control_plane = start(false)?;
+pub(crate) fn freeze(plane: &mut Option<ControlPlane>) -> Outcome {
+    let control_plane = standing(plane)?;
     let ask = || control_plane.kubectl(["get", "--raw=/version", "--request-timeout=1s"]);
     ask()?;
     control_plane.freeze(Component::ApiServer)?;
@@ -102,11 +108,12 @@ pub(crate) fn freeze() -> Outcome {
     Ok(())
 }
 
-pub(crate) fn compaction() -> Outcome {
-    let mut control_plane = start(false)?;
+pub(crate) fn compaction(plane: &mut Option<ControlPlane>) -> Outcome {
+    let control_plane = standing(plane)?;
     let namespace = control_plane.namespace().unwrap().clone();
+    control_plane.create_namespace("compacted")?;
     let old = block_on(&namespace, async || {
-        let pods = Pods::new(control_plane.client().await?, "default");
+        let pods = Pods::new(control_plane.client().await?, "compacted");
         let old = pods
             .create(&PodDraft::new("first"))
             .await?
@@ -123,7 +130,7 @@ pub(crate) fn compaction() -> Outcome {
     control_plane.kill(Component::ApiServer)?;
     control_plane.launch(Component::ApiServer)?;
     block_on(&namespace, async || {
-        let pods = Pods::new(control_plane.client().await?, "default");
+        let pods = Pods::new(control_plane.client().await?, "compacted");
         let exact = ListParams::default().at(&old).matching(VersionMatch::Exact);
         match pods.api().list(&exact).await {
             Err(kube::Error::Api(status)) => assert_eq!(status.code, 410, "{status:?}"),
@@ -164,8 +171,9 @@ pub(crate) fn failing() -> Outcome {
     Ok(())
 }
 
-pub(crate) fn dropped() -> Outcome {
-    let control_plane = start(true)?;
+pub(crate) fn dropped(plane: &mut Option<ControlPlane>) -> Outcome {
+    standing(plane)?.launch(Component::ControllerManager)?;
+    let control_plane = plane.take().ok_or("no control plane")?;
     let folder = control_plane.folder().to_owned();
     assert_eq!(processes_of(&folder), 3);
     // Also one that cannot react.

@@ -1,0 +1,119 @@
+//! The two cases that the real API server cannot be brought to, by a listener that answers as one
+//! would:
+//!
+//! - a `Retry-After` of more than one second, which is no longer than our own wait: kube-apiserver
+//!   asks for one second always;
+//! - a streaming list that never ends: API servers before 1.27 do not know what they are asked and
+//!   only watch, and the tests have one version of Kubernetes.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use discovery::{ClientSource, Scope};
+use libtest_mimic::Failed;
+use serde_json::json;
+
+use crate::Outcome;
+use crate::finder::{Finder, PATIENCE, settings};
+
+/// What the answers ask for, in seconds.
+const ASKED: u64 = 3;
+
+/// Answers a request, of which it gets the first line.
+type Answer = fn(&str, &TcpStream) -> io::Result<()>;
+
+pub(crate) fn retry_after() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let (finder, requests) = start(folder.path(), |_, mut client| {
+        write!(
+            client,
+            "HTTP/1.1 429 Too Many Requests\r\nRetry-After: {ASKED}\r\nContent-Length: 0\r\n\
+             Connection: close\r\n\r\n"
+        )
+    })?;
+    finder.until_logged(&["WARN", "(429)", "come back in 3s"]);
+    let (mut before, _) = requests.recv_timeout(PATIENCE)?;
+    for _ in 0..2 {
+        let (next, _) = requests.recv_timeout(PATIENCE)?;
+        let waited = next - before;
+        assert!(waited >= Duration::from_secs(ASKED), "only {waited:?}");
+        before = next;
+    }
+    Ok(())
+}
+
+pub(crate) fn endless_list() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let (finder, requests) = start(folder.path(), |request, mut client| {
+        if request.contains("watch=") {
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
+                        Transfer-Encoding: chunked\r\n\r\n";
+            client.write_all(head.as_bytes())?;
+            // Until the client has had enough.
+            return io::copy(&mut client, &mut io::sink()).map(drop);
+        }
+        let list = json!({"kind": "PodList", "apiVersion": "v1", "items": [],
+            "metadata": {"resourceVersion": "7"}});
+        let list = list.to_string();
+        write!(
+            client,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{list}",
+            list.len()
+        )
+    })?;
+    finder.until(&[]);
+    let words = ["sendInitialEvents=true", "limit=500", "resourceVersion=7"];
+    for word in words {
+        let (_, request) = requests.recv_timeout(PATIENCE)?;
+        assert!(request.contains(word), "{request} instead of {word}");
+    }
+    assert_eq!(finder.times_logged("WARN discovery::journal: discovery"), 0);
+    Ok(())
+}
+
+/// A finder whose API server is this answer, and the requests with the times at which they came.
+///
+/// The kubeconfig in the folder is read again after each failure.
+fn start(folder: &Path, answer: Answer) -> Result<(Finder, Receiver<(Instant, String)>), Failed> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let server = format!("http://{}", listener.local_addr()?);
+    let kubeconfig = folder.join("kubeconfig");
+    let text = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "scripted", "users": [],
+        "clusters": [{"name": "scripted", "cluster": {"server": server}}],
+        "contexts": [{"name": "scripted", "context": {"cluster": "scripted", "user": ""}}],
+    });
+    fs::write(&kubeconfig, text.to_string())?;
+    let (asked, requests) = mpsc::channel();
+    // They end with this process.
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let asked = asked.clone();
+            thread::spawn(move || {
+                let request = read(&client)?;
+                // Nobody counts any more.
+                let _ = asked.send((Instant::now(), request.clone()));
+                answer(&request, &client)
+            });
+        }
+    });
+    let scope = Scope::Namespace("default".to_owned());
+    let source = ClientSource::Kubeconfig(Some(kubeconfig));
+    let finder = Finder::start(settings(scope), source);
+    Ok((finder, requests))
+}
+
+/// The first line of a request, which is read to its end; it has no body.
+fn read(client: &TcpStream) -> io::Result<String> {
+    client.set_read_timeout(Some(PATIENCE))?;
+    let mut lines = BufReader::new(client).lines();
+    let first = lines.next().transpose()?.unwrap_or_default();
+    while !lines.next().transpose()?.unwrap_or_default().is_empty() {}
+    Ok(first)
+}
