@@ -1,26 +1,42 @@
-//! Whether an executable is static: an ELF file without a program interpreter.
+//! What an executable's program headers say: whether it is static, and how much of it is loaded.
 //!
 //! Offsets and values are those of elf(5), for 64 bits and little endian, which all our targets
 //! are.
 
 const MAGIC: &[u8] = b"\x7fELF\x02\x01";
+const PT_LOAD: u32 = 1;
 const PT_INTERP: u32 = 3;
 
-/// `None` where `file` is no such ELF file, or is cut short.
+/// Whether there is no program interpreter. `None` where `file` is no such ELF file, or is cut short.
 pub(crate) fn is_static(file: &[u8]) -> Option<bool> {
+    let headers = program_headers(file)?;
+    Some(headers.iter().all(|(kind, _)| *kind != PT_INTERP))
+}
+
+/// The bytes of memory that it takes when all of it is resident. `None` as above.
+pub(crate) fn loaded_bytes(file: &[u8]) -> Option<u64> {
+    let headers = program_headers(file)?;
+    let loaded = headers.iter().filter(|(kind, _)| *kind == PT_LOAD);
+    loaded
+        .map(|(_, bytes)| *bytes)
+        .try_fold(0, u64::checked_add)
+}
+
+/// The type of each segment, and its bytes in memory.
+fn program_headers(file: &[u8]) -> Option<Vec<(u32, u64)>> {
     if !file.starts_with(MAGIC) {
         return None;
     }
     let offset = usize::try_from(u64::from_le_bytes(at(file, 32)?)).ok()?;
     let size = usize::from(u16::from_le_bytes(at(file, 54)?));
     let count = usize::from(u16::from_le_bytes(at(file, 56)?));
-    for number in 0..count {
+    let header = |number: usize| {
         let header = offset.checked_add(number * size)?;
-        if u32::from_le_bytes(at(file, header)?) == PT_INTERP {
-            return Some(false);
-        }
-    }
-    Some(true)
+        let kind = u32::from_le_bytes(at(file, header)?);
+        let bytes = u64::from_le_bytes(at(file, header.checked_add(40)?)?);
+        Some((kind, bytes))
+    };
+    (0..count).map(header).collect()
 }
 
 fn at<const N: usize>(file: &[u8], offset: usize) -> Option<[u8; N]> {
@@ -40,7 +56,9 @@ mod tests {
         file[56] = u8::try_from(types.len()).unwrap();
         for kind in types {
             file.extend(kind.to_le_bytes());
-            file.extend([0; 52]);
+            file.extend([0; 36]);
+            file.extend(1000_u64.to_le_bytes());
+            file.extend([0; 8]);
         }
         file
     }
@@ -49,6 +67,12 @@ mod tests {
     fn an_interpreter_is_found() {
         assert_eq!(is_static(&file(&[6, 3, 1])), Some(false));
         assert_eq!(is_static(&file(&[6, 1])), Some(true));
+    }
+
+    #[test]
+    fn what_is_loaded_is_added_up() {
+        assert_eq!(loaded_bytes(&file(&[6, 1, 1])), Some(2000));
+        assert_eq!(loaded_bytes(&file(&[1])[..111]), None);
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //! failure.
 
 use std::env;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::arguments::Arguments;
 use crate::build::static_binary;
 use crate::cargo::{self, cargo, nightly_cargo, run as run_command, target_dir};
+use crate::elf;
 use crate::failure::{Failure, Result};
 use crate::tools;
 
@@ -22,6 +24,10 @@ const FUZZ_FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
 
 /// `demo --kubernetes` is checked with everything else, which has its client compiled anyway.
 const DEMO_FEATURE: &str = "--features=xtask/kubernetes";
+
+/// The largest program, in bytes loaded. All of it may be resident, and the tests of the agent bound what is
+/// resident beside it to 3 MB: together 10 MB.
+const PROGRAM_MAX: u64 = 7_000_000;
 
 /// A name for `--only`, what it is, and what runs.
 type Step = (&'static str, &'static str, fn() -> Result<()>);
@@ -165,7 +171,7 @@ fn fuzz() -> Result<()> {
         command.arg(format!("-max_total_time={FUZZ_SECONDS}"));
         // What it finds goes where cargo-fuzz puts it too, and not into the checkout's root.
         let artifacts = target_dir().join("fuzz/artifacts/");
-        std::fs::create_dir_all(&artifacts)
+        fs::create_dir_all(&artifacts)
             .map_err(|source| Failure::system("making a folder for fuzzing", source))?;
         command.arg(format!("-artifact_prefix={}/", artifacts.display()));
         command.args(["-print_final_stats=1", "-verbosity=0"]);
@@ -175,6 +181,14 @@ fn fuzz() -> Result<()> {
 }
 
 fn release() -> Result<()> {
-    println!("{}", static_binary(None)?.display());
+    let binary = static_binary(None)?;
+    let bytes = fs::read(&binary)
+        .map_err(|source| Failure::system(format!("reading {}", binary.display()), source))?;
+    let loaded = elf::loaded_bytes(&bytes).unwrap_or(u64::MAX);
+    println!("{}: loads {loaded} bytes", binary.display());
+    if loaded > PROGRAM_MAX {
+        let message = format!("the program loads {loaded} bytes, and {PROGRAM_MAX} are wanted");
+        return Err(Failure::Wrong(message));
+    }
     Ok(())
 }

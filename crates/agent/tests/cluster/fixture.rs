@@ -10,6 +10,7 @@ use testbed::kubernetes::{ControlPlane, Options, PodDraft, Pods};
 use testbed::{Host, Lab, Process};
 use tokio::runtime::Builder;
 
+use crate::memory::working_kib;
 use crate::totals::Totals;
 
 pub(crate) const VNI: u32 = 0x00c0_ffee;
@@ -202,16 +203,11 @@ impl Agent {
         panic!("no worker thread");
     }
 
-    /// Resident memory apart from the ring, in KiB.
-    pub(crate) fn resident_kib(&self) -> u64 {
-        let field = self.0.status_field("VmRSS").unwrap();
-        let kib: u64 = field.split(' ').next().unwrap().parse().unwrap();
-        kib - RING_KIB
+    /// Resident memory apart from the ring and the program, in KiB.
+    pub(crate) fn working_kib(&self) -> u64 {
+        working_kib(self.0.id())
     }
 }
-
-/// The default of `RING_SIZE`, all of which counts as resident.
-const RING_KIB: u64 = 32 << 10;
 
 /// The addresses in a line of the log that names the sensors.
 fn fed(line: &str) -> Option<Vec<IpAddr>> {

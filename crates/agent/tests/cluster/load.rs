@@ -8,6 +8,7 @@ use kube::api::ListParams;
 use testbed::kubernetes::{Error, PodDraft, Pods};
 
 use crate::fixture::{Agent, Cluster, sensor};
+use crate::memory;
 use crate::stream::{Stream, Tap};
 use crate::{Outcome, Test};
 
@@ -31,14 +32,15 @@ fn idle(cluster: &mut Cluster) -> Outcome {
     thread::sleep(QUIET);
     let used = agent.0.cpu_time()?.saturating_sub(before);
     let share = used.as_secs_f64() / QUIET.as_secs_f64();
-    let resident = agent.resident_kib();
+    let working = agent.working_kib();
     agent.end()?;
     println!(
-        "idle beside a quiet API server: {:.2} % of a core, {resident} KiB resident apart from the ring",
+        "idle beside a quiet API server: {:.2} % of a core, {working} KiB resident apart from the ring and \
+         the program",
         share * 100.0
     );
     assert!(share < 0.002, "{share}");
-    assert!(resident < 10_000_000 / 1024, "{resident} KiB");
+    assert!(working < memory::BOUND_KIB, "{working} KiB");
     Ok(())
 }
 
@@ -144,7 +146,7 @@ fn others(cluster: &mut Cluster) -> Outcome {
         Ok((agent, served()? - before))
     };
     let (agent, alone) = start()?;
-    let resident = agent.resident_kib();
+    let resident = agent.working_kib();
     let begun = (Instant::now(), served()?);
     cluster.administer("others", async |pods| {
         let create = async |number: usize| {
@@ -155,10 +157,10 @@ fn others(cluster: &mut Cluster) -> Outcome {
         creations.try_collect::<()>().await
     })?;
     let (took, watching) = (begun.0.elapsed(), served()? - begun.1);
-    let grown = agent.resident_kib() - resident.min(agent.resident_kib());
+    let grown = agent.working_kib() - resident.min(agent.working_kib());
     agent.end()?;
     let (agent, among) = start()?;
-    let resident_among = agent.resident_kib();
+    let resident_among = agent.working_kib();
     agent.end()?;
     let (bytes, kib) = unselective(cluster)?;
     println!(

@@ -20,6 +20,8 @@
 
 mod fixture;
 mod load;
+#[path = "../shared/memory.rs"]
+mod memory;
 mod moving;
 mod outage;
 mod selection;

@@ -13,6 +13,8 @@
 mod accounting;
 mod bytes;
 mod lifecycle;
+#[path = "../shared/memory.rs"]
+mod memory;
 mod privilege;
 mod scene;
 mod streams;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use testbed::traffic::{Family, udp_datagrams};
 use testbed::{Lab, Process};
 
+use crate::memory::{BOUND_KIB, working_kib};
 use crate::scene::{LIMIT, Scene, VNI, sensor_of};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -61,34 +62,13 @@ fn idle() {
     let before = scene.agent.cpu_time().unwrap();
     thread::sleep(Duration::from_secs(SECONDS.into()));
     let used = scene.agent.cpu_time().unwrap().saturating_sub(before);
-    let resident = resident_without_ring(scene.agent.id());
+    let working = working_kib(scene.agent.id());
     let share = used.as_secs_f64() / f64::from(SECONDS);
     println!(
-        "idle: {:.3} % of a core, {} KiB resident apart from the ring",
-        share * 100.0,
-        resident >> 10
+        "idle: {:.3} % of a core, {working} KiB resident apart from the ring and the program",
+        share * 100.0
     );
     assert!(share < 0.002, "{used:?} in {SECONDS} s");
-    assert!(resident < 8 << 20, "{resident} bytes");
+    assert!(working < BOUND_KIB, "{working} KiB");
     scene.end();
-}
-
-/// Resident memory in bytes, but for the mapping of the ring, which is the kernel's memory.
-fn resident_without_ring(process: u32) -> u64 {
-    let maps = fs::read_to_string(format!("/proc/{process}/smaps")).unwrap();
-    let mut in_ring = false;
-    let mut kibibytes = 0;
-    for line in maps.lines() {
-        if let Some(size) = line.strip_prefix("Rss:") {
-            let size: u64 = size.trim().trim_end_matches(" kB").parse().unwrap();
-            kibibytes += if in_ring { 0 } else { size };
-        } else if line
-            .split_whitespace()
-            .next()
-            .is_some_and(|word| word.contains('-'))
-        {
-            in_ring = line.contains("socket:");
-        }
-    }
-    kibibytes << 10
 }
