@@ -10,18 +10,19 @@ use tokio::sync::watch;
 use crate::config::{self, Config, Namespace, Namespaces, ObjectName, PodUid, Sensor};
 use crate::sensors::{Known, Receiver};
 
-/// The views of the sensors; nothing ever comes where the configuration gives addresses.
+/// The views of the sensors that have the name.
 pub(crate) struct Views(watch::Receiver<View>);
 
 impl Views {
-    /// Starts looking for the sensor's name, if it has one. To be called within the runtime.
+    /// Starts looking for the sensor's name; `None` where the configuration gives addresses. To be
+    /// called within the runtime.
     pub(crate) fn follow(config: &Config, has_ipv6: bool) -> Option<Self> {
         let Sensor::Name(name) = &config.sensor else {
             return None;
         };
         let settings = settings(config, name, has_ipv6);
         let (views, last) = watch::channel(View::default());
-        // The control side has the other end for as long as anything reads it.
+        // It fails when the control side has ended, and then nobody wants a view.
         let publish = move |view| drop(views.send(view));
         tokio::spawn(discovery::watch(settings, source(config), publish));
         Some(Self(last))
