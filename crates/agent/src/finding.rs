@@ -4,7 +4,10 @@
 //! its task on the control side's runtime, and each of its views as a list of [`Known`]. Only the
 //! last view is kept where the control side is slow: each is complete in itself.
 
+use std::net::IpAddr;
+
 use discovery::{ClientSource, Families, Identity, Pace, Prefer, Scope, Settings, View};
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use tokio::sync::watch;
 
 use crate::config::{self, Config, Namespace, Namespaces, ObjectName, PodUid, Sensor};
@@ -30,9 +33,8 @@ impl Views {
 
     /// Waits for the next view.
     pub(crate) async fn next(&mut self) -> Vec<Known> {
+        // Only a panic ends discovery, and that ends the release build as a whole.
         if self.0.changed().await.is_err() {
-            // Only a panic ends discovery; the sensors known so far stay.
-            tracing::error!("discovery has ended; this is a defect in podspan, please report it");
             std::future::pending::<()>().await;
         }
         self.0
@@ -57,6 +59,8 @@ fn known(sensor: &discovery::FoundSensor) -> Known {
 
 fn settings(config: &Config, name: &str, has_ipv6: bool) -> Settings {
     let text = |name: Option<&str>| name.map(str::to_owned);
+    let own = own_addresses();
+    let families = families(&own, has_ipv6);
     Settings {
         name: name.to_owned(),
         scope: match &config.sensor_namespace {
@@ -78,12 +82,38 @@ fn settings(config: &Config, name: &str, has_ipv6: bool) -> Settings {
             uid: text(config.pod_uid.as_ref().map(PodUid::as_str)),
             name: text(config.pod_name.as_ref().map(ObjectName::as_str)),
             namespace: text(config.pod_namespace.as_ref().map(Namespace::as_str)),
+            addresses: own,
         },
-        families: Families {
-            ipv4: true,
-            ipv6: has_ipv6,
-        },
+        families,
         pace: Pace::default(),
+    }
+}
+
+/// The addresses of our own interfaces, but for those that every machine has.
+fn own_addresses() -> Vec<IpAddr> {
+    let interfaces = getifaddrs().into_iter().flatten();
+    let address = |interface: InterfaceAddress| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    };
+    let is_ours_alone = |address: &IpAddr| match address {
+        IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
+        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    };
+    interfaces
+        .filter_map(address)
+        .filter(is_ours_alone)
+        .collect()
+}
+
+/// The families in which a pod with these addresses can send. A pod has its addresses before its
+/// containers start; where there are none at all, there is no pod, and both are tried.
+fn families(own: &[IpAddr], has_ipv6: bool) -> Families {
+    let none = own.is_empty();
+    Families {
+        ipv4: none || own.iter().any(IpAddr::is_ipv4),
+        ipv6: has_ipv6 && (none || own.iter().any(IpAddr::is_ipv6)),
     }
 }
 
@@ -131,16 +161,31 @@ mod tests {
             Identity {
                 uid,
                 name,
-                namespace
+                namespace,
+                addresses: own_addresses(),
             }
         );
-        assert!(settings.families.ipv4 && !settings.families.ipv6);
+        assert!(!settings.families.ipv6);
         let one = super::settings(&config(&[("SENSOR_NAMESPACE", "sensors")]), "zeek", true);
         assert_eq!(one.scope, Scope::Namespace("sensors".to_owned()));
         assert_eq!(
             super::settings(&config(&[]), "zeek", true).scope,
             Scope::Own
         );
+    }
+
+    #[test]
+    fn the_families_are_those_of_the_pods_addresses() {
+        let can = |own: &[&str], has_ipv6| {
+            let own: Vec<IpAddr> = own.iter().map(|address| address.parse().unwrap()).collect();
+            let Families { ipv4, ipv6 } = families(&own, has_ipv6);
+            (ipv4, ipv6)
+        };
+        assert_eq!(can(&["10.0.0.1"], true), (true, false));
+        assert_eq!(can(&["fd00::1"], true), (false, true));
+        assert_eq!(can(&["fd00::1", "10.0.0.1"], true), (true, true));
+        assert_eq!(can(&["fd00::1", "10.0.0.1"], false), (true, false));
+        assert_eq!(can(&[], true), (true, true));
     }
 
     #[test]

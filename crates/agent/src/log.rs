@@ -20,15 +20,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::config::{LogFormat, LogLevel};
 
-/// The crates that talk to the API server for us and log by themselves.
-const CLIENT: [&str; 6] = [
-    "hyper",
-    "hyper_util",
-    "kube",
-    "kube_client",
-    "rustls",
-    "tower",
-];
+/// The client of the API server, which logs by itself, and what carries its requests.
+const CLIENT: [&str; 2] = ["kube", "kube_client"];
+const TRANSPORT: [&str; 4] = ["hyper", "hyper_util", "rustls", "tower"];
 
 /// The log could not be started.
 #[derive(Debug, Error)]
@@ -74,16 +68,16 @@ where
 }
 
 /// What is logged. The client of the API server complains of each failure that discovery tells with
-/// its remedy, and once: it is heard only by those who look for causes.
+/// its remedy, and once; and it would print whole answers, which may hold others' secrets.
 fn filter(level: LogLevel) -> Targets {
-    let others = match level {
-        LogLevel::Error | LogLevel::Warn | LogLevel::Info => LevelFilter::OFF,
-        LogLevel::Debug => LevelFilter::WARN,
+    let transport = match level {
         LogLevel::Trace => LevelFilter::DEBUG,
+        _ => LevelFilter::OFF,
     };
     Targets::new()
         .with_default(threshold(level))
-        .with_targets(CLIENT.map(|target| (target, others)))
+        .with_targets(CLIENT.map(|target| (target, LevelFilter::OFF)))
+        .with_targets(TRANSPORT.map(|target| (target, transport)))
 }
 
 const fn threshold(level: LogLevel) -> LevelFilter {
@@ -186,13 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn the_client_of_the_api_server_is_heard_only_when_causes_are_looked_for() {
+    fn the_client_of_the_api_server_is_never_heard_and_its_transport_in_traces() {
         let events = || {
-            tracing::error!(target: "kube_client::client::builder", "as discovery says better");
-            tracing::trace!(target: "hyper_util::client", "with every request");
+            tracing::error!(target: "kube_client::client", "an answer with somebody's secrets");
+            tracing::debug!(target: "hyper_util::client", "connecting");
+            tracing::trace!(target: "hyper_util::client", "with every byte");
         };
         let count = |level| logged(level, LogFormat::Text, events).lines().count();
-        assert_eq!(count(LogLevel::Info), 0);
+        assert_eq!(count(LogLevel::Debug), 0);
         assert_eq!(count(LogLevel::Trace), 1);
     }
 

@@ -150,7 +150,7 @@ pub(crate) fn classify_status(status: &Status) -> Failure {
         } else {
             &status.message
         };
-        text.chars().take(300).collect::<String>()
+        one_line(text).chars().take(300).collect::<String>()
     };
     let seconds = status
         .details
@@ -182,6 +182,10 @@ fn forbidden(message: &str) -> Failure {
     } else {
         Verb::Watch
     };
+    // Whoever shows no credentials, or an empty token. A Role for this one would open the pods to all.
+    if message.contains("User \"system:anonymous\"") {
+        return Failure::Unauthorized;
+    }
     let user = message
         .split_once("User \"")
         .and_then(|(_, rest)| rest.split_once('"'))
@@ -208,7 +212,7 @@ fn classify_cause(error: &(dyn StdError + 'static)) -> Failure {
     let mut cause = Some(error);
     for _ in 0..DEPTH {
         let Some(current) = cause else { break };
-        reason = current.to_string();
+        reason = one_line(&current.to_string());
         if let Some(tls) = current.downcast_ref::<rustls::Error>() {
             return tls_failure(tls);
         }
@@ -236,7 +240,7 @@ fn classify_cause(error: &(dyn StdError + 'static)) -> Failure {
 }
 
 fn tls_failure(error: &rustls::Error) -> Failure {
-    let reason = error.to_string();
+    let reason = one_line(&error.to_string());
     match error {
         rustls::Error::InvalidCertificate(_) => Failure::Certificate { reason },
         _ => Failure::Unexpected {
@@ -282,7 +286,12 @@ pub(crate) fn describe(error: &(dyn StdError + 'static)) -> String {
         }
         cause = current.source();
     }
-    text
+    one_line(&text)
+}
+
+/// A text of somebody else's as part of one line of ours: it must not look like another line.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 #[cfg(test)]
@@ -294,6 +303,23 @@ mod tests {
     fn status(value: serde_json::Value) -> Failure {
         let status: Status = serde_json::from_value(value).unwrap();
         classify(&kube::Error::Api(Box::new(status)))
+    }
+
+    #[test]
+    fn nobody_is_advised_to_give_rights_to_everybody() {
+        let message = "pods is forbidden: User \"system:anonymous\" cannot list resource \"pods\"";
+        let anonymous = status(json!({"code": 403, "message": message, "status": "Failure"}));
+        assert_eq!(anonymous, Failure::Unauthorized);
+    }
+
+    #[test]
+    fn a_text_of_the_server_stays_within_its_line() {
+        let message = "no\n2026-11-23T00:00:00Z  INFO forged";
+        let failure = status(json!({"code": 404, "message": message, "status": "Failure"}));
+        let Failure::NotFound { message } = failure else {
+            panic!("{failure:?}");
+        };
+        assert!(!message.contains('\n'), "{message}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is logged, and how often: a failure when it begins or changes, its end once, a pod's reason
+//! What is logged, and how often: each kind of failure once until all is well again, its end once, a pod's reason
 //! not to be used when it changes, the sensors when they change. Nothing per attempt or event.
 
 use std::collections::BTreeMap;
@@ -20,6 +20,8 @@ pub(crate) struct Journal {
     failing: Option<Failing>,
     /// Whether the API server has answered before.
     connected: bool,
+    /// Whether there has been a list.
+    listed: bool,
     remarks: BTreeMap<PodName, Remark>,
 }
 
@@ -27,42 +29,36 @@ pub(crate) struct Journal {
 #[derive(Debug)]
 struct Failing {
     since: Instant,
-    /// What failed last, and whether that has been told.
     last: Failure,
-    last_is_told: bool,
-    /// Whether anything has been told, so that the end is to be told too.
-    is_told: bool,
+    /// One of each kind that has been told. Two may take turns, behind a load balancer.
+    told: Vec<Failure>,
 }
 
 impl Journal {
     /// An attempt has failed.
     pub(crate) fn failed(&mut self, failure: Failure, asking: &Asking) {
-        let before = self.failing.take();
-        let again = before
-            .as_ref()
-            .filter(|before| before.last.is_like(&failure));
-        let tell = match again {
-            Some(before) => !before.last_is_told,
-            None => !self.may_pass(&failure),
+        let (since, last, mut told) = match self.failing.take() {
+            Some(Failing { since, last, told }) => (since, Some(last), told),
+            None => (Instant::now(), None, Vec::new()),
         };
+        let again = last.is_some_and(|last| last.is_like(&failure));
+        let is_new = !told.iter().any(|told| told.is_like(&failure));
         let text = remedy(&failure, asking);
-        if tell {
-            let kept = if self.connected {
+        if is_new && (again || !self.may_pass(&failure)) {
+            let kept = if self.listed {
                 "; the last known sensors stay"
             } else {
                 ""
             };
             tracing::warn!("discovery{kept}: {text}");
+            told.push(failure.clone());
         } else {
             tracing::debug!("discovery fails: {text}");
         }
         self.failing = Some(Failing {
-            since: before
-                .as_ref()
-                .map_or_else(Instant::now, |before| before.since),
-            last_is_told: tell || again.is_some_and(|before| before.last_is_told),
-            is_told: tell || before.as_ref().is_some_and(|before| before.is_told),
+            since,
             last: failure,
+            told,
         });
     }
 
@@ -76,10 +72,18 @@ impl Journal {
         }
     }
 
+    /// A list is complete; whether a watch works too is not yet known.
+    pub(crate) fn listed(&mut self) {
+        self.listed = true;
+    }
+
     /// The API server answers.
     pub(crate) fn answered(&mut self, asking: &Asking) {
         let (server, wanted) = (&asking.server, asking.wanted());
-        let told = self.failing.take().filter(|failing| failing.is_told);
+        let told = self
+            .failing
+            .take()
+            .filter(|failing| !failing.told.is_empty());
         if !self.connected {
             tracing::info!("discovery: watching the {wanted} at {server}");
         } else if let Some(Failing { since, .. }) = told {

@@ -132,7 +132,12 @@ pub(crate) fn select<'p>(
 }
 
 fn judge(pod: &Pod, settings: &Settings) -> Result<FoundSensor, Remark> {
-    if is_me(pod, &settings.me) {
+    if is_me(pod, &settings.me)
+        || pod
+            .addresses
+            .iter()
+            .any(|address| settings.me.addresses.contains(address))
+    {
         return Err(Remark::OwnPod);
     }
     if pod.terminating {
@@ -186,7 +191,7 @@ fn is_of_a_machine(address: &IpAddr) -> bool {
     let absurd = address.is_unspecified() || address.is_loopback() || address.is_multicast();
     !absurd
         && match address {
-            IpAddr::V4(address) => !address.is_broadcast(),
+            IpAddr::V4(address) => !address.is_broadcast() && !address.is_link_local(),
             // Link-local addresses say nothing without an interface, mapped ones are not IPv6.
             IpAddr::V6(address) => {
                 !address.is_unicast_link_local() && address.to_ipv4_mapped().is_none()

@@ -19,6 +19,7 @@ fn settings() -> Settings {
             uid: Some("my-uid".to_owned()),
             name: Some("me".to_owned()),
             namespace: Some("shop".to_owned()),
+            addresses: vec![[10, 0, 0, 77].into()],
         },
         families: Families {
             ipv4: true,
@@ -88,6 +89,13 @@ fn each_reason_not_to_use_a_pod() {
     assert_eq!(of(&|_| {}), None);
     assert_eq!(of(&|pod| pod.uid = "my-uid".into()), Some(Remark::OwnPod));
     assert_eq!(of(&|pod| pod.name.name = "me".into()), Some(Remark::OwnPod));
+    let ours = |pod: &mut Pod| pod.addresses.push([10, 0, 0, 77].into());
+    assert_eq!(of(&ours), Some(Remark::OwnPod));
+    let link_local = [169, 254, 7, 7].into();
+    assert_eq!(
+        of(&|pod| pod.addresses = vec![link_local]),
+        Some(Remark::AbsurdAddress(link_local))
+    );
     let elsewhere = PodName {
         namespace: "other".to_owned(),
         name: "me".to_owned(),

@@ -81,7 +81,7 @@ pub enum Prefer {
     Any,
 }
 
-/// What is known of our own pod, from the downward API.
+/// What is known of our own pod, from the downward API and from its interfaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// `metadata.uid`.
@@ -90,6 +90,8 @@ pub struct Identity {
     pub name: Option<String>,
     /// `metadata.namespace`.
     pub namespace: Option<String>,
+    /// The addresses of our own interfaces: they tell it too where the downward API does not.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// The address families in which we can send.

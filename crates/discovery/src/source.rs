@@ -170,7 +170,10 @@ fn in_cluster(host: &str, port: &str, credentials: &Path) -> Result<Config, Fail
         fs::read_to_string(&path).map_err(|error| credentials_failure(&path.display(), &error))
     };
     // Missing ones are told here by their paths; they are read again by those who use them.
-    read("token")?;
+    if read("token")?.trim().is_empty() {
+        let path = credentials.join("token");
+        return Err(credentials_failure(&path.display(), &"it is empty"));
+    }
     read("ca.crt")?;
     let mut config = Config::new(url);
     read("namespace")?
@@ -192,9 +195,18 @@ async fn kubeconfig(path: Option<&PathBuf>) -> Result<Config, Failure> {
         },
         None => Config::from_kubeconfig(&options).await,
     };
-    config.map_err(|error| Failure::Credentials {
+    let config = config.map_err(|error| Failure::Credentials {
         reason: describe(&error),
-    })
+    })?;
+    // Its address may hold a password, so it is not told.
+    if config.proxy_url.is_some() {
+        let reason = "a proxy is set, by HTTPS_PROXY or by proxy-url in the kubeconfig, and podspan \
+                      speaks to the API server directly; unset it";
+        return Err(Failure::Credentials {
+            reason: reason.to_owned(),
+        });
+    }
+    Ok(config)
 }
 
 #[cfg(test)]
@@ -231,6 +243,8 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert!(reason("10.0.0.1").contains("token"));
+        fs::write(path.join("token"), "\n").unwrap();
+        assert!(reason("10.0.0.1").contains("it is empty"));
         fs::write(path.join("token"), "t").unwrap();
         assert!(reason("fd00::1").contains("ca.crt"));
         assert!(reason("not a host").contains("not a host"));

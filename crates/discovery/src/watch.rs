@@ -29,7 +29,7 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt};
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::ObjectList;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::backoff::Backoff;
 use crate::failure::{Failure, classify, classify_status};
@@ -46,6 +46,9 @@ const LIST_IS_COMPLETE: &str = "k8s.io/initial-events-end";
 const PAGE: u32 = 500;
 /// How much later than asked a watch may end.
 const LATE: Duration = Duration::from_secs(5);
+/// How long a list is believed. An etcd that was restored from a backup counts its versions from an
+/// older one on, and the API server then says nothing to who waits for newer ones.
+const LIST_AGAIN: Duration = Duration::from_mins(10);
 /// A watch that has lasted so long without an error works; and the least time between two requests
 /// that end well, so that a server which ends every watch at once is not asked without a pause.
 const STEADY: Duration = Duration::from_secs(1);
@@ -80,6 +83,7 @@ pub async fn watch(
         backoff: Backoff::default(),
         position: None,
         listed: Instant::now(),
+        streaming: true,
     };
     loop {
         let failure = discovery.serve(&source).await;
@@ -104,6 +108,8 @@ struct Discovery<P> {
     position: Option<String>,
     /// When a list was complete.
     listed: Instant,
+    /// Whether this API server is asked for streaming lists.
+    streaming: bool,
 }
 
 impl<P: FnMut(View)> Discovery<P> {
@@ -114,11 +120,13 @@ impl<P: FnMut(View)> Discovery<P> {
             Err(failure) => return failure,
         };
         self.learn(&connection);
-        let mut streaming = true;
         loop {
             let begun = Instant::now();
+            if self.listed.elapsed() >= LIST_AGAIN {
+                self.position = None;
+            }
             let listed = self.position.is_none();
-            let outcome = if listed && !streaming {
+            let outcome = if listed && !self.streaming {
                 self.list(&connection).await
             } else {
                 self.stream(&connection).await
@@ -126,10 +134,10 @@ impl<P: FnMut(View)> Discovery<P> {
             let after = connection.retry_after.get();
             let next = match outcome.map_err(|failure| failure.asked_to_wait(after)) {
                 // The watch that goes on from it comes at once.
-                Ok(()) if listed && !streaming => begun,
+                Ok(()) if listed && !self.streaming => begun,
                 Ok(()) => begun + STEADY,
-                Err(Failure::Unsupported { .. }) if listed && streaming => {
-                    streaming = false;
+                Err(Failure::Unsupported { .. }) if listed && self.streaming => {
+                    self.streaming = false;
                     continue;
                 }
                 Err(Failure::Gone) if !listed => {
@@ -158,6 +166,7 @@ impl<P: FnMut(View)> Discovery<P> {
 
     /// A list in pages: for API servers that do not stream it.
     async fn list(&mut self, connection: &Connection) -> Result<(), Failure> {
+        let end = Instant::now() + self.settings.pace.answer;
         let mut pods = Pods::new();
         let mut params = ListParams {
             label_selector: Some(self.selector()),
@@ -170,7 +179,7 @@ impl<P: FnMut(View)> Discovery<P> {
                 .list(&params)
                 .map_err(|error| unasked(&error))?;
             let page = connection.client.request::<ObjectList<Pod>>(request);
-            let page = timeout(self.settings.pace.answer, page).await;
+            let page = timeout_at(end, page).await;
             let page = page
                 .map_err(|_| Failure::TimedOut { doing: "a list" })?
                 .map_err(|error| classify(&error))?;
@@ -178,9 +187,7 @@ impl<P: FnMut(View)> Discovery<P> {
             params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
             if params.continue_token.is_none() {
                 let version = page.metadata.resource_version.unwrap_or_default();
-                self.complete(pods, version);
-                self.steady();
-                return Ok(());
+                return self.complete(pods, version);
             }
         }
     }
@@ -288,7 +295,7 @@ impl<P: FnMut(View)> Discovery<P> {
                 if bookmark.metadata.annotations.contains_key(LIST_IS_COMPLETE) {
                     let pods = std::mem::take(pods);
                     *coming = None;
-                    self.complete(pods, bookmark.metadata.resource_version);
+                    self.complete(pods, bookmark.metadata.resource_version)?;
                 }
             }
             (WatchEvent::Bookmark(bookmark), None) => {
@@ -300,10 +307,16 @@ impl<P: FnMut(View)> Discovery<P> {
     }
 
     /// A list is whole.
-    fn complete(&mut self, pods: Pods, version: String) {
+    fn complete(&mut self, pods: Pods, version: String) -> Result<(), Failure> {
+        if version.is_empty() {
+            let reason = "a list without a resourceVersion; is this an API server?".to_owned();
+            return Err(Failure::Unexpected { reason });
+        }
         self.table.replace(pods);
         self.listed = Instant::now();
-        self.position = Some(version).filter(|version| !version.is_empty());
+        self.journal.listed();
+        self.position = Some(version);
+        Ok(())
     }
 
     /// Everything up to `version` is known.

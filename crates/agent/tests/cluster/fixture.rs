@@ -189,18 +189,29 @@ impl Agent {
 
     /// CPU time that the worker thread has used.
     pub(crate) fn worker_time(&self) -> Duration {
-        let tasks = format!("/proc/{}/task", self.0.id());
-        for task in std::fs::read_dir(tasks).unwrap() {
+        self.time_of(|thread| thread == "worker")
+    }
+
+    /// CPU time that all threads have used.
+    pub(crate) fn time(&self) -> Duration {
+        self.time_of(|_| true)
+    }
+
+    fn time_of(&self, counts: impl Fn(&str) -> bool) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
+        let times = tasks.filter_map(|task| {
             let task = task.unwrap().path();
             let read = |file: &str| std::fs::read_to_string(task.join(file)).unwrap();
-            if read("comm").trim() == "worker" {
-                // Nanoseconds on a processor, waited for one, and how often.
-                let time = read("schedstat");
-                let time = time.split(' ').next().unwrap().parse().unwrap();
-                return Duration::from_nanos(time);
-            }
-        }
-        panic!("no worker thread");
+            // Nanoseconds on a processor, waited for one, and how often.
+            let nanoseconds = read("schedstat")
+                .split(' ')
+                .next()
+                .unwrap()
+                .parse()
+                .unwrap();
+            counts(read("comm").trim()).then_some(Duration::from_nanos(nanoseconds))
+        });
+        times.sum()
     }
 
     /// Resident memory apart from the ring and the program, in KiB.

@@ -28,14 +28,14 @@ fn idle(cluster: &mut Cluster) -> Outcome {
     let agent = cluster.podspan("idle", &[])?;
     agent.until_fed(&[&cluster.lab.sensor]);
     thread::sleep(Duration::from_secs(1));
-    let before = agent.0.cpu_time()?;
+    let before = agent.time();
     thread::sleep(QUIET);
-    let used = agent.0.cpu_time()?.saturating_sub(before);
+    let used = agent.time().saturating_sub(before);
     let share = used.as_secs_f64() / QUIET.as_secs_f64();
     let working = agent.working_kib();
     agent.end()?;
     println!(
-        "idle beside a quiet API server: {:.2} % of a core, {working} KiB resident apart from the ring and \
+        "idle beside a quiet API server: {:.3} % of a core, {working} KiB resident apart from the ring and \
          the program",
         share * 100.0
     );
