@@ -24,6 +24,10 @@ use nix::sched::{CloneFlags, setns, unshare};
 use crate::error::{Error, Result};
 use crate::process;
 
+/// The ports that the kernel hands out. tshark knows no protocol by any of these, so that what a
+/// test sends is never taken for a damaged packet of a protocol that it is not.
+const PORTS: &str = "50000 54000";
+
 /// A network namespace; gone, with all its links, when it and the processes in it are.
 ///
 /// Cloning is cheap and gives another handle on the same namespace.
@@ -34,7 +38,8 @@ pub struct Namespace {
 
 impl Namespace {
     /// Makes an empty namespace: `lo` is up, IPv6 addresses are usable at once (no duplicate
-    /// address detection), and root may ping without a capability.
+    /// address detection), root may ping without a capability, and ports are handed out from
+    /// 50,000 on.
     ///
     /// # Errors
     /// [`Error::System`] without `CAP_SYS_ADMIN`: see [`user_namespace::enter`].
@@ -50,6 +55,7 @@ impl Namespace {
         namespace.set_sysctl("ipv6/conf/default/accept_dad", "0")?;
         namespace.set_sysctl("ipv6/conf/all/accept_dad", "0")?;
         namespace.set_sysctl("ipv4/ping_group_range", "0 0")?;
+        namespace.set_sysctl("ipv4/ip_local_port_range", PORTS)?;
         namespace.link("lo")?.up()?;
         Ok(namespace)
     }
