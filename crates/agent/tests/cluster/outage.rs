@@ -4,9 +4,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use testbed::Process;
 use testbed::kubernetes::Component;
 
-use crate::fixture::{Cluster, sensor};
+use crate::fixture::{Cluster, PATIENCE, sensor};
 use crate::stream::{Stream, Tap, missing};
 use crate::{Outcome, Test};
 
@@ -42,7 +43,7 @@ fn a_minute_without_api(cluster: &mut Cluster) -> Outcome {
     agent.until_logged(&["WARN", "the last known sensors stay"]);
     thread::sleep(DOWN.saturating_sub(begun.elapsed()));
     // It comes back, but not yet for podspan: so the sensors can change meanwhile.
-    cluster.api.port.down()?;
+    route(cluster, "add")?;
     cluster.plane.launch(Component::ApiServer)?;
     let renewed = cluster
         .plane
@@ -57,7 +58,7 @@ fn a_minute_without_api(cluster: &mut Cluster) -> Outcome {
     thread::sleep(AWAY.saturating_sub(begun.elapsed()));
     let away = begun.elapsed();
     let [at_a, at_b] = [taps[0].count(), taps[1].count()];
-    cluster.api.port.up()?;
+    route(cluster, "del")?;
     let took = agent.until_fed(&[&cluster.second]);
     thread::sleep(Duration::from_millis(300));
     let sent = stream.stop();
@@ -74,5 +75,15 @@ fn a_minute_without_api(cluster: &mut Cluster) -> Outcome {
     totals.assert_lossless_but(&["no_sensor"]);
     assert!(!b.is_empty());
     assert!(took < Duration::from_millis(2500), "{took:?}:\n{log}");
+    Ok(())
+}
+
+/// Adds or removes a route by which the API server is out of the pod's reach.
+fn route(cluster: &Cluster, verb: &str) -> Outcome {
+    let mut command = cluster.lab.pod.namespace.command("ip");
+    let api = cluster.api.ipv4.to_string();
+    command.args(["route", verb, "unreachable", &api]);
+    let status = Process::spawn(command)?.wait(PATIENCE)?;
+    assert!(status.success(), "ip route {verb}: {status}");
     Ok(())
 }
