@@ -1,7 +1,7 @@
 //! Everything that is not on the way of a frame: signals, logs, learned paths.
 //!
 //! In: the worker's published numbers and events, and the sensors that were found. Out: the table of
-//! sensors, log lines, at changes and not per frame, and
+//! sensors; log lines, at changes and not per frame; and
 //! one line of totals every minute at most. This side can stall without the worker noticing.
 
 use std::collections::HashMap;

@@ -6,12 +6,14 @@
 
 use std::net::IpAddr;
 
-use discovery::{ClientSource, Families, Identity, Pace, Prefer, Scope, Settings, View};
+use discovery::{
+    ClientSource, Families, FoundSensor, Identity, Pace, Prefer, Receiver, Scope, Settings, View,
+};
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use tokio::sync::watch;
 
 use crate::config::{self, Config, Namespace, Namespaces, ObjectName, PodUid, Sensor};
-use crate::sensors::{Known, Receiver};
+use crate::sensors::Known;
 
 /// The views of the sensors that have the name.
 pub(crate) struct Views(watch::Receiver<View>);
@@ -46,14 +48,19 @@ impl Views {
     }
 }
 
-fn known(sensor: &discovery::FoundSensor) -> Known {
-    let receiver = match sensor.receiver {
-        discovery::Receiver::Sniffer => Receiver::Sniffer,
-        discovery::Receiver::Socket => Receiver::Socket,
-    };
+fn known(sensor: &FoundSensor) -> Known {
     Known {
         address: sensor.address,
-        receiver,
+        receiver: sensor.receiver,
+    }
+}
+
+impl From<config::Receiver> for Receiver {
+    fn from(receiver: config::Receiver) -> Self {
+        match receiver {
+            config::Receiver::Sniffer => Self::Sniffer,
+            config::Receiver::Socket => Self::Socket,
+        }
     }
 }
 
@@ -69,10 +76,7 @@ fn settings(config: &Config, name: &str, has_ipv6: bool) -> Settings {
             Some(Namespaces::All) => Scope::All,
         },
         default_port: config.sensor_port,
-        default_receiver: match config.receiver {
-            config::Receiver::Sniffer => discovery::Receiver::Sniffer,
-            config::Receiver::Socket => discovery::Receiver::Socket,
-        },
+        default_receiver: config.receiver.into(),
         prefer: match config.sensor_prefer {
             config::Prefer::Node => Prefer::Node,
             config::Prefer::Any => Prefer::Any,
@@ -151,7 +155,7 @@ mod tests {
         let settings = settings(&all, "zeek", false);
         assert_eq!(settings.scope, Scope::All);
         assert_eq!(settings.default_port.get(), 4790);
-        assert_eq!(settings.default_receiver, discovery::Receiver::Socket);
+        assert_eq!(settings.default_receiver, Receiver::Socket);
         assert_eq!(settings.prefer, Prefer::Any);
         assert_eq!(settings.node.as_deref(), Some("worker-1"));
         let me = ["u-1", "cart-1", "shop"].map(|text| Some(text.to_owned()));

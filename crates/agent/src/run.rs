@@ -17,13 +17,13 @@ use nix::errno::Errno;
 use thiserror::Error;
 use transmit::{Prober, SocketConfig, Transmitter};
 
-use crate::config::{self, Config, Value as _};
+use crate::config::{Config, Value as _};
 use crate::control::Control;
 use crate::exit::Exit;
 use crate::finding::Views;
 use crate::privilege::{self, PrivilegeError};
 use crate::published::{Events, Published};
-use crate::sensors::{Known, Receiver, Sensors};
+use crate::sensors::{Known, Sensors};
 use crate::worker::{Stop, Worker};
 
 /// Bits that a mark of ours never has: in a pod on the host's network others see it, and kube-proxy
@@ -173,10 +173,7 @@ fn open_rings(config: &Config, mark: NonZeroU32) -> Result<Vec<Ring>, RunError> 
 
 /// The sensors that the configuration gives by address.
 fn known(config: &Config) -> Vec<Known> {
-    let receiver = match config.receiver {
-        config::Receiver::Sniffer => Receiver::Sniffer,
-        config::Receiver::Socket => Receiver::Socket,
-    };
+    let receiver = config.receiver.into();
     config
         .sensor_addresses()
         .map(|address| Known { address, receiver })

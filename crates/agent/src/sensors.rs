@@ -14,20 +14,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use discovery::Receiver;
 use mirror::{Sensor, SensorTable};
 use transmit::{Prober, Report};
 use wire::Mtu;
 
 use crate::suspects::{Accusation, Suspects};
-
-/// How a sensor takes the datagrams in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Receiver {
-    /// It sniffs its interface: that nobody listens on the port is how it is.
-    Sniffer,
-    /// A socket or a vxlan device: that nobody listens is a failure.
-    Socket,
-}
 
 /// A sensor that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +74,7 @@ impl Sensors {
             };
             let accusation = match receiver {
                 _ if news.unreachable > 0 => Accusation::Unreachable,
+                // Where a sensor sniffs, that nobody listens on the port is how it is.
                 Receiver::Socket if news.port_unreachable > 0 => Accusation::Refused,
                 _ => continue,
             };

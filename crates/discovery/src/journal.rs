@@ -1,5 +1,6 @@
-//! What is logged, and how often: each kind of failure once until all is well again, its end once, a pod's reason
-//! not to be used when it changes, the sensors when they change. Nothing per attempt or event.
+//! What is logged, and how often: each kind of failure once until all is well again, its end once, a
+//! pod's reason not to be used when it changes, the sensors when they change. Nothing per attempt or
+//! event.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

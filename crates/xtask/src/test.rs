@@ -140,8 +140,6 @@ fn miri() -> Result<()> {
     tools::nightly()?;
     let mut command = nightly_cargo();
     command.args(["miri", "test", "--package", "capture", "--lib"]);
-    // Miri optimizes nothing, and procedural macros built for it are used once.
-    command.args(["--config", "profile.dev.package.\"*\".opt-level=0"]);
     run_command(command)
 }
 

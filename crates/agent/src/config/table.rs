@@ -96,8 +96,8 @@ pub const RECEIVER: Variable = Variable {
     name: "RECEIVER",
     expected: "sniffer or socket",
     fallback: Fallback::Value("sniffer"),
-    text: "How sensors without the annotation podspan.dev/receiver take the copies in. sniffer: by capturing on an \
-           interface; always right. socket: by a UDP socket or a kernel vxlan device, which allows \
+    text: "How sensors without the annotation podspan.dev/receiver take the copies in. sniffer: by \
+           capturing on an interface; always right. socket: by a UDP socket or a kernel vxlan device, which allows \
            cheaper sending.",
     example: "socket",
 };

@@ -10,6 +10,7 @@ use testbed::kubernetes::{ControlPlane, Options, PodDraft, Pods};
 use testbed::{Host, Lab, Process};
 use tokio::runtime::Builder;
 
+use crate::Outcome;
 use crate::memory::working_kib;
 use crate::totals::Totals;
 
@@ -52,16 +53,12 @@ impl Cluster {
 
     /// Makes a Kubernetes namespace in which the account `default` has the shipped Role, and its
     /// credentials as a pod's folder.
-    pub(crate) fn add_namespace(&self, name: &str) -> Result<(), Failed> {
+    pub(crate) fn add_namespace(&self, name: &str) -> Outcome {
         self.plane.create_namespace(name)?;
         let folder =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/rbac/own-namespace");
-        let shipped = self
-            .plane
-            .kubectl(["kustomize".as_ref(), folder.as_os_str()])?;
-        let ours = shipped.replace("namespace: default", &format!("namespace: {name}"));
-        let admin = self.plane.admin_kubeconfig();
-        self.plane.kubectl_as(&admin, ["apply", "-f", "-"], &ours)?;
+        self.plane
+            .apply_text(&self.plane.kustomize(&folder, name)?)?;
         let token = self
             .plane
             .request_token(name, "default", Duration::from_mins(10))?;
@@ -117,8 +114,6 @@ impl Cluster {
         Ok(Agent(process))
     }
 }
-
-type Outcome = crate::Outcome;
 
 /// A usable sensor at a host of the lab.
 pub(crate) fn sensor(name: &str, host: &Host) -> PodDraft {

@@ -35,8 +35,8 @@ fn idle(cluster: &mut Cluster) -> Outcome {
     let working = agent.working_kib();
     agent.end()?;
     println!(
-        "idle beside a quiet API server: {:.3} % of a core, {working} KiB resident apart from the ring and \
-         the program",
+        "idle beside a quiet API server: {:.3} % of a core, {working} KiB resident apart from the \
+         ring and the program",
         share * 100.0
     );
     assert!(share < 0.002, "{share}");

@@ -155,14 +155,11 @@ fn namespace(control_plane: &ControlPlane, name: &str) -> Result<ClientSource, F
 /// The shipped Role and its binding for the account `default` of a namespace, with these verbs.
 fn grant(control_plane: &ControlPlane, namespace: &str, verbs: &[&str]) -> Outcome {
     let folder = manifest("rbac/own-namespace");
-    let shipped = control_plane.kubectl(["kustomize".as_ref(), folder.as_os_str()])?;
-    let ours = shipped.replace("namespace: default", &format!("namespace: {namespace}"));
+    let ours = control_plane.kustomize(&folder, namespace)?;
     let all = "verbs:\n  - list\n  - watch";
     assert!(ours.contains(all), "the shipped Role has changed:\n{ours}");
     let ours = ours.replace(all, &format!("verbs: [{}]", verbs.join(", ")));
-    let admin = control_plane.admin_kubeconfig();
-    control_plane.kubectl_as(&admin, ["apply", "-f", "-"], &ours)?;
-    Ok(())
+    Ok(control_plane.apply_text(&ours)?)
 }
 
 /// The folder that a pod of the service account `default` would see.

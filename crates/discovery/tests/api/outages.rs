@@ -211,7 +211,7 @@ pub(crate) fn no_streaming() -> Outcome {
         admin.run(pods.create(&sensor("a", 1)))?;
         let finder = Finder::start(settings(Scope::Own), source);
         let log = finder.until_logged(&["WARN", "(403)", missing]);
-        rights::apply(control_plane, &rights::printed(&log)?)?;
+        control_plane.apply_text(&rights::printed(&log)?)?;
         finder.until(&["10.1.0.1:4789"]);
         finder.until_logged(&["INFO", "watching the pods"]);
         admin.run(pods.create(&sensor("b", 2)))?;

@@ -58,7 +58,7 @@ pub(crate) fn roles(control_plane: &ControlPlane) -> Outcome {
         admin.run(pods.create(&pod))?;
         let finder = Finder::start(settings, source.clone());
         finder.until_logged(&missing);
-        apply(control_plane, &yaml)?;
+        control_plane.apply_text(&yaml)?;
         finder.until(&[found]);
         finder.until_logged(&["INFO", "watching the pods"]);
         let admin = control_plane.admin_kubeconfig();
@@ -95,7 +95,7 @@ pub(crate) fn verbs_taken_away(control_plane: &ControlPlane) -> Outcome {
     finder.until_logged(&["INFO", "answers again"]);
     grant(control_plane, "verbs", &["get"])?;
     finder.until_times_logged(2, "the verb watch is missing");
-    apply(control_plane, &printed(&log)?)?;
+    control_plane.apply_text(&printed(&log)?)?;
     admin.run(pods.delete("a"))?;
     finder.until(&["10.1.0.2:4789"]);
     finder.until_times_logged(2, "answers again");
@@ -110,13 +110,6 @@ pub(crate) fn printed(log: &str) -> Result<String, Failed> {
     // The next line of the log begins with its year.
     let lines = yaml.lines().take_while(|line| !line.starts_with("20"));
     Ok(lines.flat_map(|line| [line, "\n"]).collect())
-}
-
-/// Applies it, as an operator would.
-pub(crate) fn apply(control_plane: &ControlPlane, yaml: &str) -> Outcome {
-    let admin = control_plane.admin_kubeconfig();
-    control_plane.kubectl_as(&admin, ["apply", "-f", "-"], yaml)?;
-    Ok(())
 }
 
 pub(crate) fn no_list(control_plane: &ControlPlane) -> Outcome {

@@ -73,6 +73,24 @@ impl ControlPlane {
             .map(drop)
     }
 
+    /// Builds the kustomization in `folder`, which is for the namespace `default`, for another one.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn kustomize(&self, folder: &Path, namespace: &str) -> Result<String, Error> {
+        let built = self.kubectl(["kustomize".as_ref(), folder.as_os_str()])?;
+        Ok(built.replace("namespace: default", &format!("namespace: {namespace}")))
+    }
+
+    /// Applies YAML as administrator, as `kubectl apply -f` does.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub fn apply_text(&self, yaml: &str) -> Result<(), Error> {
+        self.kubectl_as(&self.admin_kubeconfig(), ["apply", "-f", "-"], yaml)
+            .map(drop)
+    }
+
     /// A token of a service account from the API server itself (`kubectl create token`).
     ///
     /// # Errors

@@ -74,10 +74,7 @@ impl Cluster {
     pub(super) fn credentials(&self, lifetime: Duration) -> Result<PathBuf> {
         let control_plane = &self.control_plane;
         let role = cargo::root().join(ROLE);
-        let role = control_plane.kubectl(["kustomize".as_ref(), role.as_os_str()])?;
-        let role = role.replace("namespace: default", &format!("namespace: {NAMESPACE}"));
-        let admin = control_plane.admin_kubeconfig();
-        control_plane.kubectl_as(&admin, ["apply", "-f", "-"], &role)?;
+        control_plane.apply_text(&control_plane.kustomize(&role, NAMESPACE)?)?;
         let token = control_plane.request_token(NAMESPACE, ACCOUNT, lifetime)?;
         let path = control_plane.folder().join("podspan.token");
         fs::write(&path, token)
