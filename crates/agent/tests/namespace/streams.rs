@@ -1,5 +1,7 @@
-//! TCP streams put together from segments in the order in which they arrived, with nothing
-//! forgiven: no gap, no overlap, no segment twice.
+//! TCP streams put together from segments, in two ways. In the order in which they arrived, with
+//! nothing forgiven (no gap, no overlap, no segment twice): two captures of one wire must agree in
+//! this, whatever the wire did. And as TCP itself does it, by sequence numbers: this must be what
+//! the application sent, whatever the kernel sent again or out of order.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -22,11 +24,64 @@ pub(crate) struct Streams {
     pub(crate) sack_permitted: u64,
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 struct Stream {
+    arrived: Arrived,
+    joined: Joined,
+}
+
+/// A stream as its segments arrived.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Arrived {
     next: Option<u32>,
     bytes: u64,
     hash: StreamHash,
+}
+
+/// A stream as its receiver reads it.
+#[derive(Debug, Default)]
+struct Joined {
+    /// The sequence number of the first byte that is still awaited.
+    next: Option<u32>,
+    bytes: u64,
+    hash: StreamHash,
+    /// What came too early, by its place in the stream.
+    ahead: BTreeMap<u64, Vec<u8>>,
+}
+
+impl Joined {
+    /// Takes the payload that begins at `sequence`.
+    fn take(&mut self, sequence: u32, payload: &[u8]) {
+        let next = *self.next.get_or_insert(sequence);
+        let distance = i64::from(sequence.wrapping_sub(next).cast_signed());
+        let Some(place) = self.bytes.checked_add_signed(distance) else {
+            return;
+        };
+        if place > self.bytes {
+            let kept = self.ahead.entry(place).or_default();
+            if kept.len() < payload.len() {
+                *kept = payload.to_vec();
+            }
+            return;
+        }
+        self.append(place, payload);
+        while let Some(entry) = self.ahead.first_entry()
+            && *entry.key() <= self.bytes
+        {
+            let (place, payload) = entry.remove_entry();
+            self.append(place, &payload);
+        }
+    }
+
+    /// Appends what of a payload that does not begin behind the end is new.
+    fn append(&mut self, place: u64, payload: &[u8]) {
+        let known = usize::try_from(self.bytes - place).unwrap();
+        let new = payload.get(known..).unwrap_or_default();
+        self.hash.update(new);
+        self.bytes += new.len() as u64;
+        let taken = u32::try_from(new.len()).unwrap();
+        self.next = self.next.map(|next| next.wrapping_add(taken));
+    }
 }
 
 impl Streams {
@@ -73,14 +128,17 @@ impl Streams {
         let taken =
             u32::try_from(payload.len()).unwrap() + u32::from(tcp.syn()) + u32::from(tcp.fin());
         let sequence = tcp.sequence_number();
-        if taken > 0 && stream.next.is_some_and(|next| next != sequence) {
+        let arrived = &mut stream.arrived;
+        if taken > 0 && arrived.next.is_some_and(|next| next != sequence) {
             self.out_of_place += 1;
         }
-        if taken > 0 || stream.next.is_none() {
-            stream.next = Some(sequence.wrapping_add(taken));
+        if taken > 0 || arrived.next.is_none() {
+            arrived.next = Some(sequence.wrapping_add(taken));
         }
-        stream.bytes += payload.len() as u64;
-        stream.hash.update(payload);
+        arrived.bytes += payload.len() as u64;
+        arrived.hash.update(payload);
+        let first = sequence.wrapping_add(u32::from(tcp.syn()));
+        stream.joined.take(first, payload);
     }
 
     /// Asserts that two captures hold the same bytes of every stream, in the same order, with what
@@ -91,25 +149,24 @@ impl Streams {
             "the same streams"
         );
         for ((ends, one), (_, another)) in self.by_ends.iter().zip(&other.by_ends) {
-            assert_eq!(one, another, "{ends:?}");
+            assert_eq!(one.arrived, another.arrived, "{ends:?}");
         }
         assert_eq!(self.out_of_place, other.out_of_place);
     }
 
-    /// Whether both directions of a connection are here as the application sent them, so without
-    /// anything that was sent again.
-    pub(crate) fn holds(&self, sent: &TcpOutcome) -> bool {
-        let is = |from, to, bytes, hash| {
-            let stream = self.by_ends.get(&(from, to));
-            stream.is_some_and(|stream| (stream.bytes, stream.hash) == (bytes, hash))
-        };
-        is(sent.client, sent.server, sent.upstream, sent.upstream_hash)
-            && is(
-                sent.server,
-                sent.client,
-                sent.downstream,
-                sent.downstream_hash,
-            )
+    /// Asserts that both directions of every connection are here as the applications sent them.
+    pub(crate) fn assert_hold(&self, connections: &[TcpOutcome]) {
+        for sent in connections {
+            let (client, server) = (sent.client, sent.server);
+            for (from, to, bytes, hash) in [
+                (client, server, sent.upstream, sent.upstream_hash),
+                (server, client, sent.downstream, sent.downstream_hash),
+            ] {
+                let stream = self.by_ends.get(&(from, to));
+                let joined = stream.map(|stream| (stream.joined.bytes, stream.joined.hash));
+                assert_eq!(joined, Some((bytes, hash)), "{from} to {to}");
+            }
+        }
     }
 }
 

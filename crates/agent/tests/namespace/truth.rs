@@ -147,49 +147,21 @@ fn judge_by_etherparse(frames: &[Frame]) {
     }
 }
 
-/// What arrived is what crossed, byte for byte and in its order; and what crossed is what the
-/// applications sent, but for the rare stream of which the kernel sent something again.
+/// What arrived is what crossed, byte for byte and in its order; and put together it is what the
+/// applications sent.
 fn judge_streams(frames: &[Frame], crossed: &Streams, connections: &[TcpOutcome]) {
     let mut streams = Streams::default();
     for frame in frames {
         streams.take(&frame.bytes);
     }
     streams.assert_same(crossed);
-    let whole = connections
-        .iter()
-        .filter(|connection| streams.holds(connection))
-        .count();
-    let again = usize::try_from(streams.out_of_place).unwrap();
-    assert!(
-        whole + again >= connections.len(),
-        "{whole} of {}",
-        connections.len()
-    );
-    assert!(
-        whole * 2 > connections.len(),
-        "{whole} of {}",
-        connections.len()
-    );
+    streams.assert_hold(connections);
     assert!(
         streams.flags.iter().all(|count| *count > 0),
         "CWR ECE PSH FIN {:?}",
         streams.flags
     );
     assert!(streams.timestamps > 0 && streams.sack_permitted > 0);
-}
-
-/// Every stream is as its application sent it, but for those with something out of place.
-fn assert_whole(streams: &Streams, connections: &[TcpOutcome]) {
-    let whole = connections
-        .iter()
-        .filter(|connection| streams.holds(connection))
-        .count();
-    let out_of_place = usize::try_from(streams.out_of_place).unwrap();
-    let all = connections.len();
-    assert!(
-        whole + out_of_place >= all && whole > 0,
-        "{whole} of {all}, {out_of_place}"
-    );
 }
 
 fn judge_by_tshark(frames: &[Frame], crossed: &Streams) {
@@ -285,7 +257,7 @@ fn big_tcp() {
         streams.take(&frame.bytes);
     }
     assert_eq!(oracle.wrong(), 0, "{:#?}", oracle.tallies());
-    assert_whole(&streams, &connections);
+    streams.assert_hold(&connections);
 }
 
 /// The longest frames of each family.
