@@ -44,11 +44,14 @@ fn idle(cluster: &mut Cluster) -> Outcome {
     Ok(())
 }
 
-/// Two sensors stay, two more get and lose the label, thrice as often as 5,000 times a minute.
+/// Two sensors stay, two more get and lose the label, a little more often than 5,000 times a minute.
 fn events(cluster: &mut Cluster) -> Outcome {
-    const PER_SECOND: u32 = 250;
-    const WINDOW: Duration = Duration::from_secs(2);
-    const WINDOWS: usize = 10;
+    const PER_SECOND: u32 = 88;
+    const WINDOW: Duration = Duration::from_millis(500);
+    const BATCH: usize = 40;
+    const BATCHES: usize = 4;
+    const WANTED: f64 = 1.05;
+    const LIMIT: f64 = 1.1;
     cluster.add_namespace("events")?;
     let more = [cluster.lab.add_host(31)?, cluster.lab.add_host(32)?];
     let stay = [&cluster.lab.sensor, &cluster.second];
@@ -61,13 +64,21 @@ fn events(cluster: &mut Cluster) -> Outcome {
     let agent = cluster.podspan("events", &[])?;
     agent.until_fed(&[stay[0], stay[1], &more[0], &more[1]]);
     let stream = Stream::start(&cluster.lab, 64, 20_000)?;
-    let (mut quiet, mut storms, mut count) = (Vec::new(), Vec::new(), 0);
-    for _ in 0..WINDOWS {
-        quiet.push(cost(&agent, &stream, || thread::sleep(WINDOW)));
-        storms.push(cost(&agent, &stream, || {
-            let work = async |pods: &Pods| storm(pods, PER_SECOND, WINDOW).await;
-            count += cluster.administer("events", work).unwrap();
-        }));
+    // Two windows in quiet differ by a tenth on a shared machine, and hours differ more: so a window
+    // is compared with its neighbour, and where chance is against it, with more of them.
+    let (mut ratios, mut count) = (Vec::new(), 0);
+    for _ in 0..BATCHES {
+        for _ in 0..BATCH {
+            let quiet = cost(&agent, &stream, || thread::sleep(WINDOW));
+            let stormy = cost(&agent, &stream, || {
+                let work = async |pods: &Pods| storm(pods, PER_SECOND, WINDOW).await;
+                count += cluster.administer("events", work).unwrap();
+            });
+            ratios.push(stormy / quiet);
+        }
+        if median(&mut ratios) < WANTED {
+            break;
+        }
     }
     agent.until_fed(&[stay[0], stay[1], &more[0], &more[1]]);
     let taps = [
@@ -84,15 +95,18 @@ fn events(cluster: &mut Cluster) -> Outcome {
         let (copies, _) = tap.stop()?;
         assert!(copies.len() > 300, "each has its share: {}", copies.len());
     }
-    let ratio = median(&mut storms) / median(&mut quiet);
+    let ratio = median(&mut ratios);
     println!(
         "{count} label events in {:?}, {} tables: the worker's CPU per packet is {ratio:.3} times \
-         that in quiet (medians of {WINDOWS} windows of {WINDOW:?})",
-        WINDOW * u32::try_from(WINDOWS)?,
-        log.matches("sensors: ").count()
+         that in quiet (median of {} pairs of windows of {WINDOW:?}; quartiles {:.3} and {:.3})",
+        WINDOW * u32::try_from(ratios.len())?,
+        log.matches("sensors: ").count(),
+        ratios.len(),
+        ratios[ratios.len() / 4],
+        ratios[ratios.len() * 3 / 4],
     );
-    // Wanted is 1.05, and that much the same figure differs between two runs on a shared machine.
-    assert!(ratio < 1.15, "{quiet:?} and {storms:?}");
+    // Of the API server, which works on the same two cores, the worker's caches feel something too.
+    assert!(ratio < LIMIT, "{ratios:?}");
     Ok(())
 }
 
@@ -104,14 +118,15 @@ fn cost(agent: &Agent, stream: &Stream, work: impl FnOnce()) -> f64 {
     time.as_secs_f64() / f64::from(stream.sent() - sent)
 }
 
-fn median(costs: &mut [f64]) -> f64 {
-    costs.sort_by(f64::total_cmp);
-    costs[costs.len() / 2]
+fn median(ratios: &mut [f64]) -> f64 {
+    ratios.sort_by(f64::total_cmp);
+    ratios[ratios.len() / 2]
 }
 
 /// Takes the label away from two pods and gives it back in turn, at a steady rate; how often.
 async fn storm(pods: &Pods, per_second: u32, lasting: Duration) -> Result<u32, Error> {
-    let rounds = per_second / 4 * u32::try_from(lasting.as_secs()).unwrap_or(0);
+    let events = per_second * u32::try_from(lasting.as_millis()).unwrap_or(0) / 1000;
+    let rounds = events / 4;
     let start = Instant::now();
     let toggle = async |pod| {
         for round in 0..rounds {
