@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 
 use capture::{InterfaceName, InvalidInterfaceName, Ring, RingConfig};
-use mirror::Mirror;
+use mirror::{Mirror, MirrorConfig};
 use nix::errno::Errno;
 use thiserror::Error;
 use transmit::{Prober, SocketConfig, Transmitter};
@@ -34,14 +34,18 @@ const FOREIGN_BITS: u32 = 0xcf80;
 /// A mark for our datagrams, another one each time: who knew it could send unseen by podspan. It
 /// never leaves the pod's network namespace, and reading another process's takes `CAP_NET_ADMIN`.
 fn mark() -> NonZeroU32 {
-    // The seed of a new hasher is the standard library's source of randomness.
+    NonZeroU32::new(random() & !FOREIGN_BITS).unwrap_or(NonZeroU32::MIN)
+}
+
+/// A random number: the seed of a new hasher is the standard library's source of randomness.
+fn random() -> u32 {
     let random = RandomState::new().build_hasher().finish();
     #[expect(
         clippy::cast_possible_truncation,
         reason = "32 random bits of 64 are wanted"
     )]
-    let mark = random as u32 & !FOREIGN_BITS;
-    NonZeroU32::new(mark).unwrap_or(NonZeroU32::MIN)
+    let random = random as u32;
+    random
 }
 
 /// Why mirroring could not start, or ended by itself.
@@ -111,17 +115,23 @@ pub fn run(config: &Config) -> ExitCode {
 fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
     let mark = mark();
     let rings = open_rings(config, mark)?;
-    let sockets = SocketConfig::new(mark.get());
+    let sockets = SocketConfig {
+        source_ports: config.source_ports,
+        ..SocketConfig::new(mark.get())
+    };
     let transmitter = Transmitter::open(&sockets)?;
     let prober = Prober::open(&sockets)?;
     let bounding_set = privilege::drop_all()?;
     tracing::debug!(?bounding_set, "sockets are open, capabilities are dropped");
 
-    let own_ports = transmitter
-        .source_ports()
-        .into_iter()
-        .chain([prober.source_port()]);
-    let mirror = Mirror::new(config.vni, own_ports);
+    let probe_port = [prober.source_port()];
+    let mirror = Mirror::new(MirrorConfig {
+        vni: config.vni,
+        spread: config.spread,
+        source_ports: config.source_ports,
+        own_ports: [transmitter.source_ports(), &probe_port].concat(),
+        first_identification: random(),
+    });
     let has_ipv6 = transmitter.has_ipv6();
     let mut sensors = Sensors::new(prober, config.mtu);
     sensors.know(known(config));

@@ -9,13 +9,12 @@
 //!              ^ head of 0                  ^ head of 1             ^ head of 2
 //! block  ... [ Ether | IP | TCP | body of 0 | body of 1 ] [ body of 2          ] ...
 //! ```
-//! Invariants: ranges lie within the arena and the block; the datagrams of one frame are neighbours,
-//! go to one sensor through one port, and stand in the order of the wire; so do the frames of one
-//! flow. `transmit` notes what became of each datagram, [`Batch::settle`] turns that into counts.
+//! Invariants: ranges lie within the arena and the block; datagrams stand in the order of the wire;
+//! those of one frame are neighbours and go to one sensor through one port. `transmit` notes what became of each datagram, [`Batch::settle`] turns that into counts.
 
 use core::ops::Range;
 
-use crate::table::{Route, SensorIndex};
+use crate::table::SensorIndex;
 use crate::totals::{DropReason, Totals};
 
 /// A batch with this many datagrams is sent before another frame is taken. Their iovecs and
@@ -26,9 +25,19 @@ const FULL: usize = 512;
 /// Bytes of memory that are kept for heads, and for datagrams, from batch to batch.
 const HEADS_KEPT: usize = 1 << 20;
 
-/// Which of the UDP sockets sends a datagram: a number below [`crate::SOURCE_PORTS`].
+/// Which of the UDP sockets sends a datagram: a number below that of the
+/// [source ports](crate::SourcePorts).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortIndex(pub u8);
+
+/// Where the datagrams of a frame go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// To which sensor.
+    pub(crate) sensor: SensorIndex,
+    /// From which source port.
+    pub(crate) port: PortIndex,
+}
 
 /// One datagram to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]

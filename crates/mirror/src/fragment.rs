@@ -97,6 +97,25 @@ fn fragmentable(packet: &Packet) -> usize {
     }
 }
 
+/// The identifications that packets get here, for all sensors and both versions of IP: one for each
+/// packet that is cut into fragments, the next one for the next packet. IPv4 takes the lower 16 bits,
+/// so none comes again within 65,536 packets.
+#[derive(Debug)]
+pub(crate) struct Identifications(u32);
+
+impl Identifications {
+    /// Beginning with this one.
+    pub(crate) const fn from(first: u32) -> Self {
+        Self(first)
+    }
+
+    pub(crate) const fn next(&mut self) -> u32 {
+        let id = self.0;
+        self.0 = id.wrapping_add(1);
+        id
+    }
+}
+
 /// What fragments of one packet are known by.
 #[derive(Clone, Copy)]
 pub(crate) struct Id {
@@ -106,15 +125,16 @@ pub(crate) struct Id {
     pub(crate) piece: u16,
 }
 
-/// Cuts a packet into fragments; `id` is for one that has no identification of its own.
+/// Cuts a packet into fragments.
 pub(crate) fn packet(
     inner: &Inner<'_>,
     packet: &Packet,
-    id: u32,
+    identifications: &mut Identifications,
     out: &mut FrameDatagrams<'_>,
 ) -> Result<(), DropReason> {
     let fragmentable = Data::of_packet(inner.frame, packet)?;
-    data(inner, packet, &fragmentable, Id { own: id, piece: 0 }, out)
+    let own = identifications.next();
+    data(inner, packet, &fragmentable, Id { own, piece: 0 }, out)
 }
 
 /// Cuts the fragmentable part of a packet into fragments.

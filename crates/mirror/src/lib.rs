@@ -3,8 +3,9 @@
 //! In: a [`Frame`] of the ring and the table of sensors. Out: datagrams in a [`Batch`], or a reason
 //! in the [`Totals`]. In the order in which a frame passes them:
 //!
-//! 1. [`flow`]: its hash, from which sensor and source port follow ([`table`]);
-//! 2. `own`: an ICMP error about our own datagrams stays out;
+//! 1. `own`: an ICMP message about our own datagrams stays out;
+//! 2. [`spread`]: the hashes of its hosts and its flow ([`hash`], `quoted`), from which sensor
+//!    ([`table`]) and source port follow;
 //! 3. `link`: addresses and VLAN tag put back;
 //! 4. one of three ways: `whole`, as it is with its checksum finished; `segment`, cut as the kernel
 //!    or the network card would have cut it, or finer where the path to the sensor is narrower;
@@ -17,12 +18,14 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
-pub mod flow;
 mod fragment;
+pub mod hash;
 mod link;
-mod own;
+pub mod own;
 pub mod plan;
+mod quoted;
 mod segment;
+pub mod spread;
 pub mod table;
 pub mod totals;
 mod whole;
@@ -31,23 +34,39 @@ use wire::ip::{self, Network, Packet, Version};
 use wire::{ChecksumState, Frame, Gso, GsoKind, Vni, vxlan};
 
 pub use batch::{Batch, Datagram, Outcome, PortIndex};
-pub use table::{Route, Sensor, SensorIndex, SensorTable};
+pub use spread::{SourcePorts, Spread};
+pub use table::{Sensor, SensorIndex, SensorTable};
 pub use totals::{DropReason, Totals};
 
-use batch::FrameDatagrams;
+use batch::{FrameDatagrams, Route};
+use fragment::Identifications;
 use link::Prefix;
-use own::Own;
+use own::{Own, TokenBucket};
+use spread::Spreader;
 
-/// How many source ports the datagrams leave by. Enough for a sensor to spread its flows over its
-/// workers; each is a socket, and each socket with traffic a system call a batch.
-pub const SOURCE_PORTS: u8 = 16;
+/// What a [`Mirror`] is made with.
+#[derive(Debug, Clone)]
+pub struct MirrorConfig {
+    /// The network identifier in the VXLAN header.
+    pub vni: Vni,
+    /// What goes to one sensor.
+    pub spread: Spread,
+    /// How many source ports the datagrams leave by.
+    pub source_ports: SourcePorts,
+    /// The UDP ports that anything of ours leaves by.
+    pub own_ports: Vec<u16>,
+    /// The identification of the first packet that is fragmented here. Random, so that two podspans
+    /// that mirror the same hosts to one sensor do not count from the same number.
+    pub first_identification: u32,
+}
 
 /// Turns frames into datagrams.
 #[derive(Debug)]
 pub struct Mirror {
     own: Own,
-    /// The identification of the next packet that is fragmented here.
-    fragment_id: u32,
+    spreader: Spreader,
+    source_ports: SourcePorts,
+    identifications: Identifications,
 }
 
 /// A frame on its way, with what all of its datagrams share.
@@ -68,16 +87,18 @@ impl Inner<'_> {
 }
 
 impl Mirror {
-    /// For a network identifier, and the source ports that anything of ours leaves by.
+    /// A mirror that has seen no frame yet.
     #[must_use]
-    pub fn new(vni: Vni, own_ports: impl IntoIterator<Item = u16>) -> Self {
-        let ports = own_ports.into_iter().collect();
+    pub fn new(config: MirrorConfig) -> Self {
         Self {
             own: Own {
-                vxlan: vxlan::header(vni),
-                ports,
+                vxlan: vxlan::header(config.vni),
+                ports: config.own_ports,
+                sample: TokenBucket::default(),
             },
-            fragment_id: 1,
+            spreader: Spreader::new(config.spread),
+            source_ports: config.source_ports,
+            identifications: Identifications::from(config.first_identification),
         }
     }
 
@@ -104,11 +125,15 @@ impl Mirror {
             return Err(DropReason::Truncated);
         }
         let network = ip::locate(frame);
-        if self.own.is_error_about_us(frame, &network, table) {
+        if self.own.keeps_out(frame, &network, table) {
             return Err(DropReason::OwnError);
         }
-        let hash = flow::hash(frame, &network);
-        let (route, sensor) = table.route(hash).ok_or(DropReason::NoSensor)?;
+        let hashes = self.spreader.hashes(frame, &network);
+        let (index, sensor) = table.sensor_of(hashes.flow).ok_or(DropReason::NoSensor)?;
+        let route = Route {
+            sensor: index,
+            port: self.source_ports.port_of(hashes.hosts),
+        };
         let inner = Inner {
             frame,
             prefix: Prefix::of(frame),
@@ -173,7 +198,7 @@ impl Mirror {
                 Ok(result) => return result,
             }
         }
-        fragment::packet(inner, packet, self.next_fragment_id(), out)
+        fragment::packet(inner, packet, &mut self.identifications, out)
     }
 
     /// Cuts a frame that stands for several.
@@ -184,8 +209,11 @@ impl Mirror {
         gso: Gso,
         out: &mut FrameDatagrams<'_>,
     ) -> Result<(), DropReason> {
-        let Network::Ip(packet) = network else {
-            return Err(DropReason::Malformed);
+        let packet = match network {
+            Network::Ip(packet) => packet,
+            // MPLS or PPPoE, behind which the kernel cuts as well. Of what size, it says.
+            Network::Other if gso.size > 0 => return Err(DropReason::UnknownOffload),
+            _ => return Err(DropReason::Malformed),
         };
         if is_tunnel(inner.frame, packet) {
             return Err(DropReason::UnknownOffload);
@@ -197,16 +225,10 @@ impl Mirror {
                     .unwrap_or(Err(DropReason::Malformed))
             }
             (GsoKind::UdpL4, _) if is(ip::UDP) => {
-                segment::udp(inner, packet, gso.size, &mut self.fragment_id, out)
+                segment::udp(inner, packet, gso.size, &mut self.identifications, out)
             }
             _ => Err(DropReason::Malformed),
         }
-    }
-
-    const fn next_fragment_id(&mut self) -> u32 {
-        let id = self.fragment_id;
-        self.fragment_id = id.wrapping_add(1);
-        id
     }
 }
 

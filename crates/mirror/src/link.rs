@@ -1,7 +1,8 @@
 //! The link header of the copy.
 //!
-//! The kernel takes the outermost VLAN tag out of a frame, `lo` has no addresses, and a raw IP
-//! interface no link header at all. A [`Prefix`] is what stands in place of the frame's first bytes
+//! The kernel takes the outermost VLAN tag out of a frame; frames of `lo`, and of a netkit device in
+//! L3 mode, have addresses of zero, which receivers drop; and a raw IP interface has no link header
+//! at all. A [`Prefix`] is what stands in place of the frame's first bytes
 //! to make it a frame of the wire again. Usually it is empty and replaces nothing.
 
 use wire::{Frame, Link, ethernet};
@@ -27,16 +28,17 @@ impl Prefix {
 
     /// What a frame needs.
     pub(crate) fn of(frame: &Frame<'_>) -> Self {
-        let addresses = frame.bytes.first_chunk::<{ ethernet::ADDRESSES_LEN }>();
-        match (frame.link, frame.vlan, addresses) {
-            (Link::Ip, ..) => Self::before_ip(frame),
-            (Link::Ethernet, None, _) | (_, _, None) => Self::NONE,
-            (Link::Ethernet, Some(tag), Some(addresses)) => {
-                Self::replacing(addresses).then(&tag.to_bytes())
-            }
-            (Link::Loopback, tag, Some(_)) => {
-                let prefix = Self::replacing(&ethernet::MADE_UP_ADDRESSES);
-                tag.map_or(prefix, |tag| prefix.then(&tag.to_bytes()))
+        if frame.link == Link::Ip {
+            return Self::before_ip(frame);
+        }
+        let Some(addresses) = frame.bytes.first_chunk() else {
+            return Self::NONE;
+        };
+        match (frame.vlan, ethernet::usable_addresses(addresses)) {
+            (None, None) => Self::NONE,
+            (None, Some(usable)) => Self::replacing(&usable),
+            (Some(tag), usable) => {
+                Self::replacing(usable.as_ref().unwrap_or(addresses)).then(&tag.to_bytes())
             }
         }
     }

@@ -1,33 +1,37 @@
 //! In which order the datagrams of a batch leave.
 //!
-//! In: a batch. Out: for each socket the numbers of its datagrams, in the order of the batch, so
-//! that a flow, which has one socket, keeps its order. A counting sort: two passes, no comparison.
+//! In: a batch. Out: for each source port the numbers of its datagrams, in the order of the batch.
+//! With one port, the default, that is the batch's order, so each sensor sees the order of the wire;
+//! with several, two hosts have one port, so what they exchange keeps its order. Nothing is sorted
+//! but by port: a counting sort, two passes, no comparison.
 //!
-//! The neighbours of a group that go to one sensor and have one length can leave as one super
-//! datagram (UDP GSO) where the sensor's receiver allows it: such runs are to be found here, in a
-//! group, and nowhere else.
+//! Neighbours of a group that go to one sensor and have one length can leave as one message (UDP GSO)
+//! where the sensor's receiver allows it: such runs are to be found here, in a group, and nowhere
+//! else.
 
 use core::ops::Range;
 
-use crate::SOURCE_PORTS;
 use crate::batch::{Batch, PortIndex};
+use crate::spread::SourcePorts;
 
-/// The numbers of a batch's datagrams, grouped by socket. Reused without allocation.
+const PORTS: usize = SourcePorts::MAX.get() as usize;
+
+/// The numbers of a batch's datagrams, grouped by source port. Reused without allocation.
 #[derive(Debug, Default)]
 pub struct Plan {
     order: Vec<u32>,
-    groups: [Range<usize>; SOURCE_PORTS as usize],
+    groups: [Range<usize>; PORTS],
 }
 
 impl Plan {
     /// Plans a batch.
     pub fn make(&mut self, batch: &Batch) {
         let datagrams = batch.datagrams();
-        let mut counts = [0_usize; SOURCE_PORTS as usize];
+        let mut counts = [0_usize; PORTS];
         for datagram in datagrams {
             counts[slot(datagram.port)] += 1;
         }
-        let mut next = [0_usize; SOURCE_PORTS as usize];
+        let mut next = [0_usize; PORTS];
         let mut start = 0;
         for ((group, next), count) in self.groups.iter_mut().zip(&mut next).zip(counts) {
             *group = start..start + count;
@@ -43,7 +47,7 @@ impl Plan {
         }
     }
 
-    /// Each socket with datagrams, and their numbers.
+    /// Each source port with datagrams, and their numbers.
     pub fn groups(&self) -> impl Iterator<Item = (PortIndex, &[u32])> {
         (0_u8..)
             .zip(&self.groups)
@@ -53,18 +57,19 @@ impl Plan {
 }
 
 fn slot(port: PortIndex) -> usize {
-    usize::from(port.0 % SOURCE_PORTS)
+    usize::from(port.0) % PORTS
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Route, SensorIndex};
+    use crate::SensorIndex;
+    use crate::batch::Route;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
-        fn each_datagram_leaves_once_by_its_socket_and_in_order(ports in proptest::collection::vec(0_u8..SOURCE_PORTS, 0..100)) {
+        fn each_datagram_leaves_once_by_its_socket_and_in_order(ports in proptest::collection::vec(0_u8..SourcePorts::MAX.get(), 0..100)) {
             let mut batch = Batch::new();
             for port in &ports {
                 let route = Route { sensor: SensorIndex(0), port: PortIndex(*port) };

@@ -23,7 +23,7 @@ use wire::tcp::{self, Tcp};
 use wire::{ChecksumState, Frame};
 
 use crate::batch::FrameDatagrams;
-use crate::fragment::{self, Data};
+use crate::fragment::{self, Data, Identifications};
 use crate::{DropReason, Inner};
 
 /// More pieces of one frame are absurd: BIG TCP has 512 KiB and the least segment size is 48.
@@ -191,7 +191,7 @@ pub(crate) fn udp(
     inner: &Inner<'_>,
     packet: &Packet,
     gso_size: u16,
-    fragment_id: &mut u32,
+    identifications: &mut Identifications,
     out: &mut FrameDatagrams<'_>,
 ) -> Result<(), DropReason> {
     let bytes = inner.frame.bytes;
@@ -228,10 +228,9 @@ pub(crate) fn udp(
             out.end(body);
         } else {
             let data = Data::of_datagram(inner.frame, packet, &header, body)?;
-            *fragment_id = fragment_id.wrapping_add(1);
             #[expect(clippy::cast_possible_truncation, reason = "below PIECES_MAX")]
             let id = fragment::Id {
-                own: *fragment_id,
+                own: identifications.next(),
                 piece: piece as u16,
             };
             fragment::data(inner, packet, &data, id, out)?;

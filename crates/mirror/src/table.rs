@@ -1,7 +1,7 @@
 //! The sensors that there are, and which of them a flow goes to.
 //!
-//! In: a list of sensors from the control side. Out: for any flow hash its sensor, in one look-up
-//! whatever their number. The flow's hash picks one of [`BUCKETS`] buckets; a bucket belongs to the
+//! In: a list of sensors from the control side. Out: for any hash its sensor, in one look-up
+//! whatever their number. The hash picks one of [`BUCKETS`] buckets; a bucket belongs to the
 //! sensor that wins it by rendezvous (highest random weight, Thaler and Ravishankar 1998). So the
 //! loss of a sensor moves only that sensor's buckets, and every podspan with the same table agrees.
 //!
@@ -12,11 +12,9 @@ use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU16, Ordering};
 use std::collections::BTreeMap;
 
-use wire::{FlowHash, Mtu, vxlan};
+use wire::{Mtu, vxlan};
 
-use crate::SOURCE_PORTS;
-use crate::batch::PortIndex;
-use crate::flow::{mix, mix_address};
+use crate::hash::{FlowHash, mix, mix_address};
 
 /// Into how many parts the flows are divided. A part is 1/16384 of them, fine enough for 64 sensors
 /// to differ by a few percent; what packets look at takes 32 KiB.
@@ -29,15 +27,6 @@ const WEIGHT_SEED: u64 = 0x0073_656e_736f_7273;
 /// A number of a sensor in its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SensorIndex(pub u16);
-
-/// Where the datagrams of a flow go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Route {
-    /// To which sensor.
-    pub sensor: SensorIndex,
-    /// From which source port.
-    pub port: PortIndex,
-}
 
 /// A place that takes VXLAN datagrams.
 #[derive(Debug)]
@@ -216,15 +205,12 @@ impl SensorTable {
         self.sensors.get(usize::from(index.0))
     }
 
-    /// Where a flow goes, and the sensor there; `None` when there are none.
+    /// The sensor that a flow goes to, and its number; `None` when there are none.
     #[must_use]
-    pub fn route(&self, hash: FlowHash) -> Option<(Route, &Sensor)> {
-        let bucket = (hash.0 >> (u64::BITS - BUCKET_BITS)) as usize;
-        let sensor = *self.winners.get(bucket)?;
-        // The low bits, so that the port does not follow from the sensor.
-        #[expect(clippy::cast_possible_truncation, reason = "a remainder below 256")]
-        let port = PortIndex((hash.0 % u64::from(SOURCE_PORTS)) as u8);
-        Some((Route { sensor, port }, self.sensor(sensor)?))
+    pub fn sensor_of(&self, flow: FlowHash) -> Option<(SensorIndex, &Sensor)> {
+        let bucket = (flow.0 >> (u64::BITS - BUCKET_BITS)) as usize;
+        let index = *self.winners.get(bucket)?;
+        Some((index, self.sensor(index)?))
     }
 }
 
@@ -252,8 +238,8 @@ mod tests {
 
     #[test]
     fn an_empty_table_has_no_route() {
-        assert!(SensorTable::default().route(FlowHash(0)).is_none());
-        assert!(sensors([]).route(FlowHash(u64::MAX)).is_none());
+        assert!(SensorTable::default().sensor_of(FlowHash(0)).is_none());
+        assert!(sensors([]).sensor_of(FlowHash(u64::MAX)).is_none());
     }
 
     #[test]
@@ -336,10 +322,10 @@ mod tests {
         }
 
         #[test]
-        fn every_hash_has_a_route(hash: u64) {
+        fn every_hash_has_a_sensor(hash: u64) {
             let table = sensors(1..4);
-            let (route, _) = table.route(FlowHash(hash)).unwrap();
-            prop_assert!(route.port.0 < SOURCE_PORTS);
+            let (index, sensor) = table.sensor_of(FlowHash(hash)).unwrap();
+            prop_assert_eq!(table.sensor(index).unwrap().address(), sensor.address());
         }
     }
 }

@@ -31,7 +31,8 @@
 //!
 //! # Invariants
 //! - Every datagram of a batch has an outcome when [`Transmitter::send`] returns.
-//! - A flow has one sensor and one source port, so one socket, and its datagrams leave in order.
+//! - What leaves by one source port to one sensor leaves in the order of the batch: it has one socket,
+//!   and a datagram that must be tried again is tried again before the next one.
 //! - An outer packet is never fragmented: don't-fragment is set, and IPv6's own fragmentation off.
 //! - `send` waits at most [`PATIENCE`] in all, and allocates only when there are more datagrams or
 //!   sensors than ever before.

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
 use libc::{sockaddr, socklen_t};
-use mirror::{PortIndex, SOURCE_PORTS};
+use mirror::{PortIndex, SourcePorts};
 use nix::errno::Errno;
 use socket2::{SockAddr, Socket};
 
@@ -31,13 +31,16 @@ enum Peer {
     Refused(SocketAddr),
 }
 
+/// As many as there can be of a family.
+const PORTS: usize = SourcePorts::MAX.get() as usize;
+
 /// All sockets' peers.
 #[derive(Debug)]
-pub(crate) struct Peers([[Peer; SOURCE_PORTS as usize]; Family::ALL.len()]);
+pub(crate) struct Peers([[Peer; PORTS]; Family::ALL.len()]);
 
 impl Peers {
     pub(crate) const fn new() -> Self {
-        Self([[Peer::None; SOURCE_PORTS as usize]; Family::ALL.len()])
+        Self([[Peer::None; PORTS]; Family::ALL.len()])
     }
 
     /// Connects a socket to the only sensor of its family, or to none where there are several, and

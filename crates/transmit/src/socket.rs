@@ -1,7 +1,7 @@
 //! The sockets, opened once and before the capabilities are dropped.
 //!
-//! In: the mark. Out: for each source port a socket of each address family that the network
-//! namespace has. The port numbers are the same in both families, so that a source port says the
+//! In: the mark and how many source ports. Out: for each of these a socket of each address family
+//! that the network namespace has. The port numbers are the same in both families, so that a source port says the
 //! same of a flow whichever way it goes.
 //!
 //! They send to every sensor and are never read: what comes in is dropped by a filter that was
@@ -11,14 +11,12 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libc::c_int;
-use mirror::{PortIndex, SOURCE_PORTS};
+use mirror::{PortIndex, SourcePorts};
 use nix::errno::Errno;
 use socket2::{Domain, SockFilter, Socket, Type};
 use wire::vxlan::FIRST_SOURCE_PORT;
 
 use crate::option::SocketOption;
-
-const PORTS: usize = SOURCE_PORTS as usize;
 
 /// The first port that is tried: just above those that Linux gives to whoever asks for any
 /// (`net.ipv4.ip_local_port_range` is 32768 to 60999), so that the application misses none.
@@ -39,16 +37,19 @@ pub struct SocketConfig {
     /// Bytes of datagrams (with the kernel's overhead) that may wait in each socket; the kernel
     /// gives at most `net.core.wmem_max`, doubled.
     pub send_buffer: u32,
+    /// How many source ports the datagrams leave by.
+    pub source_ports: SourcePorts,
 }
 
 impl SocketConfig {
-    /// With this mark, and send buffers as large as the kernel allows.
+    /// With this mark, one source port, and send buffers as large as the kernel allows.
     #[must_use]
     pub const fn new(mark: u32) -> Self {
         // Above any wmem_max in use, and far below where the kernel's doubling would overflow.
         Self {
             mark,
             send_buffer: 64 << 20,
+            source_ports: SourcePorts::ONE,
         }
     }
 }
@@ -68,12 +69,14 @@ pub enum OpenError {
     },
     /// Too few ports are free.
     #[error(
-        "only {found} of {PORTS} UDP source ports from {FIRST_SOURCE_PORT} to 65535 are free in \
+        "only {found} of {wanted} UDP source ports from {FIRST_SOURCE_PORT} to 65535 are free in \
          this network namespace: close what holds them (`ss -uan` lists it)"
     )]
     NoPorts {
         /// How many were found.
         found: usize,
+        /// How many are needed.
+        wanted: u8,
     },
     /// The kernel refused a socket or an option of one.
     #[error("opening a UDP socket over {family}: {step}: {source}")]
@@ -157,7 +160,7 @@ impl Family {
 /// All sockets.
 #[derive(Debug)]
 pub(crate) struct Sockets {
-    pub(crate) ports: [u16; PORTS],
+    pub(crate) ports: Vec<u16>,
     v4: Vec<Socket>,
     /// Empty where the namespace has no IPv6.
     v6: Vec<Socket>,
@@ -173,10 +176,11 @@ enum Bound {
 
 impl Sockets {
     pub(crate) fn open(config: SocketConfig) -> Result<Self, OpenError> {
+        let wanted = config.source_ports.get();
         let mut all = Self {
-            ports: [0; PORTS],
-            v4: Vec::with_capacity(PORTS),
-            v6: Vec::with_capacity(PORTS),
+            ports: Vec::new(),
+            v4: Vec::new(),
+            v6: Vec::new(),
         };
         for port in (FIRST_TRIED..=u16::MAX).chain(FIRST_SOURCE_PORT..FIRST_TRIED) {
             let v4 = match bound(Family::V4, port, config)? {
@@ -189,22 +193,18 @@ impl Sockets {
                 Bound::PortTaken => continue,
                 Bound::NoFamily => None,
             };
+            if v4.is_none() && v6.is_none() {
+                break;
+            }
             all.v4.extend(v4);
             all.v6.extend(v6);
-            let found = all.v4.len().max(all.v6.len());
-            let Some(slot) = found
-                .checked_sub(1)
-                .and_then(|last| all.ports.get_mut(last))
-            else {
-                break;
-            };
-            *slot = port;
-            if found == PORTS {
+            all.ports.push(port);
+            if all.ports.len() == usize::from(wanted) {
                 return Ok(all);
             }
         }
-        let found = all.v4.len().max(all.v6.len());
-        Err(OpenError::NoPorts { found })
+        let found = all.ports.len();
+        Err(OpenError::NoPorts { found, wanted })
     }
 
     pub(crate) fn get(&self, family: Family, port: PortIndex) -> Option<&Socket> {
@@ -254,7 +254,8 @@ impl ProbeSockets {
                 return Ok(Self { port, sockets });
             }
         }
-        Err(OpenError::NoPorts { found: 0 })
+        let (found, wanted) = (0, 1);
+        Err(OpenError::NoPorts { found, wanted })
     }
 
     pub(crate) fn get(&self, family: Family) -> Option<&Socket> {
@@ -322,27 +323,47 @@ fn is(error: &io::Error, errno: Errno) -> bool {
 mod tests {
     use super::*;
 
+    fn config() -> SocketConfig {
+        SocketConfig {
+            source_ports: SourcePorts::MAX,
+            ..SocketConfig::new(0)
+        }
+    }
+
+    #[test]
+    fn one_source_port_is_one_socket_of_each_family() {
+        let sockets = Sockets::open(SocketConfig::new(0)).unwrap();
+        let families = Family::ALL
+            .into_iter()
+            .filter(|family| sockets.has(*family));
+        assert_eq!(
+            (sockets.ports.len(), sockets.all().count()),
+            (1, families.count())
+        );
+    }
+
     #[test]
     fn ports_are_dynamic_ascending_and_the_same_in_both_families() {
-        let sockets = Sockets::open(SocketConfig::new(0)).unwrap();
+        let sockets = Sockets::open(config()).unwrap();
+        assert_eq!(sockets.ports.len(), usize::from(SourcePorts::MAX.get()));
         assert!(sockets.ports[0] >= FIRST_SOURCE_PORT);
         assert!(sockets.ports.is_sorted_by(|a, b| a < b));
         for family in Family::ALL
             .into_iter()
             .filter(|family| sockets.has(*family))
         {
-            for (index, port) in (0..SOURCE_PORTS).zip(sockets.ports) {
+            for (index, port) in (0..).zip(&sockets.ports) {
                 let socket = sockets.get(family, PortIndex(index)).unwrap();
                 let address = socket.local_addr().unwrap().as_socket().unwrap();
-                assert_eq!(address, family.wildcard(port));
+                assert_eq!(address, family.wildcard(*port));
             }
         }
     }
 
     #[test]
     fn two_sets_share_no_port() {
-        let one = Sockets::open(SocketConfig::new(0)).unwrap();
-        let two = Sockets::open(SocketConfig::new(0)).unwrap();
+        let one = Sockets::open(config()).unwrap();
+        let two = Sockets::open(config()).unwrap();
         assert!(one.ports.iter().all(|port| !two.ports.contains(port)));
     }
 

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use mirror::plan::Plan;
-use mirror::{Batch, DropReason, Outcome, SOURCE_PORTS, SensorTable};
+use mirror::{Batch, DropReason, Outcome, SensorTable};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
@@ -44,7 +44,7 @@ pub struct Transmitter {
 }
 
 impl Transmitter {
-    /// Opens [`SOURCE_PORTS`] sockets for each address family that the calling thread's network
+    /// Opens a socket for each source port and each address family that the calling thread's network
     /// namespace has. Everything that takes a capability is over then.
     ///
     /// # Errors
@@ -68,8 +68,8 @@ impl Transmitter {
 
     /// The UDP ports that datagrams leave by, the same in both address families.
     #[must_use]
-    pub const fn source_ports(&self) -> [u16; SOURCE_PORTS as usize] {
-        self.sockets.ports
+    pub fn source_ports(&self) -> &[u16] {
+        &self.sockets.ports
     }
 
     /// Whether sensors with an IPv6 address can be sent to. Decided when the sockets were opened.
@@ -289,7 +289,7 @@ impl Kernel for Linux<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mirror::{Mirror, Sensor, Totals};
+    use mirror::{Mirror, MirrorConfig, Sensor, SourcePorts, Spread, Totals};
     use wire::{Direction, Frame, Link, Offload, Timestamp, Vni};
 
     fn is_send<T: Send>(_: &T) {}
@@ -314,7 +314,13 @@ mod tests {
             offload: Offload::default(),
         };
         let (mut batch, mut totals) = (Batch::new(), Totals::default());
-        let mut mirror = Mirror::new(Vni::default(), transmitter.source_ports());
+        let mut mirror = Mirror::new(MirrorConfig {
+            vni: Vni::default(),
+            spread: Spread::Hosts,
+            source_ports: SourcePorts::ONE,
+            own_ports: transmitter.source_ports().to_vec(),
+            first_identification: 0,
+        });
         mirror.push(&frame, &table, &mut batch, &mut totals);
         transmitter.send(&mut batch, &bytes, &table);
         let outcome = &batch.datagrams()[0].outcome;

@@ -31,6 +31,22 @@ const TAGS_MAX: usize = 8;
 pub const MADE_UP_ADDRESSES: [u8; ADDRESSES_LEN] =
     [0x02, b'p', b'o', b'd', 0, 2, 0x02, b'p', b'o', b'd', 0, 1];
 
+/// What stands in place of a frame's addresses where its source is zero, which receivers drop (the
+/// kernel's `vxlan_rcv` does): a made-up source, and a made-up destination where that is zero too.
+/// `None` where the source is an address.
+#[must_use]
+pub fn usable_addresses(addresses: &[u8; ADDRESSES_LEN]) -> Option<[u8; ADDRESSES_LEN]> {
+    let (destination, source) = addresses.split_at(ADDRESSES_LEN / 2);
+    if source != [0; 6] {
+        return None;
+    }
+    let mut usable = MADE_UP_ADDRESSES;
+    if destination != [0; 6] {
+        usable[..6].copy_from_slice(destination);
+    }
+    Some(usable)
+}
+
 /// What a frame carries, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payload {
@@ -121,6 +137,20 @@ mod tests {
         }
         let endless = with_types(&[0x81, 0x00, 0, 1].repeat(20));
         assert_eq!(payload(&frame(&endless, Link::Ethernet)), None);
+    }
+
+    #[test]
+    fn only_a_source_of_zero_is_replaced_and_the_destination_with_it_if_it_is_zero_too() {
+        let mut addresses = [0; ADDRESSES_LEN];
+        assert_eq!(usable_addresses(&addresses), Some(MADE_UP_ADDRESSES));
+        addresses[..6].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
+        let usable = usable_addresses(&addresses).unwrap();
+        assert_eq!(usable[..6], addresses[..6]);
+        assert_eq!(usable[6..], MADE_UP_ADDRESSES[6..]);
+        addresses[11] = 1;
+        assert_eq!(usable_addresses(&addresses), None);
+        addresses[..6].fill(0);
+        assert_eq!(usable_addresses(&addresses), None);
     }
 
     #[test]

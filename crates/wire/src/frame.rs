@@ -50,8 +50,7 @@ pub enum Direction {
 pub enum Link {
     /// An Ethernet header.
     Ethernet,
-    /// An Ethernet header whose addresses are zero: `lo`. Receivers drop a zero source address
-    /// (the kernel's vxlan device does), so the copy gets made-up ones.
+    /// An Ethernet header whose addresses are zero: `lo`.
     Loopback,
     /// An IP header: tun and WireGuard interfaces. The copy gets a made-up Ethernet header.
     Ip,

@@ -25,4 +25,4 @@ pub mod vxlan;
 
 pub use frame::{Direction, Frame, Link, Timestamp, VlanTag};
 pub use offload::{ChecksumState, Gso, GsoKind, Offload, Unfinished};
-pub use units::{FlowHash, Mtu, Vni};
+pub use units::{Mtu, Vni};

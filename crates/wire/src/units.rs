@@ -90,13 +90,6 @@ impl fmt::Display for Mtu {
     }
 }
 
-/// A number that both directions of a flow share, and nothing else of its bits is promised.
-///
-/// `mirror::flow` says how it is made and publishes test vectors: the choice of sensor is a
-/// contract between podspans of different versions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FlowHash(pub u64);
-
 #[cfg(test)]
 mod tests {
     use super::*;

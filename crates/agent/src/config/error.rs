@@ -7,6 +7,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use mirror::SourcePorts;
 use thiserror::Error;
 use wire::Vni;
 
@@ -37,6 +38,8 @@ pub enum Reason {
     VniTooLarge,
     #[error("ports go from 1 to 65535")]
     BadPort,
+    #[error("the number of source ports is a power of two, {} at most", SourcePorts::MAX.get())]
+    BadSourcePorts,
     #[error("IPv6 needs paths of at least {LEAST_MTU} bytes, and an IP packet has at most 65535")]
     MtuOutOfBounds,
     #[error("the unit {shown} is not known; known are KiB, MiB and GiB, or nothing for bytes", shown = Shown(.0))]

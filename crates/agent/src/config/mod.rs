@@ -24,6 +24,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
+use mirror::{SourcePorts, Spread};
 use serde::Deserialize;
 use wire::{Mtu, Vni};
 
@@ -53,6 +54,10 @@ pub struct Config {
     pub sensor_prefer: Prefer,
     /// How sensors that declare nothing take the copies in.
     pub receiver: Receiver,
+    /// What goes to one sensor.
+    pub spread: Spread,
+    /// How many source ports the copies leave by.
+    pub source_ports: SourcePorts,
     /// The node that we run on.
     pub node_name: Option<ObjectName>,
     /// Our pod.
@@ -89,6 +94,8 @@ struct Environment {
     sensor_port: Field<NonZeroU16>,
     sensor_prefer: Field<Prefer>,
     receiver: Field<Receiver>,
+    spread: Field<Spread>,
+    source_ports: Field<SourcePorts>,
     node_name: Field<ObjectName>,
     pod_name: Field<ObjectName>,
     pod_namespace: Field<Namespace>,
@@ -139,6 +146,8 @@ impl Config {
         let sensor_port = reading.value(&table::SENSOR_PORT, &environment.sensor_port);
         let sensor_prefer = reading.value(&table::SENSOR_PREFER, &environment.sensor_prefer);
         let receiver = reading.value(&table::RECEIVER, &environment.receiver);
+        let spread = reading.value(&table::SPREAD, &environment.spread);
+        let source_ports = reading.value(&table::SOURCE_PORTS, &environment.source_ports);
         let node_name = reading.value(&table::NODE_NAME, &environment.node_name);
         let pod_name = reading.value(&table::POD_NAME, &environment.pod_name);
         let pod_namespace = reading.value(&table::POD_NAMESPACE, &environment.pod_namespace);
@@ -166,6 +175,8 @@ impl Config {
             sensor_port: sensor_port?,
             sensor_prefer: sensor_prefer?,
             receiver: receiver?,
+            spread: spread?,
+            source_ports: source_ports?,
             node_name,
             pod_name,
             pod_namespace,

@@ -36,7 +36,7 @@ pub const SENSOR: Variable = Variable {
     expected: "a name, or addresses as ip, ip:port or [ip6]:port, separated by commas",
     fallback: Fallback::Required,
     text: "Where the copies go. A name stands for the pods that carry the label run=<name>, which \
-           podspan finds and follows. With several sensors each flow keeps to one of them. An \
+           podspan finds and follows. With several sensors SPREAD says what goes to which. An \
            address without a port uses SENSOR_PORT.",
     example: "zeek",
 };
@@ -100,6 +100,28 @@ pub const RECEIVER: Variable = Variable {
            capturing on an interface; always right. socket: by a UDP socket or a kernel vxlan device, which allows \
            cheaper sending.",
     example: "socket",
+};
+
+/// What goes to one sensor.
+pub const SPREAD: Variable = Variable {
+    name: "SPREAD",
+    expected: "hosts or flows",
+    fallback: Fallback::Value("hosts"),
+    text: "What goes to one of several sensors. hosts: all that two hosts exchange, so that a sensor \
+           sees a connection together with the one that announced it. flows: each connection by \
+           itself, for a pod that talks with few hosts.",
+    example: "flows",
+};
+
+/// How many source ports the copies leave by.
+pub const SOURCE_PORTS: Variable = Variable {
+    name: "SOURCE_PORTS",
+    expected: "1, 2, 4, 8 or 16",
+    fallback: Fallback::Value("1"),
+    text: "From how many UDP ports the copies are sent. 1: a sensor gets all copies in the order in \
+           which the frames crossed. More, for a sensor whose network card spreads its load by the \
+           outer ports: the order is kept between any two hosts, and given up between others.",
+    example: "4",
 };
 
 /// The node's name.
@@ -208,7 +230,7 @@ pub const LOG_FORMAT: Variable = Variable {
 };
 
 /// Every variable, in the order in which they are shown.
-pub const TABLE: [&Variable; 18] = [
+pub const TABLE: [&Variable; 20] = [
     &SENSOR,
     &INTERFACE,
     &VNI,
@@ -216,6 +238,8 @@ pub const TABLE: [&Variable; 18] = [
     &SENSOR_PORT,
     &SENSOR_PREFER,
     &RECEIVER,
+    &SPREAD,
+    &SOURCE_PORTS,
     &NODE_NAME,
     &POD_NAME,
     &POD_NAMESPACE,

@@ -8,6 +8,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::num::NonZeroU16;
 
+use mirror::{SourcePorts, Spread};
 use serde::{Deserialize, Deserializer};
 use wire::{Mtu, Vni};
 
@@ -109,6 +110,20 @@ impl Value for NonZeroU16 {
 
     fn show(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Value for SourcePorts {
+    fn parse(text: &str) -> Result<Self, Reason> {
+        if !is_decimal(text) {
+            return Err(Reason::NotANumber);
+        }
+        let count = text.parse().ok();
+        count.and_then(Self::new).ok_or(Reason::BadSourcePorts)
+    }
+
+    fn show(&self) -> String {
+        self.get().to_string()
     }
 }
 
@@ -251,6 +266,11 @@ pub enum Receiver {
 impl Word for Receiver {
     const WORDS: &'static [(Self, &'static str)] =
         &[(Self::Sniffer, "sniffer"), (Self::Socket, "socket")];
+}
+
+impl Word for Spread {
+    const WORDS: &'static [(Self, &'static str)] =
+        &[(Self::Hosts, "hosts"), (Self::Flows, "flows")];
 }
 
 /// The least important level that is logged.

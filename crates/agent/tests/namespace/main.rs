@@ -15,6 +15,7 @@ mod bytes;
 mod lifecycle;
 #[path = "../shared/memory.rs"]
 mod memory;
+mod order;
 mod privilege;
 mod scene;
 mod streams;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         bytes::TESTS,
         accounting::TESTS,
         lifecycle::TESTS,
+        order::TESTS,
         privilege::TESTS,
     ];
     let trials = tests.concat().into_iter().map(trial).collect();

@@ -5,10 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use etherparse::PacketBuilder;
-use wire::{FlowHash, Mtu, ip, vxlan};
+use wire::{Mtu, ip, vxlan};
 
 use super::Specimen;
-use crate::{DropReason, Sensor, SensorTable, flow};
+use crate::hash::FlowHash;
+use crate::spread::Spreader;
+use crate::{DropReason, Sensor, SensorTable, Spread};
 
 const WIRE_TRUTH: &str = include_str!("../../../../docs/wire-truth.md");
 const DOCUMENTS: [(&str, &str); 4] = [
@@ -34,8 +36,8 @@ fn v4() -> etherparse::PacketBuilderStep<etherparse::IpHeaders> {
     PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
 }
 
-/// The flows of the document's test vectors.
-fn flows() -> Vec<(&'static str, Specimen)> {
+/// The frames of the document's test vectors.
+fn vectors() -> Vec<(&'static str, Specimen)> {
     let address = |text: &str| text.parse::<core::net::Ipv6Addr>().unwrap().octets();
     let tcp = || {
         packet(&[], |bytes, payload| {
@@ -60,6 +62,10 @@ fn flows() -> Vec<(&'static str, Specimen)> {
     });
     let mut fragment = tcp();
     fragment.bytes[20] = 0x20;
+    let mut later = fragment.clone();
+    later.bytes[20..22].copy_from_slice(&[0, 185]);
+    let mut garbled = tcp();
+    garbled.bytes[14] = 0x4f;
     let arp = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 1, 0x08, 0x06]].concat();
     vec![
         ("tcp 10.0.0.1:40000 10.0.0.2:443", tcp()),
@@ -67,24 +73,28 @@ fn flows() -> Vec<(&'static str, Specimen)> {
         ("udp 10.0.0.1:40000 10.0.0.2:443", udp),
         ("icmp echo 10.0.0.1 10.0.0.2", echo),
         ("icmp error about tcp 10.0.0.1:40000 10.0.0.2:443", error),
-        ("first fragment, tcp 10.0.0.1 10.0.0.2", fragment),
+        ("first fragment, tcp 10.0.0.1:40000 10.0.0.2:443", fragment),
+        ("its later fragments", later.clone()),
         (
             "arp ff:ff:ff:ff:ff:ff 02:00:00:00:00:01",
             Specimen::new(arp),
+        ),
+        (
+            "header length beyond the packet, 10.0.0.1 10.0.0.2",
+            garbled,
         ),
     ]
 }
 
 #[test]
-fn the_document_has_the_flow_vectors_and_no_other() {
-    let hashed = |specimen: &Specimen| {
+fn the_document_has_the_hash_vectors_and_no_other() {
+    let mut spreader = Spreader::new(Spread::Flows);
+    let mut line = |(name, specimen): &(&str, Specimen)| {
         let frame = specimen.frame();
-        flow::hash(&frame, &ip::locate(&frame)).0
+        let hashes = spreader.hashes(&frame, &ip::locate(&frame));
+        format!("{:016x} {:016x} {name}", hashes.hosts.0, hashes.flow.0)
     };
-    let lines: Vec<String> = flows()
-        .iter()
-        .map(|(name, specimen)| format!("{name}: {:016x}", hashed(specimen)))
-        .collect();
+    let lines: Vec<String> = vectors().iter().map(&mut line).collect();
     let block = format!("```\n{}\n```", lines.join("\n"));
     assert!(WIRE_TRUTH.contains(&block), "docs/wire-truth.md:\n{block}");
 }
@@ -94,7 +104,7 @@ fn the_document_has_the_bucket_vector() {
     let sensor = |n| Sensor::new(([10, 0, 0, n], vxlan::PORT).into(), Mtu::ETHERNET);
     let table = SensorTable::new([1, 2, 3].map(sensor).into());
     let winners: Vec<String> = (0..16_u64)
-        .map(|bucket| table.route(FlowHash(bucket << 50)).unwrap().1)
+        .map(|bucket| table.sensor_of(FlowHash(bucket << 50)).unwrap().1)
         .map(|sensor| sensor.address().ip().to_string())
         .collect();
     let lines: Vec<String> = winners.chunks(4).map(|four| four.join(" ")).collect();

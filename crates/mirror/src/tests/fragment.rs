@@ -3,6 +3,7 @@
 use etherparse::defrag::IpDefragPool;
 use etherparse::{IpNumber, NetSlice, PacketBuilder, SlicedPacket};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
 use wire::GsoKind;
 
 use super::{Specimen, checksums_are_right};
@@ -59,7 +60,7 @@ fn fix_header_checksum(bytes: &mut [u8]) {
 #[test]
 fn two_packets_with_dont_fragment_get_identifications_of_their_own() {
     let specimen = Specimen::new(packet(false, 47, &[7; 1480]));
-    let mut mirror = crate::Mirror::new(wire::Vni::MAX, super::OWN_PORTS);
+    let mut mirror = super::mirror();
     let (mut batch, mut totals) = (crate::Batch::new(), crate::Totals::default());
     let table = super::table(1500);
     for _ in 0..2 {
@@ -229,6 +230,71 @@ fn a_datagram_of_several_that_is_too_long_becomes_fragments() {
             datagrams.iter().map(Vec::len).collect::<Vec<_>>(),
             [2008, 2008, 1008]
         );
+    }
+}
+
+/// A packet that has no identification of its own, and how many packets it stands for.
+#[derive(Debug, Clone, Copy)]
+enum Cut {
+    /// An IP packet with "don't fragment", or one of IPv6.
+    Packet,
+    /// So many UDP datagrams in one frame, each of which is too long.
+    Datagrams(usize),
+}
+
+fn any_cut() -> impl Strategy<Value = (bool, Cut)> {
+    let cut = prop_oneof![Just(Cut::Packet), (1_usize..5).prop_map(Cut::Datagrams)];
+    (any::<bool>(), cut)
+}
+
+fn specimen_of((v6, cut): (bool, Cut)) -> Specimen {
+    match cut {
+        Cut::Packet => Specimen::new(packet(v6, 17, &[7; 1480])),
+        Cut::Datagrams(count) => {
+            let mut udp = vec![0, 7, 0, 8, 0, 0, 0, 0];
+            udp.resize(8 + 1472 * count, 7);
+            Specimen::new(packet(v6, 17, &udp)).gso(GsoKind::UdpL4, 1472)
+        }
+    }
+}
+
+/// The version of each first fragment, and its identification.
+fn identifications(frames: &[Vec<u8>]) -> Vec<(bool, u32)> {
+    let first = |frame: &Vec<u8>| match SlicedPacket::from_ethernet(frame).unwrap().net {
+        Some(NetSlice::Ipv4(ip)) => {
+            let header = ip.header();
+            let is_first = header.fragments_offset().value() == 0;
+            is_first.then(|| (false, header.identification().into()))
+        }
+        Some(NetSlice::Ipv6(_)) => {
+            let [_, _, a, b, id @ ..] = *frame[54..].first_chunk::<8>().unwrap();
+            let is_first = u16::from_be_bytes([a, b]) >> 3 == 0;
+            is_first.then(|| (true, u32::from_be_bytes(id)))
+        }
+        _ => panic!("IP"),
+    };
+    frames.iter().filter_map(first).collect()
+}
+
+#[test]
+fn no_identification_comes_again_within_65536_packets() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut mirror = super::mirror();
+    let table = super::table(1500);
+    let mut seen = std::collections::HashSet::new();
+    let mut packets = 0;
+    while packets < 65_536 - 4 {
+        let cut = any_cut().new_tree(&mut runner).unwrap().current();
+        let specimen = specimen_of(cut);
+        let (mut batch, mut totals) = (crate::Batch::new(), crate::Totals::default());
+        mirror.push(&specimen.frame(), &table, &mut batch, &mut totals);
+        for identification in identifications(&super::inner_frames(&batch, &specimen.bytes, 1500)) {
+            packets += 1;
+            assert!(
+                seen.insert(identification),
+                "{cut:?}: {identification:?} again"
+            );
+        }
     }
 }
 

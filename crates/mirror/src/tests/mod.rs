@@ -3,6 +3,8 @@
 mod docs;
 mod fragment;
 mod hostile;
+mod order;
+mod own;
 mod segment;
 mod whole;
 
@@ -13,11 +15,11 @@ use wire::{
     vxlan,
 };
 
-use crate::{Batch, Mirror, Sensor, SensorTable, Totals};
+use crate::{Batch, Mirror, MirrorConfig, Sensor, SensorTable, SourcePorts, Spread, Totals};
 
 /// Where frames lie in the imagined block: not at its start, so that a forgotten offset shows.
 const AT: u32 = 1000;
-pub(crate) const OWN_PORTS: [u16; 16] = [49_152; 16];
+pub(crate) const OWN_PORTS: [u16; 2] = [49_152, 49_153];
 pub(crate) const SENSOR: [u8; 4] = [10, 0, 0, 99];
 
 /// A frame to be.
@@ -71,7 +73,7 @@ impl Specimen {
     /// The inner frames that a sensor behind this MTU would decode, and the counts.
     pub(crate) fn mirror(&self, mtu: u32) -> (Vec<Vec<u8>>, Totals) {
         let table = table(mtu);
-        let mut mirror = Mirror::new(Vni::MAX, OWN_PORTS);
+        let mut mirror = mirror();
         let (mut batch, mut totals) = (Batch::new(), Totals::default());
         mirror.push(&self.frame(), &table, &mut batch, &mut totals);
         let inner = inner_frames(&batch, &self.bytes, mtu);
@@ -99,6 +101,21 @@ impl Specimen {
             .into_iter()
             .find(|r| totals.frames_dropped.of(*r) == 1)
             .unwrap()
+    }
+}
+
+/// A mirror as podspan makes it by default, with a VNI and ports that the tests know.
+pub(crate) fn mirror() -> Mirror {
+    Mirror::new(config())
+}
+
+pub(crate) fn config() -> MirrorConfig {
+    MirrorConfig {
+        vni: Vni::MAX,
+        spread: Spread::Hosts,
+        source_ports: SourcePorts::ONE,
+        own_ports: OWN_PORTS.to_vec(),
+        first_identification: 1,
     }
 }
 

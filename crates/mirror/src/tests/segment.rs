@@ -232,6 +232,21 @@ fn what_lies_in_another_tunnel_is_not_cut_at_the_outer_header() {
     }
 }
 
+/// The kernel cuts behind an MPLS or `PPPoE` header too; where, it does not say.
+#[test]
+fn what_lies_behind_mpls_or_pppoe_is_not_cut() {
+    for (ethertype, header) in [
+        ([0x88, 0x47], &[0, 1, 0x41, 64][..]),
+        ([0x88, 0x64], &[0x11, 0, 0, 1, 0x0f, 0xa0, 0, 0x21]),
+    ] {
+        let mut specimen = tso(false, &[7; 4000], 1448);
+        specimen.bytes.splice(12..14, [&ethertype, header].concat());
+        for mtu in [1500, 9000] {
+            assert_eq!(specimen.dropped(mtu), DropReason::UnknownOffload);
+        }
+    }
+}
+
 #[test]
 fn the_urgent_pointer_still_points_at_its_byte() {
     let mut specimen = tcp(false, &[7; 1448]);

@@ -3,7 +3,7 @@
 use etherparse::PacketBuilder;
 use proptest::prelude::*;
 use wire::crc32c::Crc32c;
-use wire::{Direction, Link, VlanTag};
+use wire::{Link, VlanTag};
 
 use super::{Specimen, checksums_are_right, transport_checksum};
 use crate::DropReason;
@@ -43,6 +43,22 @@ fn frames_of_lo_get_addresses_that_receivers_take() {
     for address in [&frame[..6], &frame[6..12]] {
         assert_eq!(address[0] & 0b11, 0b10, "locally administered and unicast");
     }
+}
+
+/// A netkit device in L3 mode says that it is Ethernet, and has no addresses either.
+#[test]
+fn addresses_of_zero_are_replaced_on_every_device() {
+    let mut specimen = Specimen::new(udp(b"payload"));
+    specimen.bytes[..12].fill(0);
+    let [frame] = &specimen.mirrored(1500)[..] else {
+        panic!("one")
+    };
+    assert_eq!(frame[..12], wire::ethernet::MADE_UP_ADDRESSES);
+    assert_eq!(&frame[12..], &specimen.bytes[12..]);
+    // On lo too, an address that is there stays.
+    let mut specimen = Specimen::new(udp(b"payload"));
+    specimen.link = Link::Loopback;
+    assert_eq!(specimen.mirrored(1500), [specimen.bytes]);
 }
 
 #[test]
@@ -122,12 +138,7 @@ fn a_frame_that_the_kernel_cut_is_counted() {
     frame.wire_len += 1;
     let mut totals = crate::Totals::default();
     let mut batch = crate::Batch::new();
-    crate::Mirror::new(wire::Vni::MAX, super::OWN_PORTS).push(
-        &frame,
-        &super::table(1500),
-        &mut batch,
-        &mut totals,
-    );
+    super::mirror().push(&frame, &super::table(1500), &mut batch, &mut totals);
     assert!(batch.is_empty() && totals.check());
     assert_eq!(totals.frames_dropped.of(DropReason::Truncated), 1);
 }
@@ -137,7 +148,7 @@ fn without_a_sensor_a_frame_is_counted() {
     let specimen = Specimen::new(udp(b"payload"));
     let mut totals = crate::Totals::default();
     let mut batch = crate::Batch::new();
-    crate::Mirror::new(wire::Vni::MAX, super::OWN_PORTS).push(
+    super::mirror().push(
         &specimen.frame(),
         &crate::SensorTable::default(),
         &mut batch,
@@ -145,48 +156,6 @@ fn without_a_sensor_a_frame_is_counted() {
     );
     assert!(batch.is_empty() && totals.check());
     assert_eq!(totals.frames_dropped.of(DropReason::NoSensor), 1);
-}
-
-#[test]
-fn an_icmp_error_about_our_own_datagram_stays_out_and_one_about_another_does_not() {
-    let error = |source_port: u16, vni: u8, direction: Direction| {
-        let mut quoted = Vec::new();
-        PacketBuilder::ipv4([10, 0, 0, 1], super::SENSOR, 64)
-            .udp(source_port, 4789)
-            .write(&mut quoted, &[8, 0, 0, 0, 0xff, 0xff, vni, 0, 1, 2])
-            .unwrap();
-        let mut bytes = Vec::new();
-        PacketBuilder::ethernet2([2; 6], [4; 6])
-            .ipv4([10, 0, 0, 99], [10, 0, 0, 1], 64)
-            .icmpv4_raw(3, 3, [0; 4])
-            .write(&mut bytes, &quoted)
-            .unwrap();
-        Specimen {
-            direction,
-            ..Specimen::new(bytes)
-        }
-    };
-    let ours = error(49_152, 0xff, Direction::Incoming);
-    assert_eq!(ours.dropped(1500), DropReason::OwnError);
-    let mut shorter = ours.clone();
-    shorter.bytes.truncate(14 + 20 + 8 + 20 + 8);
-    shorter.bytes[16..18].copy_from_slice(&56_u16.to_be_bytes());
-    assert_eq!(
-        shorter.dropped(1500),
-        DropReason::OwnError,
-        "as routers of old quote"
-    );
-    // Another's port; another's tunnel; what the pod says to others; a quotation of somebody else.
-    let mut forged = ours.clone();
-    forged.bytes[14 + 20 + 8 + 12] = 9;
-    for other in [
-        error(49_151, 0xff, Direction::Incoming),
-        error(49_152, 0xfe, Direction::Incoming),
-        error(49_152, 0xff, Direction::Outgoing),
-        forged,
-    ] {
-        assert_eq!(other.mirrored(1500), [other.bytes]);
-    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! sockets opened inside the namespaces that are named, and reports what crossed or the first
 //! thing that did not. No socket waits longer than [`PATIENCE`].
 
+mod dialogue;
 mod iperf3;
 mod ping;
 mod raw;
@@ -14,6 +15,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+pub use dialogue::{announced_connections, udp_exchanges, udp_interleaved};
 pub use iperf3::{Iperf3, Iperf3Outcome, iperf3};
 pub use ping::{await_ping, ping};
 pub use raw::{RawSocket, samples};

@@ -285,7 +285,7 @@ fn connect(client: &Namespace, to: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-fn patient(stream: &TcpStream) -> Result<()> {
+pub(super) fn patient(stream: &TcpStream) -> Result<()> {
     stream
         .set_read_timeout(Some(PATIENCE))
         .map_err(failed("setting a timeout"))?;

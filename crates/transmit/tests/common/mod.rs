@@ -9,7 +9,9 @@
 
 use std::net::SocketAddr;
 
-use mirror::{Batch, DropReason, Mirror, Outcome, Sensor, SensorTable, Totals};
+use mirror::{
+    Batch, DropReason, Mirror, MirrorConfig, Outcome, Sensor, SensorTable, Spread, Totals,
+};
 use transmit::{SocketConfig, Transmitter};
 use wire::{ChecksumState, Direction, Frame, Link, Mtu, Offload, Timestamp, Unfinished, Vni};
 
@@ -24,7 +26,13 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) fn new(config: SocketConfig) -> Self {
         let transmitter = Transmitter::open(&config).expect("the sockets open");
-        let mirror = Mirror::new(Vni::new(42).unwrap(), transmitter.source_ports());
+        let mirror = Mirror::new(MirrorConfig {
+            vni: Vni::new(42).unwrap(),
+            spread: Spread::Flows,
+            source_ports: config.source_ports,
+            own_ports: transmitter.source_ports().to_vec(),
+            first_identification: 0,
+        });
         Self {
             transmitter,
             mirror,
@@ -100,8 +108,8 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// So many frames of UDP in IPv4, of flows by turns, with the number in the payload. The
-    /// checksum of every other flow is left to be finished, so that its headers are rewritten.
+    /// So many frames of UDP in IPv4, of flows by turns, each from a host of its own, with the number
+    /// in the payload. The checksum of every other flow is left to be finished, so that its headers are rewritten.
     pub(crate) fn of_udp(count: usize, flows: u16, payload: usize) -> Self {
         let mut block = Self::default();
         for (number, flow) in (0..count).zip((0..flows).cycle()) {
@@ -118,7 +126,9 @@ impl Block {
         let total = (20 + udp_length).to_be_bytes();
         let header = [0x45, 0, total[0], total[1], 0, 0, 0x40, 0, 64, 17, 0, 0];
         self.bytes.extend_from_slice(&header);
-        self.bytes.extend_from_slice(&[10, 1, 0, 1, 10, 1, 0, 2]);
+        let [high, low] = flow.to_be_bytes();
+        self.bytes
+            .extend_from_slice(&[10, 1, high, low, 10, 2, 0, 2]);
         for word in [10_000 + flow, 53, udp_length, 0] {
             self.bytes.extend_from_slice(&word.to_be_bytes());
         }

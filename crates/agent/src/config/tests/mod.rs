@@ -29,6 +29,10 @@ fn defaults_are_those_of_the_design() {
     assert_eq!(config.sensor_port.get(), 4789);
     assert_eq!(config.sensor_prefer, Prefer::Node);
     assert_eq!(config.receiver, Receiver::Sniffer);
+    assert_eq!(
+        (config.spread, config.source_ports.get()),
+        (Spread::Hosts, 1)
+    );
     assert_eq!((config.mtu, config.node_name.as_ref()), (None, None));
     assert_eq!(config.ring_size.bytes(), 32 << 20);
     assert_eq!(

@@ -40,6 +40,8 @@ proptest! {
         round_trip::<PodUid>(&text);
         round_trip::<Prefer>(&text);
         round_trip::<Receiver>(&text);
+        round_trip::<Spread>(&text);
+        round_trip::<SourcePorts>(&text);
         round_trip::<LogLevel>(&text);
         round_trip::<LogFormat>(&text);
     }

@@ -71,6 +71,20 @@ fn mtu_and_port() {
 }
 
 #[test]
+fn source_ports() {
+    let ports = |count| SourcePorts::new(count).unwrap();
+    rows(&[("1", ports(1)), ("8", ports(8)), ("16", ports(16))]);
+    refused::<SourcePorts>(&[
+        ("0", Reason::BadSourcePorts),
+        ("3", Reason::BadSourcePorts),
+        ("32", Reason::BadSourcePorts),
+        ("256", Reason::BadSourcePorts),
+        ("+1", Reason::NotANumber),
+        ("many", Reason::NotANumber),
+    ]);
+}
+
+#[test]
 fn ring_size() {
     for (text, mib) in [
         ("2MiB", 2),
@@ -243,6 +257,7 @@ fn names_that_kubernetes_gives() {
 fn words_in_any_case() {
     rows(&[("node", Prefer::Node), ("ANY", Prefer::Any)]);
     rows(&[("sniffer", Receiver::Sniffer), ("Socket", Receiver::Socket)]);
+    rows(&[("hosts", Spread::Hosts), ("Flows", Spread::Flows)]);
     rows(&[("info", LogLevel::Info), ("WARN", LogLevel::Warn)]);
     rows(&[("text", LogFormat::Text), ("JSON", LogFormat::Json)]);
     refused::<LogLevel>(&[

@@ -1,0 +1,126 @@
+//! ICMP messages about our own datagrams.
+
+use etherparse::{IpNumber, PacketBuilder};
+use wire::{Direction, Timestamp};
+
+use super::{Specimen, mirror, table};
+use crate::own::PER_SECOND;
+use crate::{Batch, DropReason, Totals};
+
+const POD: [u8; 4] = [10, 0, 0, 1];
+const OURS: u16 = 49_152;
+const OUR_VNI: u8 = 0xff;
+
+/// A datagram from the pod to the sensor, as an ICMP message quotes it.
+fn quotation(source_port: u16, vni: u8) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    PacketBuilder::ipv4(POD, super::SENSOR, 64)
+        .udp(source_port, 4789)
+        .write(&mut bytes, &[8, 0, 0, 0, 0xff, 0xff, vni, 0, 1, 2])
+        .unwrap();
+    bytes
+}
+
+/// An ICMP message of this type and code to the pod.
+fn message(kind: u8, code: u8, quotation: &[u8]) -> Specimen {
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4(super::SENSOR, POD, 64)
+        .icmpv4_raw(kind, code, [0; 4])
+        .write(&mut bytes, quotation)
+        .unwrap();
+    Specimen {
+        direction: Direction::Incoming,
+        ..Specimen::new(bytes)
+    }
+}
+
+/// How many of so many copies of a frame, a microsecond apart, are mirrored.
+fn mirrored_of(specimen: &Specimen, count: u32, table: &crate::SensorTable) -> u64 {
+    let mut mirror = mirror();
+    let (mut batch, mut totals) = (Batch::new(), Totals::default());
+    for number in 0..count {
+        let mut frame = specimen.frame();
+        frame.timestamp = Timestamp {
+            seconds: 1_700_000_000,
+            nanoseconds: number * 1000,
+        };
+        mirror.push(&frame, table, &mut batch, &mut totals);
+    }
+    let mirrored = batch.datagrams().len() as u64;
+    let kept_out = totals.frames_dropped.of(DropReason::OwnError);
+    assert_eq!(mirrored + kept_out, u64::from(count), "{totals:?}");
+    mirrored
+}
+
+/// Asserts that of a flood of these only the sample is mirrored.
+fn assert_about_us(specimen: &Specimen, table: &crate::SensorTable) {
+    assert_eq!(mirrored_of(specimen, 1000, table), u64::from(PER_SECOND));
+}
+
+#[test]
+fn an_icmp_error_about_our_own_datagram_stays_out_and_one_about_another_does_not() {
+    let table = table(1500);
+    let ours = message(3, 3, &quotation(OURS, OUR_VNI));
+    assert_about_us(&ours, &table);
+    let mut shorter = ours.clone();
+    shorter.bytes.truncate(14 + 20 + 8 + 20 + 8);
+    shorter.bytes[16..18].copy_from_slice(&56_u16.to_be_bytes());
+    // As routers of old quote.
+    assert_about_us(&shorter, &table);
+    // Another's port; another's tunnel; what the pod says to others; a quotation of somebody else.
+    let mut outgoing = ours.clone();
+    outgoing.direction = Direction::Outgoing;
+    let mut forged = ours.clone();
+    forged.bytes[14 + 20 + 8 + 12] = 9;
+    for other in [
+        message(3, 3, &quotation(OURS - 1, OUR_VNI)),
+        message(3, 3, &quotation(OURS, OUR_VNI - 1)),
+        outgoing,
+        forged,
+    ] {
+        assert_eq!(mirrored_of(&other, 1000, &table), 1000);
+    }
+}
+
+#[test]
+fn a_redirect_of_our_own_datagrams_stays_out_and_one_of_others_does_not() {
+    let ipv4 = table(1500);
+    assert_about_us(&message(5, 1, &quotation(OURS, OUR_VNI)), &ipv4);
+    let other = message(5, 1, &quotation(OURS - 1, OUR_VNI));
+    assert_eq!(mirrored_of(&other, 1000, &ipv4), 1000);
+
+    let (pod, sensor) = ([0xfd; 16], [0xfe; 16]);
+    let address = core::net::SocketAddr::from((sensor, 4789));
+    let ipv6 = crate::SensorTable::new(vec![crate::Sensor::new(address, wire::Mtu::ETHERNET)]);
+    let redirect = |port: u16, before: &[u8]| {
+        let mut quoted = Vec::new();
+        PacketBuilder::ipv6(pod, sensor, 64)
+            .udp(port, 4789)
+            .write(&mut quoted, &[8, 0, 0, 0, 0xff, 0xff, OUR_VNI, 0])
+            .unwrap();
+        // Type 137, then target and destination, and the options (RFC 4861 section 4.5).
+        let mut icmp = vec![137, 0, 0, 0, 0, 0, 0, 0];
+        icmp.extend_from_slice(&[&[0xfc; 16][..], &sensor, before].concat());
+        let units = u8::try_from((quoted.len() + 8).div_ceil(8)).unwrap();
+        icmp.extend_from_slice(&[4, units, 0, 0, 0, 0, 0, 0]);
+        icmp.extend_from_slice(&quoted);
+        let mut bytes = Vec::new();
+        PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv6([0xfc; 16], pod, 255)
+            .write(&mut bytes, IpNumber(58), &icmp)
+            .unwrap();
+        Specimen {
+            direction: Direction::Incoming,
+            ..Specimen::new(bytes)
+        }
+    };
+    // The target's Ethernet address may stand before what is quoted.
+    for before in [&[][..], &[2, 1, 2, 0, 0, 0, 0, 9]] {
+        assert_about_us(&redirect(OURS, before), &ipv6);
+        assert_eq!(mirrored_of(&redirect(OURS - 1, before), 1000, &ipv6), 1000);
+    }
+    // An option of no length leads nowhere.
+    let endless = redirect(OURS, &[2, 0, 2, 0, 0, 0, 0, 9]);
+    assert_eq!(mirrored_of(&endless, 1000, &ipv6), 1000);
+}

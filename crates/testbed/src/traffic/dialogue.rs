@@ -1,0 +1,207 @@
+//! Conversations in which one packet causes the next at once: what a sensor must see in the order
+//! of the wire to understand it.
+//!
+//! A query before its answer of several IP fragments, as of DNS. A line that announces a port before
+//! the connection to that port, as of FTP. And many flows at the same time, each packet of one
+//! followed by a packet of another.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::tcp::patient;
+use super::{Family, PATIENCE, failed, fill, join};
+use crate::error::{Error, Result};
+use crate::lab::Host;
+use crate::namespace::Namespace;
+
+/// What a query holds, in bytes.
+const QUERY: usize = 40;
+
+/// For each of `answers` a query from a new port of `from`, an address of the client, that the
+/// server answers at once with as many bytes.
+///
+/// # Errors
+/// [`Error::Damaged`] where an answer is not the one that belongs to the query, [`Error::System`]
+/// where none comes.
+pub fn udp_exchanges(client: &Host, from: IpAddr, server: &Host, answers: &[usize]) -> Result<()> {
+    let far = udp_socket(&server.namespace, Family::of(from).address(server))?;
+    let to = local_address(&far)?;
+    thread::scope(|scope| {
+        let serving = scope.spawn(|| {
+            let mut query = [0; QUERY];
+            for (number, size) in (0_u64..).zip(answers) {
+                let (_, from) = far
+                    .recv_from(&mut query)
+                    .map_err(failed("receiving a query"))?;
+                far.send_to(&payload(number, *size), from)
+                    .map_err(failed("answering a query"))?;
+            }
+            Ok(())
+        });
+        for (number, size) in (0_u64..).zip(answers) {
+            let near = udp_socket(&client.namespace, from)?;
+            near.send_to(&payload(number, QUERY), to)
+                .map_err(failed("sending a query"))?;
+            let mut answer = vec![0; size + 1];
+            let length = near
+                .recv(&mut answer)
+                .map_err(failed("awaiting an answer"))?;
+            if answer.get(..length) != Some(&payload(number, *size)) {
+                let what = format!("the answer of {size} bytes to query {number}");
+                return Err(Error::Damaged { what });
+            }
+        }
+        join(serving)
+    })
+}
+
+/// One control connection from `from`, an address of the client, over which the server announces a
+/// port `count` times; each time the client connects to it at once and receives `bytes` bytes.
+///
+/// # Errors
+/// [`Error::Damaged`] where fewer bytes come, [`Error::System`] where a connection fails.
+pub fn announced_connections(
+    client: &Host,
+    from: IpAddr,
+    server: &Host,
+    count: usize,
+    bytes: usize,
+) -> Result<()> {
+    let address = Family::of(from).address(server);
+    let control = listener(&server.namespace, address)?;
+    let to = control
+        .local_addr()
+        .map_err(failed("opening a TCP socket"))?;
+    thread::scope(|scope| {
+        let serving = scope.spawn(|| {
+            let (mut control, _) = control.accept().map_err(failed("accepting a connection"))?;
+            for _ in 0..count {
+                let data = listener(&server.namespace, address)?;
+                let port = data
+                    .local_addr()
+                    .map_err(failed("opening a TCP socket"))?
+                    .port();
+                control
+                    .write_all(format!("227 {port}\r\n").as_bytes())
+                    .map_err(failed("announcing a port"))?;
+                let (mut data, _) = data.accept().map_err(failed("accepting a connection"))?;
+                data.write_all(&payload(0, bytes))
+                    .map_err(failed("writing to a TCP connection"))?;
+            }
+            Ok(())
+        });
+        let mut control = BufReader::new(connected(&client.namespace, from, to)?);
+        for _ in 0..count {
+            let mut line = String::new();
+            control
+                .read_line(&mut line)
+                .map_err(failed("awaiting an announcement"))?;
+            let port = line.trim_end().rsplit(' ').next();
+            let port = port.and_then(|port| port.parse().ok()).unwrap_or_default();
+            let mut data = connected(&client.namespace, from, SocketAddr::new(to.ip(), port))?;
+            let mut received = Vec::new();
+            data.read_to_end(&mut received)
+                .map_err(failed("reading from a TCP connection"))?;
+            if received != payload(0, bytes) {
+                let what = format!("{} of {bytes} announced bytes", received.len());
+                return Err(Error::Damaged { what });
+            }
+        }
+        join(serving)
+    })
+}
+
+/// A flow from each of `sources`, addresses of the client, of which one may stand several times: in
+/// each of `rounds` every flow sends a datagram, one after the other, and the server answers it.
+///
+/// # Errors
+/// [`Error::System`] where an answer does not come.
+pub fn udp_interleaved(
+    client: &Host,
+    sources: &[IpAddr],
+    server: &Host,
+    rounds: usize,
+) -> Result<()> {
+    let Some(first) = sources.first() else {
+        return Ok(());
+    };
+    let far = udp_socket(&server.namespace, Family::of(*first).address(server))?;
+    let to = local_address(&far)?;
+    let flows = sources
+        .iter()
+        .map(|from| udp_socket(&client.namespace, *from))
+        .collect::<Result<Vec<_>>>()?;
+    thread::scope(|scope| {
+        let serving = scope.spawn(|| {
+            let mut bytes = [0; QUERY];
+            for _ in 0..rounds * flows.len() {
+                let (length, from) = far
+                    .recv_from(&mut bytes)
+                    .map_err(failed("receiving a datagram"))?;
+                far.send_to(bytes.get(..length).unwrap_or_default(), from)
+                    .map_err(failed("answering a datagram"))?;
+            }
+            Ok(())
+        });
+        for round in 0..rounds {
+            for (flow, near) in flows.iter().enumerate() {
+                near.send_to(&payload((round * flows.len() + flow) as u64, QUERY), to)
+                    .map_err(failed("sending a datagram"))?;
+            }
+            for near in &flows {
+                near.recv(&mut [0; QUERY])
+                    .map_err(failed("awaiting an answer"))?;
+            }
+        }
+        join(serving)
+    })
+}
+
+/// The payload of number `number`: bytes that depend on it.
+fn payload(number: u64, size: usize) -> Vec<u8> {
+    let mut payload = vec![0; size];
+    fill(&mut payload, number.wrapping_mul(0x1_0001));
+    payload
+}
+
+fn udp_socket(namespace: &Namespace, address: IpAddr) -> Result<UdpSocket> {
+    let socket = namespace
+        .run(|| UdpSocket::bind((address, 0)))
+        .map_err(failed("opening a UDP socket"))?;
+    socket
+        .set_read_timeout(Some(PATIENCE))
+        .map_err(failed("setting a timeout"))?;
+    Ok(socket)
+}
+
+fn local_address(socket: &UdpSocket) -> Result<SocketAddr> {
+    socket.local_addr().map_err(failed("opening a UDP socket"))
+}
+
+fn listener(namespace: &Namespace, address: IpAddr) -> Result<TcpListener> {
+    let listener = namespace
+        .run(|| TcpListener::bind((address, 0)))
+        .map_err(failed("listening for TCP"))?;
+    // On Linux it bounds accept(2) too (socket(7)).
+    SockRef::from(&listener)
+        .set_read_timeout(Some(PATIENCE))
+        .map_err(failed("setting a timeout"))?;
+    Ok(listener)
+}
+
+/// A connection whose client's end has the address `from`.
+fn connected(namespace: &Namespace, from: IpAddr, to: SocketAddr) -> Result<TcpStream> {
+    let stream = namespace
+        .run(|| {
+            let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+            socket.bind(&SocketAddr::new(from, 0).into())?;
+            socket.connect_timeout(&to.into(), PATIENCE)?;
+            Ok(TcpStream::from(socket))
+        })
+        .map_err(failed("connecting over TCP"))?;
+    patient(&stream)?;
+    Ok(stream)
+}
