@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use etherparse::checksum::Sum16BitWords;
 use etherparse::defrag::IpDefragPool;
-use etherparse::{IpNumber, NetSlice, SlicedPacket, ip_number};
+use etherparse::{IpNumber, LaxSlicedPacket, NetSlice, SlicedPacket, TransportSlice, ip_number};
 
 use crate::frame::{FrameRef, Sink};
 
@@ -55,6 +55,27 @@ impl fmt::Display for Protocol {
             Self::Other => "other",
         })
     }
+}
+
+/// Whether a frame is an ICMP error that quotes a UDP datagram to `port`. Those about podspan's own
+/// datagrams are not the application's, and podspan mirrors some of them. A quotation ends early, so
+/// nobody can judge the checksums in it.
+#[must_use]
+pub fn is_error_about(frame: &[u8], port: u16) -> bool {
+    let Ok(packet) = SlicedPacket::from_ethernet(frame) else {
+        return false;
+    };
+    let quotation = match &packet.transport {
+        Some(TransportSlice::Icmpv4(icmp)) if matches!(icmp.type_u8(), 3 | 5 | 11 | 12) => {
+            icmp.payload()
+        }
+        Some(TransportSlice::Icmpv6(icmp)) if icmp.type_u8() < 128 => icmp.payload(),
+        _ => return false,
+    };
+    let Ok(quoted) = LaxSlicedPacket::from_ip(quotation) else {
+        return false;
+    };
+    matches!(quoted.transport, Some(TransportSlice::Udp(udp)) if udp.destination_port() == port)
 }
 
 /// The outcome of one check.
@@ -334,6 +355,25 @@ mod tests {
         let mut cut = frame();
         cut.truncate(60);
         assert_eq!(Oracle::new().judge(&cut).length, Check::Wrong);
+    }
+
+    #[test]
+    fn an_error_about_a_datagram_is_told_by_what_it_quotes() {
+        let mut quoted = Vec::new();
+        PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+            .udp(50_000, 4789)
+            .write(&mut quoted, &[7; 600])
+            .unwrap();
+        quoted.truncate(400);
+        let mut error = Vec::new();
+        PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4([10, 0, 0, 2], [10, 0, 0, 1], 64)
+            .icmpv4_raw(3, 3, [0; 4])
+            .write(&mut error, &quoted)
+            .unwrap();
+        assert!(is_error_about(&error, 4789));
+        assert!(!is_error_about(&error, 4790));
+        assert!(!is_error_about(&frame(), 4789));
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //! asserts them at the end of every scene; here are the scenes where something is lost.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use testbed::traffic::{Family, UdpStream, udp_stream};
-use testbed::{Lab, Process, Signal};
+use testbed::verify::is_error_about;
+use testbed::{Frame, Lab, Process, Signal};
 
-use crate::scene::{LIMIT, Scene, VNI, podspan, sensor_of};
+use crate::scene::{LIMIT, PORT, Scene, VNI, podspan, sensor_of};
 use crate::totals::Totals;
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -24,6 +25,10 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         silent_neighbour,
     ),
     ("frames_too_large_for_the_tunnel_are_counted", oversize),
+    (
+        "errors_about_our_own_datagrams_are_mirrored_now_and_then",
+        errors_about_our_own,
+    ),
 ];
 
 const FLOOD: UdpStream = UdpStream {
@@ -123,4 +128,31 @@ fn oversize() {
     let (_lab, outcome) = scene.end();
     assert_eq!(outcome.totals.frames_dropped.get("oversize"), Some(&3));
     assert_eq!(outcome.totals.frames_dropped.get("malformed"), Some(&1));
+}
+
+/// The sensor sniffs, and its host says of every datagram that nobody listens.
+fn errors_about_our_own() {
+    let lab = Lab::builder().build().unwrap();
+    let sensor = &lab.sensor.namespace;
+    sensor.set_sysctl("ipv4/icmp_ratelimit", "0").unwrap();
+    // Older kernels have this one for all namespaces together; a thousand a second will do as well.
+    let _ = sensor.set_sysctl("ipv4/icmp_msgs_per_sec", "1000000");
+    let begin = Instant::now();
+    let scene = Scene::start(lab, Family::V4);
+    let stream = UdpStream {
+        size: 64,
+        count: 30_000,
+        per_second: 10_000,
+    };
+    udp_stream(&scene.lab.client, &scene.lab.pod, Family::V4, stream).unwrap();
+    let (_lab, outcome) = scene.end();
+    let seconds = begin.elapsed().as_secs();
+    let kept_out = outcome.totals.frames_dropped["own_error"];
+    assert!(kept_out > 1000, "{:?}", outcome.totals);
+    let is_error = |frame: &&Frame| is_error_about(&frame.bytes, PORT);
+    let mirrored = outcome.inner.iter().filter(is_error).count() as u64;
+    assert!(
+        (10..=10 * (seconds + 2)).contains(&mirrored),
+        "{mirrored} in {seconds} s beside {kept_out}"
+    );
 }

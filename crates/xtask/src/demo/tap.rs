@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use testbed::traffic::RawSocket;
-use testbed::verify::{Oracle, Protocol};
+use testbed::verify::{Oracle, Protocol, is_error_about};
 use testbed::{CaptureWriter, FrameRef, Lab, Sink};
 
+use super::PORT;
 use super::observed::observe;
 use crate::failure::Result;
 
@@ -107,43 +108,32 @@ impl Crossed {
         Self { gauge, sensors }
     }
 
-    /// A copy on its way to a sensor, or a sensor's word that nothing listens there: a sniffing
-    /// sensor has no socket. podspan mirrors neither.
+    /// A copy on its way to a sensor, or an ICMP error about one: a sniffing sensor has no socket.
     fn is_own(&self, frame: &[u8]) -> bool {
+        if is_about_a_copy(frame) {
+            return true;
+        }
         let Ok(packet) = SlicedPacket::from_ethernet(frame) else {
             return false;
         };
-        let (source, destination): (IpAddr, IpAddr) = match &packet.net {
-            Some(NetSlice::Ipv4(ip)) => {
-                let header = ip.header();
-                (
-                    header.source_addr().into(),
-                    header.destination_addr().into(),
-                )
-            }
-            Some(NetSlice::Ipv6(ip)) => {
-                let header = ip.header();
-                (
-                    header.source_addr().into(),
-                    header.destination_addr().into(),
-                )
-            }
+        let destination: IpAddr = match &packet.net {
+            Some(NetSlice::Ipv4(ip)) => ip.header().destination_addr().into(),
+            Some(NetSlice::Ipv6(ip)) => ip.header().destination_addr().into(),
             _ => return false,
         };
         match &packet.transport {
             Some(TransportSlice::Udp(udp)) => self
                 .sensors
                 .contains(&(destination, udp.destination_port()).into()),
-            // Destination unreachable.
-            Some(TransportSlice::Icmpv4(icmp)) => icmp.type_u8() == 3 && self.is_sensor(source),
-            Some(TransportSlice::Icmpv6(icmp)) => icmp.type_u8() == 1 && self.is_sensor(source),
             _ => false,
         }
     }
+}
 
-    fn is_sensor(&self, host: IpAddr) -> bool {
-        self.sensors.iter().any(|sensor| sensor.ip() == host)
-    }
+/// An ICMP error about a copy. podspan mirrors a few of them each second, so none is counted on
+/// either side.
+fn is_about_a_copy(frame: &[u8]) -> bool {
+    is_error_about(frame, PORT)
 }
 
 impl Sink for Crossed {
@@ -177,7 +167,7 @@ impl Arrived {
 
     /// Takes a frame, and says whether it counts.
     pub(super) fn takes(&mut self, frame: FrameRef<'_>) -> bool {
-        if !self.gauge.lock().counts(frame.bytes) {
+        if is_about_a_copy(frame.bytes) || !self.gauge.lock().counts(frame.bytes) {
             return false;
         }
         let wrong = !self.oracle.judge(frame.bytes).is_right();
