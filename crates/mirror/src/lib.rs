@@ -42,6 +42,7 @@ use batch::{FrameDatagrams, Route};
 use fragment::Identifications;
 use link::Prefix;
 use own::{Own, TokenBucket};
+use segment::Segmented;
 use spread::Spreader;
 
 /// What a [`Mirror`] is made with.
@@ -194,8 +195,9 @@ impl Mirror {
         let authenticated = matches!(packet.version, Version::V6(chain) if chain.authenticated);
         if packet.protocol == ip::TCP && !packet.is_fragment && !authenticated {
             match segment::tcp(inner, packet, None, out) {
-                Err(segment::NotTcp) => {}
-                Ok(result) => return result,
+                Segmented::Done => return Ok(()),
+                Segmented::Dropped(reason) => return Err(reason),
+                Segmented::NotAsTcp => {}
             }
         }
         fragment::packet(inner, packet, &mut self.identifications, out)
@@ -221,8 +223,11 @@ impl Mirror {
         let is = |protocol| packet.protocol == protocol && !packet.is_fragment && gso.size > 0;
         match (gso.kind, packet.version) {
             (GsoKind::TcpV4, Version::V4) | (GsoKind::TcpV6, Version::V6(_)) if is(ip::TCP) => {
-                segment::tcp(inner, packet, Some(gso.size), out)
-                    .unwrap_or(Err(DropReason::Malformed))
+                match segment::tcp(inner, packet, Some(gso.size), out) {
+                    Segmented::Done => Ok(()),
+                    Segmented::Dropped(reason) => Err(reason),
+                    Segmented::NotAsTcp => Err(DropReason::Malformed),
+                }
             }
             (GsoKind::UdpL4, _) if is(ip::UDP) => {
                 segment::udp(inner, packet, gso.size, &mut self.identifications, out)

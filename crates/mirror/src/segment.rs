@@ -33,8 +33,16 @@ const PIECES_MAX: usize = 16_384;
 const FIT_LEAST: usize = 64;
 const UDP_HEADER_LEN: usize = 8;
 
-/// The TCP header makes no sense, so the packet is cut as any other IP packet.
-pub(crate) struct NotTcp;
+/// What became of a frame that was to be cut into TCP segments.
+pub(crate) enum Segmented {
+    /// Its segments are in the batch.
+    Done,
+    /// No TCP header makes sense there, or it leaves too little room: the packet may be cut as any
+    /// other IP packet.
+    NotAsTcp,
+    /// It cannot be cut at all.
+    Dropped(DropReason),
+}
 
 /// Cuts a TCP frame into segments: of `gso_size`, or of equal size where it is `None`.
 pub(crate) fn tcp(
@@ -42,25 +50,17 @@ pub(crate) fn tcp(
     packet: &Packet,
     gso_size: Option<u16>,
     out: &mut FrameDatagrams<'_>,
-) -> Result<Result<(), DropReason>, NotTcp> {
-    let bytes = inner.frame.bytes;
-    let transport = bytes.get(packet.transport..packet.end).ok_or(NotTcp)?;
-    let header = Tcp::parse(transport).ok_or(NotTcp)?;
-    let segments = Segments {
-        inner,
-        network: NetworkHeader::of(inner.frame, packet, gso_size.is_none()).ok_or(NotTcp)?,
-        header,
-        payload: packet.transport + header.header().len()..packet.end,
-        moves_urgent: gso_size.is_none(),
-        error: match (gso_size, inner.frame.offload.checksum) {
-            (None, ChecksumState::AsOnWire) => Some(header.checksum()),
-            _ => None,
-        },
+) -> Segmented {
+    let Some(segments) = Segments::of(inner, packet, gso_size) else {
+        return Segmented::NotAsTcp;
     };
     if gso_size.is_none() && segments.fit() < FIT_LEAST {
-        return Err(NotTcp);
+        return Segmented::NotAsTcp;
     }
-    Ok(segments.cut(gso_size.map(usize::from), out))
+    match segments.cut(gso_size.map(usize::from), out) {
+        Ok(()) => Segmented::Done,
+        Err(reason) => Segmented::Dropped(reason),
+    }
 }
 
 struct Segments<'f> {
@@ -75,7 +75,23 @@ struct Segments<'f> {
     error: Option<Checksum>,
 }
 
-impl Segments<'_> {
+impl<'f> Segments<'f> {
+    fn of(inner: &'f Inner<'f>, packet: &Packet, gso_size: Option<u16>) -> Option<Self> {
+        let transport = inner.frame.bytes.get(packet.transport..packet.end)?;
+        let header = Tcp::parse(transport)?;
+        Some(Self {
+            inner,
+            network: NetworkHeader::of(inner.frame, packet, gso_size.is_none())?,
+            header,
+            payload: packet.transport + header.header().len()..packet.end,
+            moves_urgent: gso_size.is_none(),
+            error: match (gso_size, inner.frame.offload.checksum) {
+                (None, ChecksumState::AsOnWire) => Some(header.checksum()),
+                _ => None,
+            },
+        })
+    }
+
     /// How many bytes of payload fit behind the headers.
     fn fit(&self) -> usize {
         let headers = self.inner.prefix.grown(self.network.start)
