@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::features::Offload;
-use crate::link::{Link, Mac, Vxlan, veth};
+use crate::host::Host;
+use crate::link::{Link, Vxlan, veth};
 use crate::namespace::Namespace;
 use crate::traffic::await_ping;
 
@@ -33,23 +34,6 @@ const ROUTER_V6: [Ipv6Addr; 2] = [
     Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0xfe),
     Ipv6Addr::new(0xfd78, 0, 0, 0, 0, 0, 0, 0xfe),
 ];
-
-/// One machine of the lab: a namespace with an `eth0`.
-#[derive(Debug, Clone)]
-pub struct Host {
-    /// Where it lives.
-    pub namespace: Namespace,
-    /// Its interface.
-    pub eth0: Link,
-    /// The other end of its cable, in the node's namespace or in the router's.
-    pub port: Link,
-    /// Its IPv4 address.
-    pub ipv4: Ipv4Addr,
-    /// Its IPv6 address.
-    pub ipv6: Ipv6Addr,
-    /// The Ethernet address of its interface.
-    pub mac: Mac,
-}
 
 /// The lab; gone with all its namespaces when it is dropped.
 #[derive(Debug)]

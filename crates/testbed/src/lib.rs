@@ -15,6 +15,7 @@ mod decoder;
 mod error;
 mod features;
 mod frame;
+mod host;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 mod lab;
@@ -35,7 +36,8 @@ pub use decoder::{Anomaly, Datagram, Decoded, Decoder};
 pub use error::{Error, Result};
 pub use features::{Feature, Offload};
 pub use frame::{Direction, Frame, FrameRef, Sink};
-pub use lab::{Host, Lab, LabBuilder};
+pub use host::Host;
+pub use lab::{Lab, LabBuilder};
 pub use link::{Link, Mac, SegmentationLimits, Statistics, Vxlan, veth};
 pub use namespace::Namespace;
 pub use nix::sys::signal::Signal;

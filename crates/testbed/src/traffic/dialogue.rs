@@ -14,7 +14,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::tcp::patient;
 use super::{Family, PATIENCE, failed, fill, join};
 use crate::error::{Error, Result};
-use crate::lab::Host;
+use crate::host::Host;
 use crate::namespace::Namespace;
 
 /// What a query holds, in bytes.

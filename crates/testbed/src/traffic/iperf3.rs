@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Family;
 use crate::error::{Error, Result};
-use crate::lab::Host;
+use crate::host::Host;
 use crate::process::Process;
 
 const PROGRAM: &str = "iperf3";

@@ -23,7 +23,7 @@ pub use tcp::{TcpOutcome, refused_connection, reset_connection, tcp_bulk, tcp_re
 pub use udp::{UdpOutcome, UdpStream, udp_datagrams, udp_segmented, udp_stream};
 
 use crate::error::{Error, Result};
-use crate::lab::Host;
+use crate::host::Host;
 
 /// The longest that one read, write or connect may take.
 pub const PATIENCE: Duration = Duration::from_secs(10);

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 
 use super::{Family, PATIENCE, StreamHash, failed, fill, join};
 use crate::error::{Error, Result};
-use crate::lab::Host;
+use crate::host::Host;
 use crate::namespace::Namespace;
 
 /// Bytes that are written and read at once: enough that one write fills a BIG TCP frame.

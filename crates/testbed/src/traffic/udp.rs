@@ -11,7 +11,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::{Family, PATIENCE, failed, fill, is_filled, join};
 use crate::error::{Error, Result};
-use crate::lab::Host;
+use crate::host::Host;
 
 /// How long a receiver waits for a stream's next datagram before it takes the stream for ended.
 const SILENCE: Duration = Duration::from_millis(300);
