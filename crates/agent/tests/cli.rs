@@ -8,8 +8,10 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use agent::config::table::TABLE;
+use testbed::{FullPipe, Process};
 
 /// The binary with an empty environment.
 fn podspan(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -176,4 +178,15 @@ fn a_closed_reader_is_no_panic() {
         .status()
         .unwrap();
     assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn a_refusal_that_nobody_reads_ends_the_process() {
+    let FullPipe { writer, reader, .. } = FullPipe::new().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_podspan"));
+    command.env_clear();
+    let mut process = Process::spawn_with_stderr(command, writer).unwrap();
+    let status = process.wait(Duration::from_secs(20)).unwrap();
+    assert_eq!(status.code(), Some(64));
+    drop(reader);
 }

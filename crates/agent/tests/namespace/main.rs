@@ -13,6 +13,7 @@
 mod accounting;
 mod bytes;
 mod lifecycle;
+mod log;
 #[path = "../shared/memory.rs"]
 mod memory;
 mod privilege;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         bytes::TESTS,
         accounting::TESTS,
         lifecycle::TESTS,
+        log::TESTS,
         privilege::TESTS,
     ];
     let trials = tests.concat().into_iter().map(trial).collect();
