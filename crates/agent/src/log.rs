@@ -209,6 +209,9 @@ const fn threshold(level: LogLevel) -> LevelFilter {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use discovery::Foreign;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[derive(Clone, Default)]
@@ -335,6 +338,21 @@ mod tests {
     fn a_closed_writer_does_no_harm() {
         let subscriber = subscriber(LogLevel::Info, LogFormat::Text, || Closed);
         tracing::subscriber::with_default(subscriber, || tracing::info!("into nowhere"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_of_others_is_part_of_one_line(text in "(\\PC|[\n\r\u{0}-\u{1f}\u{7f}-\u{9f}\u{2028}\u{202e}\"\\\\])*") {
+            let text = format!("{text}\n2026-11-23T10:00:00.000000Z  INFO forged");
+            let events = || tracing::info!(pod = %Foreign(&text), "{}", Foreign(&text));
+            for format in [LogFormat::Text, LogFormat::Json] {
+                let log = logged(LogLevel::Info, format, events);
+                let line = log.strip_suffix('\n');
+                let is_whole = line.is_some_and(|line| !line.contains(['\u{2028}', '\u{202e}'])
+                    && !line.contains(char::is_control));
+                prop_assert!(is_whole, "{}", log);
+            }
+        }
     }
 
     #[test]
