@@ -190,3 +190,34 @@ fn a_refusal_that_nobody_reads_ends_the_process() {
     assert_eq!(status.code(), Some(64));
     drop(reader);
 }
+
+/// The panic is that of a process of its own: this test again, which is told so.
+#[test]
+fn a_panic_is_told_and_ends_the_process_where_nobody_reads_too() {
+    const NAME: &str = "a_panic_is_told_and_ends_the_process_where_nobody_reads_too";
+    const PANIC: &str = "PANIC";
+    if std::env::var_os(PANIC).is_some() {
+        agent::log::report_panics();
+        panic!("as asked");
+    }
+    let command = || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", NAME, "--nocapture"]);
+        command.env_clear().env(PANIC, "1");
+        command
+    };
+    let limit = Duration::from_secs(20);
+    let mut process = Process::spawn(command()).unwrap();
+    assert_eq!(process.wait(limit).unwrap().code(), Some(101));
+    let told = process.stderr();
+    let start = format!("podspan: thread {NAME} panicked at ");
+    assert!(
+        told.starts_with(&start) && told.contains("as asked"),
+        "{told}"
+    );
+
+    let FullPipe { writer, reader, .. } = FullPipe::new().unwrap();
+    let mut process = Process::spawn_with_stderr(command(), writer).unwrap();
+    assert_eq!(process.wait(limit).unwrap().code(), Some(101));
+    drop(reader);
+}

@@ -10,7 +10,7 @@
 //! a message, and everything in a field written by `%`; JSON lets U+2028 and bidirectional overrides
 //! pass.
 //!
-//! Invariant: what is written of any text is written of itself unchanged, as long as it is not cut.
+//! Invariant: a text that was written before is not escaped again, so it may pass more than once.
 //!
 //! Source: Unicode Standard Annex 44, `General_Category`, by way of [`char::escape_debug`]: it
 //! escapes Cc, Cf, Cs, Co, Cn, Zl, Zp and Zs but for the space, and `Grapheme_Extend`.
@@ -30,23 +30,29 @@ pub struct Foreign<'t>(pub &'t str);
 
 impl fmt::Display for Foreign<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write(f, is_printable)
+        let end = self.write(f, is_printable)?;
+        f.write_str(end)
     }
 }
 
 impl fmt::Debug for Foreign<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |character| is_printable(character) && !matches!(character, '"' | '\\');
         f.write_char('"')?;
-        self.write(f, |character| {
-            is_printable(character) && !matches!(character, '"' | '\\')
-        })?;
-        f.write_char('"')
+        let end = self.write(f, plain)?;
+        f.write_char('"')?;
+        f.write_str(end)
     }
 }
 
 impl Foreign<'_> {
-    /// Writes characters that are `plain` as they are and escapes the others, up to the bound.
-    fn write(self, f: &mut fmt::Formatter<'_>, plain: impl Fn(char) -> bool) -> fmt::Result {
+    /// Writes characters that are `plain` as they are and escapes the others, up to the bound; gives
+    /// what stands behind a text that was cut, and nothing behind another.
+    fn write(
+        self,
+        f: &mut fmt::Formatter<'_>,
+        plain: impl Fn(char) -> bool,
+    ) -> Result<&'static str, fmt::Error> {
         let mut left = LONGEST;
         for character in self.0.chars() {
             let written = if plain(character) {
@@ -56,11 +62,11 @@ impl Foreign<'_> {
             };
             match left.checked_sub(written.chars().count()) {
                 Some(rest) => left = rest,
-                None => return f.write_str(CUT),
+                None => return Ok(CUT),
             }
             f.write_str(&written)?;
         }
-        Ok(())
+        Ok("")
     }
 }
 
@@ -170,10 +176,9 @@ mod tests {
     fn a_long_text_is_cut_between_two_characters() {
         let exact = "é".repeat(LONGEST);
         assert_eq!(Foreign(&exact).to_string(), exact);
-        assert_eq!(
-            Foreign(&format!("{exact}é")).to_string(),
-            format!("{exact}...")
-        );
+        let longer = format!("{exact}é");
+        assert_eq!(Foreign(&longer).to_string(), format!("{exact}..."));
+        assert_eq!(format!("{:?}", Foreign(&longer)), format!("\"{exact}\"..."));
         let escaped = Foreign(&"\n".repeat(LONGEST)).to_string();
         assert_eq!(escaped, format!("{}...", r"\n".repeat(LONGEST / 2)));
     }

@@ -25,16 +25,17 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::write;
 
-/// The most lines that wait: more than a start with many interfaces and sensors writes.
-const LINES_MAX: usize = 256;
+/// The most lines that wait: more than there are at once where many pods cannot be used. The writer may
+/// not run before the control side sleeps.
+const LINES_MAX: usize = 1024;
 /// The most bytes that wait.
-const BYTES_MAX: usize = 64 * 1024;
+const BYTES_MAX: usize = 256 * 1024;
 /// `PIPE_BUF` of `<linux/limits.h>`: so much is written as a whole or not at all.
 const PIPE_BUF: usize = 4096;
 /// The writer calls write(2) and little else.
 const STACK: usize = 64 * 1024;
 
-/// Lines that wait to be written, at most 256 and 64 KiB.
+/// Lines that wait to be written, at most 1024 and 256 KiB, and one about dropped ones.
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,

@@ -77,7 +77,7 @@ fn not_read() {
 
 /// Each sensor is one line at the start, and there are far more than fit the queue.
 fn read_late() {
-    const SENSORS: usize = 1000;
+    const SENSORS: usize = 2000;
     let lab = Lab::builder().build().unwrap();
     let full = FullPipe::new().unwrap();
     let sensors = (0..SENSORS).fold(String::new(), |mut list, number| {
