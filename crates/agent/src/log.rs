@@ -13,11 +13,12 @@
 //! Invariants:
 //! - No event waits for a reader of standard error. What does not fit the queue is dropped and
 //!   counted, and the next line stands behind one that says how many and why.
-//! - The end of the process waits half a second at most in each [`flush`] and [`say`].
+//! - Each [`flush`] and [`print`] takes half a second at most, so a stuck reader delays the end of the
+//!   process by a second: one flush comes before the totals are logged, one after.
 //! - A standard error that is full or closed loses lines, and never ends the process.
 //!
 //! `tracing-appender` does not fit: its thread starts when it is made, its queue is bounded in lines
-//! but not in bytes, and it counts what it drops without a word in the log.
+//! but not in bytes, and it counts the lines that it drops but does not log the count.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Display;
@@ -98,13 +99,13 @@ pub fn flush() {
 }
 
 /// Writes what cannot be an event, as before the log is started, and gives up after half a second.
-pub fn say(text: &dyn Display) {
+pub fn print(text: &dyn Display) {
     let text = format!("podspan: {text}\n");
-    // It bypasses the lock of the standard library, which one that waits for a reader may hold.
+    // The standard library's lock of standard error is not taken: its holder may wait for a reader.
     write_until(&io::stderr(), text.as_bytes(), Instant::now() + GRACE);
 }
 
-/// Makes a panic of this process say so by [`say`]: the standard library would wait for a reader.
+/// Writes each panic of the process by [`print`]: the standard library would wait for a reader.
 pub fn report_panics() {
     panic::set_hook(Box::new(report_panic));
 }
@@ -114,11 +115,11 @@ fn report_panic(panic: &PanicHookInfo<'_>) {
     let thread = thread::current();
     let name = thread.name().unwrap_or("unnamed");
     let backtrace = Backtrace::capture();
-    say(&format_args!(
+    print(&format_args!(
         "thread {name} {panic}; this is a defect, please report it"
     ));
     if backtrace.status() == BacktraceStatus::Captured {
-        say(&backtrace);
+        print(&backtrace);
     }
 }
 
@@ -309,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_lines_are_told_as_the_others_are() {
+    fn the_line_about_dropped_ones_is_as_the_others() {
         let text = logged(LogLevel::Info, LogFormat::Text, || {
             tracing::warn!(lines = 3_u64, "{DROPPED}");
         });

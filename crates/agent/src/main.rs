@@ -50,6 +50,6 @@ fn answer(text: &str) -> ExitCode {
 /// Says why the process ends. There may be no log yet, and standard error may be closed or not be
 /// read: the exit code then says it alone.
 fn refuse(reason: &dyn Display, exit: Exit) -> ExitCode {
-    log::say(reason);
+    log::print(reason);
     exit.into()
 }

@@ -191,10 +191,10 @@ fn a_refusal_that_nobody_reads_ends_the_process() {
     drop(reader);
 }
 
-/// The panic is that of a process of its own: this test again, which is told so.
+/// The panic is in a process of its own: this test again, with a variable set.
 #[test]
-fn a_panic_is_told_and_ends_the_process_where_nobody_reads_too() {
-    const NAME: &str = "a_panic_is_told_and_ends_the_process_where_nobody_reads_too";
+fn a_panic_that_nobody_reads_ends_the_process() {
+    const NAME: &str = "a_panic_that_nobody_reads_ends_the_process";
     const PANIC: &str = "PANIC";
     if std::env::var_os(PANIC).is_some() {
         agent::log::report_panics();
@@ -209,11 +209,11 @@ fn a_panic_is_told_and_ends_the_process_where_nobody_reads_too() {
     let limit = Duration::from_secs(20);
     let mut process = Process::spawn(command()).unwrap();
     assert_eq!(process.wait(limit).unwrap().code(), Some(101));
-    let told = process.stderr();
+    let text = process.stderr();
     let start = format!("podspan: thread {NAME} panicked at ");
     assert!(
-        told.starts_with(&start) && told.contains("as asked"),
-        "{told}"
+        text.starts_with(&start) && text.contains("as asked"),
+        "{text}"
     );
 
     let FullPipe { writer, reader, .. } = FullPipe::new().unwrap();

@@ -1,8 +1,7 @@
-//! Texts of others in our log: whatever they hold, they stay one printable, bounded part of a line.
+//! A text that podspan did not write, as one printable, bounded part of a log line.
 //!
-//! What comes in is any text that podspan did not write: names, phases, annotations and messages of
-//! the API server and of pods, what a kubeconfig or the environment holds, causes that a library
-//! gives. What goes out, by `Display` or in quotes by `Debug`, has at most 300 characters, and no
+//! What comes in are names, phases, annotations and messages of the API server and of pods, values
+//! of a kubeconfig or of the environment, and causes that a library gives. What goes out, by `Display` or in quotes by `Debug`, has at most 300 characters, and no
 //! character that ends a line, moves the cursor, changes the direction of what follows, or cannot be
 //! seen. Such a one is written as Rust writes it, `\n` or `\u{202e}`.
 //!
@@ -97,7 +96,7 @@ fn escaped(character: char) -> String {
 
 #[cfg(test)]
 pub(crate) mod testing {
-    //! Texts that try to forge lines, and who judges what became of them.
+    //! Texts that try to forge lines, and a check of what is written of them.
 
     use proptest::prelude::*;
 

@@ -10,9 +10,9 @@
 //! - [`Queue::flush`] and [`write_until`] return soon after their end, whether anybody reads or not.
 //!
 //! `O_NONBLOCK` would be simpler, but it belongs to the open file description (open(2)), which the
-//! process shares with its parent and others. So whoever has no thread asks poll(2) first. A pipe is
-//! ready when it has room for a page (`pipe_poll` in fs/pipe.c), so `PIPE_BUF` bytes do not block
-//! then, unless another process fills the same pipe in between.
+//! process shares with its parent and others. Where there is no thread to wait, poll(2) comes before
+//! each write. A pipe is ready when it has room for a page (`pipe_poll` in fs/pipe.c), so `PIPE_BUF`
+//! bytes do not block then, unless another process fills the same pipe in between.
 
 use std::collections::VecDeque;
 use std::io;
@@ -54,12 +54,12 @@ struct Waiting {
     /// How many did not fit since the last that did.
     dropped: u64,
     has_writer: bool,
-    /// Whether the writer has a line in its hands.
+    /// Whether the writer is writing a line.
     is_writing: bool,
 }
 
 impl Waiting {
-    fn tell_dropped(&mut self, notice: Notice) {
+    fn report_dropped(&mut self, notice: Notice) {
         if self.dropped > 0 {
             self.push(notice(self.dropped));
             self.dropped = 0;
@@ -106,7 +106,7 @@ impl Queue {
             waiting.dropped += 1;
             return;
         }
-        waiting.tell_dropped(self.notice);
+        waiting.report_dropped(self.notice);
         waiting.push(line.to_vec());
         self.changed.notify_all();
     }
@@ -131,7 +131,7 @@ impl Queue {
     /// calling one does.
     pub(super) fn flush(&self, target: &impl AsFd, end: Instant) {
         let mut waiting = self.lock();
-        waiting.tell_dropped(self.notice);
+        waiting.report_dropped(self.notice);
         self.changed.notify_all();
         if waiting.has_writer {
             let left = end.saturating_duration_since(Instant::now());
@@ -155,7 +155,7 @@ impl Queue {
         }
     }
 
-    /// The life of the writer's thread.
+    /// What the writer's thread does, as long as the process lives.
     fn write_all(&self, target: &impl AsFd) {
         let mut waiting = self.lock();
         loop {

@@ -61,7 +61,7 @@ fn the_writer_writes_what_waited_and_what_comes() {
 }
 
 #[test]
-fn what_does_not_fit_is_counted_and_told_in_its_place() {
+fn what_does_not_fit_is_counted_and_reported_in_its_place() {
     let (queue, pipe) = (queue(), pipe().unwrap());
     for number in 0..LINES_MAX + 3 {
         push(queue, &number.to_string());
