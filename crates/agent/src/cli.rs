@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 
+use discovery::Foreign;
 use thiserror::Error;
 
 /// What the process is asked to do.
@@ -28,12 +29,14 @@ pub enum Command {
 pub enum ArgumentError {
     /// None of ours.
     #[error(
-        "unknown argument {0:?}; known are --help, --version and --check-config. Settings are \
-         environment variables, for example: SENSOR=zeek podspan"
+        "unknown argument {shown:?}; known are --help, --version and --check-config. Settings are \
+         environment variables, for example: SENSOR=zeek podspan",
+        shown = Foreign(.0)
     )]
     Unknown(String),
     /// More than one.
-    #[error("unexpected argument {0:?}: podspan takes one argument at most; see podspan --help")]
+    #[error("unexpected argument {shown:?}: podspan takes one argument at most; see podspan --help",
+            shown = Foreign(.0))]
     TooMany(String),
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use capture::{Change, InterfaceName};
+use discovery::Foreign;
 use mirror::totals::{DropReason, Dropped};
 use nix::errno::Errno;
 use tokio::signal::unix::{SignalKind, signal};
@@ -203,11 +204,14 @@ impl Control {
     }
 
     fn tell_change(&mut self, name: InterfaceName, change: &Change, now: Instant) {
+        // Whoever renames an interface chooses its name.
+        let text = change.to_string();
+        let text = Foreign(&text);
         match change {
             Change::Bound { .. } | Change::Replaced { .. } | Change::Up => {
-                tracing::info!(interface = %name, "{change}");
+                tracing::info!(interface = %name, "{text}");
             }
-            _ => tracing::warn!(interface = %name, "{change}"),
+            _ => tracing::warn!(interface = %name, "{text}"),
         }
         if matches!(change, Change::Missing) {
             self.missing.insert(name, now);

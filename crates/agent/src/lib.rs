@@ -5,8 +5,9 @@
 //! [`privilege`] to give up what opening them needed, and mirrors until it is told to stop. Its end
 //! is one of the codes in [`exit`].
 //!
-//! Then two threads go on: `worker` takes every frame its whole way, from ring to socket; `control`
-//! does everything else, and sees of the worker only what is in `published`. Where the sensor is a
+//! Then three threads go on: `worker` takes every frame its whole way, from ring to socket; `control`
+//! does everything else, and sees of the worker only what is in `published`; the log's thread writes
+//! what `control` says. Where the sensor is a
 //! name, `finding` looks it up beside `control`, and `sensors` and `suspects` decide who is fed.
 
 #![forbid(unsafe_code)]

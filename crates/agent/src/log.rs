@@ -5,9 +5,28 @@
 //! to the control side. The worker does not log per frame or per block: it counts, and a line is
 //! written about the counters.
 //!
-//! Invariant: a standard error that is full or closed loses lines, and never ends the process.
+//! Lines wait in a bounded queue, and a thread of their own writes them. [`start`] comes first, and
+//! events may follow; [`start_writer`] starts that thread once capabilities are dropped, since a
+//! thread keeps those that it was started with. [`flush`] comes before an end, with or without that
+//! thread.
+//!
+//! Invariants:
+//! - No event waits for a reader of standard error. What does not fit the queue is dropped and
+//!   counted, and the next line stands behind one that says how many and why.
+//! - Each [`flush`] and [`print`] takes half a second at most, so a stuck reader delays the end of the
+//!   process by a second: one flush comes before the totals are logged, one after.
+//! - A standard error that is full or closed loses lines, and never ends the process.
+//!
+//! `tracing-appender` does not fit: its thread starts when it is made, its queue is bounded in lines
+//! but not in bytes, and it counts the lines that it drops but does not log the count.
 
-use std::io;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::panic::{self, PanicHookInfo};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tracing::Subscriber;
@@ -15,10 +34,21 @@ use tracing::level_filters::LevelFilter;
 use tracing::subscriber::SetGlobalDefaultError;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::time::SystemTime;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::layer::SubscriberExt as _;
 
+use self::queue::{Notice, Queue, write_until};
 use crate::config::{LogFormat, LogLevel};
+
+mod queue;
+
+/// How long the process waits for standard error when it has to.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Why lines were dropped, and what to do.
+const DROPPED: &str = "log lines were dropped: standard error is not read, or too slowly; see what \
+                       collects this log";
 
 /// The client of the API server, which logs by itself, and what carries its requests.
 const CLIENT: [&str; 2] = ["kube", "kube_client"];
@@ -32,13 +62,99 @@ pub enum LogError {
     StartedTwice(#[from] SetGlobalDefaultError),
 }
 
-/// Starts the log on standard error for the whole process.
+/// The lines of the whole process.
+static LINES: OnceLock<Queue> = OnceLock::new();
+
+/// Starts the log on standard error for the whole process: from now on events become lines, which
+/// wait for [`start_writer`] or [`flush`].
 ///
 /// # Errors
 /// When it was started before.
 pub fn start(level: LogLevel, format: LogFormat) -> Result<(), LogError> {
-    tracing::subscriber::set_global_default(subscriber(level, format, io::stderr))?;
+    let notice: Notice = match format {
+        LogFormat::Text => dropped_as_text,
+        LogFormat::Json => dropped_as_json,
+    };
+    let lines = LINES.get_or_init(|| Queue::new(notice));
+    tracing::subscriber::set_global_default(subscriber(level, format, || Line(lines)))?;
     Ok(())
+}
+
+/// Starts the thread that writes the lines, unless it is there. To be called when all capabilities
+/// are dropped.
+///
+/// # Errors
+/// When there can be no such thread.
+pub fn start_writer() -> io::Result<()> {
+    LINES
+        .get()
+        .map_or(Ok(()), |lines| lines.start_writer(io::stderr()))
+}
+
+/// Waits until all lines are written, half a second at most.
+pub fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush(&io::stderr(), Instant::now() + GRACE);
+    }
+}
+
+/// Writes what cannot be an event, as before the log is started, and gives up after half a second.
+pub fn print(text: &dyn Display) {
+    let text = format!("podspan: {text}\n");
+    // The standard library's lock of standard error is not taken: its holder may wait for a reader.
+    write_until(&io::stderr(), text.as_bytes(), Instant::now() + GRACE);
+}
+
+/// Writes each panic of the process by [`print`]: the standard library would wait for a reader.
+pub fn report_panics() {
+    panic::set_hook(Box::new(report_panic));
+}
+
+fn report_panic(panic: &PanicHookInfo<'_>) {
+    flush();
+    let thread = thread::current();
+    let name = thread.name().unwrap_or("unnamed");
+    let backtrace = Backtrace::capture();
+    print(&format_args!(
+        "thread {name} {panic}; this is a defect, please report it"
+    ));
+    if backtrace.status() == BacktraceStatus::Captured {
+        print(&backtrace);
+    }
+}
+
+/// Takes one event's line.
+struct Line(&'static Queue);
+
+impl Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The line about dropped ones, as the subscriber would write it. It is written at every level.
+fn dropped_as_text(lines: u64) -> Vec<u8> {
+    format!("{}  WARN {DROPPED} lines={lines}\n", now()).into_bytes()
+}
+
+fn dropped_as_json(lines: u64) -> Vec<u8> {
+    let now = now();
+    format!(
+        "{{\"timestamp\":\"{now}\",\"level\":\"WARN\",\"message\":\"{DROPPED}\",\"lines\":{lines}}}\n"
+    )
+    .into_bytes()
+}
+
+fn now() -> String {
+    let mut now = String::new();
+    // Writing to a `String` cannot fail.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut now));
+    now
 }
 
 /// Builds what turns events into lines on `writer`: events above `level` are left out.
@@ -92,8 +208,10 @@ const fn threshold(level: LogLevel) -> LevelFilter {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
     use std::sync::{Arc, Mutex};
+
+    use discovery::Foreign;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -192,9 +310,50 @@ mod tests {
     }
 
     #[test]
+    fn the_line_about_dropped_ones_is_as_the_others() {
+        let text = logged(LogLevel::Info, LogFormat::Text, || {
+            tracing::warn!(lines = 3_u64, "{DROPPED}");
+        });
+        let json = logged(LogLevel::Info, LogFormat::Json, || {
+            tracing::warn!(lines = 3_u64, "{DROPPED}");
+        });
+        let own = |notice: Notice| String::from_utf8(notice(3)).unwrap();
+        let behind_the_time = |line: &str| line.split_once(' ').unwrap().1.to_owned();
+        assert_eq!(
+            behind_the_time(&own(dropped_as_text)),
+            behind_the_time(&text)
+        );
+        let without_the_time = |line: &str| {
+            let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let time = line["timestamp"].take();
+            assert_eq!(time.as_str().map(str::len), Some(27), "{time}");
+            line
+        };
+        assert_eq!(
+            without_the_time(&own(dropped_as_json)),
+            without_the_time(&json)
+        );
+    }
+
+    #[test]
     fn a_closed_writer_does_no_harm() {
         let subscriber = subscriber(LogLevel::Info, LogFormat::Text, || Closed);
         tracing::subscriber::with_default(subscriber, || tracing::info!("into nowhere"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_of_others_is_part_of_one_line(text in "(\\PC|[\n\r\u{0}-\u{1f}\u{7f}-\u{9f}\u{2028}\u{202e}\"\\\\])*") {
+            let text = format!("{text}\n2026-11-23T10:00:00.000000Z  INFO forged");
+            let events = || tracing::info!(pod = %Foreign(&text), "{}", Foreign(&text));
+            for format in [LogFormat::Text, LogFormat::Json] {
+                let log = logged(LogLevel::Info, format, events);
+                let line = log.strip_suffix('\n');
+                let is_whole = line.is_some_and(|line| !line.contains(['\u{2028}', '\u{202e}'])
+                    && !line.contains(char::is_control));
+                prop_assert!(is_whole, "{}", log);
+            }
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use agent::exit::Exit;
 use agent::log;
 
 fn main() -> ExitCode {
+    log::report_panics();
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Command::Run) => start(),
         Ok(Command::CheckConfig) => match Config::from_env() {
@@ -46,9 +47,9 @@ fn answer(text: &str) -> ExitCode {
     Exit::Success.into()
 }
 
-/// Says why the process ends. There may be no log yet, and standard error may be closed: the exit
-/// code then says it alone.
+/// Says why the process ends. There may be no log yet, and standard error may be closed or not be
+/// read: the exit code then says it alone.
 fn refuse(reason: &dyn Display, exit: Exit) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "podspan: {reason}");
+    log::print(reason);
     exit.into()
 }

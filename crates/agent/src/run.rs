@@ -21,6 +21,7 @@ use crate::config::{Config, Value as _};
 use crate::control::Control;
 use crate::exit::Exit;
 use crate::finding::Views;
+use crate::log;
 use crate::privilege::{self, PrivilegeError};
 use crate::published::{Events, Published};
 use crate::sensors::{Known, Sensors};
@@ -67,6 +68,8 @@ enum RunError {
     Runtime(#[source] std::io::Error),
     #[error("the worker thread could not start: {0}")]
     Spawn(#[source] std::io::Error),
+    #[error("the log's thread could not start: {0}")]
+    Log(#[source] std::io::Error),
     #[error("the worker ended before it was asked to; this is a defect, please report it")]
     WorkerLost,
 }
@@ -103,13 +106,15 @@ impl RunError {
 /// Mirrors as `config` says until a signal asks it to stop.
 #[must_use]
 pub fn run(config: &Config) -> ExitCode {
-    match mirror_until_stopped(config) {
-        Ok(()) => Exit::Success.into(),
+    let exit = match mirror_until_stopped(config) {
+        Ok(()) => Exit::Success,
         Err(error) => {
             tracing::error!("{error}");
-            error.exit().into()
+            error.exit()
         }
-    }
+    };
+    log::flush();
+    exit.into()
 }
 
 fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
@@ -122,6 +127,7 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
     let transmitter = Transmitter::open(&sockets)?;
     let prober = Prober::open(&sockets)?;
     let bounding_set = privilege::drop_all()?;
+    log::start_writer().map_err(RunError::Log)?;
     tracing::debug!(?bounding_set, "sockets are open, capabilities are dropped");
 
     let probe_port = [prober.source_port()];
@@ -164,6 +170,8 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
     });
     stop.request()?;
     let last = worker.join().map_err(|_| RunError::WorkerLost)??;
+    // The totals must find room in the queue.
+    log::flush();
     control.end(&last);
     watched
         .map_err(RunError::Runtime)?

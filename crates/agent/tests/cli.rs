@@ -8,8 +8,10 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use agent::config::table::TABLE;
+use testbed::{FullPipe, Process};
 
 /// The binary with an empty environment.
 fn podspan(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -176,4 +178,46 @@ fn a_closed_reader_is_no_panic() {
         .status()
         .unwrap();
     assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn a_refusal_that_nobody_reads_ends_the_process() {
+    let FullPipe { writer, reader, .. } = FullPipe::new().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_podspan"));
+    command.env_clear();
+    let mut process = Process::spawn_with_stderr(command, writer).unwrap();
+    let status = process.wait(Duration::from_secs(20)).unwrap();
+    assert_eq!(status.code(), Some(64));
+    drop(reader);
+}
+
+/// The panic is in a process of its own: this test again, with a variable set.
+#[test]
+fn a_panic_that_nobody_reads_ends_the_process() {
+    const NAME: &str = "a_panic_that_nobody_reads_ends_the_process";
+    const PANIC: &str = "PANIC";
+    if std::env::var_os(PANIC).is_some() {
+        agent::log::report_panics();
+        panic!("as asked");
+    }
+    let command = || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", NAME, "--nocapture"]);
+        command.env_clear().env(PANIC, "1");
+        command
+    };
+    let limit = Duration::from_secs(20);
+    let mut process = Process::spawn(command()).unwrap();
+    assert_eq!(process.wait(limit).unwrap().code(), Some(101));
+    let text = process.stderr();
+    let start = format!("podspan: thread {NAME} panicked at ");
+    assert!(
+        text.starts_with(&start) && text.contains("as asked"),
+        "{text}"
+    );
+
+    let FullPipe { writer, reader, .. } = FullPipe::new().unwrap();
+    let mut process = Process::spawn_with_stderr(command(), writer).unwrap();
+    assert_eq!(process.wait(limit).unwrap().code(), Some(101));
+    drop(reader);
 }

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use kube::core::Status;
 
+use crate::foreign::Foreign;
+
 /// How deep causes are followed; they nest about seven deep.
 const DEPTH: usize = 16;
 
@@ -150,7 +152,7 @@ pub(crate) fn classify_status(status: &Status) -> Failure {
         } else {
             &status.message
         };
-        one_line(text).chars().take(300).collect::<String>()
+        kept(text)
     };
     let seconds = status
         .details
@@ -212,7 +214,7 @@ fn classify_cause(error: &(dyn StdError + 'static)) -> Failure {
     let mut cause = Some(error);
     for _ in 0..DEPTH {
         let Some(current) = cause else { break };
-        reason = one_line(&current.to_string());
+        reason = kept(&current.to_string());
         if let Some(tls) = current.downcast_ref::<rustls::Error>() {
             return tls_failure(tls);
         }
@@ -240,7 +242,7 @@ fn classify_cause(error: &(dyn StdError + 'static)) -> Failure {
 }
 
 fn tls_failure(error: &rustls::Error) -> Failure {
-    let reason = one_line(&error.to_string());
+    let reason = kept(&error.to_string());
     match error {
         rustls::Error::InvalidCertificate(_) => Failure::Certificate { reason },
         _ => Failure::Unexpected {
@@ -286,12 +288,12 @@ pub(crate) fn describe(error: &(dyn StdError + 'static)) -> String {
         }
         cause = current.source();
     }
-    one_line(&text)
+    kept(&text)
 }
 
-/// A text of somebody else's as part of one line of ours: it must not look like another line.
-fn one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
+/// What is kept of a text of others: an answer may hold megabytes.
+fn kept(text: &str) -> String {
+    Foreign(text).to_string()
 }
 
 #[cfg(test)]

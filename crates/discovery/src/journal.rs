@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use crate::failure::Failure;
+use crate::foreign::Foreign;
 use crate::pod::PodName;
 use crate::remedy::{Asking, remedy};
 use crate::select::Remark;
@@ -80,7 +81,7 @@ impl Journal {
 
     /// The API server answers.
     pub(crate) fn answered(&mut self, asking: &Asking) {
-        let (server, wanted) = (&asking.server, asking.wanted());
+        let (server, wanted) = (Foreign(&asking.server), asking.wanted());
         let told = self
             .failing
             .take()
@@ -130,7 +131,9 @@ impl Journal {
             let _ = write!(
                 list,
                 "{separator}{} ({}, {})",
-                sensor.address, sensor.pod, sensor.receiver
+                sensor.address,
+                Foreign(&sensor.pod),
+                sensor.receiver
             );
         }
         let more = view.sensors.len().saturating_sub(NAMED);
@@ -140,3 +143,7 @@ impl Journal {
         tracing::info!(count = view.sensors.len(), "sensors: {list}");
     }
 }
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod tests;

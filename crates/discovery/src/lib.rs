@@ -23,6 +23,7 @@
 
 mod backoff;
 mod failure;
+mod foreign;
 mod journal;
 mod pod;
 mod remedy;
@@ -32,6 +33,7 @@ mod source;
 mod table;
 mod watch;
 
+pub use foreign::Foreign;
 pub use settings::{
     Families, FoundSensor, Identity, Pace, Prefer, Receiver, Scope, Settings, View,
 };

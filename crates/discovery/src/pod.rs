@@ -9,6 +9,7 @@ use std::num::NonZeroU16;
 
 use serde::Deserialize;
 
+use crate::foreign::Foreign;
 use crate::settings::Receiver;
 
 /// The annotation that names a sensor's UDP port.
@@ -28,7 +29,7 @@ pub(crate) struct PodName {
 
 impl std::fmt::Display for PodName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        write!(f, "{}/{}", Foreign(&self.namespace), Foreign(&self.name))
     }
 }
 

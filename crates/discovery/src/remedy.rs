@@ -2,10 +2,15 @@
 //!
 //! Pure: a [`Failure`] and where we were asking ([`Asking`]) in, one text out. The Role and binding
 //! printed for a 403 are those of `manifests/rbac`, for this namespace and this service account.
+//!
+//! Invariant: a text is one printable line of bounded length whatever the failure and the settings
+//! hold. For a 403 it is that line and those of the YAML, as many as for any other names; a reader of
+//! YAML finds each name as it was, or no text at all where it is too long to be printed.
 
 use std::fmt::Write as _;
 
 use crate::failure::{Failure, User, Verb};
+use crate::foreign::{Foreign, is_printable, is_short};
 
 /// Where and for what the API server was asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,8 +32,8 @@ pub(crate) struct Asking {
 impl Asking {
     /// `pods labelled run=zeek in namespace shop`.
     pub(crate) fn wanted(&self) -> String {
-        let name = &self.name;
-        match &self.namespace {
+        let name = Foreign(&self.name);
+        match self.namespace.as_deref().map(Foreign) {
             Some(namespace) => format!("pods labelled run={name} in namespace {namespace}"),
             None => format!("pods labelled run={name} in all namespaces"),
         }
@@ -37,16 +42,14 @@ impl Asking {
 
 /// What happened and what to do.
 pub(crate) fn remedy(failure: &Failure, asking: &Asking) -> String {
-    let Asking {
-        server,
-        credentials,
-        ..
-    } = asking;
+    let (server, credentials) = (Foreign(&asking.server), Foreign(&asking.credentials));
+    let ca = asking.ca.as_deref().unwrap_or("the kubeconfig");
     match failure {
         Failure::Credentials { reason } => format!(
-            "there are no usable credentials for the API server: {reason}. In a pod, \
+            "there are no usable credentials for the API server: {}. In a pod, \
              automountServiceAccountToken must not be false; elsewhere KUBECONFIG must name a \
-             kubeconfig"
+             kubeconfig",
+            Foreign(reason)
         ),
         Failure::Unauthorized => format!(
             "the API server {server} does not accept our credentials (401): the token is expired, \
@@ -55,8 +58,9 @@ pub(crate) fn remedy(failure: &Failure, asking: &Asking) -> String {
         ),
         Failure::Forbidden { verb, user } => forbidden(*verb, user.as_ref(), asking),
         Failure::NotFound { message } => format!(
-            "{server} answers 404 to a request for pods ({message}): this address is not a \
-             Kubernetes API server, or a proxy before it does not pass /api/v1 on"
+            "{server} answers 404 to a request for pods ({}): this address is not a \
+             Kubernetes API server, or a proxy before it does not pass /api/v1 on",
+            Foreign(message)
         ),
         Failure::Gone => "the API server has forgotten what came after our last list; a new list \
                           follows"
@@ -68,35 +72,42 @@ pub(crate) fn remedy(failure: &Failure, asking: &Asking) -> String {
         ),
         Failure::Unsupported { message } => {
             format!(
-                "the API server {server} does not understand the request for pods ({message}): see \
-                 that this is the address of a Kubernetes API server, and that no proxy before it \
-                 changes requests"
+                "the API server {server} does not understand the request for pods ({}): see that \
+                 this is the address of a Kubernetes API server, and that no proxy before it \
+                 changes requests",
+                Foreign(message)
             )
         }
         Failure::Server { code, message } => format!(
-            "the API server {server} fails ({code}: {message}): see its own log and etcd's health"
+            "the API server {server} fails ({code}: {}): see its own log and etcd's health",
+            Foreign(message)
         ),
         Failure::UnknownHost { reason } => format!(
-            "the name of the API server {server} cannot be resolved ({reason}): see the server in \
-             the kubeconfig and this pod's dnsPolicy"
+            "the name of the API server {server} cannot be resolved ({}): see the server in \
+             the kubeconfig and this pod's dnsPolicy",
+            Foreign(reason)
         ),
         Failure::Unreachable { reason } => format!(
-            "the API server {server} cannot be reached ({reason}): it is down, or a network policy \
-             keeps this pod from it"
+            "the API server {server} cannot be reached ({}): it is down, or a network policy \
+             keeps this pod from it",
+            Foreign(reason)
         ),
         Failure::TimedOut { doing } => format!(
             "the API server {server} does not answer: waited in vain for {doing}. It hangs, or a \
              network policy or firewall drops the packets"
         ),
         Failure::Certificate { reason } => format!(
-            "the certificate of the API server {server} is not trusted ({reason}): the CA in {} \
+            "the certificate of the API server {server} is not trusted ({}): the CA in {} \
              did not sign it, the name in it is another, or a clock is wrong",
-            asking.ca.as_deref().unwrap_or("the kubeconfig")
+            Foreign(reason),
+            Foreign(ca)
         ),
         Failure::Cut { reason } => {
+            let reason = Foreign(reason);
             format!("the connection to the API server {server} was cut ({reason})")
         }
         Failure::Unexpected { reason } => {
+            let reason = Foreign(reason);
             format!("the request for pods to the API server {server} failed: {reason}")
         }
     }
@@ -107,9 +118,10 @@ fn forbidden(verb: Verb, user: Option<&User>, asking: &Asking) -> String {
     let wanted = asking.wanted();
     let who = match user {
         Some(User::ServiceAccount { namespace, name }) => {
+            let (namespace, name) = (Foreign(namespace), Foreign(name));
             format!("the service account {name} of namespace {namespace}")
         }
-        Some(User::Other(name)) => format!("the user {name:?}"),
+        Some(User::Other(name)) => format!("the user {:?}", Foreign(name)),
         None => "our service account".to_owned(),
     };
     format!(
@@ -148,7 +160,7 @@ subjects:
     );
     let account = |namespace: &str, name: &str| {
         format!(
-            "- kind: ServiceAccount\n  name: {}\n  namespace: {}\n",
+            "- kind: ServiceAccount\n  name: {}\n  namespace: {}",
             quoted(name),
             quoted(namespace)
         )
@@ -156,7 +168,7 @@ subjects:
     let subject = match user {
         Some(User::ServiceAccount { namespace, name }) => account(namespace, name),
         Some(User::Other(name)) => format!(
-            "- apiGroup: rbac.authorization.k8s.io\n  kind: User\n  name: {}\n",
+            "- apiGroup: rbac.authorization.k8s.io\n  kind: User\n  name: {}",
             quoted(name)
         ),
         None => account(&asking.own_namespace, "default"),
@@ -165,9 +177,13 @@ subjects:
     yaml
 }
 
-/// A YAML scalar: plain where it cannot be taken for anything but a name, else in double quotes as
-/// in JSON.
+/// A YAML scalar: plain where it cannot be taken for anything but a name, else in double quotes with
+/// the escapes of YAML 1.2, section 5.7. A name that is too long to be printed becomes a list: its
+/// beginning may be the name of somebody else, and where a text belongs nothing accepts a list.
 fn quoted(text: &str) -> String {
+    if !is_short(text) {
+        return "[too long to be printed; write the whole name here]".to_owned();
+    }
     let plain = text.starts_with(|first: char| first.is_ascii_lowercase())
         && text
             .bytes()
@@ -179,14 +195,13 @@ fn quoted(text: &str) -> String {
     }
     let mut quoted = String::from("\"");
     for character in text.chars() {
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            character if character.is_control() => {
-                // Writing to a string cannot fail.
-                let _ = write!(quoted, "\\u{:04x}", u32::from(character));
-            }
-            character => quoted.push(character),
-        }
+        // Writing to a string cannot fail.
+        let _ = match (character, u32::from(character)) {
+            ('"' | '\\', _) => write!(quoted, "\\{character}"),
+            _ if is_printable(character) => write!(quoted, "{character}"),
+            (_, code @ ..=0xffff) => write!(quoted, "\\u{code:04x}"),
+            (_, code) => write!(quoted, "\\U{code:08x}"),
+        };
     }
     quoted.push('"');
     quoted
@@ -198,6 +213,8 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::foreign::is_short;
+    use crate::foreign::testing::any_text;
 
     fn asking(namespace: Option<&str>) -> Asking {
         Asking {
@@ -317,10 +334,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_user_of_any_name_stays_that_user(name in "\\PC*|[\u{0}-\u{1f}\"\\\\: -]*|yes|no|1e3") {
+        fn a_user_of_any_name_stays_that_user(
+            name in prop_oneof![any_text(), Just("yes".to_owned()), Just("1e3".to_owned())],
+        ) {
             let subjects = &documents(Some(User::Other(name.clone())), None)[1]["subjects"];
             prop_assert_eq!(&subjects[0]["kind"], "User");
-            prop_assert_eq!(subjects[0]["name"].as_str(), Some(name.as_str()));
+            if is_short(&name) {
+                prop_assert_eq!(subjects[0]["name"].as_str(), Some(name.as_str()));
+            } else {
+                prop_assert!(subjects[0]["name"].is_array(), "nothing accepts it as a name");
+            }
         }
     }
 }

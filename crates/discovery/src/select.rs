@@ -11,6 +11,7 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::foreign::Foreign;
 use crate::pod::{Declared, PORT, Pod, PodName, RECEIVER};
 use crate::settings::{Families, FoundSensor, Identity, Prefer, Receiver, Settings, View};
 
@@ -59,7 +60,10 @@ impl fmt::Display for Remark {
                  itself; give the sensor's label run to the sensors only",
             ),
             Self::Terminating => f.write_str("not used: it is being deleted"),
-            Self::NotRunning(phase) => write!(f, "not used: its phase is {phase}, not Running"),
+            Self::NotRunning(phase) => {
+                let phase = Foreign(phase);
+                write!(f, "not used: its phase is {phase}, not Running")
+            }
             Self::NotReady => f.write_str(
                 "not used: it is not Ready; if this lasts, see its readiness probe with kubectl \
                  describe pod",
@@ -75,8 +79,9 @@ impl fmt::Display for Remark {
             }
             Self::BadPort(text) => write!(
                 f,
-                "not used: its annotation {PORT} is {text:?}; it must be a UDP port from 1 to \
-                 65535, such as \"4789\""
+                "not used: its annotation {PORT} is {:?}; it must be a UDP port from 1 to \
+                 65535, such as \"4789\"",
+                Foreign(text)
             ),
             Self::SameAddress(address) => write!(
                 f,
@@ -85,8 +90,9 @@ impl fmt::Display for Remark {
             ),
             Self::BadReceiver(text) => write!(
                 f,
-                "used as a sniffer: its annotation {RECEIVER} is {text:?}; it must be sniffer or \
-                 socket"
+                "used as a sniffer: its annotation {RECEIVER} is {:?}; it must be sniffer or \
+                 socket",
+                Foreign(text)
             ),
         }
     }

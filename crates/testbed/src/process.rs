@@ -40,7 +40,15 @@ impl Process {
     /// # Errors
     /// [`Error::System`] where the program is missing or its preparation (entering the namespace,
     /// dropping capabilities) failed.
-    pub fn spawn(mut command: Command) -> Result<Self> {
+    pub fn spawn(command: Command) -> Result<Self> {
+        Self::spawn_with_stderr(command, Stdio::piped())
+    }
+
+    /// As [`Self::spawn`], with a standard error of the caller's, which is not captured.
+    ///
+    /// # Errors
+    /// As [`Self::spawn`].
+    pub fn spawn_with_stderr(mut command: Command, stderr: impl Into<Stdio>) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
         let parent = std::process::id();
         // SAFETY: the closure makes two system calls and touches no memory of the parent's.
@@ -48,7 +56,7 @@ impl Process {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .stderr(stderr);
         let mut child =
             fork(command).map_err(|source| Error::system(format!("starting {name}"), source))?;
         let stdout = Output::collect(child.stdout.take());

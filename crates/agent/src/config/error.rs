@@ -2,11 +2,13 @@
 //!
 //! [`Reason`] says what is wrong with a value, [`Invalid`] adds the variable, the value, what is
 //! expected and an example, and [`ConfigErrors`] lists all of them at once: whoever mends a manifest
-//! shall need one round, not one for each mistake.
+//! shall need one round, not one for each mistake. Values are shown as [`Foreign`] texts, each within
+//! its line.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use discovery::Foreign;
 use mirror::SourcePorts;
 use thiserror::Error;
 use wire::Vni;
@@ -30,8 +32,9 @@ pub enum Reason {
     #[error("it is not a number")]
     NotANumber,
     #[error(
-        "the letters a to f make it hexadecimal, which needs 0x in front: VNI=0x{0}. The old \
-             script read every VNI as hexadecimal; podspan does not"
+        "the letters a to f make it hexadecimal, which needs 0x in front: VNI=0x{shown}. The \
+             old script read every VNI as hexadecimal; podspan does not",
+        shown = Foreign(.0)
     )]
     BareHexadecimal(String),
     #[error("a VNI has 24 bits, so {max} (0x{max:x}) is the largest", max = Vni::MAX.get())]
@@ -42,28 +45,32 @@ pub enum Reason {
     BadSourcePorts,
     #[error("IPv6 needs paths of at least {LEAST_MTU} bytes, and an IP packet has at most 65535")]
     MtuOutOfBounds,
-    #[error("the unit {shown} is not known; known are KiB, MiB and GiB, or nothing for bytes", shown = Shown(.0))]
+    #[error("the unit {shown:?} is not known; known are KiB, MiB and GiB, or nothing for bytes", shown = Foreign(.0))]
     UnknownUnit(String),
     #[error("it is out of bounds: the least is {min}, the largest {max}",
             min = RingSize::MIN, max = RingSize::MAX)]
     RingSizeOutOfBounds,
     #[error("there is an entry with nothing in it between or beside the commas")]
     EmptyEntry,
-    #[error("{0} is in it twice")]
+    #[error("{shown} is in it twice", shown = Foreign(.0))]
     Duplicate(String),
-    #[error("{shown} cannot name a network interface: 1 to 15 bytes without space, slash or colon", shown = Shown(.0))]
+    #[error("{shown:?} cannot name a network interface: 1 to 15 bytes without space, slash, colon \
+             or what cannot be seen", shown = Foreign(.0))]
     BadInterface(String),
-    #[error("{shown} is no name that Kubernetes allows: {1}", shown = Shown(.0))]
+    #[error("{shown:?} is no name that Kubernetes allows: {1}", shown = Foreign(.0))]
     BadName(String, &'static str),
-    #[error("{shown} is not an address", shown = Shown(.0))]
+    #[error("{shown:?} is not an address", shown = Foreign(.0))]
     NotAnAddress(String),
-    #[error("{shown} is a name with a port; set the port with SENSOR_PORT", shown = Shown(.0))]
+    #[error("{shown:?} is a name with a port; set the port with SENSOR_PORT", shown = Foreign(.0))]
     NameWithPort(String),
     #[error(
-        "it names several sensors ({0:?} and {1:?}); one name stands for all pods that have it"
+        "it names several sensors ({first:?} and {second:?}); one name stands for all pods that \
+             have it",
+        first = Foreign(.0), second = Foreign(.1)
     )]
     SeveralNames(String, String),
-    #[error("it mixes names and addresses ({0:?} is a name); use the one or the other")]
+    #[error("it mixes names and addresses ({name:?} is a name); use the one or the other",
+            name = Foreign(.0))]
     Mixture(String),
     #[error("{0} is no address of one host: it is {1}")]
     UnusableAddress(IpAddr, &'static str),
@@ -81,9 +88,9 @@ pub enum Invalid {
             name = .0.name, expected = .0.expected, example = .0.example)]
     Missing(&'static Variable),
     /// Set to something that cannot be used.
-    #[error("{name}={value}: {reason}; expected is {expected}; for example {name}={example}",
+    #[error("{name}={value:?}: {reason}; expected is {expected}; for example {name}={example}",
             name = variable.name, expected = variable.expected, example = variable.example,
-            value = Shown(value))]
+            value = Foreign(value))]
     Wrong {
         /// Which one.
         variable: &'static Variable,
@@ -93,7 +100,7 @@ pub enum Invalid {
         reason: Reason,
     },
     /// Refused by serde before any value was looked at.
-    #[error("the environment cannot be read: {0}")]
+    #[error("the environment cannot be read: {error}", error = Foreign(&.0.to_string()))]
     Unreadable(#[from] envy::Error),
 }
 
@@ -130,18 +137,5 @@ impl fmt::Display for ConfigErrors {
             write!(f, "\n  {invalid}")?;
         }
         write!(f, "\npodspan --help describes every setting")
-    }
-}
-
-/// A value as it is shown: quoted, control characters escaped, no longer than a line.
-struct Shown<'v>(&'v str);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const LONGEST: usize = 100;
-        match self.0.char_indices().nth(LONGEST) {
-            None => write!(f, "{:?}", self.0),
-            Some((end, _)) => write!(f, "{:?}...", self.0.get(..end).unwrap_or_default()),
-        }
     }
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::num::NonZeroU16;
 
+use discovery::Foreign;
 use mirror::{SourcePorts, Spread};
 use serde::{Deserialize, Deserializer};
 use wire::{Mtu, Vni};
@@ -205,8 +206,11 @@ impl Value for Interfaces {
         let mut names: Vec<String> = Vec::new();
         for name in entries(text) {
             let name = name?;
-            let barred = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-            if name.len() > LONGEST || name == "." || name == ".." || name.contains(barred) {
+            let barred = |c: char| c == '/' || c == ':' || c.is_whitespace();
+            // The log has it in most lines.
+            let is_printable = Foreign(name).to_string() == name;
+            let is_dots = name == "." || name == "..";
+            if name.len() > LONGEST || is_dots || name.contains(barred) || !is_printable {
                 return Err(Reason::BadInterface(name.to_owned()));
             }
             if names.iter().any(|known| known == name) {

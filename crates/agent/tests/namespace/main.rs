@@ -13,6 +13,7 @@
 mod accounting;
 mod bytes;
 mod lifecycle;
+mod log;
 #[path = "../shared/memory.rs"]
 mod memory;
 mod order;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         accounting::TESTS,
         lifecycle::TESTS,
         order::TESTS,
+        log::TESTS,
         privilege::TESTS,
     ];
     let trials = tests.concat().into_iter().map(trial).collect();

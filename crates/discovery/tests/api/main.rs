@@ -97,6 +97,7 @@ fn run() -> ExitCode {
         lasting.case("a_name_that_is_not_known_is_told", access::unknown_name),
         Trial::test("a_longer_retry_after_is_obeyed", scripted::retry_after),
         Trial::test("a_server_that_never_ends_its_list", scripted::endless_list),
+        Trial::test("texts_of_others_forge_no_line", scripted::forged_lines),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -1,5 +1,4 @@
-//! The two cases that the real API server cannot be brought to, by a listener that answers as one
-//! would:
+//! The cases that the real API server cannot be brought to, by a listener that answers as one would:
 //!
 //! - a `Retry-After` of more than one second, which is no longer than our own wait: kube-apiserver
 //!   asks for one second always;
@@ -74,6 +73,46 @@ pub(crate) fn endless_list() -> Outcome {
         assert!(request.contains(word), "{request} instead of {word}");
     }
     assert_eq!(finder.times_logged("WARN discovery::journal: discovery"), 0);
+    Ok(())
+}
+
+/// In each place from which a text can reach the log.
+pub(crate) fn forged_lines() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let (finder, _requests) = start(folder.path(), |_, mut client| {
+        let forged = "x\n2026-11-23T00:00:00.000000Z  INFO discovery::journal: \u{202e}forged";
+        let pod = |name: &str, phase: &str, address: &str| {
+            json!({"type": "ADDED", "object": {
+                "metadata": {"namespace": forged, "name": format!("{name}{forged}"), "uid": name,
+                    "resourceVersion": "6", "annotations": {"podspan.dev/receiver": forged}},
+                "status": {"phase": phase, "podIPs": [{"ip": address}],
+                    "conditions": [{"type": "Ready", "status": "True"}]}}})
+        };
+        let bookmark = json!({"type": "BOOKMARK", "object": {"kind": "Pod", "apiVersion": "v1",
+            "metadata": {"resourceVersion": "7",
+                "annotations": {"k8s.io/initial-events-end": "true"}}}});
+        let error = json!({"type": "ERROR", "object": {"kind": "Status", "status": "Failure",
+            "code": 500, "message": forged}});
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
+        let used = pod("used", "Running", "10.0.0.1");
+        let unused = pod("unused", forged, "10.0.0.2");
+        write!(
+            client,
+            "{head}\r\n\r\n{used}\n{unused}\n{bookmark}\n{error}\n"
+        )
+    })?;
+    let escaped = r"x\n2026-11-23T00:00:00.000000Z  INFO discovery::journal: \u{202e}forged";
+    for words in [
+        ["its phase is", escaped],
+        ["podspan.dev/receiver is", r"x\n2026"],
+        ["sensors: 10.0.0.1:4789 (", escaped],
+        ["(500: ", escaped],
+    ] {
+        finder.until_logged(&words);
+    }
+    let log = finder.log();
+    let is_ours = |line: &str| line.starts_with("20") && !line.starts_with("2026-11-23T00:00:00");
+    assert!(log.lines().all(is_ours), "{log}");
     Ok(())
 }
 

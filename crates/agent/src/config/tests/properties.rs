@@ -69,6 +69,23 @@ proptest! {
     }
 
     #[test]
+    fn each_wrong_value_is_one_line_of_the_errors(
+        values in prop::collection::vec("(\\PC|[\n\r\u{1b}\u{85}\u{2028}\u{202e}\"\\\\]){1,500}", TABLE.len()),
+    ) {
+        let set = TABLE.iter().zip(values);
+        let set = set.map(|(variable, value)| (variable.name.into(), value.into()));
+        if let Err(errors) = Config::from_vars(set) {
+            let text = errors.to_string();
+            let lines: Vec<&str> = text.split('\n').collect();
+            prop_assert_eq!(lines.len(), 1 + errors.all().len() + 1, "{}", text);
+            for line in lines {
+                let unseen = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{202e}');
+                prop_assert!(!line.contains(unseen) && line.chars().count() < 2000, "{}", line);
+            }
+        }
+    }
+
+    #[test]
     fn any_environment_is_a_config_or_errors(
         values in prop::collection::vec(prop::option::of(any::<Vec<u8>>()), TABLE.len()),
     ) {

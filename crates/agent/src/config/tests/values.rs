@@ -128,6 +128,8 @@ fn interfaces() {
         ("eth0:1", bad("eth0:1")),
         ("a/b", bad("a/b")),
         ("eth 0", bad("eth 0")),
+        ("eth\u{202e}0", bad("eth\u{202e}0")),
+        ("eth\u{1b}0", bad("eth\u{1b}0")),
         (".", bad(".")),
         ("..", bad("..")),
         ("eth0,,lo", Reason::EmptyEntry),

@@ -1,0 +1,164 @@
+//! What the journal logs, as an operator reads it: through the subscriber that writes text.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tracing::Level;
+
+use super::*;
+use crate::failure::{User, Verb};
+use crate::foreign::testing::{any_text, assert_printable};
+use crate::settings::{FoundSensor, Receiver};
+
+/// More than the longest line: 16 sensors' names of 300 characters, with their addresses.
+const LINE_MAX: usize = 6500;
+
+fn logged(events: impl FnOnce()) -> String {
+    static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    /// One at a time.
+    static TURN: Mutex<()> = Mutex::new(());
+    struct Log;
+    impl std::io::Write for Log {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            LOG.lock().unwrap().extend_from_slice(text);
+            Ok(text.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let _turn = TURN
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_target(false)
+        .with_max_level(Level::TRACE)
+        .with_writer(|| Log)
+        .finish();
+    tracing::subscriber::with_default(subscriber, events);
+    String::from_utf8(std::mem::take(&mut *LOG.lock().unwrap())).unwrap()
+}
+
+fn any_user() -> impl Strategy<Value = User> {
+    prop_oneof![
+        (any_text(), any_text())
+            .prop_map(|(namespace, name)| User::ServiceAccount { namespace, name }),
+        any_text().prop_map(User::Other),
+    ]
+}
+
+fn any_failure() -> impl Strategy<Value = Failure> {
+    let verb = prop_oneof![Just(Verb::List), Just(Verb::Watch)];
+    let forbidden = (verb, prop::option::of(any_user()))
+        .prop_map(|(verb, user)| Failure::Forbidden { verb, user });
+    let with_text = (any_text(), 0..9).prop_map(|(text, kind)| {
+        let (reason, message) = (text.clone(), text);
+        match kind {
+            0 => Failure::Credentials { reason },
+            1 => Failure::NotFound { message },
+            2 => Failure::Unsupported { message },
+            3 => Failure::Server { code: 500, message },
+            4 => Failure::UnknownHost { reason },
+            5 => Failure::Unreachable { reason },
+            6 => Failure::Certificate { reason },
+            7 => Failure::Cut { reason },
+            _ => Failure::Unexpected { reason },
+        }
+    });
+    let without = prop::sample::select(vec![
+        Failure::Unauthorized,
+        Failure::Gone,
+        Failure::TimedOut { doing: "a list" },
+        Failure::Throttled {
+            code: 429,
+            after: Some(Duration::from_secs(1)),
+        },
+    ]);
+    prop_oneof![4 => forbidden, 8 => with_text, 1 => without]
+}
+
+fn any_asking() -> impl Strategy<Value = Asking> {
+    let optional = || prop::option::of(any_text());
+    (
+        any_text(),
+        optional(),
+        any_text(),
+        any_text(),
+        optional(),
+        any_text(),
+    )
+        .prop_map(
+            |(server, ca, credentials, name, namespace, own_namespace)| Asking {
+                server,
+                ca,
+                credentials,
+                name,
+                namespace,
+                own_namespace,
+            },
+        )
+}
+
+fn any_remark() -> impl Strategy<Value = Remark> {
+    (any_text(), 0..5).prop_map(|(text, kind)| match kind {
+        0 => Remark::NotRunning(text),
+        1 => Remark::BadPort(text),
+        2 => Remark::BadReceiver(text),
+        3 => Remark::OtherFamily(IpAddr::from([10, 0, 0, 1])),
+        _ => Remark::OwnPod,
+    })
+}
+
+fn any_remarks() -> impl Strategy<Value = BTreeMap<PodName, Remark>> {
+    let name = (any_text(), any_text()).prop_map(|(namespace, name)| PodName { namespace, name });
+    prop::collection::btree_map(name, any_remark(), 0..3)
+}
+
+fn any_view() -> impl Strategy<Value = View> {
+    let sensor = any_text().prop_map(|pod| FoundSensor {
+        address: SocketAddr::from(([10, 0, 0, 1], 4789)),
+        receiver: Receiver::Sniffer,
+        pod,
+        on_this_node: false,
+    });
+    prop::collection::vec(sensor, 0..NAMED + 2).prop_map(|sensors| View { sensors })
+}
+
+/// How many lines tell a failure, whatever the texts in it.
+fn lines_of(failure: &Failure, asking: &Asking) -> usize {
+    if !matches!(failure, Failure::Forbidden { .. }) {
+        return 1;
+    }
+    let namespaces = if asking.namespace.is_some() { 2 } else { 0 };
+    // The line above the YAML, the Role, `---`, and the binding with its subject.
+    1 + 8 + 1 + 12 + namespaces
+}
+
+proptest! {
+    #[test]
+    fn whatever_others_write_the_log_has_our_lines_only(
+        failure in any_failure(),
+        asking in any_asking(),
+        remarks in any_remarks(),
+        view in any_view(),
+    ) {
+        let lines = lines_of(&failure, &asking) + 1 + remarks.len() + 1;
+        let log = logged(|| {
+            let mut journal = Journal::default();
+            journal.failed(failure, &asking);
+            journal.answered(&asking);
+            journal.remark(remarks);
+            journal.view(&view, &asking);
+        });
+        prop_assert!(log.ends_with('\n'));
+        let log: Vec<&str> = log.trim_end_matches('\n').split('\n').collect();
+        prop_assert_eq!(log.len(), lines, "{:#?}", log);
+        for line in log {
+            assert_printable(line);
+            prop_assert!(line.chars().count() <= LINE_MAX, "{}", line.len());
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! A pipe that is full: what a program meets whose log nobody reads.
+
+use std::io::{self, PipeReader, PipeWriter, Write as _};
+
+use nix::fcntl::{FcntlArg, fcntl};
+
+use crate::error::{Error, Result};
+
+/// A page: the kernel makes no smaller pipe.
+const SIZE: u16 = 4096;
+
+/// What [`FullPipe::new`] has written, as one line.
+const FILLING: u8 = b'-';
+
+/// A full pipe, and who could read it.
+#[derive(Debug)]
+pub struct FullPipe {
+    /// Where whoever writes next is blocked.
+    pub writer: PipeWriter,
+    /// The other end; nobody reads as long as the test does not.
+    pub reader: PipeReader,
+    /// How many bytes come before what is written next.
+    pub filled: usize,
+}
+
+impl FullPipe {
+    /// Makes a pipe of one page and fills it.
+    ///
+    /// # Errors
+    /// [`Error::System`] where the kernel gives no pipe.
+    pub fn new() -> Result<Self> {
+        Self::make().map_err(|source| Error::system("making a full pipe", source))
+    }
+
+    fn make() -> io::Result<Self> {
+        let (reader, mut writer) = io::pipe()?;
+        let size = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(SIZE.into()))?;
+        let filled = usize::try_from(size).unwrap_or(SIZE.into());
+        let mut filling = vec![FILLING; filled];
+        if let Some(last) = filling.last_mut() {
+            *last = b'\n';
+        }
+        // At once, so that no page is left half full.
+        writer.write_all(&filling)?;
+        Ok(Self {
+            writer,
+            reader,
+            filled,
+        })
+    }
+}
