@@ -80,9 +80,8 @@ impl Delivery<'_> {
         while let Some(entry) = run.get(first) {
             let errno = match kernel.send(first) {
                 Ok(sent) => {
-                    for entry in run.iter().skip(first).take(sent) {
-                        self.note(entry.number, Outcome::Sent);
-                    }
+                    let end = run.len().min(first + sent);
+                    self.sent(run.get(first..end).unwrap_or_default());
                     first += sent;
                     failures = 0;
                     continue;
@@ -101,6 +100,22 @@ impl Delivery<'_> {
             }
         }
         first.min(run.len())
+    }
+
+    /// Notes that datagrams were sent. The sensors are looked up only where one has failed before:
+    /// usually this writes an outcome for each datagram, and no more.
+    fn sent(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            self.note(entry.number, Outcome::Sent);
+        }
+        if !self.destinations.iter().any(Destination::has_strikes) {
+            return;
+        }
+        for entry in entries {
+            if let Some(destination) = self.destinations.get_mut(usize::from(entry.sensor.0)) {
+                destination.succeed();
+            }
+        }
     }
 
     /// Notes what became of a datagram.

@@ -312,6 +312,29 @@ fn a_firewalls_verdict_is_a_send_error_with_its_number_kept() {
     assert_eq!(case.report.last_refusal, Some(Errno::EPERM));
 }
 
+/// As a firewall's rule with a limit does.
+#[test]
+fn a_success_in_between_keeps_a_sensor() {
+    let limited = [
+        fail(Errno::EPERM),
+        Answer::Take(1),
+        fail(Errno::EPERM),
+        Answer::Take(1),
+        fail(Errno::EPERM),
+        fail(Errno::EPERM),
+    ];
+    let case = Case::script(&[0; 7], limited);
+    let expected = [
+        SEND_ERROR, SENT, SEND_ERROR, SENT, SEND_ERROR, SEND_ERROR, PENDING,
+    ];
+    assert_eq!(case.outcomes, expected);
+
+    // What the other sensor was sent says nothing of this one.
+    let other = [fail(Errno::EPERM), Answer::Take(1), fail(Errno::EPERM)];
+    let case = Case::script(&[0, 1, 0, 0], other);
+    assert_eq!(case.outcomes, [SEND_ERROR, SENT, SEND_ERROR, PENDING]);
+}
+
 #[test]
 fn an_interruption_is_none() {
     let case = Case::script(&[0; 2], [fail(Errno::EINTR), fail(Errno::EINTR)]);
