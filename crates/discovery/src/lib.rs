@@ -1,7 +1,7 @@
 //! `SENSOR=<name>` to the addresses of its pods, kept right by a watch on the API server.
 //!
 //! Comes in: [`Settings`] and where the API server is ([`ClientSource`]). Goes out: a [`View`], the
-//! complete list of sensors to use, each time it changes.
+//! complete list of usable sensors, each time it changes.
 //!
 //! ```text
 //!   API server --events--> watch --Pod--> table --all pods--> select --View--> publish
@@ -32,8 +32,6 @@ mod source;
 mod table;
 mod watch;
 
-pub use settings::{
-    Families, FoundSensor, Identity, Pace, Prefer, Receiver, Scope, Settings, View,
-};
+pub use settings::{Families, FoundSensor, Identity, Pace, Receiver, Scope, Settings, View};
 pub use source::ClientSource;
 pub use watch::watch;

@@ -16,6 +16,7 @@ use wire::{Mtu, vxlan};
 
 use crate::destination::Destination;
 use crate::error_queue::QueuedError;
+use crate::icmp::Verdict;
 use crate::policy::Cause;
 use crate::report::Report;
 
@@ -108,7 +109,11 @@ impl Delivery<'_> {
         for entry in entries {
             self.note(entry.number, Outcome::Sent);
         }
-        if !self.destinations.iter().any(Destination::has_strikes) {
+        if !self
+            .destinations
+            .iter()
+            .any(|destination| destination.has_strikes())
+        {
             return;
         }
         for entry in entries {
@@ -206,17 +211,22 @@ impl Delivery<'_> {
             let Some(error) = kernel.next_error() else {
                 break;
             };
-            from_network |= error.from_network;
-            if error.from_network {
-                self.learn(kernel, &error);
+            if let Some(verdict) = error.verdict {
+                from_network = true;
+                self.learn(kernel, error.destination, verdict);
             }
         }
         from_network
     }
 
     /// Learns from an answer of the network about an earlier datagram.
-    fn learn(&mut self, kernel: &mut impl Kernel, error: &QueuedError) {
-        let Some(destination) = error.destination else {
+    fn learn(
+        &mut self,
+        kernel: &mut impl Kernel,
+        destination: Option<SocketAddr>,
+        verdict: Verdict,
+    ) {
+        let Some(destination) = destination else {
             return;
         };
         // Not by scope: the kernel gives that only for link-local addresses.
@@ -228,13 +238,9 @@ impl Delivery<'_> {
         let Some((index, sensor)) = sensors.find(|(_, sensor)| meant(sensor)) else {
             return;
         };
-        match (Cause::of(error.errno), error.errno) {
-            (Cause::TooLong, _) => self.measure(kernel, SensorIndex(index)),
-            (Cause::Unreachable, _) | (_, Errno::EHOSTDOWN | Errno::ENONET | Errno::EACCES) => {
-                self.report.unreachable(sensor.address());
-            }
-            (_, Errno::ECONNREFUSED) => self.report.port_unreachable(sensor.address()),
-            _ => {}
+        match verdict {
+            Verdict::TooLong => self.measure(kernel, SensorIndex(index)),
+            _ => self.report.verdict(sensor.address(), verdict),
         }
     }
 

@@ -112,7 +112,7 @@ impl Destination {
     }
 
     /// Whether a datagram failed since the last that was sent.
-    pub(crate) const fn has_strikes(&self) -> bool {
+    pub(crate) const fn has_strikes(self) -> bool {
         self.strikes > 0
     }
 

@@ -12,6 +12,7 @@
 
 mod accounting;
 mod bytes;
+mod firewall;
 mod lifecycle;
 #[path = "../shared/memory.rs"]
 mod memory;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         bytes::TESTS,
         accounting::TESTS,
         lifecycle::TESTS,
+        firewall::TESTS,
         privilege::TESTS,
     ];
     let trials = tests.concat().into_iter().map(trial).collect();
