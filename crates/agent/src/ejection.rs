@@ -260,7 +260,8 @@ pub(crate) struct Ejections {
 }
 
 impl Ejections {
-    /// Takes the list of all sensors; who is new is healthy.
+    /// Takes the list of all sensors; who is new is healthy, and so there is one to take the others'
+    /// flows.
     pub(crate) fn update(&mut self, sensors: impl Iterator<Item = SocketAddr>, now: Instant) {
         let before = std::mem::take(&mut self.sensors);
         let kept = |address| {
@@ -270,6 +271,13 @@ impl Ejections {
             )
         };
         self.sensors = sensors.map(kept).collect();
+        if self
+            .sensors
+            .keys()
+            .any(|sensor| !before.contains_key(sensor))
+        {
+            self.hold_until = None;
+        }
         if self.sensors.values().all(Sensor::is_ejected) {
             self.forgive(Duration::ZERO, now);
         }

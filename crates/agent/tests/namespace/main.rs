@@ -11,8 +11,8 @@
 )]
 
 mod accounting;
+mod answers;
 mod bytes;
-mod firewall;
 mod lifecycle;
 #[path = "../shared/memory.rs"]
 mod memory;
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         bytes::TESTS,
         accounting::TESTS,
         lifecycle::TESTS,
-        firewall::TESTS,
+        answers::TESTS,
         privilege::TESTS,
     ];
     let trials = tests.concat().into_iter().map(trial).collect();

@@ -1,6 +1,6 @@
-//! Firewalls that answer for sensors, and ICMP that nobody should believe.
+//! What the network answers for sensors: firewalls, routers, and ICMP that nobody should believe.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,14 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     (
         "a_router_that_prohibits_is_named_and_the_other_sensor_takes_the_flows",
         prohibiting_router,
+    ),
+    (
+        "a_sensor_that_its_router_cannot_reach_is_ejected_and_returns",
+        gone_behind_a_router,
+    ),
+    (
+        "a_silent_ipv6_neighbour_is_ejected_and_returns",
+        silent_ipv6_neighbour,
     ),
     ("a_forged_unreachable_moves_no_flow", forged),
 ];
@@ -228,6 +236,53 @@ fn prohibiting_router() {
             format!("a firewall on the way to a sensor refuses what is sent address={far} by={by}");
         assert_eq!(log.matches(&said).count(), 1, "once a minute: {log}");
     }
+}
+
+/// The router says so, which anybody can forge: so it takes a probe that fails.
+fn gone_behind_a_router() {
+    let lab = Lab::builder().routed(1500).build().unwrap();
+    let second = lab.add_host(4).unwrap();
+    let far = lab.sensor.ipv4.into();
+    let both = format!("{},{}:{PORT}", sensor_of(&lab, Family::V4), second.ipv4);
+    lab.sensor.eth0.remove_address(far, 24).unwrap();
+    // The router forgets its neighbour.
+    lab.sensor.port.down().unwrap();
+    lab.sensor.port.up().unwrap();
+    out_and_in_again(&lab, &both, || {
+        lab.sensor.eth0.add_address(far, 24).unwrap();
+        let default = (Ipv4Addr::UNSPECIFIED.into(), 0);
+        let router = Ipv4Addr::new(10, 78, 0, 254);
+        lab.sensor
+            .namespace
+            .add_route(default, router.into())
+            .unwrap();
+    });
+}
+
+/// podspan's own kernel says so, in a way that can be forged over IPv6.
+fn silent_ipv6_neighbour() {
+    let lab = Lab::builder().build().unwrap();
+    let second = lab.add_host(4).unwrap();
+    let missing = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0x99);
+    let both = format!("{},[{missing}]:{PORT}", sensor_of(&lab, Family::V6));
+    out_and_in_again(&lab, &both, || {
+        second.eth0.add_address(missing.into(), 64).unwrap();
+    });
+}
+
+/// One of two sensors is unreachable, and then is there.
+fn out_and_in_again(lab: &Lab, sensors: &str, repair: impl FnOnce()) {
+    let agent = start(lab, sensors, "sniffer");
+    flows_until(lab, &agent, EJECTED);
+    repair();
+    flows_until(lab, &agent, RETURNED);
+    flows_for(lab, Duration::from_secs(2));
+    let log = end(agent);
+    assert!(log.contains("a sensor is unhealthy"), "{log}");
+    let said = "a sensor is unreachable; the other one takes its flows";
+    assert!(log.contains(said), "{log}");
+    assert!(log.contains("why=\"its host answers\""), "{log}");
+    assert_eq!(changes(&log), (1, 1), "{log}");
 }
 
 /// A neighbour that knows the sensor's address says in a router's name that it is gone.
