@@ -238,7 +238,7 @@ impl Sensors {
 /// This machine's own addresses, asked of the kernel only where that matters.
 type Own = LazyCell<Vec<IpAddr>>;
 
-/// This machine's kernel, as a witness.
+/// What this machine's kernel confirms.
 struct Kernel<'a> {
     own: &'a Own,
     /// Whether it has no way to the sensor, asked just now: an error of sending may have been an

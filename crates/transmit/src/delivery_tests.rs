@@ -75,12 +75,11 @@ fn answer(errno: Errno, sensor: u16) -> QueuedError {
         Errno::EMSGSIZE => Verdict::TooLong,
         _ => Verdict::Other,
     };
-    said(errno, verdict, sensor)
+    about(verdict, sensor)
 }
 
-fn said(errno: Errno, verdict: Verdict, sensor: u16) -> QueuedError {
+fn about(verdict: Verdict, sensor: u16) -> QueuedError {
     QueuedError {
-        errno,
         verdict: Some(verdict),
         destination: Some(address(sensor)),
     }
@@ -206,8 +205,8 @@ fn answers_count_for_the_sensor_that_they_are_about() {
 fn a_firewalls_answer_is_not_an_unreachable_sensor() {
     let errno = Errno::EHOSTUNREACH;
     let entries = vec![
-        said(errno, Verdict::Prohibited { by: ROUTER }, 0),
-        said(errno, Verdict::RefusedByHost, 1),
+        about(Verdict::Prohibited { by: ROUTER }, 0),
+        about(Verdict::RefusedByHost, 1),
     ];
     let case = Case::script(&[0; 3], [Answer::Fail(errno, entries)]);
     assert_eq!(case.outcomes, [SENT; 3]);

@@ -1,7 +1,8 @@
 //! What the network answered, from a socket's error queue (ip(7), `IP_RECVERR`).
 //!
-//! Each entry is the error number that the answer stands for, its ICMP type and code, who sent it
-//! (`SO_EE_OFFENDER`) and, as the message's own address, where the datagram in question went. An entry of the kernel itself (`SO_EE_ORIGIN_LOCAL`) repeats what
+//! Each entry has the ICMP type and code of the answer, who sent it (`SO_EE_OFFENDER`) and, as the
+//! message's own address, where the datagram in question went. Its error number is not read: it says
+//! less than the type and code. An entry of the kernel itself (`SO_EE_ORIGIN_LOCAL`) repeats what
 //! `sendmmsg` returned and has no port. Taking the last entry clears the socket's pending error;
 //! taking any other sets it to the next entry's, so the queue is to be emptied.
 
@@ -10,7 +11,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 
 use nix::cmsg_space;
-use nix::errno::Errno;
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg,
 };
@@ -20,8 +20,6 @@ use crate::icmp::{Verdict, Version};
 /// One entry of the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct QueuedError {
-    /// What it stands for.
-    pub(crate) errno: Errno,
     /// What an ICMP message says, where one brought it; else it is the kernel's own entry.
     pub(crate) verdict: Option<Verdict>,
     /// Where the datagram went; the port is 0 where the kernel did not say.
@@ -60,8 +58,7 @@ impl ErrorQueue {
             .find_map(|message| extended_error(&message))
             .unzip();
         // An entry without the error would be no entry; it counts as one, for the next to be read.
-        let errno = error.map_or(0, |error: libc::sock_extended_err| error.ee_errno);
-        let version = error.and_then(|error| match error.ee_origin {
+        let version = error.and_then(|error: libc::sock_extended_err| match error.ee_origin {
             libc::SO_EE_ORIGIN_ICMP => Some(Version::V4),
             libc::SO_EE_ORIGIN_ICMP6 => Some(Version::V6),
             _ => None,
@@ -73,7 +70,6 @@ impl ErrorQueue {
             })
         });
         Some(QueuedError {
-            errno: Errno::from_raw(errno.cast_signed()),
             verdict,
             destination,
         })
