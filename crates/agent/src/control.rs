@@ -5,7 +5,6 @@
 //! one line of totals every minute at most. This side can stall without the worker noticing.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
 use std::future::pending;
 use std::io;
@@ -19,16 +18,15 @@ use nix::errno::Errno;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{MissedTickBehavior, interval};
-use transmit::{Report, SensorReport};
+use transmit::Report;
 
 use crate::finding::Views;
 use crate::published::{Event, Published, Snapshot};
+use crate::reminders::{REMIND_EVERY, Reminders};
 use crate::sensors::Sensors;
 
 /// How often the numbers are looked at and the paths learned anew.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often the totals are logged, and a missing interface is named again.
-const REMIND_EVERY: Duration = Duration::from_mins(1);
 /// Losses count as over after this long without one.
 const OVER_AFTER: Duration = Duration::from_secs(10);
 
@@ -40,8 +38,8 @@ pub(crate) struct Control {
     /// Interfaces that are waited for, and when that was last said.
     missing: HashMap<InterfaceName, Instant>,
     losses: Losses,
-    /// When what repeats was last said.
-    said: Said,
+    /// What repeats.
+    reminders: Reminders,
     /// How many events are known not to have come through.
     events_lost: u64,
     /// What the last line of totals said, and when.
@@ -63,7 +61,7 @@ impl Control {
             happened,
             missing,
             losses,
-            said: Said::default(),
+            reminders: Reminders::default(),
             events_lost: 0,
             reported,
         }
@@ -88,7 +86,7 @@ impl Control {
             };
             let name = tokio::select! {
                 known = view => {
-                    self.sensors.know(known);
+                    self.sensors.update(known, Instant::now());
                     continue;
                 }
                 _ = ticks.tick() => {
@@ -145,7 +143,7 @@ impl Control {
         match event {
             Event::Interface { name, change } => self.tell_change(name, &change, now),
             Event::InterfaceFailed { name, error } => {
-                if self.said.is_due(format!("{name} {error}"), now) {
+                if self.reminders.is_due(format!("{name} {error}"), now) {
                     tracing::warn!(interface = %name, error, "the interface cannot be looked after");
                 }
             }
@@ -168,28 +166,27 @@ impl Control {
     }
 
     fn tell_sending(&mut self, report: &Report, now: Instant) {
-        for SensorReport {
-            sensor,
-            path_mtu,
-            unreachable,
-            port_unreachable,
-        } in &report.sensors
-        {
-            if let Some(path_mtu) = path_mtu {
-                tracing::info!(address = %sensor, %path_mtu, "the path to a sensor became narrower");
+        for news in &report.sensors {
+            let address = news.sensor;
+            if let Some(path_mtu) = news.path_mtu {
+                tracing::info!(%address, %path_mtu, "the path to a sensor became narrower");
             }
-            if *unreachable > 0 {
-                tracing::debug!(address = %sensor, times = unreachable, "the network cannot reach it");
-            }
-            if *port_unreachable > 0 {
-                // So it is where the sensor sniffs and no socket takes the datagrams.
-                tracing::debug!(address = %sensor, times = port_unreachable, "nobody listens there");
-            }
+            // What follows from that is decided and logged by `sensors`.
+            tracing::debug!(
+                %address,
+                news.unreachable,
+                unreachable_by = news.unreachable_by.map(tracing::field::display),
+                news.port_unreachable,
+                news.refused_by_host,
+                news.prohibited,
+                prohibited_by = news.prohibited_by.map(tracing::field::display),
+                "the network's answers"
+            );
         }
         let Some(errno) = report.last_refusal else {
             return;
         };
-        if !self.said.is_due(errno.to_string(), now) {
+        if !self.reminders.is_due(errno.to_string(), now) {
             return;
         }
         let remedy = match errno {
@@ -259,24 +256,6 @@ impl fmt::Display for ByReason<'_> {
     }
 }
 
-/// What was said and may be true for long: each is said at once, and again each minute.
-#[derive(Default)]
-struct Said(HashMap<String, Instant>);
-
-impl Said {
-    fn is_due(&mut self, what: String, now: Instant) -> bool {
-        self.0
-            .retain(|_, said| now.duration_since(*said) < REMIND_EVERY);
-        match self.0.entry(what) {
-            Entry::Occupied(_) => false,
-            Entry::Vacant(place) => {
-                place.insert(now);
-                true
-            }
-        }
-    }
-}
-
 /// Which losses are going on, so that only their beginning and their end are logged.
 #[derive(Default)]
 struct Losses {
@@ -331,17 +310,6 @@ mod tests {
         dropped.set(DropReason::NoSensor, 3);
         dropped.set(DropReason::SendError, 1);
         assert_eq!(ByReason(&dropped).to_string(), "no_sensor:3,send_error:1");
-    }
-
-    #[test]
-    fn what_repeats_is_said_once_a_minute() {
-        let (mut said, start) = (Said::default(), Instant::now());
-        let mut at =
-            |seconds| said.is_due("EPERM".to_owned(), start + Duration::from_secs(seconds));
-        assert_eq!(
-            [at(0), at(1), at(59), at(60), at(61)],
-            [true, false, false, true, false]
-        );
     }
 
     #[test]

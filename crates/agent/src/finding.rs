@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use discovery::{
-    ClientSource, Families, FoundSensor, Identity, Pace, Prefer, Receiver, Scope, Settings, View,
+    ClientSource, Families, FoundSensor, Identity, Pace, Receiver, Scope, Settings, View,
 };
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use tokio::sync::watch;
@@ -52,6 +52,7 @@ fn known(sensor: &FoundSensor) -> Known {
     Known {
         address: sensor.address,
         receiver: sensor.receiver,
+        on_this_node: sensor.on_this_node,
     }
 }
 
@@ -77,10 +78,6 @@ fn settings(config: &Config, name: &str, has_ipv6: bool) -> Settings {
         },
         default_port: config.sensor_port,
         default_receiver: config.receiver.into(),
-        prefer: match config.sensor_prefer {
-            config::Prefer::Node => Prefer::Node,
-            config::Prefer::Any => Prefer::Any,
-        },
         node: text(config.node_name.as_ref().map(ObjectName::as_str)),
         me: Identity {
             uid: text(config.pod_uid.as_ref().map(PodUid::as_str)),
@@ -94,7 +91,7 @@ fn settings(config: &Config, name: &str, has_ipv6: bool) -> Settings {
 }
 
 /// The addresses of our own interfaces, but for those that every machine has.
-fn own_addresses() -> Vec<IpAddr> {
+pub(crate) fn own_addresses() -> Vec<IpAddr> {
     let interfaces = getifaddrs().into_iter().flatten();
     let address = |interface: InterfaceAddress| {
         let address = interface.address?;
@@ -145,7 +142,6 @@ mod tests {
         let all = config(&[
             ("SENSOR_NAMESPACE", "*"),
             ("SENSOR_PORT", "4790"),
-            ("SENSOR_PREFER", "any"),
             ("RECEIVER", "socket"),
             ("NODE_NAME", "worker-1"),
             ("POD_NAME", "cart-1"),
@@ -156,7 +152,6 @@ mod tests {
         assert_eq!(settings.scope, Scope::All);
         assert_eq!(settings.default_port.get(), 4790);
         assert_eq!(settings.default_receiver, Receiver::Socket);
-        assert_eq!(settings.prefer, Prefer::Any);
         assert_eq!(settings.node.as_deref(), Some("worker-1"));
         let me = ["u-1", "cart-1", "shop"].map(|text| Some(text.to_owned()));
         let [uid, name, namespace] = me;

@@ -139,8 +139,7 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
         first_identification: random(),
     });
     let has_ipv6 = transmitter.has_ipv6();
-    let mut sensors = Sensors::new(prober, config.mtu);
-    sensors.know(known(config));
+    let sensors = Sensors::new(prober, config.mtu, config.sensor_prefer, known(config));
     let published = Arc::new(Published::default());
     let (events, happened) = Events::channel();
     let stop = Stop::new()?;
@@ -194,7 +193,11 @@ fn known(config: &Config) -> Vec<Known> {
     let receiver = config.receiver.into();
     config
         .sensor_addresses()
-        .map(|address| Known { address, receiver })
+        .map(|address| Known {
+            address,
+            receiver,
+            on_this_node: false,
+        })
         .collect()
 }
 

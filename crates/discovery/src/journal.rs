@@ -128,9 +128,14 @@ impl Journal {
         for sensor in view.sensors.iter().take(NAMED) {
             let separator = if list.is_empty() { "" } else { ", " };
             // Writing to a string cannot fail.
+            let node = if sensor.on_this_node {
+                ", on this node"
+            } else {
+                ""
+            };
             let _ = write!(
                 list,
-                "{separator}{} ({}, {})",
+                "{separator}{} ({}, {}{node})",
                 sensor.address,
                 Foreign(&sensor.pod),
                 sensor.receiver
@@ -140,7 +145,7 @@ impl Journal {
         if more > 0 {
             let _ = write!(list, " and {more} more");
         }
-        tracing::info!(count = view.sensors.len(), "sensors: {list}");
+        tracing::info!(count = view.sensors.len(), "usable sensors: {list}");
     }
 }
 

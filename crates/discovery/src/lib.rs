@@ -1,7 +1,7 @@
 //! `SENSOR=<name>` to the addresses of its pods, kept right by a watch on the API server.
 //!
 //! Comes in: [`Settings`] and where the API server is ([`ClientSource`]). Goes out: a [`View`], the
-//! complete list of sensors to use, each time it changes.
+//! complete list of usable sensors, each time it changes.
 //!
 //! ```text
 //!   API server --events--> watch --Pod--> table --all pods--> select --View--> publish
@@ -34,8 +34,6 @@ mod table;
 mod watch;
 
 pub use foreign::Foreign;
-pub use settings::{
-    Families, FoundSensor, Identity, Pace, Prefer, Receiver, Scope, Settings, View,
-};
+pub use settings::{Families, FoundSensor, Identity, Pace, Receiver, Scope, Settings, View};
 pub use source::ClientSource;
 pub use watch::watch;

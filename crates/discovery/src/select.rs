@@ -4,7 +4,9 @@
 //! A pod is used when it is not ours, not being deleted, in the phase Running, Ready, and has an
 //! address that we can send to and a port that we understand. Of several addresses the first in the
 //! cluster's own order whose family we reach is taken. The view does not depend on the order in
-//! which events came, so that two podspans with the same pods agree.
+//! which events came, so that two podspans with the same pods agree. It says of each sensor whether
+//! it runs on our node; which of them are preferred is decided where it is known which of them
+//! answer.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -13,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::foreign::Foreign;
 use crate::pod::{Declared, PORT, Pod, PodName, RECEIVER};
-use crate::settings::{Families, FoundSensor, Identity, Prefer, Receiver, Settings, View};
+use crate::settings::{Families, FoundSensor, Identity, Receiver, Settings, View};
 
 /// What becomes of the pods.
 #[derive(Debug, PartialEq, Eq)]
@@ -129,10 +131,7 @@ pub(crate) fn select<'p>(
             }
         }
     }
-    let mut sensors: Vec<FoundSensor> = sensors.into_values().collect();
-    if settings.prefer == Prefer::Node && sensors.iter().any(|sensor| sensor.on_this_node) {
-        sensors.retain(|sensor| sensor.on_this_node);
-    }
+    let sensors = sensors.into_values().collect();
     let view = View { sensors };
     Selection { view, remarks }
 }

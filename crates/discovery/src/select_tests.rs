@@ -13,7 +13,6 @@ fn settings() -> Settings {
         scope: Scope::Own,
         default_port: NonZeroU16::new(4789).unwrap(),
         default_receiver: Receiver::Socket,
-        prefer: Prefer::Node,
         node: Some("here".to_owned()),
         me: Identity {
             uid: Some("my-uid".to_owned()),
@@ -189,25 +188,20 @@ fn two_pods_with_one_address_are_one_sensor() {
 }
 
 #[test]
-fn sensors_of_this_node_come_first_while_there_is_a_usable_one() {
+fn a_sensor_of_this_node_is_marked_and_the_others_stay() {
     let far = pod("far", "10.0.0.1");
     let mut near = pod("near", "10.0.0.2");
     near.node = Some("here".to_owned());
-    let chosen = |near: &Pod, settings: &Settings| addresses(&select([&far, near], settings).view);
-    let preferring = settings();
-    assert_eq!(chosen(&near, &preferring), ["10.0.0.2:4789"]);
-    let any = Settings {
-        prefer: Prefer::Any,
-        ..settings()
+    let marks = |settings: &Settings| -> Vec<bool> {
+        let View { sensors } = select([&far, &near], settings).view;
+        sensors.iter().map(|sensor| sensor.on_this_node).collect()
     };
-    assert_eq!(chosen(&near, &any).len(), 2);
+    assert_eq!(marks(&settings()), [false, true]);
     let nowhere = Settings {
         node: None,
         ..settings()
     };
-    assert_eq!(chosen(&near, &nowhere).len(), 2);
-    near.ready = false;
-    assert_eq!(chosen(&near, &preferring), ["10.0.0.1:4789"]);
+    assert_eq!(marks(&nowhere), [false, false]);
 }
 
 fn any_pod() -> impl Strategy<Value = Pod> {
@@ -255,11 +249,10 @@ proptest! {
     #[test]
     fn every_sensor_is_a_usable_pod_and_every_pod_is_accounted_for(
         pods in prop::collection::vec(any_pod(), 0..12),
-        prefer in prop_oneof![Just(Prefer::Node), Just(Prefer::Any)],
     ) {
         let pods: BTreeMap<PodName, Pod> =
             pods.into_iter().map(|pod| (pod.name.clone(), pod)).collect();
-        let settings = Settings { prefer, ..settings() };
+        let settings = settings();
         let Selection { view, remarks } = select(pods.values(), &settings);
         for pair in view.sensors.windows(2) {
             prop_assert!(pair[0].address < pair[1].address, "ordered, and each once");
@@ -271,14 +264,10 @@ proptest! {
             prop_assert!(sensor.address.is_ipv4(), "only reachable families");
             prop_assert!(!sensor.address.ip().is_loopback());
         }
-        let all = select(pods.values(), &Settings { prefer: Prefer::Any, ..settings.clone() });
-        let unused = all
-            .remarks
+        let unused = remarks
             .values()
             .filter(|remark| !matches!(remark, Remark::BadReceiver(_)))
             .count();
-        prop_assert_eq!(all.view.sensors.len() + unused, pods.len());
-        prop_assert_eq!(all.remarks, remarks, "the preference changes no remark");
-        prop_assert_eq!(view.sensors.is_empty(), all.view.sensors.is_empty());
+        prop_assert_eq!(view.sensors.len() + unused, pods.len());
     }
 }

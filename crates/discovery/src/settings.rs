@@ -16,9 +16,7 @@ pub struct Settings {
     pub default_port: NonZeroU16,
     /// What sensors without the annotation `podspan.dev/receiver` are.
     pub default_receiver: Receiver,
-    /// Whether sensors on our own node come first.
-    pub prefer: Prefer,
-    /// Our node's name; without it no node is preferred.
+    /// Our node's name; without it no sensor is known to run on it.
     pub node: Option<String>,
     /// Our own pod, which is never a sensor.
     pub me: Identity,
@@ -70,15 +68,6 @@ impl fmt::Display for Receiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
     }
-}
-
-/// Which of the usable sensors are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Prefer {
-    /// Those on our node while there is one, else all.
-    Node,
-    /// All.
-    Any,
 }
 
 /// What is known of our own pod, from the downward API and from its interfaces.
@@ -139,7 +128,7 @@ impl Default for Pace {
     }
 }
 
-/// The sensors to use: all of them, ordered by address, each address with its port once.
+/// The usable sensors: all of them, ordered by address, each address with its port once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
     /// None: no pod with the name can be used now.

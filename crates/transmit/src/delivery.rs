@@ -16,6 +16,7 @@ use wire::{Mtu, vxlan};
 
 use crate::destination::Destination;
 use crate::error_queue::QueuedError;
+use crate::icmp::Verdict;
 use crate::policy::Cause;
 use crate::report::Report;
 
@@ -80,9 +81,8 @@ impl Delivery<'_> {
         while let Some(entry) = run.get(first) {
             let errno = match kernel.send(first) {
                 Ok(sent) => {
-                    for entry in run.iter().skip(first).take(sent) {
-                        self.note(entry.number, Outcome::Sent);
-                    }
+                    let end = run.len().min(first + sent);
+                    self.sent(run.get(first..end).unwrap_or_default());
                     first += sent;
                     failures = 0;
                     continue;
@@ -101,6 +101,26 @@ impl Delivery<'_> {
             }
         }
         first.min(run.len())
+    }
+
+    /// Notes that datagrams were sent. The sensors are looked up only where one has failed before:
+    /// usually this writes an outcome for each datagram, and no more.
+    fn sent(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            self.note(entry.number, Outcome::Sent);
+        }
+        if !self
+            .destinations
+            .iter()
+            .any(|destination| destination.has_strikes())
+        {
+            return;
+        }
+        for entry in entries {
+            if let Some(destination) = self.destinations.get_mut(usize::from(entry.sensor.0)) {
+                destination.succeed();
+            }
+        }
     }
 
     /// Notes what became of a datagram.
@@ -191,17 +211,22 @@ impl Delivery<'_> {
             let Some(error) = kernel.next_error() else {
                 break;
             };
-            from_network |= error.from_network;
-            if error.from_network {
-                self.learn(kernel, &error);
+            if let Some(verdict) = error.verdict {
+                from_network = true;
+                self.learn(kernel, error.destination, verdict);
             }
         }
         from_network
     }
 
     /// Learns from an answer of the network about an earlier datagram.
-    fn learn(&mut self, kernel: &mut impl Kernel, error: &QueuedError) {
-        let Some(destination) = error.destination else {
+    fn learn(
+        &mut self,
+        kernel: &mut impl Kernel,
+        destination: Option<SocketAddr>,
+        verdict: Verdict,
+    ) {
+        let Some(destination) = destination else {
             return;
         };
         // Not by scope: the kernel gives that only for link-local addresses.
@@ -213,13 +238,9 @@ impl Delivery<'_> {
         let Some((index, sensor)) = sensors.find(|(_, sensor)| meant(sensor)) else {
             return;
         };
-        match (Cause::of(error.errno), error.errno) {
-            (Cause::TooLong, _) => self.measure(kernel, SensorIndex(index)),
-            (Cause::Unreachable, _) | (_, Errno::EHOSTDOWN | Errno::ENONET | Errno::EACCES) => {
-                self.report.unreachable(sensor.address());
-            }
-            (_, Errno::ECONNREFUSED) => self.report.port_unreachable(sensor.address()),
-            _ => {}
+        match verdict {
+            Verdict::TooLong => self.measure(kernel, SensorIndex(index)),
+            _ => self.report.verdict(sensor.address(), verdict),
         }
     }
 

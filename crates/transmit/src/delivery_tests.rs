@@ -1,10 +1,12 @@
 //! Every error at every place, by a kernel that answers from a script.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::report::SensorReport;
 
 /// What the scripted kernel says to one `sendmmsg`.
 #[derive(Debug, Clone)]
@@ -62,10 +64,23 @@ fn address(sensor: u16) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], 4000 + sensor))
 }
 
+/// A router that speaks of unreachable and prohibited sensors.
+const ROUTER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254));
+
+/// What ICMP messages become these numbers, usually.
 fn answer(errno: Errno, sensor: u16) -> QueuedError {
+    let verdict = match errno {
+        Errno::ECONNREFUSED => Verdict::PortUnreachable,
+        Errno::EHOSTUNREACH | Errno::ENETUNREACH => Verdict::Unreachable { by: Some(ROUTER) },
+        Errno::EMSGSIZE => Verdict::TooLong,
+        _ => Verdict::Other,
+    };
+    about(verdict, sensor)
+}
+
+fn about(verdict: Verdict, sensor: u16) -> QueuedError {
     QueuedError {
-        errno,
-        from_network: true,
+        verdict: Some(verdict),
         destination: Some(address(sensor)),
     }
 }
@@ -183,6 +198,30 @@ fn answers_count_for_the_sensor_that_they_are_about() {
         2,
         "a sensor of no table has no news"
     );
+}
+
+/// The error number is the same in both.
+#[test]
+fn a_firewalls_answer_is_not_an_unreachable_sensor() {
+    let errno = Errno::EHOSTUNREACH;
+    let entries = vec![
+        about(Verdict::Prohibited { by: ROUTER }, 0),
+        about(Verdict::RefusedByHost, 1),
+    ];
+    let case = Case::script(&[0; 3], [Answer::Fail(errno, entries)]);
+    assert_eq!(case.outcomes, [SENT; 3]);
+    let expected = [
+        SensorReport {
+            prohibited: 1,
+            prohibited_by: Some(ROUTER),
+            ..SensorReport::about(address(0))
+        },
+        SensorReport {
+            refused_by_host: 1,
+            ..SensorReport::about(address(1))
+        },
+    ];
+    assert_eq!(case.report.sensors, expected);
 }
 
 #[test]
@@ -310,6 +349,29 @@ fn a_firewalls_verdict_is_a_send_error_with_its_number_kept() {
     assert_eq!(case.script.tries, [0, 1], "no retry");
     assert_eq!(case.report.refusals, 2);
     assert_eq!(case.report.last_refusal, Some(Errno::EPERM));
+}
+
+/// As a firewall's rule with a limit does.
+#[test]
+fn a_success_in_between_keeps_a_sensor() {
+    let limited = [
+        fail(Errno::EPERM),
+        Answer::Take(1),
+        fail(Errno::EPERM),
+        Answer::Take(1),
+        fail(Errno::EPERM),
+        fail(Errno::EPERM),
+    ];
+    let case = Case::script(&[0; 7], limited);
+    let expected = [
+        SEND_ERROR, SENT, SEND_ERROR, SENT, SEND_ERROR, SEND_ERROR, PENDING,
+    ];
+    assert_eq!(case.outcomes, expected);
+
+    // What the other sensor was sent says nothing of this one.
+    let other = [fail(Errno::EPERM), Answer::Take(1), fail(Errno::EPERM)];
+    let case = Case::script(&[0, 1, 0, 0], other);
+    assert_eq!(case.outcomes, [SEND_ERROR, SENT, SEND_ERROR, PENDING]);
 }
 
 #[test]

@@ -11,8 +11,9 @@ use socket2::SockAddr;
 
 use crate::socket::Family;
 
-/// After so many datagrams of a batch that failed for their own sake, the sensor's others are not
-/// tried: each try is a system call, and the ring is filling meanwhile.
+/// After so many datagrams of a batch that failed for their own sake, and none that was sent in
+/// between, the sensor's others are not tried: each try is a system call, and the ring is filling
+/// meanwhile. A firewall's rule with a limit refuses some and lets others pass.
 const STRIKES: u8 = 2;
 
 /// The socket addresses of a table's sensors, by their numbers.
@@ -110,6 +111,16 @@ impl Destination {
         self.longest = self.longest.min(longest);
     }
 
+    /// Whether a datagram failed since the last that was sent.
+    pub(crate) const fn has_strikes(self) -> bool {
+        self.strikes > 0
+    }
+
+    /// Notes that a datagram was sent.
+    pub(crate) const fn succeed(&mut self) {
+        self.strikes = 0;
+    }
+
     /// Notes that a datagram failed for its own sake, and not for its length.
     pub(crate) const fn strike(&mut self, reason: DropReason) {
         self.strikes = self.strikes.saturating_add(1);
@@ -134,10 +145,15 @@ mod tests {
     }
 
     #[test]
-    fn one_failure_is_forgiven_and_two_are_not() {
+    fn two_failures_in_a_row_give_a_sensor_up() {
         let mut destination = Destination::UNTRIED;
+        for _ in 0..3 {
+            destination.strike(DropReason::Unreachable);
+            assert_eq!(destination.refuses(1), None);
+            assert!(destination.has_strikes());
+            destination.succeed();
+        }
         destination.strike(DropReason::Unreachable);
-        assert_eq!(destination.refuses(1), None);
         destination.strike(DropReason::Unreachable);
         assert_eq!(destination.refuses(1), Some(DropReason::Unreachable));
     }

@@ -1,7 +1,8 @@
 //! What the network answered, from a socket's error queue (ip(7), `IP_RECVERR`).
 //!
-//! Each entry is the error number that the answer stands for and, as the sender's address, where
-//! the datagram in question went. An entry of the kernel itself (`SO_EE_ORIGIN_LOCAL`) repeats what
+//! Each entry has the ICMP type and code of the answer, who sent it (`SO_EE_OFFENDER`) and, as the
+//! message's own address, where the datagram in question went. Its error number is not read: it says
+//! less than the type and code. An entry of the kernel itself (`SO_EE_ORIGIN_LOCAL`) repeats what
 //! `sendmmsg` returned and has no port. Taking the last entry clears the socket's pending error;
 //! taking any other sets it to the next entry's, so the queue is to be emptied.
 
@@ -10,16 +11,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 
 use nix::cmsg_space;
-use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg,
+};
+
+use crate::icmp::{Verdict, Version};
 
 /// One entry of the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct QueuedError {
-    /// What it stands for.
-    pub(crate) errno: Errno,
-    /// Whether an ICMP message brought it.
-    pub(crate) from_network: bool,
+    /// What an ICMP message says, where one brought it; else it is the kernel's own entry.
+    pub(crate) verdict: Option<Verdict>,
     /// Where the datagram went; the port is 0 where the kernel did not say.
     pub(crate) destination: Option<SocketAddr>,
 }
@@ -50,18 +52,44 @@ impl ErrorQueue {
         )
         .ok()?;
         let destination = answer.address.as_ref().and_then(socket_address);
-        let error = answer.cmsgs().ok()?.find_map(|message| match message {
-            ControlMessageOwned::Ipv4RecvErr(error, _)
-            | ControlMessageOwned::Ipv6RecvErr(error, _) => Some(error),
+        let (error, offender) = answer
+            .cmsgs()
+            .ok()?
+            .find_map(|message| extended_error(&message))
+            .unzip();
+        // An entry without the error would be no entry; it counts as one, for the next to be read.
+        let version = error.and_then(|error: libc::sock_extended_err| match error.ee_origin {
+            libc::SO_EE_ORIGIN_ICMP => Some(Version::V4),
+            libc::SO_EE_ORIGIN_ICMP6 => Some(Version::V6),
             _ => None,
         });
-        // An entry without the error would be no entry; it counts as one, for the next to be read.
-        let (errno, origin) = error.map_or((0, 0), |error| (error.ee_errno, error.ee_origin));
+        let verdict = version.zip(error).map(|(version, error)| {
+            destination.map_or(Verdict::Other, |destination| {
+                let kind = (error.ee_type, error.ee_code);
+                Verdict::of(version, kind, offender.flatten(), destination.ip())
+            })
+        });
         Some(QueuedError {
-            errno: Errno::from_raw(errno.cast_signed()),
-            from_network: matches!(origin, libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6),
+            verdict,
             destination,
         })
+    }
+}
+
+/// The error of a control message, and the address of who sent it.
+fn extended_error(
+    message: &ControlMessageOwned,
+) -> Option<(libc::sock_extended_err, Option<IpAddr>)> {
+    match message {
+        ControlMessageOwned::Ipv4RecvErr(error, offender) => {
+            let address = offender.map(SockaddrIn::from);
+            Some((*error, address.map(|address| IpAddr::V4(address.ip()))))
+        }
+        ControlMessageOwned::Ipv6RecvErr(error, offender) => {
+            let address = offender.map(SockaddrIn6::from);
+            Some((*error, address.map(|address| IpAddr::V6(address.ip()))))
+        }
+        _ => None,
     }
 }
 

@@ -11,8 +11,8 @@
 //!    payload's bytes are read by the kernel where the ring put them.
 //! 3. `policy`: what an error number means, as a pure function; `delivery`: what is done about it,
 //!    against a kernel that tests can script.
-//! 4. `error_queue`: what the network answered; `path`: the MTU of a path; `probe`: whether a
-//!    sensor that was unreachable is there again.
+//! 4. `error_queue`: what the network answered, and `icmp`: what that says of a sensor; `path`: the
+//!    MTU of a path; `probe`: whether the host of a sensor answers.
 //!
 //! # What "sent" means
 //! The kernel took the datagram: it had a route, passed netfilter's OUTPUT, and stood in a queue of
@@ -44,6 +44,7 @@
 mod delivery;
 mod destination;
 mod error_queue;
+mod icmp;
 mod message;
 mod option;
 mod path;
@@ -55,6 +56,7 @@ mod socket;
 mod transmitter;
 
 pub use delivery::PATIENCE;
+pub use icmp::Verdict;
 pub use path::path_mtu;
 pub use probe::{Answer, Prober};
 pub use report::{Report, SensorReport};

@@ -1,33 +1,50 @@
-//! Asks sensors that were said to be unreachable whether they are again.
+//! Asks the hosts of sensors whether they are there.
 //!
-//! In: a sensor's address. Out: what the network answers, some time later. The question is an empty
+//! In: a sensor's host. Out: what the network answers, some time later. The question is an empty
 //! datagram to the discard port (RFC 863): it makes the kernel look for the way and the neighbour,
 //! as a mirrored datagram would, and no sensor decodes it. A host that is there says that nobody
-//! listens, or nothing; a host that is not is reported by the kernel or by a router.
+//! listens or that its firewall refuses, or nothing; a host that is not is reported by the kernel or
+//! by a router. What a firewall on the way says is neither.
 //!
 //! The sockets are opened with the others, before the capabilities are dropped, and marked like
 //! them: what they send is kept out of the ring. They are the control side's.
 
 use std::net::{IpAddr, SocketAddr};
 
-use nix::errno::Errno;
 use socket2::SockAddr;
 
 use crate::error_queue::ErrorQueue;
+use crate::icmp::Verdict;
 use crate::socket::{Family, OpenError, ProbeSockets, SocketConfig};
 
 /// Nobody decodes what comes to this port.
 const DISCARD_PORT: u16 = 9;
 /// As many answers are read from a socket at a time.
 const ANSWERS_MAX: usize = 64;
+/// The answer to an earlier question makes the next send fail, once, and nothing is sent then.
+const ATTEMPTS: usize = 2;
 
 /// What is known of a host that was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// There is no way to it, or nobody at its end.
-    Unreachable,
-    /// It is there: it says that nobody listens on the port.
+    Unreachable {
+        /// Who says so; see [`Verdict::Unreachable`].
+        by: Option<IpAddr>,
+    },
+    /// It is there: it says itself that nobody listens on the port, or that it refuses.
     Reached,
+}
+
+impl Answer {
+    /// What an ICMP message about a question says of the host, if anything.
+    const fn of(verdict: Verdict) -> Option<Self> {
+        match verdict {
+            Verdict::PortUnreachable | Verdict::RefusedByHost => Some(Self::Reached),
+            Verdict::Unreachable { by } => Some(Self::Unreachable { by }),
+            Verdict::Prohibited { .. } | Verdict::TooLong | Verdict::Other => None,
+        }
+    }
 }
 
 /// Sockets to ask with.
@@ -56,17 +73,16 @@ impl Prober {
         self.sockets.port
     }
 
-    /// Asks a host; the answer is there at once when the kernel knows of no way.
-    pub fn ask(&mut self, host: IpAddr) -> Option<Answer> {
+    /// Asks a host. Where the kernel knows of no way nothing is asked, and no answer comes.
+    pub fn ask(&mut self, host: IpAddr) {
         let to = SocketAddr::new(host, DISCARD_PORT);
         let Some(socket) = self.sockets.get(Family::of(to)) else {
-            return Some(Answer::Unreachable);
+            return;
         };
-        let error = socket.send_to(&[], &SockAddr::from(to)).err()?;
-        match error.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ENETUNREACH) => Some(Answer::Unreachable),
-            // The answer to an earlier question surfaces here; `answers` reads it.
-            _ => None,
+        for _ in 0..ATTEMPTS {
+            if socket.send_to(&[], &SockAddr::from(to)).is_ok() {
+                return;
+            }
         }
     }
 
@@ -78,14 +94,8 @@ impl Prober {
                 let Some(entry) = self.error_queue.take(socket) else {
                     break;
                 };
-                let Some(host) = entry.destination.map(|host| host.ip()) else {
-                    continue;
-                };
-                let answer = match entry.errno {
-                    Errno::ECONNREFUSED => Answer::Reached,
-                    _ => Answer::Unreachable,
-                };
-                answers.push((host, answer));
+                let host = entry.destination.map(|host| host.ip());
+                answers.extend(host.zip(entry.verdict.and_then(Answer::of)));
             }
         }
         answers
@@ -100,8 +110,24 @@ mod tests {
     fn a_host_that_is_there_says_so() {
         let mut prober = Prober::open(&SocketConfig::new(0)).unwrap();
         let host: IpAddr = "127.0.0.1".parse().unwrap();
-        assert_eq!(prober.ask(host), None);
+        prober.ask(host);
         assert_eq!(prober.answers(), [(host, Answer::Reached)]);
         assert!(prober.answers().is_empty());
+    }
+
+    #[test]
+    fn only_the_host_itself_proves_that_it_is_there() {
+        let by = IpAddr::from([192, 0, 2, 254]);
+        let unreachable = Answer::Unreachable { by: Some(by) };
+        for (verdict, answer) in [
+            (Verdict::PortUnreachable, Some(Answer::Reached)),
+            (Verdict::RefusedByHost, Some(Answer::Reached)),
+            (Verdict::Unreachable { by: Some(by) }, Some(unreachable)),
+            (Verdict::Prohibited { by }, None),
+            (Verdict::TooLong, None),
+            (Verdict::Other, None),
+        ] {
+            assert_eq!(Answer::of(verdict), answer, "{verdict:?}");
+        }
     }
 }

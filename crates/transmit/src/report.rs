@@ -4,10 +4,12 @@
 //! datagrams are counted in the batch; here stands why, and what the network answered about
 //! datagrams that were sent.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use nix::errno::Errno;
 use wire::Mtu;
+
+use crate::icmp::Verdict;
 
 /// How many sensors a report names. News of more waits for a later report: they repeat.
 const SENSORS_MAX: usize = 64;
@@ -31,12 +33,21 @@ pub struct SensorReport {
     pub sensor: SocketAddr,
     /// The path to it turned out narrower; already noted in the table.
     pub path_mtu: Option<Mtu>,
-    /// How many times it was said to be unreachable, by the kernel's routing, by a neighbour's
-    /// silence, or by a router (`EHOSTUNREACH` and its kin). A sign of death.
+    /// How many times there was no way to it, or nobody at its end: said by the kernel's routing, by
+    /// a neighbour's silence, or by a router.
     pub unreachable: u64,
-    /// How many times it answered that nobody listens on the port (`ECONNREFUSED`). A sign of
-    /// death where the receiver is a socket; where it sniffs, this is how it is.
+    /// Who said so last, where an ICMP message did: this machine of a silent neighbour, or a router.
+    pub unreachable_by: Option<IpAddr>,
+    /// How many times its host answered that nobody listens on the port. A failure where the
+    /// receiver is a socket; where it sniffs, this is how it is.
     pub port_unreachable: u64,
+    /// How many times its host refused a datagram for another reason, usually by its firewall. Who
+    /// sniffs there gets the datagram all the same.
+    pub refused_by_host: u64,
+    /// How many times a firewall on the way refused a datagram.
+    pub prohibited: u64,
+    /// Whose that was, the last time.
+    pub prohibited_by: Option<IpAddr>,
 }
 
 impl Report {
@@ -67,12 +78,27 @@ impl Report {
         self.last_refusal = Some(errno);
     }
 
+    /// The kernel's routing has no way to a sensor.
     pub(crate) fn unreachable(&mut self, sensor: SocketAddr) {
         self.about(sensor, |news| news.unreachable += 1);
     }
 
-    pub(crate) fn port_unreachable(&mut self, sensor: SocketAddr) {
-        self.about(sensor, |news| news.port_unreachable += 1);
+    /// An ICMP message about a sensor.
+    pub(crate) fn verdict(&mut self, sensor: SocketAddr, verdict: Verdict) {
+        match verdict {
+            Verdict::Unreachable { by } => self.about(sensor, |news| {
+                news.unreachable += 1;
+                news.unreachable_by = by;
+            }),
+            Verdict::PortUnreachable => self.about(sensor, |news| news.port_unreachable += 1),
+            Verdict::RefusedByHost => self.about(sensor, |news| news.refused_by_host += 1),
+            Verdict::Prohibited { by } => self.about(sensor, |news| {
+                news.prohibited += 1;
+                news.prohibited_by = Some(by);
+            }),
+            // The path's MTU is asked of the kernel; the rest is no matter of the sensor's.
+            Verdict::TooLong | Verdict::Other => {}
+        }
     }
 
     pub(crate) fn path_mtu(&mut self, sensor: SocketAddr, mtu: Mtu) {
@@ -83,14 +109,26 @@ impl Report {
         if let Some(news) = self.sensors.iter_mut().find(|news| news.sensor == sensor) {
             note(news);
         } else if self.sensors.len() < SENSORS_MAX {
-            let mut news = SensorReport {
-                sensor,
-                path_mtu: None,
-                unreachable: 0,
-                port_unreachable: 0,
-            };
+            let mut news = SensorReport::about(sensor);
             note(&mut news);
             self.sensors.push(news);
+        }
+    }
+}
+
+impl SensorReport {
+    /// Of a sensor, without news yet.
+    #[must_use]
+    pub const fn about(sensor: SocketAddr) -> Self {
+        Self {
+            sensor,
+            path_mtu: None,
+            unreachable: 0,
+            unreachable_by: None,
+            port_unreachable: 0,
+            refused_by_host: 0,
+            prohibited: 0,
+            prohibited_by: None,
         }
     }
 }
@@ -113,13 +151,27 @@ mod tests {
             }
         }
         report.path_mtu(sensor(5), Mtu::MIN);
-        report.port_unreachable(sensor(5));
+        report.verdict(sensor(5), Verdict::PortUnreachable);
+        let by = IpAddr::from([192, 0, 2, 2]);
+        for verdict in [
+            Verdict::Unreachable { by: Some(by) },
+            Verdict::Prohibited { by },
+            Verdict::RefusedByHost,
+            Verdict::TooLong,
+            Verdict::Other,
+        ] {
+            report.verdict(sensor(5), verdict);
+        }
         assert_eq!(report.sensors.len(), SENSORS_MAX);
         let fifth = SensorReport {
-            sensor: sensor(5),
             path_mtu: Some(Mtu::MIN),
-            unreachable: 3,
+            unreachable: 4,
+            unreachable_by: Some(by),
             port_unreachable: 1,
+            refused_by_host: 1,
+            prohibited: 1,
+            prohibited_by: Some(by),
+            ..SensorReport::about(sensor(5))
         };
         assert_eq!(report.sensors[5], fifth);
         assert_eq!(report.take().sensors.len(), SENSORS_MAX);

@@ -21,7 +21,7 @@ const fn tool(program: &'static str, packages: [&'static str; 4]) -> Tool {
     Tool { program, packages }
 }
 
-const TOOLS: [Tool; 6] = [
+const TOOLS: [Tool; 7] = [
     tool(
         "tshark",
         ["tshark", "wireshark-cli", "tshark", "wireshark-cli"],
@@ -30,6 +30,7 @@ const TOOLS: [Tool; 6] = [
     tool("ip", ["iproute2", "iproute", "iproute2", "iproute2"]),
     tool("ethtool", ["ethtool"; 4]),
     tool("tcpdump", ["tcpdump"; 4]),
+    tool("nft", ["nftables"; 4]),
     // libFuzzer is C++.
     tool("c++", ["g++", "gcc-c++", "g++", "gcc"]),
 ];

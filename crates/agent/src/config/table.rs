@@ -86,8 +86,8 @@ pub const SENSOR_PREFER: Variable = Variable {
     name: "SENSOR_PREFER",
     expected: "node or any",
     fallback: Fallback::Value("node"),
-    text: "node: while a sensor found by name runs on this node, only those of this node are used. \
-           any: all of them are.",
+    text: "node: while a sensor found by name runs on this node and does not fail, only those of \
+           this node are used. any: all of them are.",
     example: "any",
 };
 

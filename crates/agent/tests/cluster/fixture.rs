@@ -220,9 +220,9 @@ fn fed(line: &str) -> Option<Vec<IpAddr>> {
     if line.contains("no sensor: there are no usable") {
         return Some(Vec::new());
     }
-    let (_, list) = line.split_once("sensors: ")?;
+    let (_, list) = line.split_once("sensors in use: ")?;
     let addresses = list
-        .split(' ')
+        .split([',', ' '])
         .filter_map(|word| word.parse::<SocketAddr>().ok());
     let mut addresses: Vec<_> = addresses.map(|address| address.ip()).collect();
     addresses.sort();

@@ -100,7 +100,7 @@ fn events(cluster: &mut Cluster) -> Outcome {
         "{count} label events in {:?}, {} tables: the worker's CPU per packet is {ratio:.3} times \
          that in quiet (median of {} pairs of windows of {WINDOW:?}; quartiles {:.3} and {:.3})",
         WINDOW * u32::try_from(ratios.len())?,
-        log.matches("sensors: ").count(),
+        log.matches("sensors in use: ").count(),
         ratios.len(),
         ratios[ratios.len() / 4],
         ratios[ratios.len() * 3 / 4],

@@ -1,17 +1,22 @@
 //! Which pods are sensors to the whole of podspan, and when it starts to look for them.
 
+use std::net::UdpSocket;
 use std::thread;
 use std::time::Duration;
 
 use testbed::kubernetes::{Component, PodDraft};
 
-use crate::fixture::{Cluster, sensor};
+use crate::fixture::{Cluster, PORT, sensor};
 use crate::stream::{Stream, Tap};
 use crate::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     ("its_own_pod_is_never_a_sensor", own_pod),
     ("a_sensor_on_the_same_node_comes_first", node),
+    (
+        "a_sensor_on_the_same_node_that_refuses_leaves_its_flows_to_the_others",
+        node_refuses,
+    ),
     ("a_sensor_with_ipv6_alone_is_fed_over_ipv6", ipv6),
     ("it_captures_before_the_api_server_answers", early),
 ];
@@ -60,6 +65,34 @@ fn node(cluster: &mut Cluster) -> Outcome {
     let agent = cluster.podspan("node", &any)?;
     agent.until_fed(&[near, far]);
     agent.end()?;
+    Ok(())
+}
+
+/// The sensor of this node says that it is a socket, and nobody listens there.
+fn node_refuses(cluster: &mut Cluster) -> Outcome {
+    cluster.add_namespace("node-refuses")?;
+    let (near, far) = (&cluster.lab.sensor, &cluster.second);
+    let refusing = sensor("near", near).annotation("podspan.dev/receiver", "socket");
+    cluster.add_sensor("node-refuses", &refusing)?;
+    cluster.add_sensor("node-refuses", &sensor("far", far).node("node-2"))?;
+    let agent = cluster.podspan("node-refuses", &[("NODE_NAME", "node-1")])?;
+    agent.until_fed(&[near]);
+    let tap = Tap::start(far)?;
+    let stream = Stream::start(&cluster.lab, 16, 1000)?;
+    agent.until_logged(&["WARN", "nobody listens", "the other one takes its flows"]);
+    agent.until_fed(&[far]);
+    thread::sleep(Duration::from_millis(500));
+    // Once it listens, it is preferred again.
+    let socket = near.namespace.run(|| UdpSocket::bind((near.ipv4, PORT)))?;
+    agent.until_fed(&[near]);
+    thread::sleep(Duration::from_millis(500));
+    stream.stop();
+    let (_, log) = agent.end()?;
+    drop(socket);
+    let (copies, _) = tap.stop()?;
+    assert!(copies.len() > 300, "{} copies", copies.len());
+    let said = "sensors in use: 10.77.0.4:4789 known=2 ejected=1 on_other_nodes=0";
+    assert!(log.contains(said), "{log}");
     Ok(())
 }
 

@@ -234,11 +234,11 @@ fn failover() {
         }
     };
     let end = Instant::now() + LIMIT;
-    while !agent.stderr().contains("the others take its flows") {
+    while !agent.stderr().contains("the other one takes its flows") {
         assert!(Instant::now() < end, "{}", agent.stderr());
         flows(4);
     }
-    let said = format!("the others take its flows address={missing}:{PORT}");
+    let said = format!("the other one takes its flows address={missing}:{PORT}");
     assert!(agent.stderr().contains(&said), "{}", agent.stderr());
     let sink: Decoded<Vec<Frame>> = Decoded {
         decoder: Decoder::new(VNI, PORT, 1500),

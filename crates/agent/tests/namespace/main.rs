@@ -11,6 +11,7 @@
 )]
 
 mod accounting;
+mod answers;
 mod bytes;
 mod lifecycle;
 mod log;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         lifecycle::TESTS,
         order::TESTS,
         log::TESTS,
+        answers::TESTS,
         privilege::TESTS,
     ];
     let trials = tests.concat().into_iter().map(trial).collect();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use discovery::{ClientSource, Families, Identity, Pace, Prefer, Receiver, Scope, Settings, View};
+use discovery::{ClientSource, Families, Identity, Pace, Receiver, Scope, Settings, View};
 use tokio::sync::oneshot;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
@@ -22,7 +22,6 @@ pub(crate) fn settings(scope: Scope) -> Settings {
         scope,
         default_port: NonZeroU16::new(4789).unwrap(),
         default_receiver: Receiver::Sniffer,
-        prefer: Prefer::Node,
         node: None,
         me: Identity::default(),
         families: Families {

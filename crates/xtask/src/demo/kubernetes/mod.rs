@@ -219,7 +219,8 @@ impl Play for Story {
         let pods = [&self.first, &self.second];
         let fed = fed(log);
         let row = |(pod, tally): (&SensorPod, &Tally)| {
-            let is_fed = fed.contains(&format!("{} (", pod.sensor.address));
+            let address = pod.sensor.address.to_string();
+            let is_fed = fed.split([',', ' ']).any(|word| word == address);
             let mark = if is_fed { "fed" } else { "not fed" };
             (format!("at {}, {mark}", pod.name), grouped(tally.frames))
         };
@@ -244,7 +245,7 @@ impl Play for Story {
 fn fed(log: &str) -> &str {
     let lists = log.lines().rev().find_map(|line| {
         let none = line.contains(" no sensor: ").then_some("");
-        none.or_else(|| Some(line.split_once(" sensors: ")?.1))
+        none.or_else(|| Some(line.split_once(" sensors in use: ")?.1))
     });
     lists.unwrap_or_default()
 }
@@ -275,13 +276,14 @@ mod tests {
     const LOG: &str = "\
 2026-11-23T10:00:00Z  INFO podspan starts sensor=sensor
 2026-11-23T10:00:01Z  WARN no sensor: there are no usable pods unusable=2
-2026-11-23T10:00:02Z  INFO sensors: 10.77.0.3:4789 (shop/sensor-1, sniffer) count=1
+2026-11-23T10:00:02Z  INFO usable sensors: 10.77.0.3:4789 (shop/sensor-1, sniffer) count=1
+2026-11-23T10:00:02Z  INFO sensors in use: 10.77.0.3:4789 known=1 ejected=0 on_other_nodes=0
 2026-11-23T10:00:03Z  INFO mirroring interface=eth0
 ";
 
     #[test]
     fn the_last_list_of_sensors_counts() {
-        assert!(fed(LOG).starts_with("10.77.0.3:4789 ("));
+        assert!(fed(LOG).starts_with("10.77.0.3:4789 known=1"));
         let later = format!("{LOG}2026-11-23T10:00:04Z  WARN no sensor: there are none");
         assert_eq!(fed(&later), "");
         assert_eq!(fed(""), "");
