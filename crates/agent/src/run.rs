@@ -14,6 +14,7 @@ use std::thread;
 use capture::{InterfaceName, InvalidInterfaceName, Ring, RingConfig};
 use mirror::Mirror;
 use nix::errno::Errno;
+use nix::sys::utsname::uname;
 use thiserror::Error;
 use transmit::{Prober, SocketConfig, Transmitter};
 
@@ -49,6 +50,8 @@ fn mark() -> NonZeroU32 {
 enum RunError {
     #[error("{}", privilege::missing_net_raw_text())]
     NotPermitted,
+    #[error("{}", privilege::refused_mark_text(release))]
+    MarkRefused { release: String },
     #[error(transparent)]
     Interface(#[from] InvalidInterfaceName),
     #[error(transparent)]
@@ -79,16 +82,26 @@ impl From<capture::OpenError> for RunError {
 impl From<transmit::OpenError> for RunError {
     fn from(error: transmit::OpenError) -> Self {
         match error {
-            transmit::OpenError::NotPermitted { .. } => Self::NotPermitted,
+            // The rings are open by then, so NET_RAW is there.
+            transmit::OpenError::NotPermitted { .. } => Self::MarkRefused { release: release() },
             other => Self::Sockets(other),
         }
     }
 }
 
+/// The kernel's release.
+fn release() -> String {
+    let name = uname();
+    let release = name.as_ref().map(|name| name.release().to_string_lossy());
+    release
+        .unwrap_or("of an unknown release".into())
+        .into_owned()
+}
+
 impl RunError {
     const fn exit(&self) -> Exit {
         match self {
-            Self::NotPermitted => Exit::NoPermission,
+            Self::NotPermitted | Self::MarkRefused { .. } => Exit::NoPermission,
             Self::Interface(_) => Exit::Usage,
             Self::WorkerLost => Exit::Software,
             _ => Exit::OsError,
