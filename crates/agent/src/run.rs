@@ -3,13 +3,15 @@
 //! [`run`] reads as the story of startup: sockets are opened with `CAP_NET_RAW`, all privilege is
 //! dropped, the worker starts, and the control side looks the sensors up and watches until a
 //! signal. The order matters: after the drop no socket that needs a capability can be opened, and no
-//! thread may exist before it, since capabilities belong to threads.
+//! thread may exist before it, since capabilities belong to threads. So only opening the sockets can
+//! be tried again, see [`crate::idle`].
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use capture::{InterfaceName, InvalidInterfaceName, Ring, RingConfig};
 use mirror::Mirror;
@@ -18,14 +20,16 @@ use nix::sys::utsname::uname;
 use thiserror::Error;
 use transmit::{Prober, SocketConfig, Transmitter};
 
-use crate::config::{Config, Value as _};
+use crate::config::{Config, OnFailure, Sensor, Value as _};
 use crate::control::Control;
 use crate::exit::Exit;
 use crate::finding::Views;
+use crate::flag::Flag;
+use crate::idle;
 use crate::privilege::{self, PrivilegeError};
 use crate::published::{Events, Published};
 use crate::sensors::{Known, Sensors};
-use crate::worker::{Stop, Worker};
+use crate::worker::Worker;
 
 /// Bits that a mark of ours never has: in a pod on the host's network others see it, and kube-proxy
 /// (0xc000), Cilium (0x0f00), and the AWS CNI (0x80) give these a meaning. Calico and Cilium use what
@@ -122,25 +126,30 @@ pub fn run(config: &Config) -> ExitCode {
 }
 
 fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
-    let mark = mark();
-    let rings = open_rings(config, mark)?;
-    let sockets = SocketConfig::new(mark.get());
-    let transmitter = Transmitter::open(&sockets)?;
-    let prober = Prober::open(&sockets)?;
+    let (runtime, mut signals) = idle::runtime().map_err(RunError::Runtime)?;
+    let open = || Opened::open(config);
+    let opened = match config.on_failure {
+        OnFailure::Exit => open()?,
+        OnFailure::Idle => match runtime.block_on(idle::until_started(open, &mut signals)) {
+            Some(opened) => opened,
+            None => return Ok(()),
+        },
+    };
     let bounding_set = privilege::drop_all()?;
     tracing::debug!(?bounding_set, "sockets are open, capabilities are dropped");
 
-    let own_ports = transmitter
-        .source_ports()
-        .into_iter()
-        .chain([prober.source_port()]);
-    let mirror = Mirror::new(config.vni, own_ports);
+    let mirror = Mirror::new(config.vni, opened.own_ports());
+    let Opened {
+        rings,
+        transmitter,
+        prober,
+    } = opened;
     let has_ipv6 = transmitter.has_ipv6();
     let mut sensors = Sensors::new(prober, config.mtu);
     sensors.know(known(config));
     let published = Arc::new(Published::default());
     let (events, happened) = Events::channel();
-    let stop = Stop::new()?;
+    let (stop, first_view) = (Flag::new()?, Flag::new()?);
     let worker = Worker {
         rings,
         transmitter,
@@ -149,29 +158,58 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
         published: Arc::clone(&published),
         events,
         stop: stop.clone(),
+        first_view: first_view.clone(),
+        start_wait: start_wait(config),
     };
     announce(config, &sensors);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(RunError::Runtime)?;
     let worker = thread::Builder::new()
         .name("worker".to_owned())
         .spawn(move || worker.run())
         .map_err(RunError::Spawn)?;
 
     let mut control = Control::new(sensors, published, happened);
-    let watched = runtime.block_on(async {
+    let is_asked_to = runtime.block_on(async {
         let views = Views::follow(config, has_ipv6);
-        control.watch(views).await
+        control.watch(views, &first_view, &mut signals).await
     });
-    stop.request()?;
+    stop.raise();
     let last = worker.join().map_err(|_| RunError::WorkerLost)??;
     control.end(&last);
-    watched
-        .map_err(RunError::Runtime)?
-        .then_some(())
-        .ok_or(RunError::WorkerLost)
+    is_asked_to.then_some(()).ok_or(RunError::WorkerLost)
+}
+
+/// What takes capabilities to open, and can be opened again after a failure.
+struct Opened {
+    rings: Vec<Ring>,
+    transmitter: Transmitter,
+    prober: Prober,
+}
+
+impl Opened {
+    fn open(config: &Config) -> Result<Self, RunError> {
+        let mark = mark();
+        let rings = open_rings(config, mark)?;
+        let sockets = SocketConfig::new(mark.get());
+        Ok(Self {
+            rings,
+            transmitter: Transmitter::open(&sockets)?,
+            prober: Prober::open(&sockets)?,
+        })
+    }
+
+    /// The ports that our datagrams leave by.
+    fn own_ports(&self) -> impl Iterator<Item = u16> {
+        let ports = self.transmitter.source_ports();
+        ports.into_iter().chain([self.prober.source_port()])
+    }
+}
+
+/// How long frames may wait for the first view: where the sensors are addresses, there is none.
+fn start_wait(config: &Config) -> Duration {
+    match config.sensor {
+        Sensor::Name(_) => config.start_wait.duration(),
+        Sensor::Addresses(_) => Duration::ZERO,
+    }
 }
 
 /// One ring for each interface, in the order of the configuration; none is bound yet.

@@ -16,7 +16,9 @@ mod lifecycle;
 #[path = "../shared/memory.rs"]
 mod memory;
 mod privilege;
+mod quota;
 mod scene;
+mod start;
 mod streams;
 #[path = "../shared/totals.rs"]
 mod totals;
@@ -58,6 +60,8 @@ fn main() -> ExitCode {
         accounting::TESTS,
         lifecycle::TESTS,
         privilege::TESTS,
+        quota::TESTS,
+        start::TESTS,
     ];
     let trials = tests.concat().into_iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
