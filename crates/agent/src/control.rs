@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::pending;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,15 +14,16 @@ use capture::{Change, InterfaceName};
 use discovery::Foreign;
 use mirror::totals::{DropReason, Dropped};
 use nix::errno::Errno;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{MissedTickBehavior, interval};
 use transmit::Report;
 
 use crate::finding::Views;
+use crate::flag::Flag;
 use crate::published::{Event, Published, Snapshot};
 use crate::reminders::{REMIND_EVERY, Reminders};
 use crate::sensors::Sensors;
+use crate::signals::Signals;
 
 /// How often the numbers are looked at and the paths learned anew.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -68,13 +68,13 @@ impl Control {
     }
 
     /// Watches until SIGTERM or SIGINT, which gives true, or until the worker has ended by itself.
-    /// The sensors are those of each view, where there are views.
-    ///
-    /// # Errors
-    /// When the signals cannot be waited for.
-    pub(crate) async fn watch(&mut self, mut views: Option<Views>) -> io::Result<bool> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    /// The sensors are those of each view, where there are views; the worker is told of the first.
+    pub(crate) async fn watch(
+        &mut self,
+        mut views: Option<Views>,
+        first_view: &Flag,
+        signals: &mut Signals,
+    ) -> bool {
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -87,6 +87,7 @@ impl Control {
             let name = tokio::select! {
                 known = view => {
                     self.sensors.update(known, Instant::now());
+                    first_view.raise();
                     continue;
                 }
                 _ = ticks.tick() => {
@@ -95,15 +96,14 @@ impl Control {
                 }
                 event = self.happened.recv() => {
                     // The worker holds the other end as long as it runs.
-                    let Some(event) = event else { return Ok(false) };
+                    let Some(event) = event else { return false };
                     self.tell(event, Instant::now());
                     continue;
                 }
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
+                name = signals.next() => name,
             };
             tracing::info!("{name}: capturing ends, the rings are drained");
-            return Ok(true);
+            return true;
         }
     }
 
@@ -146,6 +146,9 @@ impl Control {
                 if self.reminders.is_due(format!("{name} {error}"), now) {
                     tracing::warn!(interface = %name, error, "the interface cannot be looked after");
                 }
+            }
+            Event::WaitGivenUp { cause, waited } => {
+                tracing::warn!(?waited, %cause, "no view of the sensors has come yet; frames do not wait any more");
             }
             Event::Sending(report) => {
                 self.tell_sending(&report, now);

@@ -16,7 +16,7 @@ pub enum Exit {
     Software = 70,
     /// `EX_OSERR`: the system refused something that it normally grants.
     OsError = 71,
-    /// `EX_NOPERM`: a capability is missing. Trying again does not help.
+    /// `EX_NOPERM`: a capability is missing, or not enough on this kernel. Trying again does not help.
     NoPermission = 77,
 }
 
@@ -44,7 +44,9 @@ impl Exit {
             Self::Usage => "an argument or an environment variable is wrong; all are listed",
             Self::Software => "a defect in podspan; please report the last lines of the log",
             Self::OsError => "the system refused something; the log names the call and the error",
-            Self::NoPermission => "the NET_RAW capability is missing; the log shows what to add",
+            Self::NoPermission => {
+                "NET_RAW is missing, or Linux is older than 5.17; the log says what to do"
+            }
         }
     }
 }

@@ -3,7 +3,8 @@
 //! `main.rs` tells the story of startup in the order of these modules: [`cli`] reads the arguments,
 //! [`config`] the environment, [`log`] starts to speak, [`run`](fn@run) opens the sockets, calls
 //! [`privilege`] to give up what opening them needed, and mirrors until it is told to stop. Its end
-//! is one of the codes in [`exit`].
+//! is one of the codes in [`exit`]. With `ON_FAILURE=idle` a start that fails is no end:
+//! [`idle`](fn@idle) keeps the process alive.
 //!
 //! Then three threads go on: `worker` takes every frame its whole way, from ring to socket; `control`
 //! does everything else, and sees of the worker only what is in `published`; the log's thread writes
@@ -20,6 +21,8 @@ mod ejection;
 mod evidence;
 pub mod exit;
 mod finding;
+mod flag;
+mod idle;
 pub mod log;
 pub mod privilege;
 mod published;
@@ -27,6 +30,9 @@ mod reminders;
 mod run;
 mod sensor_log;
 mod sensors;
+mod signals;
+mod start_wait;
 mod worker;
 
+pub use idle::idle;
 pub use run::run;

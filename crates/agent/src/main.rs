@@ -1,8 +1,9 @@
 //! podspan: mirrors a pod's traffic to a network sensor over VXLAN.
 //!
-//! The story of startup: arguments, then the environment, then the log, then the run. Each step can
-//! end the process with a text for the operator and a code of [`agent::exit::Exit`]; what a later
-//! step needs is checked by an earlier one.
+//! The story of startup: arguments, then the log, then the environment, then the run. Each step can
+//! end the process with a text for the operator and a code of [`agent::exit::Exit`], or with
+//! `ON_FAILURE=idle` keep it alive with that text in the log; what a later step needs is checked by an
+//! earlier one.
 
 #![forbid(unsafe_code)]
 
@@ -11,7 +12,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use agent::cli::{self, Command};
-use agent::config::{self, Config};
+use agent::config::{self, Basics, Config, OnFailure};
 use agent::exit::Exit;
 use agent::log;
 
@@ -31,14 +32,16 @@ fn main() -> ExitCode {
 }
 
 fn start() -> ExitCode {
-    let config = match Config::from_env() {
-        Ok(config) => config,
-        Err(errors) => return refuse(&errors, Exit::Usage),
-    };
-    if let Err(error) = log::start(config.log, config.log_format) {
+    // Enough to log and to stay alive, whatever else is wrong.
+    let basics = Basics::from_env();
+    if let Err(error) = log::start(basics.log, basics.log_format) {
         return refuse(&error, Exit::Software);
     }
-    agent::run(&config)
+    match (Config::from_env(), basics.on_failure) {
+        (Ok(config), _) => agent::run(&config),
+        (Err(errors), OnFailure::Idle) => agent::idle(&errors),
+        (Err(errors), OnFailure::Exit) => refuse(&errors, Exit::Usage),
+    }
 }
 
 /// Prints what was asked for. A reader that has gone away (`podspan --help | head -1`) is no error.

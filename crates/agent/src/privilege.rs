@@ -3,15 +3,16 @@
 //! The one capability that podspan needs is `NET_RAW`, and only to open sockets: the packet socket
 //! with its ring, and the marked UDP sockets. Once they are open, [`drop_all`] gives up every
 //! capability in every set and forbids gaining any by `execve`, so that a flaw in what reads the
-//! traffic has nothing to take.
+//! traffic has nothing to take. It also closes the process's memory, where others' frames are: no core
+//! dump is written, and no process of the same user may read it or trace it (`PR_SET_DUMPABLE`).
 //!
 //! Capabilities belong to a thread, not to the process (capabilities(7)), and a new thread inherits
 //! those of the one that starts it. So [`drop_all`] must be called before any other thread exists,
 //! the runtime's and the worker's among them; a thread started earlier would keep everything.
 //!
-//! Invariant: after an `Ok`, reading the sets back has shown them empty. What could not be dropped is
-//! an error, with one exception: shrinking the bounding set takes `SETPCAP`, which podspan is not
-//! meant to have. An empty permitted set and `no_new_privs` already make the bounding set idle.
+//! Invariant: after an `Ok`, reading all of it back has shown it. What could not be dropped is an error,
+//! with one exception: shrinking the bounding set takes `SETPCAP`, which podspan is not meant to have.
+//! An empty permitted set and `no_new_privs` already make the bounding set idle.
 
 use caps::errors::CapsError;
 use caps::{CapSet, Capability};
@@ -58,6 +59,12 @@ pub enum PrivilegeError {
     /// `no_new_privs` was set without an error and is not set.
     #[error("no_new_privs is not set although it was asked for")]
     NoNewPrivsUnset,
+    /// `PR_SET_DUMPABLE` or its reading was refused.
+    #[error("cannot forbid memory dumps: {0}; allow prctl in the container's seccomp profile")]
+    Dumpable(#[source] Errno),
+    /// `PR_SET_DUMPABLE` was set to 0 without an error and is not 0.
+    #[error("memory dumps are not forbidden although it was asked for")]
+    StillDumpable,
 }
 
 /// What became of the bounding set; all other sets are empty.
@@ -79,7 +86,8 @@ pub fn has_net_raw() -> Result<bool, PrivilegeError> {
         .map_err(|source| PrivilegeError::Read { set, source })
 }
 
-/// Empties every capability set of the calling thread, sets `no_new_privs`, and reads both back.
+/// Empties every capability set of the calling thread, sets `no_new_privs`, forbids memory dumps, and
+/// reads all of it back.
 ///
 /// To be called when all sockets are open and before the first thread is started.
 ///
@@ -106,9 +114,20 @@ pub fn drop_all() -> Result<BoundingSet, PrivilegeError> {
         verify_empty(CapSet::Bounding)?;
     }
     match prctl::get_no_new_privs() {
-        Ok(true) => Ok(bounding),
-        Ok(false) => Err(PrivilegeError::NoNewPrivsUnset),
-        Err(errno) => Err(PrivilegeError::NoNewPrivs(errno)),
+        Ok(true) => {}
+        Ok(false) => return Err(PrivilegeError::NoNewPrivsUnset),
+        Err(errno) => return Err(PrivilegeError::NoNewPrivs(errno)),
+    }
+    forbid_dumps()?;
+    Ok(bounding)
+}
+
+fn forbid_dumps() -> Result<(), PrivilegeError> {
+    prctl::set_dumpable(false).map_err(PrivilegeError::Dumpable)?;
+    match prctl::get_dumpable() {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(PrivilegeError::StillDumpable),
+        Err(errno) => Err(PrivilegeError::Dumpable(errno)),
     }
 }
 
@@ -170,6 +189,47 @@ securityContext:
            NET_BIND_SERVICE, SETFCAP, SETGID, SETPCAP, SETUID, SYS_CHROOT]
 ";
 
+/// What a container on an old kernel needs.
+const ON_OLD_KERNEL: &str = "\
+securityContext:
+  capabilities:
+    drop: [ALL]
+    add: [NET_RAW, NET_ADMIN]
+";
+
+/// The first Linux on which marking takes `NET_RAW` alone (`sock_set_mark` in `net/core/sock.c`).
+const MARK_TAKES_NET_RAW: (u32, u32) = (5, 17);
+
+/// The text for the operator when the packet socket was opened and the mark was refused, by a kernel of
+/// this release. It goes with [`crate::exit::Exit::NoPermission`].
+#[must_use]
+pub fn refused_mark_text(release: &str) -> String {
+    let refused = "the kernel refuses to mark podspan's own datagrams (SO_MARK), without which \
+                   they would be captured again";
+    if version(release).is_some_and(|version| version >= MARK_TAKES_NET_RAW) {
+        return format!(
+            "{refused}.\n\
+             NET_RAW is there, and Linux {release} asks for no more (5.17 and newer), so something\n\
+             else refuses: allow setsockopt(SO_MARK) in the container's seccomp profile or in the\n\
+             node's security module.",
+        );
+    }
+    format!(
+        "{refused}.\n\
+         This node runs Linux {release}. NET_RAW is there, but before Linux 5.17 the mark takes\n\
+         NET_ADMIN. Use nodes with Linux 5.17 or newer, or add NET_ADMIN to podspan's container:\n\n\
+         {}",
+        indented(ON_OLD_KERNEL),
+    )
+}
+
+/// The first two numbers of a kernel's release, such as `5.10.0-28-amd64`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut next = || numbers.next()?.parse().ok();
+    Some((next()?, next()?))
+}
+
 /// The text for the operator when the `NET_RAW` capability is missing: what to add to podspan's
 /// container. It goes with [`crate::exit::Exit::NoPermission`].
 #[must_use]
@@ -228,6 +288,7 @@ mod tests {
                 BoundingSet::Kept => assert_eq!(after["CapBnd"], before["CapBnd"]),
             }
             assert!(!has_net_raw().unwrap());
+            assert_eq!(prctl::get_dumpable(), Ok(false));
         });
         test.join().unwrap();
     }
@@ -264,6 +325,23 @@ mod tests {
         };
         assert!(error.to_string().contains("CAP_NET_RAW"), "{error}");
         assert!(error.to_string().contains("Permitted"), "{error}");
+    }
+
+    #[test]
+    fn a_refused_mark_names_the_kernel_and_what_helps_there() {
+        for old in ["5.10.0-28-amd64", "4.18.0-553.el8_10.x86_64", "5.16", "?"] {
+            let text = refused_mark_text(old);
+            assert!(text.contains(&format!("runs Linux {old}.")), "{text}");
+            assert!(text.contains("add: [NET_RAW, NET_ADMIN]"), "{text}");
+        }
+        for new in ["5.17.0", "6.1.0-30-cloud", "10.0"] {
+            let text = refused_mark_text(new);
+            assert!(text.contains(&format!("Linux {new} asks")), "{text}");
+            assert!(
+                text.contains("seccomp") && !text.contains("NET_ADMIN"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -7,12 +7,15 @@
 //! worker: what does not fit is counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use capture::{Change, InterfaceName};
 use mirror::totals::{DropReason, Dropped, Totals};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use transmit::Report;
+
+use crate::start_wait::Cause;
 
 const REASONS: usize = DropReason::ALL.len();
 /// More events than the control side could miss in a second of standing still.
@@ -37,6 +40,13 @@ pub(crate) enum Event {
     },
     /// News of sending.
     Sending(Report),
+    /// No view of the sensors has come, and frames wait for it no longer.
+    WaitGivenUp {
+        /// Why.
+        cause: Cause,
+        /// How long the wait was.
+        waited: Duration,
+    },
 }
 
 /// What the kernel counted, for all rings together.

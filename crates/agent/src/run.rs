@@ -3,29 +3,34 @@
 //! [`run`] reads as the story of startup: sockets are opened with `CAP_NET_RAW`, all privilege is
 //! dropped, the worker starts, and the control side looks the sensors up and watches until a
 //! signal. The order matters: after the drop no socket that needs a capability can be opened, and no
-//! thread may exist before it, since capabilities belong to threads.
+//! thread may exist before it, since capabilities belong to threads. So only opening the sockets can
+//! be tried again, see [`crate::idle`].
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use capture::{InterfaceName, InvalidInterfaceName, Ring, RingConfig};
 use mirror::{Mirror, MirrorConfig};
 use nix::errno::Errno;
+use nix::sys::utsname::uname;
 use thiserror::Error;
 use transmit::{Prober, SocketConfig, Transmitter};
 
-use crate::config::{Config, Value as _};
+use crate::config::{Config, OnFailure, Sensor, Value as _};
 use crate::control::Control;
 use crate::exit::Exit;
 use crate::finding::Views;
+use crate::flag::Flag;
+use crate::idle;
 use crate::log;
 use crate::privilege::{self, PrivilegeError};
 use crate::published::{Events, Published};
 use crate::sensors::{Known, Sensors};
-use crate::worker::{Stop, Worker};
+use crate::worker::Worker;
 
 /// Bits that a mark of ours never has: in a pod on the host's network others see it, and kube-proxy
 /// (0xc000), Cilium (0x0f00), and the AWS CNI (0x80) give these a meaning. Calico and Cilium use what
@@ -54,6 +59,8 @@ fn random() -> u32 {
 enum RunError {
     #[error("{}", privilege::missing_net_raw_text())]
     NotPermitted,
+    #[error("{}", privilege::refused_mark_text(release))]
+    MarkRefused { release: String },
     #[error(transparent)]
     Interface(#[from] InvalidInterfaceName),
     #[error(transparent)]
@@ -86,16 +93,26 @@ impl From<capture::OpenError> for RunError {
 impl From<transmit::OpenError> for RunError {
     fn from(error: transmit::OpenError) -> Self {
         match error {
-            transmit::OpenError::NotPermitted { .. } => Self::NotPermitted,
+            // The rings are open by then, so NET_RAW is there.
+            transmit::OpenError::NotPermitted { .. } => Self::MarkRefused { release: release() },
             other => Self::Sockets(other),
         }
     }
 }
 
+/// The kernel's release.
+fn release() -> String {
+    let name = uname();
+    let release = name.as_ref().map(|name| name.release().to_string_lossy());
+    release
+        .unwrap_or("of an unknown release".into())
+        .into_owned()
+}
+
 impl RunError {
     const fn exit(&self) -> Exit {
         match self {
-            Self::NotPermitted => Exit::NoPermission,
+            Self::NotPermitted | Self::MarkRefused { .. } => Exit::NoPermission,
             Self::Interface(_) => Exit::Usage,
             Self::WorkerLost => Exit::Software,
             _ => Exit::OsError,
@@ -118,31 +135,36 @@ pub fn run(config: &Config) -> ExitCode {
 }
 
 fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
-    let mark = mark();
-    let rings = open_rings(config, mark)?;
-    let sockets = SocketConfig {
-        source_ports: config.source_ports,
-        ..SocketConfig::new(mark.get())
+    let (runtime, mut signals) = idle::runtime().map_err(RunError::Runtime)?;
+    let open = || Opened::open(config);
+    let opened = match config.on_failure {
+        OnFailure::Exit => open()?,
+        OnFailure::Idle => match runtime.block_on(idle::until_started(open, &mut signals)) {
+            Some(opened) => opened,
+            None => return Ok(()),
+        },
     };
-    let transmitter = Transmitter::open(&sockets)?;
-    let prober = Prober::open(&sockets)?;
     let bounding_set = privilege::drop_all()?;
     log::start_writer().map_err(RunError::Log)?;
     tracing::debug!(?bounding_set, "sockets are open, capabilities are dropped");
 
-    let probe_port = [prober.source_port()];
     let mirror = Mirror::new(MirrorConfig {
         vni: config.vni,
         spread: config.spread,
         source_ports: config.source_ports,
-        own_ports: [transmitter.source_ports(), &probe_port].concat(),
+        own_ports: opened.own_ports(),
         first_identification: random(),
     });
+    let Opened {
+        rings,
+        transmitter,
+        prober,
+    } = opened;
     let has_ipv6 = transmitter.has_ipv6();
     let sensors = Sensors::new(prober, config.mtu, config.sensor_prefer, known(config));
     let published = Arc::new(Published::default());
     let (events, happened) = Events::channel();
-    let stop = Stop::new()?;
+    let (stop, first_view) = (Flag::new()?, Flag::new()?);
     let worker = Worker {
         rings,
         transmitter,
@@ -151,31 +173,63 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
         published: Arc::clone(&published),
         events,
         stop: stop.clone(),
+        first_view: first_view.clone(),
+        start_wait: start_wait(config),
     };
     announce(config, &sensors);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(RunError::Runtime)?;
     let worker = thread::Builder::new()
         .name("worker".to_owned())
         .spawn(move || worker.run())
         .map_err(RunError::Spawn)?;
 
     let mut control = Control::new(sensors, published, happened);
-    let watched = runtime.block_on(async {
+    let is_asked_to = runtime.block_on(async {
         let views = Views::follow(config, has_ipv6);
-        control.watch(views).await
+        control.watch(views, &first_view, &mut signals).await
     });
-    stop.request()?;
+    stop.raise();
     let last = worker.join().map_err(|_| RunError::WorkerLost)??;
     // The totals must find room in the queue.
     log::flush();
     control.end(&last);
-    watched
-        .map_err(RunError::Runtime)?
-        .then_some(())
-        .ok_or(RunError::WorkerLost)
+    is_asked_to.then_some(()).ok_or(RunError::WorkerLost)
+}
+
+/// What takes capabilities to open, and can be opened again after a failure.
+struct Opened {
+    rings: Vec<Ring>,
+    transmitter: Transmitter,
+    prober: Prober,
+}
+
+impl Opened {
+    fn open(config: &Config) -> Result<Self, RunError> {
+        let mark = mark();
+        let rings = open_rings(config, mark)?;
+        let sockets = SocketConfig {
+            source_ports: config.source_ports,
+            ..SocketConfig::new(mark.get())
+        };
+        Ok(Self {
+            rings,
+            transmitter: Transmitter::open(&sockets)?,
+            prober: Prober::open(&sockets)?,
+        })
+    }
+
+    /// The ports that our datagrams leave by.
+    fn own_ports(&self) -> Vec<u16> {
+        let probes = [self.prober.source_port()];
+        [self.transmitter.source_ports(), &probes].concat()
+    }
+}
+
+/// How long frames may wait for the first view: where the sensors are addresses, there is none.
+fn start_wait(config: &Config) -> Duration {
+    match config.sensor {
+        Sensor::Name(_) => config.start_wait.duration(),
+        Sensor::Addresses(_) => Duration::ZERO,
+    }
 }
 
 /// One ring for each interface, in the order of the configuration; none is bound yet.

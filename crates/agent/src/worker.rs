@@ -6,55 +6,38 @@
 //! allocated or logged on the way; the totals are published once a block.
 //!
 //! The worker sleeps in `epoll_wait` until a ring has a closed block, an interface fails, or the control
-//! side asks it to stop, and wakes four times a second to look after interfaces and sockets. After the request to
-//! stop it ends capturing, drains the rings within [`DRAIN_MAX`], and returns the exact totals.
+//! side asks it to stop, and wakes four times a second to look after interfaces and sockets. Both are
+//! looked at after each block too, and the request to stop whenever a batch is full: under a small CPU
+//! quota a block can take most of a second. Several rings take turns block by block. After the request
+//! to stop the worker ends capturing, drains the rings within [`DRAIN_MAX`], and returns the exact
+//! totals.
+//!
+//! Where the sensors have a name, it first waits for their first view, see [`crate::start_wait`].
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use capture::Ring;
+use capture::{Frames, Ring, Walk};
 use mirror::{Batch, DropReason, Mirror, SensorTable, Totals};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use transmit::Transmitter;
 
+use crate::flag::Flag;
 use crate::published::{Event, Events, Published, RingTotals, Snapshot};
+use crate::start_wait::{Look, Over, Room};
 
 /// How often interfaces and sockets are looked after: so long may a dead sensor or an interface
 /// that was made again go unnoticed. A round takes some fifty short system calls.
 const ATTEND_EVERY: Duration = Duration::from_millis(250);
-/// How many blocks of one ring are taken before the next ring has its turn.
-const BLOCKS_A_TURN: usize = 16;
-/// How long the drain may take.
+/// How long the drain may take, from when the request to stop is seen.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// How often the drain looks whether the kernel has closed the last block.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(2);
-
-/// Asks the worker to stop, from any thread.
-#[derive(Debug, Clone)]
-pub(crate) struct Stop(Arc<EventFd>);
-
-impl Stop {
-    /// A request that was not made yet.
-    ///
-    /// # Errors
-    /// When the kernel has no descriptor to give.
-    pub(crate) fn new() -> Result<Self, Errno> {
-        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        Ok(Self(Arc::new(EventFd::from_value_and_flags(0, flags)?)))
-    }
-
-    /// Makes the request.
-    ///
-    /// # Errors
-    /// None that a working eventfd gives.
-    pub(crate) fn request(&self) -> Result<(), Errno> {
-        self.0.write(1).map(drop)
-    }
-}
+/// How often a wait for the sensors looks whether half of a ring is closed.
+const WAIT_LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// What the data path is made of.
 pub(crate) struct Worker {
@@ -71,18 +54,11 @@ pub(crate) struct Worker {
     /// Where rare events go.
     pub(crate) events: Events,
     /// The request to stop.
-    pub(crate) stop: Stop,
-}
-
-/// What the worker has at hand for each block, apart from the rings.
-struct Path {
-    transmitter: Transmitter,
-    mirror: Mirror,
-    table: Arc<ArcSwap<SensorTable>>,
-    batch: Batch,
-    totals: Totals,
-    /// Whether the last look at a ring found a block.
-    took_any: bool,
+    pub(crate) stop: Flag,
+    /// That a first view of the sensors is in the table.
+    pub(crate) first_view: Flag,
+    /// How long frames may wait for it.
+    pub(crate) start_wait: Duration,
 }
 
 impl Worker {
@@ -91,100 +67,142 @@ impl Worker {
     /// # Errors
     /// When epoll(7) fails for good, which leaves no way to go on.
     pub(crate) fn run(self) -> Result<Snapshot, Errno> {
-        let Self {
-            mut rings,
-            transmitter,
-            mirror,
-            table,
-            published,
-            events,
-            stop,
-        } = self;
-        let (batch, totals) = (Batch::new(), Totals::default());
-        let mut path = Path {
-            transmitter,
-            mirror,
-            table,
-            batch,
-            totals,
-            took_any: false,
+        let sources = Sources::of(&self.rings, &self.stop)?;
+        let mut running = Running {
+            rings: self.rings,
+            path: Path {
+                transmitter: self.transmitter,
+                mirror: self.mirror,
+                table: self.table,
+                batch: Batch::new(),
+                totals: Totals::default(),
+                published: self.published,
+                stop: self.stop,
+                drain_until: None,
+            },
+            events: self.events,
+            sources,
+            next_attend: Instant::now(),
+            turn: 0,
         };
-        let control = Control {
-            published: &published,
-            events: &events,
-        };
-        let sources = Sources::of(&rings, &stop)?;
-        let mut next_look = Instant::now();
-        loop {
-            let now = Instant::now();
-            if now >= next_look {
-                next_look = now + ATTEND_EVERY;
-                control.attend(&mut rings, &mut path);
-            }
-            let woken = sources.wait(next_look.saturating_duration_since(now))?;
-            if woken.stop {
-                break;
-            }
-            for ring in &mut rings {
-                path.take_blocks(ring, BLOCKS_A_TURN, &published);
-            }
-            if woken.interface_failed {
-                // The error must be taken, or the next wait would end at once.
-                control.attend(&mut rings, &mut path);
-            }
+        running.wait_for_sensors(&self.first_view, self.start_wait)?;
+        while !running.path.stop.is_raised() {
+            running.sleep(ATTEND_EVERY)?;
+            running.take_turns();
         }
-        drain(&mut rings, &mut path, &control);
-        published.store_totals(&path.totals);
-        control.attend(&mut [], &mut path);
+        running.drain();
+        running.path.publish();
+        running.attend_sockets();
         Ok(Snapshot {
-            totals: path.totals,
-            ring: ring_totals(&mut rings),
+            totals: running.path.totals,
+            ring: ring_totals(&mut running.rings),
         })
     }
 }
 
-impl Path {
-    /// Takes at most `most` blocks that the kernel has closed.
-    fn take_blocks(&mut self, ring: &mut Ring, most: usize, published: &Published) {
-        self.took_any = false;
-        for _ in 0..most {
-            let Some(block) = ring.next_block() else {
-                return;
-            };
-            let table = self.table.load();
-            for frame in block.frames() {
-                self.mirror
-                    .push(&frame, &table, &mut self.batch, &mut self.totals);
-                if self.batch.is_full() {
-                    self.send(block.bytes(), &table);
-                }
+/// A worker at work.
+struct Running {
+    rings: Vec<Ring>,
+    path: Path,
+    events: Events,
+    sources: Sources,
+    /// When interfaces and sockets are looked after again.
+    next_attend: Instant,
+    /// The ring that has the next turn.
+    turn: usize,
+}
+
+impl Running {
+    /// Sleeps until there is something to do, at most so long, and looks after interfaces and sockets
+    /// where that is due.
+    fn sleep(&mut self, most: Duration) -> Result<(), Errno> {
+        self.attend_if_due();
+        let left = self.next_attend.saturating_duration_since(Instant::now());
+        if self.sources.wait(left.min(most))? {
+            // The error must be taken, or the next wait would end at once.
+            self.attend();
+        }
+        Ok(())
+    }
+
+    /// Takes a block of each ring in turn while there are any, until something else is due. One is
+    /// taken in any case, or a busy machine would look after interfaces and do nothing else.
+    fn take_turns(&mut self) {
+        let mut in_vain = 0;
+        while in_vain < self.rings.len() {
+            self.turn = (self.turn + 1) % self.rings.len();
+            let ring = self.rings.get_mut(self.turn);
+            if !ring.is_some_and(|ring| self.path.take_block(ring)) {
+                in_vain += 1;
+                continue;
             }
-            self.send(block.bytes(), &table);
-            let unreadable = block.unreadable().into();
-            self.totals.drop_frames(DropReason::Malformed, unreadable);
-            self.took_any = true;
-            published.store_totals(&self.totals);
+            in_vain = 0;
+            if self.path.stop.is_raised() || Instant::now() >= self.next_attend {
+                return;
+            }
         }
     }
 
-    fn send(&mut self, block: &[u8], table: &SensorTable) {
-        if !self.batch.is_empty() {
-            self.transmitter.send(&mut self.batch, block, table);
+    /// Lets frames wait until the first view of the sensors has come, at most so long; zero is no wait.
+    fn wait_for_sensors(&mut self, first_view: &Flag, limit: Duration) -> Result<(), Errno> {
+        if limit.is_zero() {
+            return Ok(());
         }
-        self.batch.settle(&mut self.totals);
+        let begun = Instant::now();
+        let mut room = Room::default();
+        let mut rings_wake = true;
+        self.sources.add(first_view)?;
+        let over = loop {
+            fill(&mut room, &mut self.rings);
+            let waited = begun.elapsed();
+            let look = Look {
+                has_view: first_view.is_raised(),
+                is_stopped: self.path.stop.is_raised(),
+                is_half_full: self.rings.iter().any(Ring::is_half_full),
+                waited,
+            };
+            if let Some(over) = look.judge(limit) {
+                break over;
+            }
+            if rings_wake && !room.has_place() {
+                // They stay readable, and would have us run in a circle.
+                self.sources.remove_all(&self.rings)?;
+                rings_wake = false;
+            }
+            let left = limit.saturating_sub(waited);
+            self.sleep(if rings_wake {
+                left
+            } else {
+                left.min(WAIT_LOOK_EVERY)
+            })?;
+        };
+        self.sources.0.delete(first_view)?;
+        if !rings_wake {
+            self.sources.add_all(&self.rings)?;
+        }
+        if let Over::GivenUp(cause) = over {
+            let waited = begun.elapsed();
+            self.tell(Event::WaitGivenUp { cause, waited });
+        }
+        for block in room.blocks() {
+            let walk = Walk::check(block);
+            self.path
+                .mirror_block(walk.frames(), block, walk.unreadable());
+            self.attend_if_due();
+        }
+        Ok(())
     }
-}
 
-/// The worker's side towards the control side.
-struct Control<'w> {
-    published: &'w Published,
-    events: &'w Events,
-}
+    fn attend_if_due(&mut self) {
+        if Instant::now() >= self.next_attend {
+            self.attend();
+        }
+    }
 
-impl Control<'_> {
-    /// Looks after the interfaces, and tells what happened to them and to sending.
-    fn attend(&self, rings: &mut [Ring], path: &mut Path) {
-        for ring in rings.iter_mut() {
+    /// Looks after interfaces and sockets, and tells what happened to them.
+    fn attend(&mut self) {
+        self.next_attend = Instant::now() + ATTEND_EVERY;
+        for ring in &mut self.rings {
             let event = match ring.attend() {
                 Ok(None) => continue,
                 Ok(Some(change)) => Event::Interface {
@@ -196,48 +214,169 @@ impl Control<'_> {
                     error: error.to_string(),
                 },
             };
-            self.events.tell(event, self.published);
+            self.events.tell(event, &self.path.published);
         }
-        if !rings.is_empty() {
-            self.published.store_ring(ring_totals(rings));
-        }
-        let report = path.transmitter.attend(&path.table.load());
+        let totals = ring_totals(&mut self.rings);
+        self.path.published.store_ring(totals);
+        self.attend_sockets();
+    }
+
+    fn attend_sockets(&mut self) {
+        let report = self.path.transmitter.attend(&self.path.table.load());
         if !report.is_empty() {
-            self.events.tell(Event::Sending(report), self.published);
+            self.tell(Event::Sending(report));
         }
+    }
+
+    fn tell(&self, event: Event) {
+        self.events.tell(event, &self.path.published);
+    }
+
+    /// Ends capturing and takes what is left in the rings.
+    fn drain(&mut self) {
+        for ring in &mut self.rings {
+            if let Err(error) = ring.stop() {
+                let event = Event::InterfaceFailed {
+                    name: ring.interface().clone(),
+                    error: format!("capturing could not be ended: {error}"),
+                };
+                self.events.tell(event, &self.path.published);
+            }
+        }
+        while !self.path.is_time_over() {
+            let mut took_any = false;
+            for ring in &mut self.rings {
+                took_any |= self.path.take_block(ring);
+            }
+            if took_any {
+                continue;
+            }
+            if self.rings.iter_mut().map(waiting).sum::<u64>() == 0 {
+                return;
+            }
+            // The open block is closed by the kernel's timer, a few milliseconds from now.
+            std::thread::sleep(DRAIN_LOOK_EVERY);
+        }
+        for ring in &mut self.rings {
+            let left = waiting(ring);
+            self.path.totals.drop_frames(DropReason::NotDrained, left);
+        }
+    }
+}
+
+/// Moves closed blocks into the room while it has place, one of each ring in turn.
+fn fill(room: &mut Room, rings: &mut [Ring]) {
+    let mut took_any = true;
+    while took_any {
+        took_any = false;
+        for ring in &mut *rings {
+            if !room.has_place() {
+                return;
+            }
+            if let Some(block) = ring.next_block() {
+                room.put(block.used());
+                took_any = true;
+            }
+        }
+    }
+}
+
+/// What the worker has at hand for each block, apart from the rings.
+struct Path {
+    transmitter: Transmitter,
+    mirror: Mirror,
+    table: Arc<ArcSwap<SensorTable>>,
+    batch: Batch,
+    totals: Totals,
+    published: Arc<Published>,
+    stop: Flag,
+    /// When the drain ends, once the request to stop was seen.
+    drain_until: Option<Instant>,
+}
+
+impl Path {
+    /// Takes the next block of a ring, if the kernel has closed one.
+    fn take_block(&mut self, ring: &mut Ring) -> bool {
+        let Some(block) = ring.next_block() else {
+            return false;
+        };
+        self.mirror_block(block.frames(), block.bytes(), block.unreadable());
+        true
+    }
+
+    /// Sends the frames of a block, or those for which there is time when podspan shall end.
+    fn mirror_block(&mut self, mut frames: Frames<'_>, block: &[u8], unreadable: u32) {
+        if !self.is_time_over() {
+            let table = self.table.load();
+            for frame in frames.by_ref() {
+                self.mirror
+                    .push(&frame, &table, &mut self.batch, &mut self.totals);
+                if self.batch.is_full() {
+                    self.send(block, &table);
+                    if self.is_time_over() {
+                        break;
+                    }
+                }
+            }
+            self.send(block, &table);
+        }
+        let left = u64::try_from(frames.len()).unwrap_or(u64::MAX);
+        self.totals.drop_frames(DropReason::NotDrained, left);
+        self.totals
+            .drop_frames(DropReason::Malformed, unreadable.into());
+        self.publish();
+    }
+
+    fn send(&mut self, block: &[u8], table: &SensorTable) {
+        if !self.batch.is_empty() {
+            self.transmitter.send(&mut self.batch, block, table);
+        }
+        self.batch.settle(&mut self.totals);
+    }
+
+    /// Whether podspan shall have ended by now. The time begins when this first sees the request.
+    fn is_time_over(&mut self) -> bool {
+        if !self.stop.is_raised() {
+            return false;
+        }
+        let now = Instant::now();
+        now >= *self.drain_until.get_or_insert(now + DRAIN_MAX)
+    }
+
+    fn publish(&self) {
+        self.published.store_totals(&self.totals);
     }
 }
 
 /// Everything that can wake the worker.
 struct Sources(Epoll);
 
-/// What ended a wait.
-#[derive(Default)]
-struct Woken {
-    stop: bool,
-    interface_failed: bool,
-}
-
 impl Sources {
-    const STOP: u64 = 0;
-    const RING: u64 = 1;
     /// As many are told at a time; more rings take another turn.
     const EVENTS: usize = 8;
 
-    fn of(rings: &[Ring], stop: &Stop) -> Result<Self, Errno> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        epoll.add(
-            stop.0.as_fd(),
-            EpollEvent::new(EpollFlags::EPOLLIN, Self::STOP),
-        )?;
-        for ring in rings {
-            epoll.add(ring, EpollEvent::new(EpollFlags::EPOLLIN, Self::RING))?;
-        }
-        Ok(Self(epoll))
+    fn of(rings: &[Ring], stop: &Flag) -> Result<Self, Errno> {
+        let sources = Self(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
+        sources.add(stop)?;
+        sources.add_all(rings)?;
+        Ok(sources)
     }
 
-    /// Waits until something is there to be done.
-    fn wait(&self, most: Duration) -> Result<Woken, Errno> {
+    fn add(&self, source: impl AsFd) -> Result<(), Errno> {
+        // What woke us shows by itself, an error of an interface aside.
+        self.0.add(source, EpollEvent::new(EpollFlags::EPOLLIN, 0))
+    }
+
+    fn add_all(&self, rings: &[Ring]) -> Result<(), Errno> {
+        rings.iter().try_for_each(|ring| self.add(ring))
+    }
+
+    fn remove_all(&self, rings: &[Ring]) -> Result<(), Errno> {
+        rings.iter().try_for_each(|ring| self.0.delete(ring))
+    }
+
+    /// Waits until there is something to do, and says whether an interface failed.
+    fn wait(&self, most: Duration) -> Result<bool, Errno> {
         // Rounded up: to wake a moment early would mean to wait again at once.
         let timeout = EpollTimeout::try_from(most + Duration::from_millis(1));
         let mut events = [EpollEvent::empty(); Self::EVENTS];
@@ -249,43 +388,8 @@ impl Sources {
             Err(Errno::EINTR) => 0,
             Err(error) => return Err(error),
         };
-        let mut woken = Woken::default();
-        for event in &events[..count] {
-            woken.stop |= event.data() == Self::STOP;
-            woken.interface_failed |= event.events().contains(EpollFlags::EPOLLERR);
-        }
-        Ok(woken)
-    }
-}
-
-/// Ends capturing and takes what is left in the rings.
-fn drain(rings: &mut [Ring], path: &mut Path, control: &Control<'_>) {
-    for ring in rings.iter_mut() {
-        if let Err(error) = ring.stop() {
-            let event = Event::InterfaceFailed {
-                name: ring.interface().clone(),
-                error: format!("capturing could not be ended: {error}"),
-            };
-            control.events.tell(event, control.published);
-        }
-    }
-    let end = Instant::now() + DRAIN_MAX;
-    while Instant::now() < end {
-        for ring in rings.iter_mut() {
-            path.take_blocks(ring, 1, control.published);
-        }
-        let waiting: u64 = rings.iter_mut().map(waiting).sum();
-        if waiting == 0 {
-            return;
-        }
-        if !path.took_any {
-            // The open block is closed by the kernel's timer, a few milliseconds from now.
-            std::thread::sleep(DRAIN_LOOK_EVERY);
-        }
-    }
-    for ring in rings.iter_mut() {
-        path.totals
-            .drop_frames(DropReason::NotDrained, waiting(ring));
+        let failed = |event: &EpollEvent| event.events().contains(EpollFlags::EPOLLERR);
+        Ok(events.iter().take(count).any(failed))
     }
 }
 

@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use agent::config::table::TABLE;
-use testbed::{FullPipe, Process};
+use testbed::{FullPipe, Process, Signal};
 
 /// The binary with an empty environment.
 fn podspan(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -124,12 +124,14 @@ fn all_errors_at_once() {
         ("RECEIVER", "pcap"),
         ("SENSOR_PREFER", "zone"),
         ("SENSOR_NAMESPACE", "Shop"),
+        ("START_WAIT", "5"),
+        ("ON_FAILURE", "sleep"),
     ];
     let output = podspan(&[], &wrong);
     refused(
         &output,
         &[
-            "wrong in 11 places",
+            "wrong in 13 places",
             "VNI=0x1a",
             "old script read every VNI as hex",
         ],
@@ -149,6 +151,46 @@ fn all_errors_at_once() {
             "{line}"
         );
     }
+}
+
+#[test]
+fn with_on_failure_idle_wrong_settings_keep_it_alive_until_a_signal() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_podspan"));
+        let wrong = [("ON_FAILURE", "idle"), ("VNI", "1a"), ("MTU", "1")];
+        command.env_clear().envs(wrong);
+        let mut agent = Process::spawn(command).unwrap();
+        let limit = Duration::from_secs(30);
+        for word in [
+            "ON_FAILURE=idle",
+            "wrong in 3 places",
+            "SENSOR is not set",
+            "VNI=0x1a",
+            "MTU=\"1\"",
+            "restart the container",
+        ] {
+            agent.wait_for_output(word, limit).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(agent.try_wait().unwrap().is_none(), "{}", agent.stderr());
+        let used = agent.cpu_time().unwrap();
+        assert!(used < Duration::from_millis(250), "{used:?}");
+        agent.signal(signal).unwrap();
+        assert!(agent.wait(limit).unwrap().success(), "{}", agent.stderr());
+    }
+}
+
+#[test]
+fn a_wrong_on_failure_ends_it() {
+    refused(
+        &podspan(&[], &[("SENSOR", "::1"), ("ON_FAILURE", "sleep")]),
+        &["ON_FAILURE=\"sleep\"", "for example ON_FAILURE=idle"],
+    );
+    // A question is answered, whatever happens at a start.
+    refused(
+        &podspan(&["--check-config"], &[("ON_FAILURE", "idle")]),
+        &["SENSOR is not set"],
+    );
 }
 
 #[test]

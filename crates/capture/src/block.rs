@@ -66,14 +66,8 @@ impl<M: Memory> Blocks<M> {
     /// The next block, once the kernel has closed it.
     pub(crate) fn next(&mut self) -> Option<Block<'_>> {
         let len = self.memory.block_len();
-        // SAFETY: `next` is below `count`, so the place lies within the memory.
-        let base = unsafe { self.memory.base().add(self.next * len) };
-        // SAFETY: the status word lies in the descriptor, which every block holds.
-        let status = unsafe { base.add(STATUS) }.cast::<u32>();
-        // SAFETY: the word is aligned (the block to 8 bytes, the word in it to 4) and valid for as
-        // long as `self` is borrowed, and both sides reach it only as an atomic while it can change.
-        let status = unsafe { AtomicU32::from_ptr(status.as_ptr()) };
-        let found = status.load(Ordering::Acquire);
+        let base = self.place(self.next);
+        let found = self.status(self.next);
         if found & TP_STATUS_USER == 0 {
             return None;
         }
@@ -89,6 +83,31 @@ impl<M: Memory> Blocks<M> {
             layout,
             ring: PhantomData,
         })
+    }
+
+    /// Whether at least half of the blocks are closed and were not handed out.
+    pub(crate) fn half_wait(&self) -> bool {
+        // The kernel closes them in turn, so the last of that half tells for all of it.
+        let last = self.next + (self.memory.count() / 2).max(1) - 1;
+        self.status(last % self.memory.count()) & TP_STATUS_USER != 0
+    }
+
+    /// The first byte of a block, by its number.
+    fn place(&self, number: usize) -> NonNull<u8> {
+        debug_assert!(number < self.memory.count());
+        let at = number * self.memory.block_len();
+        // SAFETY: the number is below `count`, so the place lies within the memory.
+        unsafe { self.memory.base().add(at) }
+    }
+
+    /// The status of a block, by its number. Who has seen it closed may read what the kernel wrote.
+    fn status(&self, number: usize) -> u32 {
+        // SAFETY: the status word lies in the descriptor, which every block holds.
+        let status = unsafe { self.place(number).add(STATUS) }.cast::<u32>();
+        // SAFETY: the word is aligned (the block to 8 bytes, the word in it to 4) and valid for as
+        // long as `self` is borrowed, and both sides reach it only as an atomic while it can change.
+        let status = unsafe { AtomicU32::from_ptr(status.as_ptr()) };
+        status.load(Ordering::Acquire)
     }
 }
 
@@ -110,6 +129,13 @@ impl Block<'_> {
         // SAFETY: the block is ours until it is dropped, see `Blocks::next`, and the slice does not
         // outlive the borrow of `self`.
         unsafe { slice::from_raw_parts(self.base.as_ptr(), self.len) }
+    }
+
+    /// The bytes up to the end of the last frame that can be read: a copy of them, given to
+    /// [`Walk::check`], is the same block as far as frames are concerned.
+    #[must_use]
+    pub fn used(&self) -> &[u8] {
+        self.bytes().get(..self.layout.end()).unwrap_or_default()
     }
 
     /// The frames, oldest first.

@@ -28,4 +28,4 @@ mod simulated;
 pub use block::Block;
 pub use interface::{Change, InterfaceName, InvalidInterfaceName};
 pub use ring::{BLOCK_LEN, OpenError, Ring, RingConfig, RingStatistics};
-pub use walk::Frames;
+pub use walk::{Frames, Walk};

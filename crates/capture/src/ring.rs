@@ -250,6 +250,13 @@ impl Ring {
         Some(block)
     }
 
+    /// Whether at least half of the blocks are closed and wait for [`Ring::next_block`]. Looking
+    /// takes no system call.
+    #[must_use]
+    pub fn is_half_full(&self) -> bool {
+        self.blocks.half_wait()
+    }
+
     /// The kernel's counters since the ring was opened.
     ///
     /// # Errors

@@ -80,6 +80,8 @@ pub(crate) struct Layout {
     frames: u32,
     /// Slots that the block claims to have and that cannot be read.
     unreadable: u32,
+    /// Where the last slot that can be read ends; without one, the descriptor.
+    end: u32,
 }
 
 impl Layout {
@@ -92,6 +94,7 @@ impl Layout {
         let mut layout = Self {
             first,
             unreadable: claimed,
+            end: small(DESCRIPTOR_LEN),
             ..Self::NOTHING
         };
         if (first as usize) < DESCRIPTOR_LEN {
@@ -105,6 +108,7 @@ impl Layout {
             layout.unreadable -= 1;
             layout.slots += 1;
             layout.frames += u32::from(!slot.is_void());
+            layout.end = at.saturating_add(slot.end());
             // The last slot's offset is 0, and no slot starts in its predecessor.
             next = Some(slot.next())
                 .filter(|&next| next >= slot.end())
@@ -118,7 +122,13 @@ impl Layout {
         slots: 0,
         frames: 0,
         unreadable: 0,
+        end: 0,
     };
+
+    /// How many bytes of the block the frames take, with all that is before them.
+    pub(crate) const fn end(&self) -> usize {
+        self.end as usize
+    }
 
     pub(crate) const fn len(&self) -> u32 {
         self.frames

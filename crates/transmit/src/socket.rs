@@ -60,7 +60,7 @@ pub enum OpenError {
     /// The capability for `SO_MARK` is missing.
     #[error(
         "marking the UDP sockets (SO_MARK {mark:#x}) is not permitted: give the container the \
-         capability NET_RAW (on kernels before 5.17: NET_ADMIN), as \
+         capability NET_RAW (before Linux 5.17 it takes NET_ADMIN), as \
          `securityContext: {{capabilities: {{add: [\"NET_RAW\"]}}}}`"
     )]
     NotPermitted {

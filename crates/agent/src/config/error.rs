@@ -14,7 +14,7 @@ use thiserror::Error;
 use wire::Vni;
 
 use super::table::Variable;
-use super::values::{LEAST_MTU, RingSize};
+use super::values::{LEAST_MTU, RingSize, StartWait};
 
 /// What is wrong with a value. The texts continue a sentence that named the variable and its value.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -50,6 +50,10 @@ pub enum Reason {
     #[error("it is out of bounds: the least is {min}, the largest {max}",
             min = RingSize::MIN, max = RingSize::MAX)]
     RingSizeOutOfBounds,
+    #[error("it is no time: a whole number with s or ms behind it")]
+    NotATime,
+    #[error("it is out of bounds: the longest is {max}", max = StartWait::MAX)]
+    StartWaitOutOfBounds,
     #[error("there is an entry with nothing in it between or beside the commas")]
     EmptyEntry,
     #[error("{shown} is in it twice", shown = Foreign(.0))]

@@ -32,7 +32,10 @@ pub use error::{ConfigErrors, Invalid, Reason};
 pub use names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
 pub use sensor::{Sensor, SensorAddress};
 pub use text::{help, markdown};
-pub use values::{Interfaces, LEAST_MTU, LogFormat, LogLevel, Prefer, Receiver, RingSize, Value};
+pub use values::{
+    Interfaces, LEAST_MTU, LogFormat, LogLevel, OnFailure, Prefer, Receiver, RingSize, StartWait,
+    Value,
+};
 
 use table::{Fallback, Variable};
 use values::Field;
@@ -76,6 +79,10 @@ pub struct Config {
     pub mtu: Option<Mtu>,
     /// Memory of each interface's ring.
     pub ring_size: RingSize,
+    /// How long frames wait for the first view of the sensors.
+    pub start_wait: StartWait,
+    /// What a start that fails does.
+    pub on_failure: OnFailure,
     /// Which lines are logged.
     pub log: LogLevel,
     /// How they are written.
@@ -105,6 +112,8 @@ struct Environment {
     kubeconfig: Field<FileNames>,
     mtu: Field<Mtu>,
     ring_size: Field<RingSize>,
+    start_wait: Field<StartWait>,
+    on_failure: Field<OnFailure>,
     log: Field<LogLevel>,
     log_format: Field<LogFormat>,
 }
@@ -163,6 +172,8 @@ impl Config {
         let kubeconfig = reading.value(&table::KUBECONFIG, &environment.kubeconfig);
         let mtu = reading.value(&table::MTU, &environment.mtu);
         let ring_size = reading.value(&table::RING_SIZE, &environment.ring_size);
+        let start_wait = reading.value(&table::START_WAIT, &environment.start_wait);
+        let on_failure = reading.value(&table::ON_FAILURE, &environment.on_failure);
         let log = reading.value(&table::LOG, &environment.log);
         let log_format = reading.value(&table::LOG_FORMAT, &environment.log_format);
         reading.judge_together(sensor.as_ref(), sensor_port);
@@ -186,6 +197,8 @@ impl Config {
             kubeconfig,
             mtu,
             ring_size: ring_size?,
+            start_wait: start_wait?,
+            on_failure: on_failure?,
             log: log?,
             log_format: log_format?,
             settings: std::mem::take(&mut reading.settings),
@@ -202,6 +215,41 @@ impl Config {
     #[must_use]
     pub fn effective(&self) -> String {
         self.settings.iter().map(Setting::to_string).collect()
+    }
+}
+
+/// What podspan needs to know although other settings may be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Basics {
+    /// What a start that fails does.
+    pub on_failure: OnFailure,
+    /// Which lines are logged.
+    pub log: LogLevel,
+    /// How they are written.
+    pub log_format: LogFormat,
+}
+
+impl Basics {
+    /// Reads this process's environment. What is wrong there counts as not set, and [`Config`] reports
+    /// it.
+    #[must_use]
+    pub fn from_env() -> Self {
+        Self::from_vars(std::env::vars_os())
+    }
+
+    /// Reads variables given as pairs of name and value.
+    pub fn from_vars(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let mut reading = Reading::default();
+        let ours = reading.take_ours(variables);
+        let environment: Environment = envy::from_iter(ours).unwrap_or_default();
+        let on_failure = reading.value(&table::ON_FAILURE, &environment.on_failure);
+        let log = reading.value(&table::LOG, &environment.log);
+        let log_format = reading.value(&table::LOG_FORMAT, &environment.log_format);
+        Self {
+            on_failure: on_failure.unwrap_or(OnFailure::Exit),
+            log: log.unwrap_or(LogLevel::Info),
+            log_format: log_format.unwrap_or(LogFormat::Text),
+        }
     }
 }
 

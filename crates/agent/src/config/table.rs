@@ -211,6 +211,30 @@ pub const RING_SIZE: Variable = Variable {
     example: "64MiB",
 };
 
+/// How long frames wait for the sensors at the start.
+pub const START_WAIT: Variable = Variable {
+    name: "START_WAIT",
+    expected: "a time from 0s to 60s, in whole s or ms",
+    fallback: Fallback::Value("5s"),
+    text: "Where SENSOR is a name: how long frames captured at the start wait in memory until the API \
+           server has named the sensors, at most until half of a ring is in use. Then they count as \
+           no_sensor. 0s: they do not wait.",
+    example: "10s",
+};
+
+/// What a start that fails does.
+pub const ON_FAILURE: Variable = Variable {
+    name: "ON_FAILURE",
+    expected: "exit or idle",
+    fallback: Fallback::Value("exit"),
+    text: "What happens when podspan cannot start. exit: it ends with an exit code, and a native \
+           sidecar can hold its pod in Init:CrashLoopBackOff. idle: it stays alive without mirroring, \
+           logs why, and tries again after 1 s, then more and more rarely, at least each minute; \
+           wrong settings need a new container. What fails once the capabilities are dropped ends it in \
+           any case.",
+    example: "idle",
+};
+
 /// Which lines are logged.
 pub const LOG: Variable = Variable {
     name: "LOG",
@@ -230,7 +254,7 @@ pub const LOG_FORMAT: Variable = Variable {
 };
 
 /// Every variable, in the order in which they are shown.
-pub const TABLE: [&Variable; 20] = [
+pub const TABLE: [&Variable; 22] = [
     &SENSOR,
     &INTERFACE,
     &VNI,
@@ -249,6 +273,8 @@ pub const TABLE: [&Variable; 20] = [
     &KUBECONFIG,
     &MTU,
     &RING_SIZE,
+    &START_WAIT,
+    &ON_FAILURE,
     &LOG,
     &LOG_FORMAT,
 ];

@@ -111,7 +111,8 @@ env:
 - A variable set to nothing counts as not set. Space around values and list entries is ignored, and
   so is the case of words such as `info`.
 - All that is wrong is reported at once, each with the variable, its value, what is expected and a
-  valid example. The process then ends with exit code 64.
+  valid example. The process then ends with exit code 64, or stays alive and logs it with
+  `ON_FAILURE=idle`.
 - `podspan --check-config` prints what holds and where it comes from, without mirroring anything.
 - Variables that are not in this table are ignored.
 ";

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::num::NonZeroU16;
+use std::time::Duration;
 
 use discovery::Foreign;
 use mirror::{SourcePorts, Spread};
@@ -188,6 +189,55 @@ impl Value for RingSize {
     }
 }
 
+/// How long frames wait for the sensors at the start, in whole milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StartWait {
+    ms: u16,
+}
+
+impl StartWait {
+    /// The longest: a pod without a sensor for longer has another problem.
+    pub const MAX: Self = Self { ms: 60_000 };
+
+    /// The time; zero is no wait.
+    #[must_use]
+    pub const fn duration(self) -> Duration {
+        Duration::from_millis(self.ms as u64)
+    }
+}
+
+impl fmt::Display for StartWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ms {
+            ms if ms.is_multiple_of(1000) => write!(f, "{}s", ms / 1000),
+            ms => write!(f, "{ms}ms"),
+        }
+    }
+}
+
+impl Value for StartWait {
+    fn parse(text: &str) -> Result<Self, Reason> {
+        let (digits, ms_per_unit) = match text.strip_suffix("ms") {
+            Some(digits) => (digits, 1),
+            None => (text.strip_suffix('s').ok_or(Reason::NotATime)?, 1000),
+        };
+        if !is_decimal(digits) {
+            return Err(Reason::NotATime);
+        }
+        let ms = digits
+            .parse::<u16>()
+            .ok()
+            .and_then(|number| number.checked_mul(ms_per_unit));
+        ms.map(|ms| Self { ms })
+            .filter(|wait| *wait <= Self::MAX)
+            .ok_or(Reason::StartWaitOutOfBounds)
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
 /// The interfaces to mirror: at least one, none twice, each a name that the kernel can give.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interfaces(Vec<String>);
@@ -275,6 +325,19 @@ impl Word for Receiver {
 impl Word for Spread {
     const WORDS: &'static [(Self, &'static str)] =
         &[(Self::Hosts, "hosts"), (Self::Flows, "flows")];
+}
+
+/// What a start that fails does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The process ends.
+    Exit,
+    /// It stays alive, mirrors nothing, and tries again.
+    Idle,
+}
+
+impl Word for OnFailure {
+    const WORDS: &'static [(Self, &'static str)] = &[(Self::Exit, "exit"), (Self::Idle, "idle")];
 }
 
 /// The least important level that is logged.

@@ -1,13 +1,14 @@
 //! Which pods are sensors to the whole of podspan, and when it starts to look for them.
 
 use std::net::UdpSocket;
+use std::ops::Range;
 use std::thread;
 use std::time::Duration;
 
 use testbed::kubernetes::{Component, PodDraft};
 
-use crate::fixture::{Cluster, PORT, sensor};
-use crate::stream::{Stream, Tap};
+use crate::fixture::{Agent, Cluster, PORT, sensor};
+use crate::stream::{Stream, Tap, missing};
 use crate::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -19,6 +20,8 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("a_sensor_with_ipv6_alone_is_fed_over_ipv6", ipv6),
     ("it_captures_before_the_api_server_answers", early),
+    ("a_start_under_traffic_loses_no_frame", no_loss),
+    ("frames_wait_for_an_api_server_that_answers_late", late),
 ];
 
 /// The sidecar's own pod has the sensor's label too.
@@ -123,6 +126,8 @@ fn early(cluster: &mut Cluster) -> Outcome {
     // This waits until it captures.
     let agent = cluster.podspan("early", &[])?;
     let stream = Stream::start(&cluster.lab, 4, 1000)?;
+    // The wait for the sensors is given up after its time.
+    agent.until_logged(&["WARN", "no view of the sensors", "START_WAIT"]);
     agent.until_logged(&["WARN", "frames are not mirrored", "no_sensor"]);
     cluster.plane.thaw(Component::ApiServer)?;
     agent.until_fed(&[&cluster.lab.sensor]);
@@ -132,5 +137,48 @@ fn early(cluster: &mut Cluster) -> Outcome {
     agent.end()?;
     let (copies, _) = tap.stop()?;
     assert!(copies.len() > 200, "{} copies", copies.len());
+    Ok(())
+}
+
+/// From the first frame on all are mirrored, although the sensors are found later.
+fn no_loss(cluster: &mut Cluster) -> Outcome {
+    cluster.add_namespace("no-loss")?;
+    cluster.add_sensor("no-loss", &sensor("a", &cluster.lab.sensor))?;
+    for _ in 0..5 {
+        let tap = Tap::start(&cluster.lab.sensor)?;
+        let stream = Stream::start(&cluster.lab, 16, 2000)?;
+        let agent = cluster.podspan("no-loss", &[])?;
+        let captured_from = stream.sent();
+        agent.until_fed(&[&cluster.lab.sensor]);
+        let sent = stream.stop();
+        assert_all_mirrored(agent, tap, captured_from..sent)?;
+    }
+    Ok(())
+}
+
+fn late(cluster: &mut Cluster) -> Outcome {
+    cluster.add_namespace("late")?;
+    cluster.add_sensor("late", &sensor("a", &cluster.lab.sensor))?;
+    let tap = Tap::start(&cluster.lab.sensor)?;
+    cluster.plane.freeze(Component::ApiServer)?;
+    let agent = cluster.podspan("late", &[("START_WAIT", "60s")])?;
+    let stream = Stream::start(&cluster.lab, 16, 1000)?;
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(tap.count(), 0);
+    cluster.plane.thaw(Component::ApiServer)?;
+    agent.until_fed(&[&cluster.lab.sensor]);
+    let sent = stream.stop();
+    assert!(sent > 2000, "{sent}");
+    assert_all_mirrored(agent, tap, 0..sent)
+}
+
+/// No frame was dropped, and those of these numbers came to the tap.
+fn assert_all_mirrored(agent: Agent, tap: Tap, numbers: Range<u32>) -> Outcome {
+    let (totals, log) = agent.end()?;
+    totals.assert_lossless_but(&[]);
+    let (copies, _) = tap.stop()?;
+    let missing = missing(numbers.end, &copies);
+    let missing = missing.iter().filter(|number| numbers.contains(number));
+    assert_eq!(missing.count(), 0, "{log}");
     Ok(())
 }

@@ -40,6 +40,9 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("what_is_in_the_ring_is_sent_before_the_end", drain),
 ];
 
+/// The pod's address on the second cable.
+pub(crate) const NET1: &str = "10.99.0.1";
+
 /// Sends numbered datagrams until one is decoded at the sensor, and says how long that took.
 fn until_mirrored(lab: &Lab) -> Duration {
     let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -81,22 +84,22 @@ fn missing_interface() {
 }
 
 /// Puts a second cable between pod and client, `net1` at both ends, with addresses and up; gives the
-/// pod's end.
-fn add_net1(lab: &Lab) -> Link {
+/// pod's end and the client's.
+pub(crate) fn add_net1(lab: &Lab) -> (Link, Link) {
     let (near, far) = veth(
         (&lab.pod.namespace, "net1"),
         (&lab.client.namespace, "net1"),
     )
     .unwrap();
-    for (end, address) in [(&near, "10.99.0.1"), (&far, "10.99.0.2")] {
+    for (end, address) in [(&near, NET1), (&far, "10.99.0.2")] {
         end.add_address(address.parse().unwrap(), 24).unwrap();
         end.up().unwrap();
     }
-    near
+    (near, far)
 }
 
 fn ping_over(lab: &Lab) {
-    await_ping(&lab.client.namespace, "10.99.0.1".parse().unwrap(), LIMIT).unwrap();
+    await_ping(&lab.client.namespace, NET1.parse().unwrap(), LIMIT).unwrap();
 }
 
 fn down_and_up() {
@@ -150,7 +153,7 @@ fn made_again() {
 fn renamed() {
     let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
     let sensor = sensor_of(&lab, Family::V4);
-    let mut near = add_net1(&lab);
+    let (mut near, _far) = add_net1(&lab);
     let environment = [("SENSOR", sensor.as_str()), ("INTERFACE", "net1")];
     let mut agent = Process::spawn(podspan(&lab, &environment)).unwrap();
     agent.wait_for_output("capturing (index", LIMIT).unwrap();

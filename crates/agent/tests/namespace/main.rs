@@ -19,7 +19,9 @@ mod log;
 mod memory;
 mod order;
 mod privilege;
+mod quota;
 mod scene;
+mod start;
 mod streams;
 #[path = "../shared/totals.rs"]
 mod totals;
@@ -64,6 +66,8 @@ fn main() -> ExitCode {
         log::TESTS,
         answers::TESTS,
         privilege::TESTS,
+        quota::TESTS,
+        start::TESTS,
     ];
     let trials = tests.concat().into_iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

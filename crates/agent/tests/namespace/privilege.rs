@@ -1,14 +1,16 @@
 //! What podspan needs, what it keeps, and how little it takes.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
 
+use caps::CapSet;
 use testbed::traffic::{Family, udp_datagrams};
-use testbed::{Lab, Process};
+use testbed::{Lab, Process, refuse_setsockopt};
 
 use crate::memory::{BOUND_KIB, working_kib};
-use crate::scene::{LIMIT, Scene, VNI, sensor_of};
+use crate::scene::{LIMIT, Scene, VNI, podspan, sensor_of};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     (
@@ -18,6 +20,14 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     (
         "with_net_raw_alone_it_mirrors_and_then_holds_nothing",
         with_net_raw_alone,
+    ),
+    (
+        "a_refused_mark_is_no_missing_capability_and_the_kernel_is_named",
+        mark_refused,
+    ),
+    (
+        "its_memory_is_closed_to_others_of_the_same_user",
+        not_dumpable,
     ),
     ("idle_it_takes_next_to_nothing", idle),
 ];
@@ -51,6 +61,46 @@ fn with_net_raw_alone() {
     udp_datagrams(&scene.lab.client, &scene.lab.pod, Family::V4, &[100; 20]).unwrap();
     let (_lab, outcome) = scene.end();
     outcome.totals.assert_lossless_but(&[]);
+}
+
+/// As before Linux 5.17, where the ring opens with `NET_RAW` and the mark takes `NET_ADMIN`.
+fn mark_refused() {
+    let lab = Lab::builder().build().unwrap();
+    let sensor = sensor_of(&lab, Family::V4);
+    let mut command = podspan(&lab, &[("SENSOR", &sensor)]);
+    refuse_setsockopt(&mut command, libc::SOL_SOCKET, libc::SO_MARK);
+    let mut agent = Process::spawn(command).unwrap();
+    assert_eq!(agent.wait(LIMIT).unwrap().code(), Some(77));
+    let log = agent.stderr();
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    for word in ["SO_MARK", "5.17", release.trim()] {
+        assert!(log.contains(word), "{word} is missing in: {log}");
+    }
+    assert!(!log.contains("NET_RAW capability is missing"), "{log}");
+}
+
+/// A process without capabilities may see into others of its user, unless they forbid it.
+fn not_dumpable() {
+    let lab = Lab::builder().build().unwrap();
+    let scene = Scene::start(lab, Family::V4);
+    let pod = &scene.lab.pod.namespace;
+    let mut command = pod.command_with_capabilities("sleep", &[]);
+    command.arg("60");
+    let other = Process::spawn(command).unwrap();
+    let processes = [scene.agent.id(), other.id()];
+    let (of_podspan, of_another) = thread::spawn(move || {
+        // Capabilities are a thread's, and this one ends here.
+        caps::clear(None, CapSet::Effective).unwrap();
+        let [podspan, other] =
+            processes.map(|process| fs::read(format!("/proc/{process}/environ")));
+        (podspan, other)
+    })
+    .join()
+    .unwrap();
+    assert!(of_another.is_ok(), "{of_another:?}");
+    let refused = of_podspan.map(|bytes| bytes.len()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+    scene.end();
 }
 
 fn idle() {

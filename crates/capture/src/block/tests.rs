@@ -41,6 +41,43 @@ fn a_frame_can_be_found_again_in_the_bytes_of_its_block() {
 }
 
 #[test]
+fn half_of_the_blocks_wait_when_so_many_are_closed_and_none_was_handed_out() {
+    for (count, half) in [(1, 1), (2, 1), (3, 1), (4, 2), (7, 3)] {
+        let (memory, mut kernel) = simulated::ring(count, 512);
+        let mut blocks = Blocks::new(memory);
+        // Twice around, so that each block is the first once.
+        for round in 0..2 * count {
+            for closed in 0..half {
+                assert!(!blocks.half_wait(), "{closed} of {count} in round {round}");
+                kernel.deliver(&[numbered(1)], 0).unwrap();
+            }
+            assert!(blocks.half_wait(), "{half} of {count} in round {round}");
+            while blocks.next().is_some() {}
+        }
+    }
+}
+
+#[test]
+fn the_used_bytes_hold_all_frames_and_little_else() {
+    let (memory, mut kernel) = simulated::ring(1, 4096);
+    let mut blocks = Blocks::new(memory);
+    kernel.deliver(&[numbered(1), numbered(2)], 0).unwrap();
+    let block = blocks.next().unwrap();
+    let copy = block.used().to_vec();
+    assert!(copy.len() < 512, "{}", copy.len());
+    drop(block);
+    let walk = Walk::check(&copy);
+    assert_eq!(
+        walk.frames().map(|f| number(&f)).collect::<Vec<_>>(),
+        [1, 2]
+    );
+    for frame in walk.frames() {
+        let at = frame.at as usize;
+        assert_eq!(&copy[at..at + frame.bytes.len()], frame.bytes);
+    }
+}
+
+#[test]
 fn a_block_is_the_kernels_again_when_it_is_dropped_and_not_before() {
     let (memory, mut kernel) = simulated::ring(1, 512);
     let mut blocks = Blocks::new(memory);

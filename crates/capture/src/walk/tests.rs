@@ -44,6 +44,14 @@ pub(super) fn walk(block: &[u8]) -> (usize, u32) {
         })
         .count();
     assert_eq!(read, promised);
+    // The used bytes alone are the same block.
+    let used = Walk::check(&block[..walk.layout.end()]);
+    let places = |walk: &Walk<'_>| -> Vec<_> {
+        let frames = walk.frames();
+        frames.map(|frame| (frame.at, frame.bytes.len())).collect()
+    };
+    assert_eq!(places(&used), places(&walk));
+    assert_eq!(used.unreadable(), walk.unreadable());
     (read, walk.unreadable())
 }
 

@@ -35,6 +35,9 @@ pub(crate) fn sidecar_first(control_plane: &ControlPlane) -> Outcome {
         let containers = &set["spec"]["template"]["spec"]["initContainers"];
         assert_eq!(containers[0]["name"], "podspan", "{set}");
         assert_eq!(containers[0]["restartPolicy"], "Always", "{set}");
+        let idle = json!({"name": "ON_FAILURE", "value": "idle"});
+        let variables = containers[0]["env"].as_array().ok_or("no env")?;
+        assert!(variables.contains(&idle), "{set}");
         assert_eq!(
             containers[0]["image"], "ghcr.io/podspan/podspan:0.1.0",
             "{set}"

@@ -4,6 +4,7 @@ mod properties;
 mod values;
 
 use std::os::unix::ffi::OsStringExt as _;
+use std::time::Duration;
 
 use serde::de::{self, Visitor};
 use serde::forward_to_deserialize_any;
@@ -35,6 +36,8 @@ fn defaults_are_those_of_the_design() {
     );
     assert_eq!((config.mtu, config.node_name.as_ref()), (None, None));
     assert_eq!(config.ring_size.bytes(), 32 << 20);
+    assert_eq!(config.start_wait.duration(), Duration::from_secs(5));
+    assert_eq!(config.on_failure, OnFailure::Exit);
     assert_eq!(
         (config.log, config.log_format),
         (LogLevel::Info, LogFormat::Text)
@@ -126,6 +129,35 @@ fn others_variables_are_left_alone() {
         OsString::from_vec(vec![0xff]),
     ));
     assert_eq!(Config::from_vars(variables).unwrap(), alone);
+}
+
+#[test]
+fn the_basics_are_read_although_other_settings_are_wrong() {
+    let basics = |variables: &[(&str, &str)]| {
+        let pairs = variables.iter();
+        Basics::from_vars(pairs.map(|(name, value)| (name.into(), value.into())))
+    };
+    let defaults = Basics {
+        on_failure: OnFailure::Exit,
+        log: LogLevel::Info,
+        log_format: LogFormat::Text,
+    };
+    assert_eq!(basics(&[]), defaults);
+    let wrong = ["ON_FAILURE", "LOG", "LOG_FORMAT"].map(|name| (name, "a//b"));
+    assert_eq!(basics(&wrong), defaults);
+    let set = [
+        ("ON_FAILURE", "idle"),
+        ("LOG", "debug"),
+        ("LOG_FORMAT", "json"),
+        ("MTU", "1"),
+        ("VNI", "a//b"),
+    ];
+    let expected = Basics {
+        on_failure: OnFailure::Idle,
+        log: LogLevel::Debug,
+        log_format: LogFormat::Json,
+    };
+    assert_eq!(basics(&set), expected);
 }
 
 #[test]

@@ -15,6 +15,7 @@ fn texts() -> impl Strategy<Value = String> {
         "[0-9a-fxX+.:,\\[\\]%/ -]{0,40}",
         "(0x)?[0-9a-g]{1,9}",
         "[0-9]{1,22}(KiB|MiB|GiB|Mi|k)?",
+        "[0-9]{1,6}m?s",
         "[a-zA-Z0-9.,:*_-]{0,70}",
     ]
 }
@@ -35,6 +36,8 @@ proptest! {
         round_trip::<Mtu>(&text);
         round_trip::<NonZeroU16>(&text);
         round_trip::<RingSize>(&text);
+        round_trip::<StartWait>(&text);
+        round_trip::<OnFailure>(&text);
         round_trip::<Namespaces>(&text);
         round_trip::<ObjectName>(&text);
         round_trip::<PodUid>(&text);

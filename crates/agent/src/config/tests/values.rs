@@ -1,6 +1,7 @@
 //! Rows of texts and what becomes of each.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use super::super::*;
 
@@ -81,6 +82,39 @@ fn source_ports() {
         ("256", Reason::BadSourcePorts),
         ("+1", Reason::NotANumber),
         ("many", Reason::NotANumber),
+    ]);
+}
+
+#[test]
+fn start_wait() {
+    for (text, ms) in [
+        ("0s", 0),
+        ("0ms", 0),
+        ("5s", 5000),
+        ("250ms", 250),
+        ("007s", 7000),
+        ("1500ms", 1500),
+        ("60s", 60_000),
+        ("60000ms", 60_000),
+    ] {
+        let wait = StartWait::parse(text).unwrap();
+        assert_eq!(wait.duration(), Duration::from_millis(ms), "{text}");
+    }
+    let shown = ["1500ms", "2000ms"].map(|text| StartWait::parse(text).unwrap().show());
+    assert_eq!(shown, ["1500ms", "2s"]);
+    refused::<StartWait>(&[
+        ("61s", Reason::StartWaitOutOfBounds),
+        ("60001ms", Reason::StartWaitOutOfBounds),
+        ("99999999999999999999s", Reason::StartWaitOutOfBounds),
+        ("5", Reason::NotATime),
+        ("s", Reason::NotATime),
+        ("ms", Reason::NotATime),
+        ("1.5s", Reason::NotATime),
+        ("-1s", Reason::NotATime),
+        ("+1s", Reason::NotATime),
+        ("1 s", Reason::NotATime),
+        ("1m", Reason::NotATime),
+        ("5S", Reason::NotATime),
     ]);
 }
 

@@ -1,0 +1,82 @@
+//! A request or a piece of news that one thread gives another, once and for good.
+//!
+//! It is an atomic for who is at work, so that looking at it takes no system call, and an eventfd
+//! beside it for who sleeps in epoll(7). The atomic is set first: who was woken finds it set.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+/// A flag that is raised once, from any thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Flag(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    is_raised: AtomicBool,
+    /// Readable from then on.
+    wakes: EventFd,
+}
+
+impl Flag {
+    /// A flag that is not raised.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptor to give.
+    pub(crate) fn new() -> Result<Self, Errno> {
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        Ok(Self(Arc::new(Shared {
+            is_raised: AtomicBool::new(false),
+            wakes: EventFd::from_value_and_flags(0, flags)?,
+        })))
+    }
+
+    /// Raises it; what this thread has done before is seen by who sees it raised. Doing so again
+    /// changes nothing.
+    pub(crate) fn raise(&self) {
+        if !self.0.is_raised.swap(true, Ordering::Release) {
+            // An eventfd that counts from 0 to 1 refuses nothing.
+            let _ = self.0.wakes.write(1);
+        }
+    }
+
+    /// Whether it has been raised.
+    pub(crate) fn is_raised(&self) -> bool {
+        self.0.is_raised.load(Ordering::Acquire)
+    }
+}
+
+impl AsFd for Flag {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.wakes.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+    use super::*;
+
+    #[test]
+    fn a_raised_flag_is_seen_and_wakes_who_waits() {
+        let (flag, epoll) = (
+            Flag::new().unwrap(),
+            Epoll::new(EpollCreateFlags::empty()).unwrap(),
+        );
+        epoll
+            .add(&flag, EpollEvent::new(EpollFlags::EPOLLIN, 7))
+            .unwrap();
+        let mut events = [EpollEvent::empty()];
+        let mut ready = || epoll.wait(&mut events, EpollTimeout::ZERO).unwrap();
+        assert_eq!((flag.is_raised(), ready()), (false, 0));
+        let other = flag.clone();
+        std::thread::spawn(move || (0..3).for_each(|_| other.raise()))
+            .join()
+            .unwrap();
+        assert_eq!((flag.is_raised(), ready()), (true, 1));
+    }
+}

@@ -1,0 +1,193 @@
+//! Staying alive while podspan cannot start: `ON_FAILURE=idle`.
+//!
+//! A native sidecar that exits at its start holds the whole pod in `Init:CrashLoopBackOff`. With
+//! `ON_FAILURE=idle` the process stays, mirrors nothing, says why, and tries again what can change:
+//! at once, then after 1 s, doubled each time up to 60 s. SIGTERM and SIGINT end it with code 0.
+//!
+//! In: the errors of a start. Out: pauses, and log lines at once, when the error is another one, and
+//! each minute. [`Attempts`] decides without a clock of its own. It is the state in which podspan is
+//! alive and not ready.
+//!
+//! Wrong settings cannot change while the process lives, since they are its environment; they are said
+//! again and not read again. What fails after the capabilities were dropped is no failure for this
+//! module: it cannot be tried again in this process, which exits, and the kubelet starts another one.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+
+use crate::exit::Exit;
+use crate::log;
+use crate::signals::Signals;
+
+/// The pause after the first failure; each further one doubles it.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause, and how often an error is said again.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// Stays alive with wrong settings until a signal asks it to end.
+pub fn idle(errors: &dyn Display) -> ExitCode {
+    let (runtime, mut signals) = match runtime() {
+        Ok(both) => both,
+        Err(error) => {
+            tracing::error!("{errors}\nand the system refuses to wait for a signal: {error}");
+            log::flush();
+            return Exit::OsError.into();
+        }
+    };
+    runtime.block_on(async {
+        // No thread is started for the log: this one has nothing else to do.
+        loop {
+            tracing::error!(
+                "ON_FAILURE=idle: nothing is mirrored; restart the container with other settings: \
+                 {errors}"
+            );
+            log::flush();
+            if signals.within(LONGEST_PAUSE).await {
+                break;
+            }
+        }
+    });
+    log::flush();
+    Exit::Success.into()
+}
+
+/// The control side's runtime, which has no thread but the calling one, and the signals.
+///
+/// # Errors
+/// When the system has no descriptors for them.
+pub(crate) fn runtime() -> std::io::Result<(Runtime, Signals)> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let signals = {
+        let _within = runtime.enter();
+        Signals::take()?
+    };
+    Ok((runtime, signals))
+}
+
+impl Signals {
+    /// Waits for a signal, at most so long, and says whether one came.
+    async fn within(&mut self, limit: Duration) -> bool {
+        let Ok(name) = timeout(limit, self.next()).await else {
+            return false;
+        };
+        tracing::info!("{name}: podspan ends; it has mirrored nothing");
+        true
+    }
+}
+
+/// Calls `start` until it succeeds; `None` when a signal came before.
+pub(crate) async fn until_started<T, E: Display>(
+    mut start: impl FnMut() -> Result<T, E>,
+    signals: &mut Signals,
+) -> Option<T> {
+    let mut attempts = Attempts::default();
+    loop {
+        let error = match start() {
+            Ok(started) => {
+                attempts.tell_success(Instant::now());
+                return Some(started);
+            }
+            Err(error) => error.to_string(),
+        };
+        let Failed { pause, is_said } = attempts.failed(&error, Instant::now());
+        if is_said {
+            tracing::error!(
+                "ON_FAILURE=idle: nothing is mirrored; next attempt in {pause:?}: {error}"
+            );
+            // The log's own thread comes after the capabilities have been dropped.
+            log::flush();
+        }
+        if signals.within(pause).await {
+            return None;
+        }
+    }
+}
+
+/// The failed attempts of a start.
+#[derive(Debug, Default)]
+struct Attempts {
+    failures: u32,
+    /// When the first one failed.
+    since: Option<Instant>,
+    /// Which error was said last, and when.
+    said: Option<(String, Instant)>,
+}
+
+/// What follows from a failure.
+#[derive(Debug, PartialEq, Eq)]
+struct Failed {
+    /// How long to wait before the next attempt.
+    pause: Duration,
+    /// Whether the error is to be logged.
+    is_said: bool,
+}
+
+impl Attempts {
+    fn failed(&mut self, error: &str, now: Instant) -> Failed {
+        self.since.get_or_insert(now);
+        let doubled = 2_u32.saturating_pow(self.failures);
+        self.failures = self.failures.saturating_add(1);
+        let is_known = self.said.as_ref().is_some_and(|(said, at)| {
+            said == error && now.saturating_duration_since(*at) < LONGEST_PAUSE
+        });
+        if !is_known {
+            self.said = Some((error.to_owned(), now));
+        }
+        Failed {
+            pause: FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE),
+            is_said: !is_known,
+        }
+    }
+
+    /// Says that it is over, where there was a failure.
+    fn tell_success(&self, now: Instant) {
+        if let Some(since) = self.since {
+            let after = now.saturating_duration_since(since);
+            tracing::info!(failures = self.failures, ?after, "the start has succeeded");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let (mut attempts, now) = (Attempts::default(), Instant::now());
+        let mut pause = || attempts.failed("e", now).pause.as_secs();
+        let pauses: Vec<_> = (0..9).map(|_| pause()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        attempts.failures = u32::MAX;
+        assert_eq!(attempts.failed("e", now).pause, LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn an_error_is_said_at_once_and_each_minute_and_another_one_at_once() {
+        let (mut attempts, start) = (Attempts::default(), Instant::now());
+        let mut is_said = |error: &str, seconds| {
+            let now = start + Duration::from_secs(seconds);
+            attempts.failed(error, now).is_said
+        };
+        let same = [0, 1, 3, 59, 60, 61, 119, 120].map(|seconds| is_said("e", seconds));
+        assert_eq!(same, [true, false, false, false, true, false, false, true]);
+        assert!(is_said("other", 121));
+        assert!(!is_said("other", 122));
+    }
+
+    #[test]
+    fn a_start_is_tried_until_it_succeeds() {
+        let (runtime, mut signals) = runtime().unwrap();
+        let mut left = 2;
+        let start = || {
+            left -= 1;
+            if left == 0 { Ok(7) } else { Err("not yet") }
+        };
+        let started = runtime.block_on(until_started(start, &mut signals));
+        assert_eq!((started, left), (Some(7), 0));
+    }
+}

@@ -1,0 +1,209 @@
+//! A start that fails and is tried again, and one that waits for a sensor's name to be looked up.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use testbed::traffic::{Family, UdpStream, udp_datagrams, udp_stream};
+use testbed::{Lab, Process};
+
+use crate::scene::{LIMIT, Scene, VNI, podspan, sensor_of};
+use crate::totals::Totals;
+
+pub(crate) const TESTS: &[(&str, fn())] = &[
+    (
+        "with_on_failure_idle_a_missing_net_raw_keeps_it_alive_until_sigterm",
+        idle_without_net_raw,
+    ),
+    (
+        "with_on_failure_idle_it_mirrors_once_the_cause_is_over",
+        cause_is_over,
+    ),
+    (
+        "without_a_view_of_the_sensors_the_wait_ends_with_its_time",
+        wait_ends_with_time,
+    ),
+    (
+        "without_a_view_of_the_sensors_the_wait_ends_at_half_a_ring",
+        wait_ends_at_half,
+    ),
+    ("a_wait_of_0s_is_none", no_wait),
+    ("sigterm_ends_the_wait_for_the_sensors", end_of_the_wait),
+];
+
+/// A name that nobody can look up: there is no API server.
+const NAMELESS: (&str, &str) = ("SENSOR", "zeek");
+
+fn idle_without_net_raw() {
+    let lab = Lab::builder().build().unwrap();
+    let sensor = sensor_of(&lab, Family::V4);
+    let start = || {
+        let program = env!("CARGO_BIN_EXE_podspan");
+        let pod = &lab.pod.namespace;
+        let mut command = pod.command_with_capabilities(program, &[]);
+        command.env_clear();
+        command.env("SENSOR", &sensor).env("ON_FAILURE", "idle");
+        let mut agent = Process::spawn(command).unwrap();
+        agent.wait_for_output("add: [NET_RAW]", LIMIT).unwrap();
+        agent
+    };
+    let mut agent = start();
+    thread::sleep(Duration::from_millis(3500));
+    assert!(agent.try_wait().unwrap().is_none(), "{}", agent.stderr());
+    let log = agent.stderr();
+    // It has been tried three times, and nothing new was to be said.
+    assert_eq!(log.matches("ON_FAILURE=idle").count(), 1, "{log}");
+    assert!(log.contains("next attempt in 1s"), "{log}");
+    let used = agent.cpu_time().unwrap();
+    assert!(used < Duration::from_millis(500), "{used:?}");
+    let begun = Instant::now();
+    agent.terminate().unwrap();
+    assert!(agent.wait(LIMIT).unwrap().success(), "{}", agent.stderr());
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    let mut agent = start();
+    agent.interrupt().unwrap();
+    assert!(agent.wait(LIMIT).unwrap().success(), "{}", agent.stderr());
+}
+
+/// The ports that podspan sends from are refused at first.
+fn cause_is_over() {
+    const FIRST_FREE: &str = "ipv4/ip_unprivileged_port_start";
+    const DYNAMIC: &str = "ipv4/ip_local_port_range";
+    let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
+    let sensor = sensor_of(&lab, Family::V4);
+    let environment = [("SENSOR", sensor.as_str())];
+    lab.pod
+        .namespace
+        .set_sysctl(DYNAMIC, "65000 65535")
+        .unwrap();
+    lab.pod.namespace.set_sysctl(FIRST_FREE, "65000").unwrap();
+    let mut agent = Process::spawn(podspan(&lab, &environment)).unwrap();
+    assert_eq!(agent.wait(LIMIT).unwrap().code(), Some(71));
+
+    let pod = lab.pod.namespace.clone();
+    let end_of_cause = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(1500));
+        pod.set_sysctl(FIRST_FREE, "1024").unwrap();
+    });
+    let environment = [environment[0], ("ON_FAILURE", "idle")];
+    // This waits until it captures.
+    let scene = Scene::start_with(lab, &environment, Vec::new());
+    end_of_cause.join().unwrap();
+    let log = scene.agent.stderr();
+    assert!(log.contains("ON_FAILURE=idle"), "{log}");
+    assert!(log.contains("bind: Permission denied"), "{log}");
+    assert!(log.contains("the start has succeeded"), "{log}");
+    let status = scene.agent.status_field("CapPrm").unwrap();
+    assert_eq!(status.trim_start_matches('0'), "", "{status}");
+    udp_datagrams(&scene.lab.client, &scene.lab.pod, Family::V4, &[100; 20]).unwrap();
+    let (_lab, outcome) = scene.end();
+    outcome.totals.assert_lossless_but(&[]);
+    assert!(outcome.totals.get("frames_mirrored") >= 40);
+}
+
+/// Starts podspan with a name that it cannot look up.
+fn start_nameless(lab: &Lab, more: &[(&str, &str)]) -> Process {
+    let mut command = podspan(lab, &[NAMELESS]);
+    command.envs(more.iter().copied());
+    let mut agent = Process::spawn(command).unwrap();
+    agent.wait_for_output("capturing (index", LIMIT).unwrap();
+    agent
+}
+
+fn end(mut agent: Process) -> (Totals, String) {
+    agent.terminate().unwrap();
+    assert!(agent.wait(LIMIT).unwrap().success(), "{}", agent.stderr());
+    let log = agent.stderr();
+    (Totals::read(&log), log)
+}
+
+/// Every frame was counted as `no_sensor`, and these were among them.
+#[track_caller]
+fn assert_none_mirrored(totals: &Totals, at_least: u64) {
+    let seen = totals.get("frames_seen");
+    assert!(seen >= at_least, "{totals:?}");
+    assert_eq!(totals.frames_dropped["no_sensor"], seen, "{totals:?}");
+    assert_eq!(totals.get("ring_drops"), 0, "{totals:?}");
+}
+
+fn wait_ends_with_time() {
+    let lab = Lab::builder().build().unwrap();
+    let mut agent = start_nameless(&lab, &[("START_WAIT", "1500ms")]);
+    let begun = Instant::now();
+    udp_datagrams(&lab.client, &lab.pod, Family::V4, &[100; 20]).unwrap();
+    agent
+        .wait_for_output("no view of the sensors", LIMIT)
+        .unwrap();
+    assert!(begun.elapsed() > Duration::from_millis(500));
+    agent
+        .wait_for_output("frames are not mirrored", LIMIT)
+        .unwrap();
+    let (totals, log) = end(agent);
+    assert_none_mirrored(&totals, 40);
+    let line = log
+        .lines()
+        .find(|line| line.contains("no view of the sensors"));
+    let line = line.unwrap();
+    for word in ["WARN", "START_WAIT", "waited=1.5"] {
+        assert!(line.contains(word), "{word} is missing in: {line}");
+    }
+    assert_eq!(log.matches("no view of the sensors").count(), 1, "{log}");
+}
+
+fn wait_ends_at_half() {
+    let lab = Lab::builder().build().unwrap();
+    let settings = [("START_WAIT", "60s"), ("RING_SIZE", "64MiB")];
+    let mut agent = start_nameless(&lab, &settings);
+    let flood = |count| {
+        let stream = UdpStream {
+            size: 1000,
+            count,
+            per_second: u32::MAX,
+        };
+        let crossed = udp_stream(&lab.client, &lab.pod, Family::V4, stream).unwrap();
+        crossed.sent
+    };
+    // More than the room beside the ring, and far less than half of the ring: it waits, and sleeps.
+    let mut sent = flood(4000);
+    thread::sleep(Duration::from_millis(500));
+    let before = agent.cpu_time().unwrap();
+    thread::sleep(Duration::from_secs(2));
+    let used = agent.cpu_time().unwrap().saturating_sub(before);
+    assert!(used < Duration::from_millis(200), "{used:?} in 2 s");
+    assert!(
+        !agent.stderr().contains("no view of the sensors"),
+        "{}",
+        agent.stderr()
+    );
+    sent += flood(40_000);
+    agent
+        .wait_for_output("no view of the sensors", LIMIT)
+        .unwrap();
+    let (totals, log) = end(agent);
+    assert_none_mirrored(&totals, sent);
+    let line = log
+        .lines()
+        .find(|line| line.contains("no view of the sensors"));
+    assert!(line.unwrap().contains("RING_SIZE"), "{log}");
+}
+
+fn no_wait() {
+    let lab = Lab::builder().build().unwrap();
+    let mut agent = start_nameless(&lab, &[("START_WAIT", "0s")]);
+    udp_datagrams(&lab.client, &lab.pod, Family::V4, &[100; 20]).unwrap();
+    agent
+        .wait_for_output("frames are not mirrored", LIMIT)
+        .unwrap();
+    let (totals, log) = end(agent);
+    assert_none_mirrored(&totals, 40);
+    assert!(!log.contains("no view of the sensors"), "{log}");
+}
+
+fn end_of_the_wait() {
+    let lab = Lab::builder().build().unwrap();
+    let agent = start_nameless(&lab, &[("START_WAIT", "60s")]);
+    udp_datagrams(&lab.client, &lab.pod, Family::V4, &[100; 20]).unwrap();
+    let begun = Instant::now();
+    let (totals, _) = end(agent);
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert_none_mirrored(&totals, 40);
+}
