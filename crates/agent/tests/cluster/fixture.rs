@@ -106,6 +106,8 @@ impl Cluster {
             .env("KUBERNETES_SERVICE_HOST", api.ip().to_string())
             .env("KUBERNETES_SERVICE_PORT", api.port().to_string())
             .env("SENSOR", "zeek")
+            // One client and one pod, whose flows shall reach all sensors.
+            .env("SPREAD", "flows")
             .env("VNI", format!("{VNI:#x}"))
             .env("LOG", "debug")
             .envs(more.iter().copied());

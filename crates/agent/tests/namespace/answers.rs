@@ -87,7 +87,12 @@ fn flows_until(lab: &Lab, agent: &Process, text: &str) {
 }
 
 fn start(lab: &Lab, sensors: &str, receiver: &str) -> Process {
-    let environment = [("SENSOR", sensors), ("RECEIVER", receiver)];
+    // One client and one pod, whose flows shall reach all sensors.
+    let environment = [
+        ("SENSOR", sensors),
+        ("RECEIVER", receiver),
+        ("SPREAD", "flows"),
+    ];
     let mut agent = Process::spawn(podspan(lab, &environment)).unwrap();
     agent.wait_for_output("capturing (index", LIMIT).unwrap();
     agent

@@ -222,7 +222,8 @@ fn failover() {
     let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
     let missing = "10.77.0.99";
     let both = format!("{},{missing}:{PORT}", sensor_of(&lab, Family::V4));
-    let mut agent = Process::spawn(podspan(&lab, &[("SENSOR", &both)])).unwrap();
+    let environment = [("SENSOR", both.as_str()), ("SPREAD", "flows")];
+    let mut agent = Process::spawn(podspan(&lab, &environment)).unwrap();
     agent.wait_for_output("capturing (index", LIMIT).unwrap();
 
     // Between client and pod all goes on, one flow after the other.

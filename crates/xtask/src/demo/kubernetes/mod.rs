@@ -71,6 +71,8 @@ pub(super) fn stage(lab: &Lab, options: &Options) -> Result<Stage> {
         ("KUBECONFIG", kubeconfig.display().to_string()),
         ("POD_NAMESPACE", NAMESPACE.to_owned()),
         ("VNI", VNI.to_string()),
+        // One client and one pod, whose flows shall reach both sensors.
+        ("SPREAD", "flows".to_owned()),
     ];
     let sensors = vec![first.sensor.clone(), second.sensor.clone()];
     let story = Story {
