@@ -107,7 +107,9 @@ fn ends() {
         let log = agent.stderr();
         assert!(status.success(), "{status}:\n{log}");
         let totals = Totals::read(&log);
-        assert!(totals.frames_dropped["not_drained"] > 10_000, "{totals:?}");
+        // There was more than could be sent, to the end.
+        let left = totals.frames_dropped.get("not_drained");
+        assert!(left > Some(&0), "{totals:?}");
         if took.last() < Some(&Duration::from_secs(3)) {
             break;
         }
@@ -151,7 +153,8 @@ fn bound_again() {
     assert!(agent.wait(Duration::from_mins(1)).unwrap().success());
     drop(quota);
     let totals = Totals::read(&agent.stderr());
-    assert!(totals.get("ring_packets") > 100_000, "{totals:?}");
+    // There was more than could be sent.
+    assert!(totals.get("ring_drops") > 0, "{totals:?}");
     assert!(took.last() < Some(&Duration::from_secs(1)), "{took:?}");
 }
 
