@@ -1,7 +1,7 @@
 //! A request or a piece of news that one thread gives another, once and for good.
 //!
-//! It is an atomic for who is at work, so that looking at it takes no system call, and an eventfd
-//! beside it for who sleeps in epoll(7). The atomic is set first: who was woken finds it set.
+//! It is an atomic for a thread that works, so that checking it takes no system call, and an eventfd for
+//! a thread that sleeps in epoll(7). The atomic is set first: a thread that is woken finds it set.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;

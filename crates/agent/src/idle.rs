@@ -2,14 +2,14 @@
 //!
 //! A native sidecar that exits at its start holds the whole pod in `Init:CrashLoopBackOff`. With
 //! `ON_FAILURE=idle` the process stays, mirrors nothing, says why, and tries again what can change:
-//! at once, then after 1 s, doubled each time up to 60 s. SIGTERM and SIGINT end it with code 0.
+//! after 1 s, doubled each time up to 60 s. SIGTERM and SIGINT end it with code 0.
 //!
 //! In: the errors of a start. Out: pauses, and log lines at once, when the error is another one, and
 //! each minute. [`Attempts`] decides without a clock of its own. It is the state in which podspan is
 //! alive and not ready.
 //!
-//! Wrong settings cannot change while the process lives, since they are its environment; they are said
-//! again and not read again. What fails after the capabilities were dropped is no failure for this
+//! Wrong settings cannot change while the process lives, since they are its environment; they are
+//! logged again and not read again. What fails after the capabilities were dropped is no failure for this
 //! module: it cannot be tried again in this process, which exits, and the kubelet starts another one.
 
 use std::fmt::Display;
@@ -25,7 +25,7 @@ use crate::signals::Signals;
 
 /// The pause after the first failure; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause, and how often an error is said again.
+/// The longest pause, and how often an error is logged again.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Stays alive with wrong settings until a signal asks it to end.
@@ -88,13 +88,13 @@ pub(crate) async fn until_started<T, E: Display>(
     loop {
         let error = match start() {
             Ok(started) => {
-                attempts.tell_success(Instant::now());
+                attempts.log_success(Instant::now());
                 return Some(started);
             }
             Err(error) => error.to_string(),
         };
-        let Failed { pause, is_said } = attempts.failed(&error, Instant::now());
-        if is_said {
+        let Failed { pause, is_logged } = attempts.failed(&error, Instant::now());
+        if is_logged {
             tracing::error!(
                 "ON_FAILURE=idle: nothing is mirrored; next attempt in {pause:?}: {error}"
             );
@@ -113,8 +113,8 @@ struct Attempts {
     failures: u32,
     /// When the first one failed.
     since: Option<Instant>,
-    /// Which error was said last, and when.
-    said: Option<(String, Instant)>,
+    /// Which error was logged last, and when.
+    logged: Option<(String, Instant)>,
 }
 
 /// What follows from a failure.
@@ -123,7 +123,7 @@ struct Failed {
     /// How long to wait before the next attempt.
     pause: Duration,
     /// Whether the error is to be logged.
-    is_said: bool,
+    is_logged: bool,
 }
 
 impl Attempts {
@@ -131,20 +131,20 @@ impl Attempts {
         self.since.get_or_insert(now);
         let doubled = 2_u32.saturating_pow(self.failures);
         self.failures = self.failures.saturating_add(1);
-        let is_known = self.said.as_ref().is_some_and(|(said, at)| {
-            said == error && now.saturating_duration_since(*at) < LONGEST_PAUSE
+        let is_known = self.logged.as_ref().is_some_and(|(logged, at)| {
+            logged == error && now.saturating_duration_since(*at) < LONGEST_PAUSE
         });
         if !is_known {
-            self.said = Some((error.to_owned(), now));
+            self.logged = Some((error.to_owned(), now));
         }
         Failed {
             pause: FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE),
-            is_said: !is_known,
+            is_logged: !is_known,
         }
     }
 
-    /// Says that it is over, where there was a failure.
-    fn tell_success(&self, now: Instant) {
+    /// Logs that it is over, where there was a failure.
+    fn log_success(&self, now: Instant) {
         if let Some(since) = self.since {
             let after = now.saturating_duration_since(since);
             tracing::info!(failures = self.failures, ?after, "the start has succeeded");
@@ -167,16 +167,16 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_said_at_once_and_each_minute_and_another_one_at_once() {
+    fn an_error_is_logged_at_once_and_each_minute_and_another_one_at_once() {
         let (mut attempts, start) = (Attempts::default(), Instant::now());
-        let mut is_said = |error: &str, seconds| {
+        let mut is_logged = |error: &str, seconds| {
             let now = start + Duration::from_secs(seconds);
-            attempts.failed(error, now).is_said
+            attempts.failed(error, now).is_logged
         };
-        let same = [0, 1, 3, 59, 60, 61, 119, 120].map(|seconds| is_said("e", seconds));
+        let same = [0, 1, 3, 59, 60, 61, 119, 120].map(|seconds| is_logged("e", seconds));
         assert_eq!(same, [true, false, false, false, true, false, false, true]);
-        assert!(is_said("other", 121));
-        assert!(!is_said("other", 122));
+        assert!(is_logged("other", 121));
+        assert!(!is_logged("other", 122));
     }
 
     #[test]

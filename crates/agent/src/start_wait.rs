@@ -4,21 +4,21 @@
 //! sensor, so it waits in memory until the first view has come, and is mirrored then. An empty view is
 //! a view.
 //!
-//! The kernel closes a block after 16 ms, be there but one frame in it: few frames fill a ring with
-//! closed blocks in half a second. So the used part of each closed block is copied into a [`Room`]
-//! first, which lasts for seconds of little traffic. When the room is full, blocks stay in the ring,
-//! until half of one is closed: the other half is for what comes while these are sent.
+//! The kernel closes a block after 16 ms, even with one frame in it: few frames fill a ring with
+//! closed blocks in half a second. So the used part of each closed block is copied into a [`Backlog`]
+//! first, which lasts for seconds of little traffic. When the backlog is full, blocks stay in the ring,
+//! until half of one is in use: the other half is for what comes while these are sent.
 //!
-//! Invariant: the room is emptied before any later block is taken, so the order of frames stays.
+//! Invariant: the backlog is sent before any later block is taken, so the order of frames stays.
 
 use std::fmt;
 use std::time::Duration;
 
 use capture::BLOCK_LEN;
 
-/// What the worker sees of the wait.
+/// What decides whether the wait is over.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Look {
+pub(crate) struct State {
     /// The first view has come.
     pub(crate) has_view: bool,
     /// podspan shall end.
@@ -61,7 +61,7 @@ impl fmt::Display for Cause {
     }
 }
 
-impl Look {
+impl State {
     /// Whether a wait of at most `limit` is over.
     pub(crate) fn judge(self, limit: Duration) -> Option<Over> {
         if self.has_view || self.is_stopped {
@@ -78,23 +78,23 @@ impl Look {
 
 /// Copies of blocks, in their order.
 #[derive(Debug, Default)]
-pub(crate) struct Room {
+pub(crate) struct Backlog {
     bytes: Vec<u8>,
     /// Where each copy ends.
     ends: Vec<usize>,
 }
 
-impl Room {
+impl Backlog {
     /// All that it may hold. Only what is used becomes resident, and for the wait alone.
     const CAPACITY: usize = 4 * BLOCK_LEN;
 
     /// Whether any block fits, however full it is.
-    pub(crate) const fn has_place(&self) -> bool {
+    pub(crate) const fn has_space(&self) -> bool {
         Self::CAPACITY - self.bytes.len() >= BLOCK_LEN
     }
 
-    /// Keeps a copy of a block's used bytes. To be called where there is place.
-    pub(crate) fn put(&mut self, used: &[u8]) {
+    /// Keeps a copy of a block's used bytes. To be called where there is space.
+    pub(crate) fn push(&mut self, used: &[u8]) {
         // At once, so that nothing is moved later.
         self.bytes
             .reserve_exact(Self::CAPACITY - self.bytes.len().min(Self::CAPACITY));
@@ -118,18 +118,18 @@ mod tests {
 
     #[test]
     fn the_wait_ends_with_a_view_the_end_its_time_or_half_a_ring() {
-        let nothing = Look {
+        let nothing = State {
             has_view: false,
             is_stopped: false,
             is_half_full: false,
             waited: LIMIT.saturating_sub(Duration::from_nanos(1)),
         };
         let (full, late) = (
-            Look {
+            State {
                 is_half_full: true,
                 ..nothing
             },
-            Look {
+            State {
                 waited: LIMIT,
                 ..nothing
             },
@@ -137,15 +137,15 @@ mod tests {
         assert_eq!(nothing.judge(LIMIT), None);
         assert_eq!(full.judge(LIMIT), Some(Over::GivenUp(Cause::Memory)));
         assert_eq!(late.judge(LIMIT), Some(Over::GivenUp(Cause::Time)));
-        for look in [nothing, full, late] {
+        for state in [nothing, full, late] {
             let (seen, stopped) = (
-                Look {
+                State {
                     has_view: true,
-                    ..look
+                    ..state
                 },
-                Look {
+                State {
                     is_stopped: true,
-                    ..look
+                    ..state
                 },
             );
             assert_eq!(seen.judge(LIMIT), Some(Over::Done));
@@ -154,27 +154,27 @@ mod tests {
     }
 
     #[test]
-    fn the_room_keeps_blocks_apart_and_in_order() {
-        let mut room = Room::default();
-        assert_eq!(room.blocks().count(), 0);
+    fn the_backlog_keeps_blocks_apart_and_in_order() {
+        let mut backlog = Backlog::default();
+        assert_eq!(backlog.blocks().count(), 0);
         for block in [&b"one"[..], b"", b"three"] {
-            room.put(block);
+            backlog.push(block);
         }
         assert_eq!(
-            room.blocks().collect::<Vec<_>>(),
+            backlog.blocks().collect::<Vec<_>>(),
             [&b"one"[..], b"", b"three"]
         );
     }
 
     #[test]
-    fn a_block_for_which_there_is_place_fits_without_more_memory() {
-        let mut room = Room::default();
+    fn a_block_for_which_there_is_space_fits_without_more_memory() {
+        let mut backlog = Backlog::default();
         let block = vec![1; BLOCK_LEN / 3 + 1];
-        while room.has_place() {
-            room.put(&block);
-            assert_eq!(room.bytes.capacity(), Room::CAPACITY);
+        while backlog.has_space() {
+            backlog.push(&block);
+            assert_eq!(backlog.bytes.capacity(), Backlog::CAPACITY);
         }
-        assert!(room.bytes.len() > Room::CAPACITY - BLOCK_LEN);
-        assert!(room.bytes.len() <= Room::CAPACITY);
+        assert!(backlog.bytes.len() > Backlog::CAPACITY - BLOCK_LEN);
+        assert!(backlog.bytes.len() <= Backlog::CAPACITY);
     }
 }

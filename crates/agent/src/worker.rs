@@ -6,9 +6,9 @@
 //! allocated or logged on the way; the totals are published once a block.
 //!
 //! The worker sleeps in `epoll_wait` until a ring has a closed block, an interface fails, or the control
-//! side asks it to stop, and wakes four times a second to look after interfaces and sockets. Both are
-//! looked at after each block too, and the request to stop whenever a batch is full: under a small CPU
-//! quota a block can take most of a second. Several rings take turns block by block. After the request
+//! side asks it to stop, and wakes four times a second to look after interfaces and sockets. Whether
+//! that is due is checked after each block too, and the request to stop whenever a batch is full: under a
+//! small CPU quota a block can take most of a second. Several rings take turns block by block. After the request
 //! to stop the worker ends capturing, drains the rings within [`DRAIN_MAX`], and returns the exact
 //! totals.
 //!
@@ -27,7 +27,7 @@ use transmit::Transmitter;
 
 use crate::flag::Flag;
 use crate::published::{Event, Events, Published, RingTotals, Snapshot};
-use crate::start_wait::{Look, Over, Room};
+use crate::start_wait::{Backlog, Over, State};
 
 /// How often interfaces and sockets are looked after: so long may a dead sensor or an interface
 /// that was made again go unnoticed. A round takes some fifty short system calls.
@@ -36,8 +36,8 @@ const ATTEND_EVERY: Duration = Duration::from_millis(250);
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// How often the drain looks whether the kernel has closed the last block.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(2);
-/// How often a wait for the sensors looks whether half of a ring is closed.
-const WAIT_LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How often a wait for the sensors checks whether half of a ring is in use, once the backlog is full.
+const WAIT_CHECK_EVERY: Duration = Duration::from_millis(5);
 
 /// What the data path is made of.
 pub(crate) struct Worker {
@@ -128,15 +128,15 @@ impl Running {
     /// Takes a block of each ring in turn while there are any, until something else is due. One is
     /// taken in any case, or a busy machine would look after interfaces and do nothing else.
     fn take_turns(&mut self) {
-        let mut in_vain = 0;
-        while in_vain < self.rings.len() {
+        let mut without_block = 0;
+        while without_block < self.rings.len() {
             self.turn = (self.turn + 1) % self.rings.len();
             let ring = self.rings.get_mut(self.turn);
             if !ring.is_some_and(|ring| self.path.take_block(ring)) {
-                in_vain += 1;
+                without_block += 1;
                 continue;
             }
-            in_vain = 0;
+            without_block = 0;
             if self.path.stop.is_raised() || Instant::now() >= self.next_attend {
                 return;
             }
@@ -149,22 +149,22 @@ impl Running {
             return Ok(());
         }
         let begun = Instant::now();
-        let mut room = Room::default();
+        let mut backlog = Backlog::default();
         let mut rings_wake = true;
         self.sources.add(first_view)?;
         let over = loop {
-            fill(&mut room, &mut self.rings);
+            fill(&mut backlog, &mut self.rings);
             let waited = begun.elapsed();
-            let look = Look {
+            let state = State {
                 has_view: first_view.is_raised(),
                 is_stopped: self.path.stop.is_raised(),
                 is_half_full: self.rings.iter().any(Ring::is_half_full),
                 waited,
             };
-            if let Some(over) = look.judge(limit) {
+            if let Some(over) = state.judge(limit) {
                 break over;
             }
-            if rings_wake && !room.has_place() {
+            if rings_wake && !backlog.has_space() {
                 // They stay readable, and would have us run in a circle.
                 self.sources.remove_all(&self.rings)?;
                 rings_wake = false;
@@ -173,7 +173,7 @@ impl Running {
             self.sleep(if rings_wake {
                 left
             } else {
-                left.min(WAIT_LOOK_EVERY)
+                left.min(WAIT_CHECK_EVERY)
             })?;
         };
         self.sources.0.delete(first_view)?;
@@ -182,9 +182,9 @@ impl Running {
         }
         if let Over::GivenUp(cause) = over {
             let waited = begun.elapsed();
-            self.tell(Event::WaitGivenUp { cause, waited });
+            self.report(Event::WaitGivenUp { cause, waited });
         }
-        for block in room.blocks() {
+        for block in backlog.blocks() {
             let walk = Walk::check(block);
             self.path
                 .mirror_block(walk.frames(), block, walk.unreadable());
@@ -199,7 +199,7 @@ impl Running {
         }
     }
 
-    /// Looks after interfaces and sockets, and tells what happened to them.
+    /// Looks after interfaces and sockets, and reports what happened to them.
     fn attend(&mut self) {
         self.next_attend = Instant::now() + ATTEND_EVERY;
         for ring in &mut self.rings {
@@ -224,11 +224,11 @@ impl Running {
     fn attend_sockets(&mut self) {
         let report = self.path.transmitter.attend(&self.path.table.load());
         if !report.is_empty() {
-            self.tell(Event::Sending(report));
+            self.report(Event::Sending(report));
         }
     }
 
-    fn tell(&self, event: Event) {
+    fn report(&self, event: Event) {
         self.events.tell(event, &self.path.published);
     }
 
@@ -264,17 +264,17 @@ impl Running {
     }
 }
 
-/// Moves closed blocks into the room while it has place, one of each ring in turn.
-fn fill(room: &mut Room, rings: &mut [Ring]) {
+/// Moves closed blocks into the backlog while it has space, one of each ring in turn.
+fn fill(backlog: &mut Backlog, rings: &mut [Ring]) {
     let mut took_any = true;
     while took_any {
         took_any = false;
         for ring in &mut *rings {
-            if !room.has_place() {
+            if !backlog.has_space() {
                 return;
             }
             if let Some(block) = ring.next_block() {
-                room.put(block.used());
+                backlog.push(block.used());
                 took_any = true;
             }
         }

@@ -50,7 +50,7 @@ fn idle_without_net_raw() {
     thread::sleep(Duration::from_millis(3500));
     assert!(agent.try_wait().unwrap().is_none(), "{}", agent.stderr());
     let log = agent.stderr();
-    // It has been tried three times, and nothing new was to be said.
+    // It has been tried three times, and there was nothing new to log.
     assert_eq!(log.matches("ON_FAILURE=idle").count(), 1, "{log}");
     assert!(log.contains("next attempt in 1s"), "{log}");
     let used = agent.cpu_time().unwrap();
@@ -165,7 +165,7 @@ fn wait_ends_at_half() {
         let crossed = udp_stream(&lab.client, &lab.pod, Family::V4, stream).unwrap();
         crossed.sent
     };
-    // More than the room beside the ring, and far less than half of the ring: it waits, and sleeps.
+    // More than is copied out of the ring, and far less than half of the ring: it waits, and sleeps.
     let mut sent = flood(4000);
     thread::sleep(Duration::from_millis(500));
     let before = agent.cpu_time().unwrap();
