@@ -120,7 +120,10 @@ fn families(own: &[IpAddr], has_ipv6: bool) -> Families {
 
 /// A kubeconfig where one is named, in a pod its service account, else the user's kubeconfig.
 fn source(config: &Config) -> ClientSource {
-    match (&config.kubernetes_host, config.kubernetes_port) {
+    match (
+        &config.kubernetes_service_host,
+        config.kubernetes_service_port,
+    ) {
         (Some(host), Some(port)) if config.kubeconfig.is_none() => {
             ClientSource::in_cluster(host.as_str(), port)
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use capture::{InterfaceName, InvalidInterfaceName, Ring, RingConfig};
+use capture::{InterfaceName, Ring, RingConfig};
 use mirror::{Mirror, MirrorConfig};
 use nix::errno::Errno;
 use nix::sys::utsname::uname;
@@ -61,8 +61,6 @@ enum RunError {
     NotPermitted,
     #[error("{}", privilege::refused_mark_text(release))]
     MarkRefused { release: String },
-    #[error(transparent)]
-    Interface(#[from] InvalidInterfaceName),
     #[error(transparent)]
     Ring(capture::OpenError),
     #[error(transparent)]
@@ -113,7 +111,6 @@ impl RunError {
     const fn exit(&self) -> Exit {
         match self {
             Self::NotPermitted | Self::MarkRefused { .. } => Exit::NoPermission,
-            Self::Interface(_) => Exit::Usage,
             Self::WorkerLost => Exit::Software,
             _ => Exit::OsError,
         }
@@ -236,10 +233,8 @@ fn start_wait(config: &Config) -> Duration {
 fn open_rings(config: &Config, mark: NonZeroU32) -> Result<Vec<Ring>, RunError> {
     let bytes = usize::try_from(config.ring_size.bytes()).unwrap_or(usize::MAX);
     let ring_config = RingConfig { bytes, mark };
-    let open = |name: &str| -> Result<Ring, RunError> {
-        Ok(Ring::open(name.parse::<InterfaceName>()?, &ring_config)?)
-    };
-    config.interfaces.names().map(open).collect()
+    let open = |name: &InterfaceName| Ok(Ring::open(name.clone(), &ring_config)?);
+    config.interface.names().map(open).collect()
 }
 
 /// The sensors that the configuration gives by address.
@@ -258,7 +253,7 @@ fn known(config: &Config) -> Vec<Known> {
 fn announce(config: &Config, sensors: &Sensors) {
     let version = env!("CARGO_PKG_VERSION");
     let sensor = &config.sensor;
-    let interface = config.interfaces.show();
+    let interface = config.interface.show();
     tracing::info!(version, %sensor, interface, vni = %config.vni, "podspan starts");
     for sensor in sensors.table().load().sensors() {
         tracing::info!(address = %sensor.address(), path_mtu = %sensor.path_mtu(), "sensor");

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use agent::config::table::TABLE;
+use agent::config::TABLE;
 use testbed::{FullPipe, Process, Signal};
 
 /// The binary with an empty environment.

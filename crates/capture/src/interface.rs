@@ -22,28 +22,32 @@ use wire::Link;
 use crate::filter::link_of;
 use crate::packet_socket::{Bound, DeviceName};
 
-/// The name of a network interface: 1 to 15 bytes, without `/`, `:` and blanks.
+/// The name of a network interface: 1 to 15 bytes, without `/`, `:`, blanks and what cannot be seen.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InterfaceName(String);
 
 /// A text that cannot be an interface's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "INTERFACE names {0:?}: an interface's name has 1 to 15 bytes and no '/', ':' or blank, \
-     for example eth0"
-)]
+#[error("INTERFACE names {0:?}: an interface's name has {rule}, for example eth0", rule = Self::RULE)]
 pub struct InvalidInterfaceName(pub String);
+
+impl InvalidInterfaceName {
+    /// What a name has and has not, as a part of a sentence.
+    pub const RULE: &'static str =
+        "1 to 15 bytes without space, slash, colon or what cannot be seen";
+}
 
 impl FromStr for InterfaceName {
     type Err = InvalidInterfaceName;
 
     fn from_str(name: &str) -> Result<Self, InvalidInterfaceName> {
-        // As `dev_valid_name` in net/core/dev.c.
+        // As `dev_valid_name` in net/core/dev.c, and what the log can show: it has the name in most
+        // of its lines. A quote or a backslash can be seen, though Rust escapes it.
+        let can_be_seen = |c: char| c.escape_debug().len() == 1 || matches!(c, '\'' | '"' | '\\');
         let valid = (1..libc::IFNAMSIZ).contains(&name.len())
             && !matches!(name, "." | "..")
-            && !name.contains(|c: char| matches!(c, '/' | ':' | '\0') || c.is_ascii_whitespace())
-            // The kernel's isspace() knows it, ASCII's definition of white space does not.
-            && !name.contains('\x0b');
+            && !name.contains(|c: char| matches!(c, '/' | ':') || c.is_whitespace())
+            && name.chars().all(can_be_seen);
         if valid {
             Ok(Self(name.to_owned()))
         } else {
@@ -322,6 +326,8 @@ mod tests {
             "a:1",
             "a\0",
             "abcdefghijklmnop",
+            "eth\u{202e}0",
+            "a\u{1b}b",
         ] {
             let error = bad.parse::<InterfaceName>().unwrap_err().to_string();
             let start = format!("INTERFACE names {bad:?}");

@@ -8,13 +8,14 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use capture::InvalidInterfaceName;
 use discovery::Foreign;
 use mirror::SourcePorts;
 use thiserror::Error;
 use wire::Vni;
 
-use super::table::Variable;
-use super::values::{LEAST_MTU, RingSize, StartWait};
+use super::bounds::{LEAST_MTU, RingSize, StartWait};
+use super::variable::Variable;
 
 /// What is wrong with a value. The texts continue a sentence that named the variable and its value.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -58,9 +59,9 @@ pub enum Reason {
     EmptyEntry,
     #[error("{shown} is in it twice", shown = Foreign(.0))]
     Duplicate(String),
-    #[error("{shown:?} cannot name a network interface: 1 to 15 bytes without space, slash, colon \
-             or what cannot be seen", shown = Foreign(.0))]
-    BadInterface(String),
+    #[error("{shown:?} cannot name a network interface: {rule}",
+            shown = Foreign(&.0.0), rule = InvalidInterfaceName::RULE)]
+    BadInterface(#[from] InvalidInterfaceName),
     #[error("{shown:?} is no name that Kubernetes allows: {1}", shown = Foreign(.0))]
     BadName(String, &'static str),
     #[error("{shown:?} is not an address", shown = Foreign(.0))]

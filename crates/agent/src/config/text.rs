@@ -1,11 +1,12 @@
 //! The table shown to people: `--help` and `docs/configuration.md`.
 //!
-//! Both are made from [`super::table`] and [`Exit`] alone, so they cannot disagree with the parsing;
+//! Both are made from [`super::settings`] and [`Exit`] alone, so they cannot disagree with the parsing;
 //! a test compares the file on disk.
 
 use std::fmt::{self, Write as _};
 
-use super::table::{Fallback, TABLE, Variable};
+use super::settings::TABLE;
+use super::variable::{Fallback, Variable};
 use crate::exit::Exit;
 
 /// The longest line of `--help`, in columns.
@@ -97,7 +98,7 @@ Settings are environment variables:
 const INTRODUCTION: &str = "\
 # Configuration
 
-<!-- Generated from crates/agent/src/config/table.rs. After a change there:
+<!-- Generated from crates/agent/src/config/settings.rs. After a change there:
      cargo run -p agent -- --configuration-markdown > docs/configuration.md -->
 
 podspan takes its settings from environment variables only. `SENSOR` is the one that must be set:

@@ -4,16 +4,15 @@
 //! to the same value. Sources: RFC 7348 (VNI), RFC 8200 (least MTU), Linux `dev_valid_name()` in
 //! `net/core/dev.c` (interfaces), RFC 1123 as Kubernetes applies it (names).
 
-use std::fmt;
 use std::marker::PhantomData;
 use std::num::NonZeroU16;
-use std::time::Duration;
 
-use discovery::Foreign;
+use capture::InterfaceName;
 use mirror::{SourcePorts, Spread};
 use serde::{Deserialize, Deserializer};
 use wire::{Mtu, Vni};
 
+use super::bounds::{LEAST_MTU, RingSize, StartWait};
 use super::error::Reason;
 
 /// A type that a setting can have.
@@ -80,10 +79,6 @@ impl Value for Vni {
     }
 }
 
-/// The least [`Mtu`] that can be set: what every IPv6 path carries (RFC 8200 section 5), and little
-/// enough that no network needs less.
-pub const LEAST_MTU: u16 = 1280;
-
 impl Value for Mtu {
     fn parse(text: &str) -> Result<Self, Reason> {
         if !is_decimal(text) {
@@ -129,31 +124,6 @@ impl Value for SourcePorts {
     }
 }
 
-/// Memory of one interface's ring, in whole MiB.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RingSize {
-    mib: u16,
-}
-
-impl RingSize {
-    /// The least: two blocks of 1 MiB, one to fill while the other is read.
-    pub const MIN: Self = Self { mib: 2 };
-    /// The largest: beyond it is surely a mistake in the unit.
-    pub const MAX: Self = Self { mib: 4096 };
-
-    /// The size in bytes: a multiple of 1 MiB.
-    #[must_use]
-    pub const fn bytes(self) -> u64 {
-        (self.mib as u64) << 20
-    }
-}
-
-impl fmt::Display for RingSize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}MiB", self.mib)
-    }
-}
-
 impl Value for RingSize {
     fn parse(text: &str) -> Result<Self, Reason> {
         let end = text
@@ -189,32 +159,6 @@ impl Value for RingSize {
     }
 }
 
-/// How long frames wait for the sensors at the start, in whole milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StartWait {
-    ms: u16,
-}
-
-impl StartWait {
-    /// The longest: a pod without a sensor for longer has another problem.
-    pub const MAX: Self = Self { ms: 60_000 };
-
-    /// The time; zero is no wait.
-    #[must_use]
-    pub const fn duration(self) -> Duration {
-        Duration::from_millis(self.ms as u64)
-    }
-}
-
-impl fmt::Display for StartWait {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.ms {
-            ms if ms.is_multiple_of(1000) => write!(f, "{}s", ms / 1000),
-            ms => write!(f, "{ms}ms"),
-        }
-    }
-}
-
 impl Value for StartWait {
     fn parse(text: &str) -> Result<Self, Reason> {
         let (digits, ms_per_unit) = match text.strip_suffix("ms") {
@@ -240,39 +184,32 @@ impl Value for StartWait {
 
 /// The interfaces to mirror: at least one, none twice, each a name that the kernel can give.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interfaces(Vec<String>);
+pub struct Interfaces(Vec<InterfaceName>);
 
 impl Interfaces {
     /// Their names, as the operator ordered them.
-    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.0.iter().map(String::as_str)
+    #[must_use]
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &InterfaceName> {
+        self.0.iter()
     }
 }
 
 impl Value for Interfaces {
     fn parse(text: &str) -> Result<Self, Reason> {
-        /// IFNAMSIZ without the zero that ends the name.
-        const LONGEST: usize = 15;
-        let mut names: Vec<String> = Vec::new();
-        for name in entries(text) {
-            let name = name?;
-            let barred = |c: char| c == '/' || c == ':' || c.is_whitespace();
-            // The log has it in most lines.
-            let is_printable = Foreign(name).to_string() == name;
-            let is_dots = name == "." || name == "..";
-            if name.len() > LONGEST || is_dots || name.contains(barred) || !is_printable {
-                return Err(Reason::BadInterface(name.to_owned()));
+        let mut names: Vec<InterfaceName> = Vec::new();
+        for entry in entries(text) {
+            let name: InterfaceName = entry?.parse()?;
+            if names.contains(&name) {
+                return Err(Reason::Duplicate(name.to_string()));
             }
-            if names.iter().any(|known| known == name) {
-                return Err(Reason::Duplicate(name.to_owned()));
-            }
-            names.push(name.to_owned());
+            names.push(name);
         }
         Ok(Self(names))
     }
 
     fn show(&self) -> String {
-        self.0.join(",")
+        let names: Vec<&str> = self.names().map(InterfaceName::as_str).collect();
+        names.join(",")
     }
 }
 

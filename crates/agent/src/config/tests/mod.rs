@@ -6,10 +6,10 @@ mod values;
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
+use mirror::Spread;
 use serde::de::{self, Visitor};
-use serde::forward_to_deserialize_any;
+use serde::{Deserialize as _, forward_to_deserialize_any};
 
-use super::table::TABLE;
 use super::*;
 
 /// `Config::from_vars` on pairs of text.
@@ -24,7 +24,7 @@ fn config(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
 #[test]
 fn defaults_are_those_of_the_design() {
     let config = config(&[("SENSOR", "192.0.2.10")]).unwrap();
-    assert_eq!(config.interfaces.names().collect::<Vec<_>>(), ["eth0"]);
+    assert_eq!(config.interface.show(), "eth0");
     assert_eq!(config.vni.get(), 0);
     assert_eq!(config.sensor_namespace, None);
     assert_eq!(config.sensor_port.get(), 4789);
@@ -227,7 +227,7 @@ fn what_check_config_prints_is_an_environment_that_means_the_same() {
     assert_eq!(second.sensor, first.sensor);
     let values = |config: &Config| -> Vec<String> {
         config
-            .settings
+            .effective
             .iter()
             .map(|setting| setting.value.clone())
             .collect()
@@ -266,7 +266,10 @@ fn the_table_is_what_serde_reads() {
     let mut fields: &[&str] = &[];
     assert!(Environment::deserialize(FieldNames(&mut fields)).is_err());
     let names = TABLE.map(|variable| variable.name.to_lowercase());
-    assert_eq!(fields, names, "table.rs and the struct Environment differ");
+    assert_eq!(
+        fields, names,
+        "a field is not its variable's name in small letters"
+    );
 }
 
 #[test]

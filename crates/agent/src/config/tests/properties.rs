@@ -1,11 +1,13 @@
 //! What holds for any text: no panic, and what is shown parses to the same value.
 
 use std::fmt::Debug;
+use std::num::NonZeroU16;
 use std::os::unix::ffi::OsStringExt as _;
 
+use mirror::{SourcePorts, Spread};
 use proptest::prelude::*;
+use wire::{Mtu, Vni};
 
-use super::super::table::TABLE;
 use super::super::*;
 
 /// Any text, and with it texts that are nearly right.

@@ -1,7 +1,12 @@
 //! Rows of texts and what becomes of each.
 
 use std::fmt::Debug;
+use std::num::NonZeroU16;
 use std::time::Duration;
+
+use capture::InvalidInterfaceName;
+use mirror::{SourcePorts, Spread};
+use wire::{Mtu, Vni};
 
 use super::super::*;
 
@@ -150,11 +155,11 @@ fn ring_size() {
 
 #[test]
 fn interfaces() {
-    let names = |text| Interfaces::parse(text).map(|i| i.names().collect::<Vec<_>>().join("+"));
+    let names = |text| Interfaces::parse(text).map(|names| names.show());
     assert_eq!(names("eth0"), Ok("eth0".into()));
-    assert_eq!(names("eth0, net1 ,lo"), Ok("eth0+net1+lo".into()));
+    assert_eq!(names("eth0, net1 ,lo"), Ok("eth0,net1,lo".into()));
     assert_eq!(names("abcdefghijklmno"), Ok("abcdefghijklmno".into()));
-    let bad = |name: &str| Reason::BadInterface(name.into());
+    let bad = |name: &str| Reason::BadInterface(InvalidInterfaceName(name.into()));
     refused::<Interfaces>(&[
         ("abcdefghijklmnop", bad("abcdefghijklmnop")),
         // Fifteen characters, sixteen bytes.

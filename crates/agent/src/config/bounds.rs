@@ -1,0 +1,59 @@
+//! Settings that are sizes and times, and their bounds, which errors name.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The least [`Mtu`](wire::Mtu) that can be set: what every IPv6 path carries (RFC 8200 section 5), and little
+/// enough that no network needs less.
+pub const LEAST_MTU: u16 = 1280;
+
+/// Memory of one interface's ring, in whole MiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RingSize {
+    pub(super) mib: u16,
+}
+
+impl RingSize {
+    /// The least: two blocks of 1 MiB, one to fill while the other is read.
+    pub const MIN: Self = Self { mib: 2 };
+    /// The largest: beyond it is surely a mistake in the unit.
+    pub const MAX: Self = Self { mib: 4096 };
+
+    /// The size in bytes: a multiple of 1 MiB.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        (self.mib as u64) << 20
+    }
+}
+
+impl fmt::Display for RingSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}MiB", self.mib)
+    }
+}
+
+/// How long frames wait for the sensors at the start, in whole milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StartWait {
+    pub(super) ms: u16,
+}
+
+impl StartWait {
+    /// The longest: a pod without a sensor for longer has another problem.
+    pub const MAX: Self = Self { ms: 60_000 };
+
+    /// The time; zero is no wait.
+    #[must_use]
+    pub const fn duration(self) -> Duration {
+        Duration::from_millis(self.ms as u64)
+    }
+}
+
+impl fmt::Display for StartWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ms {
+            ms if ms.is_multiple_of(1000) => write!(f, "{}s", ms / 1000),
+            ms => write!(f, "{ms}ms"),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Takes the variables out of the environment, and gathers all that is wrong.
+//!
+//! In: pairs of name and value. Out: each variable's value, or an error in the list; and what holds,
+//! with its origin. Invariants: bytes that are not UTF-8 and values of any content are errors, never a
+//! panic; a variable set to nothing counts as not set, apart from a required one.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::error::{ConfigErrors, Invalid, Reason};
+use super::values::{Field, Value};
+use super::variable::{Fallback, Variable};
+
+/// One variable's effective value and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Setting {
+    variable: &'static Variable,
+    pub(super) value: String,
+    origin: Origin,
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{}={}  # {}",
+            self.variable.name, self.value, self.origin
+        )
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Environment,
+    Default,
+    /// Not set and without a default; the words say what then happens.
+    Unset(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment => f.write_str("env"),
+            Self::Default => f.write_str("default"),
+            Self::Unset(meaning) => write!(f, "default: {meaning}"),
+        }
+    }
+}
+
+/// What a reading of the environment has found so far.
+#[derive(Default)]
+pub(super) struct Reading {
+    /// What holds, in the order in which it was read.
+    pub(super) effective: Vec<Setting>,
+    pub(super) errors: Vec<Invalid>,
+}
+
+impl Reading {
+    /// Picks the table's variables. One that is not UTF-8 is noted as wrong and left out, which is
+    /// why `std::env::vars`, envy's own way, cannot be used: it panics at such a one.
+    pub(super) fn take_ours(
+        &mut self,
+        table: &[&'static Variable],
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Vec<(String, String)> {
+        let mut ours = Vec::new();
+        for (name, value) in variables {
+            // Names are compared exactly, since to envy `mtu` and `MTU` would be the same twice.
+            let Some(variable) = table.iter().find(|known| name == known.name) else {
+                continue;
+            };
+            match value.into_string() {
+                Ok(value) if is_service_link(variable, &value) => {}
+                Ok(value) => ours.push((variable.name.to_owned(), value)),
+                Err(bytes) => {
+                    self.wrong(variable, &bytes.to_string_lossy(), Reason::NotUtf8);
+                }
+            }
+        }
+        ours
+    }
+
+    /// Parses a variable or its fallback, and keeps what came of it.
+    pub(super) fn value<T: Value>(
+        &mut self,
+        variable: &'static Variable,
+        field: &Field<T>,
+    ) -> Option<T> {
+        if self
+            .errors
+            .iter()
+            .any(|error| error.name() == Some(variable.name))
+        {
+            return None;
+        }
+        let set = field.text.as_deref().filter(|text| !text.is_empty());
+        let (text, origin) = match (set, &variable.fallback) {
+            (Some(text), _) => (text, Origin::Environment),
+            (None, Fallback::Value(text)) => (*text, Origin::Default),
+            (None, Fallback::Unset(meaning)) => {
+                let (value, origin) = (String::new(), Origin::Unset(meaning));
+                self.effective.push(Setting {
+                    variable,
+                    value,
+                    origin,
+                });
+                return None;
+            }
+            (None, Fallback::Required) if field.text.is_some() => {
+                self.wrong(variable, "", Reason::Empty);
+                return None;
+            }
+            (None, Fallback::Required) => {
+                self.errors.push(Invalid::Missing(variable));
+                return None;
+            }
+        };
+        match T::parse(text) {
+            Ok(value) => {
+                self.effective.push(Setting {
+                    variable,
+                    value: value.show(),
+                    origin,
+                });
+                Some(value)
+            }
+            Err(reason) => {
+                self.wrong(variable, text, reason);
+                None
+            }
+        }
+    }
+
+    /// Refuses addresses of which two are the same, which only shows when their port is known.
+    pub(super) fn refuse_same_endpoints(
+        &mut self,
+        variable: &'static Variable,
+        value: &str,
+        mut addresses: impl Iterator<Item = SocketAddr>,
+    ) {
+        let mut seen = HashSet::new();
+        if let Some(twice) = addresses.find(|address| !seen.insert(*address)) {
+            self.wrong(variable, value, Reason::SameEndpoint(twice));
+        }
+    }
+
+    /// The errors in the table's order, whatever order they were found in.
+    pub(super) fn into_errors(mut self, table: &[&Variable]) -> ConfigErrors {
+        self.errors.sort_by_key(|error| {
+            table
+                .iter()
+                .position(|variable| error.name() == Some(variable.name))
+        });
+        ConfigErrors(self.errors)
+    }
+
+    fn wrong(&mut self, variable: &'static Variable, value: &str, reason: Reason) {
+        self.errors.push(Invalid::Wrong {
+            variable,
+            value: value.to_owned(),
+            reason,
+        });
+    }
+}
+
+/// Whether Kubernetes set this for a Service of the pod's namespace, as Docker once did for links:
+/// `SENSOR_PORT=tcp://10.96.7.7:4789` where a Service is named `sensor`. Nobody asked for it.
+fn is_service_link(variable: &Variable, value: &str) -> bool {
+    let schemes = ["tcp://", "udp://", "sctp://"];
+    variable.name == "SENSOR_PORT" && schemes.iter().any(|scheme| value.starts_with(scheme))
+}
