@@ -5,6 +5,9 @@
 //! to the control side. The worker does not log per frame or per block: it counts, and a line is
 //! written about the counters.
 //!
+//! Some texts of our own are several lines in the text format: wrong settings, the YAML that a missing
+//! capability or Role needs. A text of others never is ([`discovery::Foreign`]).
+//!
 //! Lines wait in a bounded queue, and a thread of their own writes them. [`start`] comes first, and
 //! events may follow; [`start_writer`] starts that thread once capabilities are dropped, since a
 //! thread keeps those that it was started with. [`flush`] comes before an end, with or without that

@@ -3,8 +3,9 @@
 //! In: a sound IP packet, perhaps a fragment already, and the room there is. Out: inner fragments;
 //! the outer packet is never fragmented (RFC 7348 section 4.3). Over IPv4 (RFC 791): all but the
 //! last carry a multiple of eight bytes, "don't fragment" goes, options without the copied bit
-//! become no-ops behind the first, and a packet that had "don't fragment", whose identification may
-//! be anything (RFC 6864), gets one of ours. Over IPv6 (RFC 8200 section 4.5): the unfragmentable
+//! become no-ops behind the first, and a packet that was whole on the wire gets an identification of
+//! ours: its own may be anything where it had "don't fragment" (RFC 6864), and be that of such a one
+//! where it had not. A fragment keeps its own, for the others of its packet. Over IPv6 (RFC 8200 section 4.5): the unfragmentable
 //! part is repeated, with a Fragment header behind it. An unfinished checksum is finished first.
 
 use core::ops::Range;
@@ -116,15 +117,6 @@ impl Identifications {
     }
 }
 
-/// What fragments of one packet are known by.
-#[derive(Clone, Copy)]
-pub(crate) struct Id {
-    /// For a packet that has no identification of its own.
-    pub(crate) own: u32,
-    /// Which of the packets it is that a frame stands for: each has the next identification.
-    pub(crate) piece: u16,
-}
-
 /// Cuts a packet into fragments.
 pub(crate) fn packet(
     inner: &Inner<'_>,
@@ -133,16 +125,15 @@ pub(crate) fn packet(
     out: &mut FrameDatagrams<'_>,
 ) -> Result<(), DropReason> {
     let fragmentable = Data::of_packet(inner.frame, packet)?;
-    let own = identifications.next();
-    data(inner, packet, &fragmentable, Id { own, piece: 0 }, out)
+    data(inner, packet, &fragmentable, identifications.next(), out)
 }
 
-/// Cuts the fragmentable part of a packet into fragments.
+/// Cuts the fragmentable part of a packet into fragments; `id` is for one that is none itself.
 pub(crate) fn data(
     inner: &Inner<'_>,
     packet: &Packet,
     data: &Data,
-    id: Id,
+    id: u32,
     out: &mut FrameDatagrams<'_>,
 ) -> Result<(), DropReason> {
     let bytes = inner.frame.bytes;
@@ -154,7 +145,7 @@ pub(crate) fn data(
         }
         Version::V6(chain) => {
             let header = &bytes[packet.start..packet.start + chain.unfragmentable];
-            V6::of(bytes, packet, &chain, header, id.own).cut(inner, packet, data, out)
+            V6::of(bytes, packet, &chain, header, id).cut(inner, packet, data, out)
         }
     }
 }
@@ -212,7 +203,8 @@ struct Place {
 
 struct V4<'f> {
     ip: Ipv4<'f>,
-    id: Id,
+    /// For a packet that is no fragment.
+    id: u32,
 }
 
 impl Header for V4<'_> {
@@ -226,12 +218,11 @@ impl Header for V4<'_> {
 
     fn write(&self, offset: u16, length: usize, place: Place, out: &mut FrameDatagrams<'_>) {
         let field = self.ip.fragment_field();
-        let is_atomic = field & DONT_FRAGMENT != 0 && !self.ip.is_fragment();
         #[expect(clippy::cast_possible_truncation, reason = "any 16 bits do")]
-        let id = if is_atomic {
-            self.id.own as u16
+        let id = if self.ip.is_fragment() {
+            self.ip.id()
         } else {
-            self.ip.id().wrapping_add(self.id.piece)
+            self.id as u16
         };
         let more = if place.is_last {
             field & MORE_FRAGMENTS

@@ -126,7 +126,7 @@ impl Mirror {
             return Err(DropReason::Truncated);
         }
         let network = ip::locate(frame);
-        if self.own.keeps_out(frame, &network, table) {
+        if self.own.keeps_out(frame, &network) {
             return Err(DropReason::OwnError);
         }
         let hashes = self.spreader.hashes(frame, &network);

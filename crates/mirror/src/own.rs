@@ -6,16 +6,16 @@
 //! way redirects each. They are about us, not about the pod, so they stay out, counted.
 //!
 //! All that can be known must fit: it comes in, it quotes a datagram from where it goes to, from a
-//! port that is bound by us, to a sensor; and where the quotation goes on to the VXLAN header, that
-//! is ours. But who knows a sensor's address can forge that and hide any bytes behind it. So some
-//! are mirrored, [`PER_SECOND`] at most: an analyst sees that there are such messages, and what was
-//! sent in them, while the number of copies that they cause stays bounded.
+//! port that is bound by us; and where the quotation goes on to the VXLAN header, that is ours. To
+//! whom does not matter: a sensor that is gone or ejected, and is probed, causes such messages too. But
+//! who knows the port can forge all that and hide any bytes behind it. So some are mirrored,
+//! [`PER_SECOND`] at most: an analyst sees that there are such messages, and what was sent in them,
+//! while the number of copies that they cause stays bounded.
 
 use wire::ip::{self, Network};
 use wire::{Direction, Frame, Timestamp, vxlan};
 
 use crate::quoted::{Quoted, addresses, quoted};
-use crate::table::SensorTable;
 
 const UDP_HEADER_LEN: usize = 8;
 
@@ -36,23 +36,13 @@ pub(crate) struct Own {
 
 impl Own {
     /// Whether a frame is an ICMP message to us about a datagram of ours, and one too many.
-    pub(crate) fn keeps_out(
-        &mut self,
-        frame: &Frame<'_>,
-        network: &Network,
-        table: &SensorTable,
-    ) -> bool {
-        let is_about_us = self.is_about_us(frame, network, table).unwrap_or(false);
+    pub(crate) fn keeps_out(&mut self, frame: &Frame<'_>, network: &Network) -> bool {
+        let is_about_us = self.is_about_us(frame, network).unwrap_or(false);
         is_about_us && !self.sample.take(frame.timestamp)
     }
 
     /// `None` where the message ends before all is known.
-    fn is_about_us(
-        &self,
-        frame: &Frame<'_>,
-        network: &Network,
-        table: &SensorTable,
-    ) -> Option<bool> {
+    fn is_about_us(&self, frame: &Frame<'_>, network: &Network) -> Option<bool> {
         let Network::Ip(packet) = network else {
             return Some(false);
         };
@@ -69,7 +59,7 @@ impl Own {
             ..
         } = quoted(packet.protocol, icmp)?;
         let (_, to) = addresses(frame.bytes.get(packet.start..packet.end)?)?;
-        let (source, destination) = addresses(bytes)?;
+        let (source, _) = addresses(bytes)?;
         let udp = bytes.get(inner.transport..)?;
         let port = u16::from_be_bytes(*udp.first_chunk()?);
         let is_about_us = inner.protocol == ip::UDP
@@ -77,31 +67,37 @@ impl Own {
             && self.ports.contains(&port)
             && udp
                 .get(UDP_HEADER_LEN..UDP_HEADER_LEN + vxlan::HEADER_LEN)
-                .is_none_or(|found| found == self.vxlan)
-            && table
-                .sensors()
-                .iter()
-                .any(|sensor| sensor.address().ip() == destination);
+                .is_none_or(|found| found == self.vxlan);
         Some(is_about_us)
     }
 }
 
 /// Lets [`PER_SECOND`] pass: as many at once, and then one each time a part of a second is over. The
-/// time is that of the frames, so nobody is asked for it.
+/// time is that of the frames, so nobody is asked for it; it goes back a little where blocks of several
+/// rings take turns.
 ///
-/// This is the generic cell rate algorithm (ITU-T I.371): one number, the time at which the bucket
-/// would be full again.
+/// This is the generic cell rate algorithm (ITU-T I.371): the time at which the bucket would be full
+/// again is all that it has to keep.
 #[derive(Debug, Default)]
 pub(crate) struct TokenBucket {
     full_at: u64,
+    /// The latest time that a frame had.
+    latest: u64,
 }
 
 impl TokenBucket {
     const SECOND: u64 = 1_000_000_000;
     const TOKEN: u64 = Self::SECOND / PER_SECOND as u64;
+    /// A time that goes back further than a ring's frames can be old is that of a clock that was set.
+    const SET_BACK: u64 = 60 * Self::SECOND;
 
     fn take(&mut self, now: Timestamp) -> bool {
         let now = u64::from(now.seconds) * Self::SECOND + u64::from(now.nanoseconds);
+        if now.saturating_add(Self::SET_BACK) < self.latest {
+            self.latest = now;
+        }
+        self.latest = self.latest.max(now);
+        let now = self.latest;
         // It is never more than a second away, unless the clock was set back.
         let full_at = self.full_at.clamp(now, now + Self::SECOND);
         let has_token = full_at + Self::TOKEN <= now + Self::SECOND;
@@ -139,6 +135,9 @@ mod tests {
         assert_eq!(passed([0; 1000]), 10);
         assert_eq!(passed(0..10_000), 10 + 99);
         assert_eq!(passed((0..100).map(|number| number * 100)), 100);
+        // Two rings whose frames are a second apart, and whose blocks take turns.
+        let turns = (0..1000).map(|number| if number % 2 == 0 { 1000 } else { 0 });
+        assert_eq!(passed(turns), 10);
         let mut bucket = TokenBucket::default();
         assert!((0..20).any(|_| !bucket.take(at(5_000_000))));
         let later = (0..20).filter(|_| bucket.take(at(0))).count();

@@ -244,12 +244,7 @@ pub(crate) fn udp(
             out.end(body);
         } else {
             let data = Data::of_datagram(inner.frame, packet, &header, body)?;
-            #[expect(clippy::cast_possible_truncation, reason = "below PIECES_MAX")]
-            let id = fragment::Id {
-                own: identifications.next(),
-                piece: piece as u16,
-            };
-            fragment::data(inner, packet, &data, id, out)?;
+            fragment::data(inner, packet, &data, identifications.next(), out)?;
         }
     }
     Ok(())

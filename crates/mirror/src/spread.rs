@@ -25,9 +25,10 @@ use crate::batch::PortIndex;
 use crate::hash::{Endpoint, FlowHash, HostsHash, MAC_LEN, mix};
 use crate::quoted::{Message, addresses, quoted};
 
-/// How many packets in fragments are remembered, a power of two. Fragments of one packet follow each
-/// other closely, so that few are under way at a time.
-const FRAGMENTED: usize = 1024;
+/// Packets in fragments are remembered in so many sets, a power of two, of so many each: some hundreds
+/// may be under way at a time before one that is needed is forgotten.
+const SETS: usize = 256;
+const WAYS: usize = 8;
 
 /// What goes to one sensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -250,30 +251,34 @@ fn fragment(bytes: &[u8], packet: &Packet) -> Option<(u32, u8, bool)> {
     }
 }
 
-/// The flows of packets whose first fragment was seen. A new one takes the place of an old one that
-/// happens to have the same.
+/// The flows of packets whose first fragment was seen. In each set the newest stands first, and takes
+/// the oldest one's place.
 #[derive(Debug)]
-struct Fragmented(Box<[(Key, FlowHash)]>);
+struct Fragmented(Box<[[(Key, FlowHash); WAYS]]>);
 
 impl Fragmented {
     fn new() -> Self {
-        Self(vec![(Key(0), FlowHash(0)); FRAGMENTED].into_boxed_slice())
+        Self(vec![[(Key(0), FlowHash(0)); WAYS]; SETS].into_boxed_slice())
     }
 
-    /// The lower bits, but for the lowest one, which is always set.
-    const fn place(key: Key) -> usize {
-        (key.0 >> 1) as usize & (FRAGMENTED - 1)
+    /// By the lower bits, but for the lowest one, which is always set.
+    const fn set(key: Key) -> usize {
+        (key.0 >> 1) as usize & (SETS - 1)
     }
 
     fn insert(&mut self, key: Key, flow: FlowHash) {
-        if let Some(place) = self.0.get_mut(Self::place(key)) {
-            *place = (key, flow);
-        }
+        let Some(set) = self.0.get_mut(Self::set(key)) else {
+            return;
+        };
+        let known = set.iter().position(|(found, _)| *found == key);
+        set[..=known.unwrap_or(WAYS - 1)].rotate_right(1);
+        set[0] = (key, flow);
     }
 
     fn get(&self, key: Key) -> Option<FlowHash> {
-        let (found, flow) = self.0.get(Self::place(key))?;
-        (*found == key).then_some(*flow)
+        let set = self.0.get(Self::set(key))?;
+        let found = set.iter().find(|(found, _)| *found == key);
+        found.map(|(_, flow)| *flow)
     }
 }
 

@@ -128,6 +128,22 @@ fn the_table_of_fragments_is_bounded_and_a_new_packet_takes_an_old_ones_place() 
 }
 
 #[test]
+fn hundreds_of_packets_in_fragments_may_be_under_way() {
+    let mut spreader = Spreader::new(Spread::Flows);
+    let (ids, parts) = (0..256, 1..6);
+    let mut first = Vec::new();
+    for id in ids.clone() {
+        first.push(hashes_by(&mut spreader, &fragment(false, id, 0, true)));
+    }
+    for part in parts {
+        for (id, first) in ids.clone().zip(&first) {
+            let later = hashes_by(&mut spreader, &fragment(false, id, part * 9, true));
+            assert_eq!(later, *first, "packet {id}, part {part}");
+        }
+    }
+}
+
+#[test]
 fn what_is_garbled_goes_by_its_addresses() {
     for v6 in [false, true] {
         let mut garbled = tcp(v6, (A, 1000), (B, 80));

@@ -99,7 +99,7 @@ settings! {
         expected: "1, 2, 4, 8 or 16",
         text: "From how many UDP ports the copies are sent. 1: a sensor gets all copies in the order in \
                which the frames crossed. More, for a sensor whose network card spreads its load by the \
-               outer ports: the order is kept between any two hosts, and given up between others.",
+               outer ports: the order is kept for what two hosts exchange, and given up between others.",
         example: "4",
     }
 

@@ -76,17 +76,20 @@ fn two_packets_with_dont_fragment_get_identifications_of_their_own() {
     assert_ne!(headers[1].identification, headers[2].identification);
 }
 
+/// With "don't fragment" or without: what was whole on the wire gets an identification of ours, or the
+/// one without could have that which was given to the one with it.
 #[test]
-fn a_packet_that_may_be_fragmented_keeps_its_identification() {
-    let mut bytes = packet(false, 17, &[7; 1480]);
-    bytes[18..22].copy_from_slice(&[0x12, 0x34, 0, 0]);
-    fix_header_checksum(&mut bytes);
-    let frames = Specimen::new(bytes).mirrored(1500);
-    assert!(
-        ipv4_headers(&frames)
-            .iter()
-            .all(|h| h.identification == 0x1234)
-    );
+fn a_packet_that_was_whole_gets_an_identification_and_a_fragment_keeps_its_own() {
+    for (field, expected) in [(0x4000_u16, 1), (0, 1), (0x2000, 0x1234), (0x0009, 0x1234)] {
+        let mut bytes = packet(false, 17, &[7; 1480]);
+        bytes[18..20].copy_from_slice(&[0x12, 0x34]);
+        bytes[20..22].copy_from_slice(&field.to_be_bytes());
+        fix_header_checksum(&mut bytes);
+        let headers = ipv4_headers(&Specimen::new(bytes).mirrored(1500));
+        assert_eq!(headers.len(), 2);
+        let kept = headers.iter().all(|h| h.identification == expected);
+        assert!(kept, "{field:#x}: {headers:?}");
+    }
 }
 
 #[test]
@@ -157,6 +160,19 @@ fn behind_an_authentication_header_nothing_is_cut_as_tcp() {
     assert_eq!(joined, payload);
 }
 
+/// Three datagrams out of one frame, each of which fits.
+fn frames_of_whole_datagrams() -> Vec<Vec<u8>> {
+    let mut bytes = packet(
+        false,
+        17,
+        &[&[0, 7, 0, 8, 0, 0, 0, 0][..], &[7; 3000]].concat(),
+    );
+    bytes[18..22].copy_from_slice(&[0x03, 0xe8, 0, 0]);
+    Specimen::new(bytes)
+        .gso(GsoKind::UdpL4, 1000)
+        .mirrored(1500)
+}
+
 #[test]
 fn datagrams_of_one_frame_do_not_share_an_identification() {
     let mut bytes = Vec::new();
@@ -173,7 +189,17 @@ fn datagrams_of_one_frame_do_not_share_an_identification() {
         .iter()
         .map(|h| h.identification)
         .collect();
-    assert_eq!(ids, [1000, 1000, 1001, 1001, 1002, 1002]);
+    assert_eq!(ids, [1, 1, 2, 2, 3, 3]);
+    let whole = frames_of_whole_datagrams();
+    let ids: Vec<u16> = ipv4_headers(&whole)
+        .iter()
+        .map(|h| h.identification)
+        .collect();
+    assert_eq!(
+        ids,
+        [1000, 1001, 1002],
+        "what is not cut has the sender's, as the kernel counts on"
+    );
 }
 
 #[test]
@@ -233,28 +259,41 @@ fn a_datagram_of_several_that_is_too_long_becomes_fragments() {
     }
 }
 
-/// A packet that has no identification of its own, and how many packets it stands for.
+/// A frame that must be cut into fragments.
 #[derive(Debug, Clone, Copy)]
-enum Cut {
-    /// An IP packet with "don't fragment", or one of IPv6.
-    Packet,
-    /// So many UDP datagrams in one frame, each of which is too long.
-    Datagrams(usize),
+struct Cut {
+    v6: bool,
+    /// How many UDP datagrams are in it, each of which is too long; 0 is a packet by itself.
+    datagrams: usize,
+    /// Over IPv4, the identification that it has, with or without "don't fragment".
+    id: u16,
+    dont_fragment: bool,
 }
 
-fn any_cut() -> impl Strategy<Value = (bool, Cut)> {
-    let cut = prop_oneof![Just(Cut::Packet), (1_usize..5).prop_map(Cut::Datagrams)];
-    (any::<bool>(), cut)
+fn any_cut() -> impl Strategy<Value = Cut> {
+    // Senders count as well, and may come upon any number.
+    let all = (any::<bool>(), 0_usize..5, 0_u16..50, any::<bool>());
+    all.prop_map(|(v6, datagrams, id, dont_fragment)| Cut {
+        v6,
+        datagrams,
+        id,
+        dont_fragment,
+    })
 }
 
-fn specimen_of((v6, cut): (bool, Cut)) -> Specimen {
-    match cut {
-        Cut::Packet => Specimen::new(packet(v6, 17, &[7; 1480])),
-        Cut::Datagrams(count) => {
-            let mut udp = vec![0, 7, 0, 8, 0, 0, 0, 0];
-            udp.resize(8 + 1472 * count, 7);
-            Specimen::new(packet(v6, 17, &udp)).gso(GsoKind::UdpL4, 1472)
-        }
+fn specimen_of(cut: Cut) -> Specimen {
+    let mut udp = vec![0, 7, 0, 8, 0, 0, 0, 0];
+    udp.resize(8 + 1472 * cut.datagrams.max(1), 7);
+    let mut bytes = packet(cut.v6, 17, &udp);
+    if !cut.v6 {
+        bytes[18..20].copy_from_slice(&cut.id.to_be_bytes());
+        bytes[20] = if cut.dont_fragment { 0x40 } else { 0 };
+    }
+    let specimen = Specimen::new(bytes);
+    if cut.datagrams == 0 {
+        specimen
+    } else {
+        specimen.gso(GsoKind::UdpL4, 1472)
     }
 }
 

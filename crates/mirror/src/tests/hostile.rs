@@ -1,10 +1,10 @@
 //! Frames that no sound sender makes: they must not panic us, and must be counted.
 
 use proptest::prelude::*;
-use wire::{ChecksumState, Gso, GsoKind, Link, Offload, Unfinished, VlanTag};
+use wire::{ChecksumState, Direction, Gso, GsoKind, Link, Offload, Unfinished, VlanTag};
 
 use super::Specimen;
-use crate::DropReason;
+use crate::{DropReason, MirrorConfig, SourcePorts, Spread};
 
 fn any_offload() -> impl Strategy<Value = Offload> {
     let checksum = prop_oneof![
@@ -97,12 +97,18 @@ proptest! {
         offload in any_offload(),
         link in prop::sample::select(vec![Link::Ethernet, Link::Loopback, Link::Ip]),
         tagged: bool,
+        incoming: bool,
+        flows: bool,
         mtu in prop_oneof![Just(576_u32), 1280_u32..1600, Just(9000), Just(65_535)],
     ) {
         let vlan = tagged.then_some(VlanTag { tpid: 0x8100, tci: 1 });
         // That the counts add up, that ranges lie within the block and that each datagram fits is
         // asserted in there.
-        let (frames, totals) = Specimen { link, vlan, offload, ..Specimen::new(bytes) }.mirror(mtu);
+        let direction = if incoming { Direction::Incoming } else { Direction::Outgoing };
+        let spread = if flows { Spread::Flows } else { Spread::Hosts };
+        let config = MirrorConfig { spread, source_ports: SourcePorts::MAX, ..super::config() };
+        let specimen = Specimen { link, vlan, offload, direction, ..Specimen::new(bytes) };
+        let (frames, totals) = specimen.mirror_with(config, mtu);
         prop_assert_eq!(frames.is_empty(), totals.frames_mirrored == 0);
     }
 }

@@ -72,8 +72,13 @@ impl Specimen {
 
     /// The inner frames that a sensor behind this MTU would decode, and the counts.
     pub(crate) fn mirror(&self, mtu: u32) -> (Vec<Vec<u8>>, Totals) {
+        self.mirror_with(config(), mtu)
+    }
+
+    /// The same by another mirror.
+    pub(crate) fn mirror_with(&self, config: MirrorConfig, mtu: u32) -> (Vec<Vec<u8>>, Totals) {
         let table = table(mtu);
-        let mut mirror = mirror();
+        let mut mirror = Mirror::new(config);
         let (mut batch, mut totals) = (Batch::new(), Totals::default());
         mirror.push(&self.frame(), &table, &mut batch, &mut totals);
         let inner = inner_frames(&batch, &self.bytes, mtu);

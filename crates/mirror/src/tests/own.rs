@@ -68,6 +68,10 @@ fn an_icmp_error_about_our_own_datagram_stays_out_and_one_about_another_does_not
     shorter.bytes[16..18].copy_from_slice(&56_u16.to_be_bytes());
     // As routers of old quote.
     assert_about_us(&shorter, &table);
+    // About a sensor that is not in the table any more, or not yet.
+    let mut elsewhere = ours.clone();
+    elsewhere.bytes[14 + 20 + 8 + 16] = 9;
+    assert_about_us(&elsewhere, &table);
     // Another's port; another's tunnel; what the pod says to others; a quotation of somebody else.
     let mut outgoing = ours.clone();
     outgoing.direction = Direction::Outgoing;
