@@ -25,7 +25,10 @@ use crate::reminders::{REMIND_EVERY, Reminders};
 use crate::sensors::Sensors;
 use crate::signals::Signals;
 
-/// How often the numbers are looked at and the paths learned anew.
+/// How often the paths are learned anew though nothing has changed here. The kernel forgets after ten
+/// minutes what a router has said of one.
+const PATHS_EVERY: Duration = Duration::from_secs(30);
+/// How often the numbers are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Losses count as over after this long without one.
 const OVER_AFTER: Duration = Duration::from_secs(10);
@@ -40,6 +43,8 @@ pub(crate) struct Control {
     losses: Losses,
     /// What repeats.
     reminders: Reminders,
+    /// When the paths' MTUs are learned anew.
+    paths_due: Instant,
     /// How many events are known not to have come through.
     events_lost: u64,
     /// What the last line of totals said, and when.
@@ -62,6 +67,7 @@ impl Control {
             missing,
             losses,
             reminders: Reminders::default(),
+            paths_due: Instant::now(),
             events_lost: 0,
             reported,
         }
@@ -124,6 +130,10 @@ impl Control {
     fn look(&mut self, now: Instant) {
         self.tell_lost_events();
         self.sensors.look(now);
+        if now >= self.paths_due {
+            self.sensors.refresh_paths();
+            self.paths_due = now + PATHS_EVERY;
+        }
         for (name, said) in &mut self.missing {
             if now.duration_since(*said) >= REMIND_EVERY {
                 *said = now;
@@ -154,6 +164,7 @@ impl Control {
                 self.tell_sending(&report, now);
                 self.sensors.take(&report, now);
             }
+            Event::NetworkChanged => self.paths_due = now,
         }
     }
 

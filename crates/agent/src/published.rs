@@ -40,6 +40,8 @@ pub(crate) enum Event {
     },
     /// News of sending.
     Sending(Report),
+    /// Links, addresses or routes have changed.
+    NetworkChanged,
     /// No view of the sensors has come, and frames wait for it no longer.
     WaitGivenUp {
         /// Why.

@@ -121,7 +121,7 @@ impl Sensors {
         self.refresh(&news, now);
     }
 
-    /// Probes who is not healthy, and learns the paths anew. To be called about once a second.
+    /// Probes who is not healthy. To be called about once a second.
     pub(crate) fn look(&mut self, now: Instant) {
         let mut news = News::default();
         let own: Own = LazyCell::new(own_addresses);
@@ -143,7 +143,6 @@ impl Sensors {
             self.prober.ask(host);
         }
         self.refresh(&news, now);
-        self.refresh_paths();
     }
 
     fn replace(&mut self, known: Vec<Known>, now: Instant) {
@@ -221,7 +220,8 @@ impl Sensors {
         transmit::path_mtu(address, self.mtu).unwrap_or(unknown)
     }
 
-    fn refresh_paths(&self) {
+    /// Learns the MTU of each path anew. To be called when routes or links have changed, and now and then.
+    pub(crate) fn refresh_paths(&self) {
         for sensor in self.table.load().sensors() {
             let (address, before) = (sensor.address(), sensor.path_mtu());
             let Ok(path_mtu) = transmit::path_mtu(address, self.mtu) else {

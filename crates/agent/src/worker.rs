@@ -5,21 +5,22 @@
 //! the block goes back to the kernel, since datagrams are ranges of its memory. Nothing is locked,
 //! allocated or logged on the way; the totals are published once a block.
 //!
-//! The worker sleeps in `epoll_wait` until a ring has a closed block, an interface fails, or the control
-//! side asks it to stop, and wakes four times a second to look after interfaces and sockets. Whether
-//! that is due is checked after each block too, and the request to stop whenever a batch is full: under a
-//! small CPU quota a block can take most of a second. Several rings take turns block by block. After the request
-//! to stop the worker ends capturing, drains the rings within [`DRAIN_MAX`], and returns the exact
-//! totals.
+//! The worker sleeps in `epoll_wait` until a ring has a closed block, links, addresses or routes change,
+//! an interface fails, or the control side asks it to stop. While there is traffic, and for some seconds
+//! more, it reports four times a second what the network answers. Whether anything is due is checked
+//! after each block too, and the request to stop whenever a batch is full: under a small CPU quota a
+//! block can take most of a second. Several rings take turns block by block. After the request to stop
+//! the worker ends capturing, drains the rings within [`DRAIN_MAX`], and returns the exact totals.
 //!
 //! Where the sensors have a name, it first waits for their first view, see [`crate::start_wait`].
 
+use std::mem;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use capture::{Frames, Ring, Walk};
+use capture::{Frames, NetworkChanges, Ring, Walk};
 use mirror::{Batch, DropReason, Mirror, SensorTable, Totals};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -29,9 +30,17 @@ use crate::flag::Flag;
 use crate::published::{Event, Events, Published, RingTotals, Snapshot};
 use crate::start_wait::{Backlog, Over, State};
 
-/// How often interfaces and sockets are looked after: so long may a dead sensor or an interface
-/// that was made again go unnoticed. A round takes some fifty short system calls.
-const ATTEND_EVERY: Duration = Duration::from_millis(250);
+/// How often the network's answers and the rings' counters are read while there is traffic.
+const REPORT_EVERY: Duration = Duration::from_millis(250);
+/// How long after the last block that goes on: an answer to the last datagram comes within this time. A
+/// neighbour's silence takes the kernel three seconds.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+/// How often interfaces are refreshed though the kernel has told of no change, to be sure.
+const REFRESH_EVERY: Duration = Duration::from_secs(10);
+/// The same where the kernel refuses to tell.
+const REFRESH_UNTOLD: Duration = Duration::from_millis(250);
+/// The least time between two refreshes. A node's network can change all the time.
+const REFRESH_AFTER: Duration = Duration::from_millis(20);
 /// How long the drain may take, from when the request to stop is seen.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// How often the drain looks whether the kernel has closed the last block.
@@ -68,6 +77,11 @@ impl Worker {
     /// When epoll(7) fails for good, which leaves no way to go on.
     pub(crate) fn run(self) -> Result<Snapshot, Errno> {
         let sources = Sources::of(&self.rings, &self.stop)?;
+        // Without it interfaces are refreshed often instead.
+        let changes = NetworkChanges::subscribe().ok();
+        if let Some(changes) = &changes {
+            sources.add(changes, Sources::CHANGES)?;
+        }
         let mut running = Running {
             rings: self.rings,
             path: Path {
@@ -82,17 +96,22 @@ impl Worker {
             },
             events: self.events,
             sources,
-            next_attend: Instant::now(),
+            changes,
+            has_changed: false,
+            refreshed: Instant::now(),
+            next_refresh: Instant::now(),
+            next_report: Instant::now(),
+            active_until: Instant::now(),
             turn: 0,
         };
         running.wait_for_sensors(&self.first_view, self.start_wait)?;
         while !running.path.stop.is_raised() {
-            running.sleep(ATTEND_EVERY)?;
+            running.sleep(REFRESH_EVERY)?;
             running.take_turns();
         }
         running.drain();
         running.path.publish();
-        running.attend_sockets();
+        running.report_sending();
         Ok(Snapshot {
             totals: running.path.totals,
             ring: ring_totals(&mut running.rings),
@@ -106,27 +125,62 @@ struct Running {
     path: Path,
     events: Events,
     sources: Sources,
-    /// When interfaces and sockets are looked after again.
-    next_attend: Instant,
+    /// The kernel's word that links, addresses or routes have changed.
+    changes: Option<NetworkChanges>,
+    /// Whether they have since interfaces were refreshed.
+    has_changed: bool,
+    /// When interfaces were refreshed, and when they are to be refreshed again.
+    refreshed: Instant,
+    next_refresh: Instant,
+    /// When the network's answers and the counters are read again.
+    next_report: Instant,
+    /// Until when answers may come.
+    active_until: Instant,
     /// The ring that has the next turn.
     turn: usize,
 }
 
 impl Running {
-    /// Sleeps until there is something to do, at most so long, and looks after interfaces and sockets
-    /// where that is due.
+    /// Does what is due, and sleeps until there is something to do, at most so long.
     fn sleep(&mut self, most: Duration) -> Result<(), Errno> {
-        self.attend_if_due();
-        let left = self.next_attend.saturating_duration_since(Instant::now());
-        if self.sources.wait(left.min(most))? {
+        self.do_what_is_due();
+        let left = self.due().saturating_duration_since(Instant::now());
+        let woken = self.sources.wait(left.min(most))?;
+        if woken.interface_failed {
             // The error must be taken, or the next wait would end at once.
-            self.attend();
+            self.refresh();
+        }
+        if woken.network_changed {
+            self.network_changed();
         }
         Ok(())
     }
 
+    /// When the next thing is due that does not come with a block.
+    fn due(&self) -> Instant {
+        self.next_refresh.min(self.next_report)
+    }
+
+    fn do_what_is_due(&mut self) {
+        let now = Instant::now();
+        if now >= self.next_refresh {
+            self.refresh();
+        }
+        if now >= self.next_report {
+            self.report();
+        }
+    }
+
+    /// Has interfaces, source addresses and paths refreshed soon.
+    fn network_changed(&mut self) {
+        if self.changes.as_ref().is_some_and(NetworkChanges::clear) {
+            self.has_changed = true;
+            self.next_refresh = self.next_refresh.min(self.refreshed + REFRESH_AFTER);
+        }
+    }
+
     /// Takes a block of each ring in turn while there are any, until something else is due. One is
-    /// taken in any case, or a busy machine would look after interfaces and do nothing else.
+    /// taken in any case, or a busy machine would refresh interfaces and do nothing else.
     fn take_turns(&mut self) {
         let mut without_block = 0;
         while without_block < self.rings.len() {
@@ -137,7 +191,10 @@ impl Running {
                 continue;
             }
             without_block = 0;
-            if self.path.stop.is_raised() || Instant::now() >= self.next_attend {
+            let now = Instant::now();
+            self.active_until = now + ANSWERS_WITHIN;
+            self.next_report = self.next_report.min(now + REPORT_EVERY);
+            if self.path.stop.is_raised() || now >= self.due() {
                 return;
             }
         }
@@ -151,7 +208,7 @@ impl Running {
         let begun = Instant::now();
         let mut backlog = Backlog::default();
         let mut rings_wake = true;
-        self.sources.add(first_view)?;
+        self.sources.add(first_view, Sources::OTHERS)?;
         let over = loop {
             fill(&mut backlog, &mut self.rings);
             let waited = begun.elapsed();
@@ -182,28 +239,31 @@ impl Running {
         }
         if let Over::GivenUp(cause) = over {
             let waited = begun.elapsed();
-            self.report(Event::WaitGivenUp { cause, waited });
+            self.tell(Event::WaitGivenUp { cause, waited });
         }
         for block in backlog.blocks() {
             let walk = Walk::check(block);
             self.path
                 .mirror_block(walk.frames(), block, walk.unreadable());
-            self.attend_if_due();
+            self.do_what_is_due();
         }
         Ok(())
     }
 
-    fn attend_if_due(&mut self) {
-        if Instant::now() >= self.next_attend {
-            self.attend();
+    /// Finds the interfaces anew, has the sockets find their ways anew, and reports what has changed.
+    fn refresh(&mut self) {
+        self.refreshed = Instant::now();
+        self.next_refresh = self.refreshed
+            + match self.changes {
+                Some(_) => REFRESH_EVERY,
+                None => REFRESH_UNTOLD,
+            };
+        self.path.transmitter.reconnect();
+        if mem::take(&mut self.has_changed) {
+            self.tell(Event::NetworkChanged);
         }
-    }
-
-    /// Looks after interfaces and sockets, and reports what happened to them.
-    fn attend(&mut self) {
-        self.next_attend = Instant::now() + ATTEND_EVERY;
         for ring in &mut self.rings {
-            let event = match ring.attend() {
+            let event = match ring.refresh() {
                 Ok(None) => continue,
                 Ok(Some(change)) => Event::Interface {
                     name: ring.interface().clone(),
@@ -216,19 +276,30 @@ impl Running {
             };
             self.events.tell(event, &self.path.published);
         }
-        let totals = ring_totals(&mut self.rings);
-        self.path.published.store_ring(totals);
-        self.attend_sockets();
     }
 
-    fn attend_sockets(&mut self) {
-        let report = self.path.transmitter.attend(&self.path.table.load());
+    /// Publishes the rings' counters, and reports what the network has answered.
+    fn report(&mut self) {
+        let now = Instant::now();
+        let pause = if now < self.active_until {
+            REPORT_EVERY
+        } else {
+            REFRESH_EVERY
+        };
+        self.next_report = now + pause;
+        let totals = ring_totals(&mut self.rings);
+        self.path.published.store_ring(totals);
+        self.report_sending();
+    }
+
+    fn report_sending(&mut self) {
+        let report = self.path.transmitter.report(&self.path.table.load());
         if !report.is_empty() {
-            self.report(Event::Sending(report));
+            self.tell(Event::Sending(report));
         }
     }
 
-    fn report(&self, event: Event) {
+    fn tell(&self, event: Event) {
         self.events.tell(event, &self.path.published);
     }
 
@@ -348,35 +419,48 @@ impl Path {
     }
 }
 
+/// What has ended a wait, but for blocks and flags.
+#[derive(Debug, Default)]
+struct Woken {
+    network_changed: bool,
+    interface_failed: bool,
+}
+
 /// Everything that can wake the worker.
 struct Sources(Epoll);
 
 impl Sources {
+    /// What the event of a ring or a flag carries.
+    const OTHERS: u64 = 0;
+    /// What the event of a change of the network carries.
+    const CHANGES: u64 = 1;
     /// As many are told at a time; more rings take another turn.
     const EVENTS: usize = 8;
 
     fn of(rings: &[Ring], stop: &Flag) -> Result<Self, Errno> {
         let sources = Self(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
-        sources.add(stop)?;
+        sources.add(stop, Self::OTHERS)?;
         sources.add_all(rings)?;
         Ok(sources)
     }
 
-    fn add(&self, source: impl AsFd) -> Result<(), Errno> {
-        // What woke us shows by itself, an error of an interface aside.
-        self.0.add(source, EpollEvent::new(EpollFlags::EPOLLIN, 0))
+    fn add(&self, source: impl AsFd, carries: u64) -> Result<(), Errno> {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, carries);
+        self.0.add(source, event)
     }
 
     fn add_all(&self, rings: &[Ring]) -> Result<(), Errno> {
-        rings.iter().try_for_each(|ring| self.add(ring))
+        rings
+            .iter()
+            .try_for_each(|ring| self.add(ring, Self::OTHERS))
     }
 
     fn remove_all(&self, rings: &[Ring]) -> Result<(), Errno> {
         rings.iter().try_for_each(|ring| self.0.delete(ring))
     }
 
-    /// Waits until there is something to do, and says whether an interface failed.
-    fn wait(&self, most: Duration) -> Result<bool, Errno> {
+    /// Waits until there is something to do. A block, or a flag that was raised, shows by itself.
+    fn wait(&self, most: Duration) -> Result<Woken, Errno> {
         // Rounded up: to wake a moment early would mean to wait again at once.
         let timeout = EpollTimeout::try_from(most + Duration::from_millis(1));
         let mut events = [EpollEvent::empty(); Self::EVENTS];
@@ -388,8 +472,15 @@ impl Sources {
             Err(Errno::EINTR) => 0,
             Err(error) => return Err(error),
         };
-        let failed = |event: &EpollEvent| event.events().contains(EpollFlags::EPOLLERR);
-        Ok(events.iter().take(count).any(failed))
+        let mut woken = Woken::default();
+        for event in events.iter().take(count) {
+            if event.data() == Self::CHANGES {
+                woken.network_changed = true;
+            } else {
+                woken.interface_failed |= event.events().contains(EpollFlags::EPOLLERR);
+            }
+        }
+        Ok(woken)
     }
 }
 

@@ -6,6 +6,7 @@
 //! - [`filter`]: what the kernel lets into the ring, as a cBPF program;
 //! - [`ring`]: a packet socket with its ring, opened once with `CAP_NET_RAW` and bound again, without
 //!   any capability, whenever the interface comes back; [`interface`]: what becomes of the interface;
+//! - [`network_changes`]: when to see what has become of the interface;
 //! - [`block`](mod@block): how a block passes from the kernel to us and back;
 //! - [`walk`]: the frames of a block, checked once.
 //!
@@ -18,6 +19,7 @@ pub mod block;
 pub mod filter;
 pub mod interface;
 mod map;
+pub mod network_changes;
 mod packet_socket;
 pub mod ring;
 pub mod walk;
@@ -27,5 +29,6 @@ mod simulated;
 
 pub use block::Block;
 pub use interface::{Change, InterfaceName, InvalidInterfaceName};
+pub use network_changes::NetworkChanges;
 pub use ring::{BLOCK_LEN, OpenError, Ring, RingConfig, RingStatistics};
 pub use walk::{Frames, Walk};

@@ -20,7 +20,7 @@
 //! being filled is still ours, the kernel drops frames and counts them until we give it back.
 //!
 //! **Order of opening.** The socket is made with protocol 0, so it receives nothing. The filter is
-//! attached and the ring made and mapped while it is in that state, and only [`Ring::attend`] binds
+//! attached and the ring made and mapped while it is in that state, and only [`Ring::refresh`] binds
 //! it. No frame ever gets into the ring past the filter. The filter holds for any device (see
 //! [`crate::filter`]), so the same is true when the socket is bound anew.
 //!
@@ -138,7 +138,7 @@ pub struct RingStatistics {
 /// A ring of frames of one interface.
 ///
 /// [`AsFd`] gives the descriptor for poll(2). It is readable while a closed block waits. It is in
-/// error (POLLERR) once when the interface goes away or down; [`Ring::attend`] takes the error, and
+/// error (POLLERR) once when the interface goes away or down; [`Ring::refresh`] takes the error, and
 /// without that call poll(2) does not wait any more.
 #[derive(Debug)]
 pub struct Ring {
@@ -199,14 +199,14 @@ impl Ring {
         self.watch.name()
     }
 
-    /// Looks after the interface: finds it by its name, binds to it where it is new, and tells what
-    /// has changed. To be called after opening, then about once a second, and when poll(2) reports
-    /// an error. A look without a change costs four system calls.
+    /// Finds the interface by its name, binds to it where it is new, and returns what has changed. To
+    /// be called after opening, when links have changed ([`crate::NetworkChanges`]), and when poll(2)
+    /// reports an error. Where nothing has changed it takes five system calls.
     ///
     /// # Errors
     /// What the kernel answers to `bind`, `getsockname` and `ioctl`, other than that there is no
     /// such device. The next call tries again.
-    pub fn attend(&mut self) -> io::Result<Option<Change>> {
+    pub fn refresh(&mut self) -> io::Result<Option<Change>> {
         if self.stopped {
             return Ok(None);
         }

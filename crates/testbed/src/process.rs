@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, SysconfVar, getppid, sysconf};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::{Pid, getppid};
 
 use crate::error::{Error, Result};
 
@@ -175,20 +176,10 @@ impl Process {
     /// # Errors
     /// [`Error::System`] where the process is gone.
     pub fn cpu_time(&self) -> Result<Duration> {
-        let stat = self.proc_file("stat")?;
-        // The name in parentheses may hold blanks; utime and stime are the 12th and 13th after it.
-        let ticks: u64 = stat
-            .rsplit_once(") ")
-            .map(|(_, rest)| rest.split(' ').skip(11).take(2))
-            .into_iter()
-            .flatten()
-            .filter_map(|field| field.parse::<u64>().ok())
-            .sum();
-        let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
-        let per_second = u64::try_from(per_second).unwrap_or(100).max(1);
-        Ok(Duration::from_nanos(
-            ticks.saturating_mul(1_000_000_000 / per_second),
-        ))
+        clock_getcpuclockid(self.pid())
+            .and_then(clock_gettime)
+            .map(Duration::from)
+            .map_err(|errno| Error::system("reading a process's CPU clock", errno))
     }
 
     /// A field of `/proc/<pid>/status`, for example `VmRSS` or `CapEff`.
@@ -216,7 +207,7 @@ impl Process {
         format!("{}{}", self.stdout(), self.stderr())
     }
 
-    fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX))
     }
 

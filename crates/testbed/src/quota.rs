@@ -37,7 +37,7 @@ impl Process {
     /// # Errors
     /// [`Error::System`] where the process is gone.
     pub fn limit_cpu(&self, quota: Duration) -> Result<Quota> {
-        let pid = Pid::from_raw(i32::try_from(self.id()).unwrap_or(i32::MAX));
+        let pid = self.pid();
         let clock = clock_getcpuclockid(pid)
             .map_err(|errno| Error::system("finding a process's CPU clock", errno))?;
         let over = Arc::new(AtomicBool::new(false));

@@ -78,15 +78,19 @@ impl Transmitter {
         self.sockets.has(Family::V6)
     }
 
-    /// Looks after the sockets, and says what happened since this was last called.
-    ///
-    /// To be called some times a second, also when nothing is sent: the network's answers wait in
-    /// the error queues of the sockets that the datagrams left by, and a flow that has ended sends
-    /// nothing that they could surface at. Has the sockets look up their routes and source
-    /// addresses anew, so a change of the pod's own goes unnoticed no longer than until then.
-    /// Takes a system call for each socket; allocates only when there is news of sensors.
-    pub fn attend(&mut self, table: &SensorTable) -> Report {
+    /// Has the sockets look up their routes and source addresses anew when they next send. To be called
+    /// when addresses or routes have changed.
+    pub fn reconnect(&mut self) {
         self.peers.renew();
+    }
+
+    /// What happened since this was last called.
+    ///
+    /// To be called some times a second while datagrams are sent, and for some seconds more: the
+    /// network's answers wait in the error queues of the sockets that the datagrams left by, and a flow
+    /// that has ended sends nothing that they could surface at. Takes a system call for each socket;
+    /// allocates only when there is news of sensors.
+    pub fn report(&mut self, table: &SensorTable) -> Report {
         self.destinations.clear();
         self.destinations
             .resize(table.sensors().len(), Destination::UNTRIED);
@@ -325,7 +329,7 @@ mod tests {
         transmitter.send(&mut batch, &bytes, &table);
         let outcome = &batch.datagrams()[0].outcome;
         assert_eq!(*outcome, Outcome::Dropped(DropReason::Unreachable));
-        let report = transmitter.attend(&table);
+        let report = transmitter.report(&table);
         assert_eq!(report.sensors[0].sensor, address);
     }
 }

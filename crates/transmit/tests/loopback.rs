@@ -72,7 +72,7 @@ fn ten_thousand(address: &str, source_ports: SourcePorts) {
     }
     assert_eq!(bench.totals.datagrams_sent, 10_000);
     assert_eq!(bench.totals.frames_mirrored, 10_000);
-    assert!(bench.transmitter.attend(&table).is_empty());
+    assert!(bench.transmitter.report(&table).is_empty());
     // 40 pairs of hosts: hardly on a few of 16 ports.
     let block = bench.mirror(&block, &table);
     let used: BTreeSet<usize> = block.iter().map(|datagram| datagram.port).collect();
@@ -154,7 +154,7 @@ fn a_closed_port_never_drops() {
                 .filter(|datagram| datagram.sensor == 1)
                 .collect();
             assert_arrived(&bench, &own, &receive(&open, own.len()));
-            let report = bench.transmitter.attend(&table);
+            let report = bench.transmitter.report(&table);
             assert_eq!(report.refusals, 0);
             for news in &report.sensors {
                 assert_eq!((news.sensor, news.unreachable), (closed, 0));
@@ -162,7 +162,7 @@ fn a_closed_port_never_drops() {
             }
             batches += 1;
         }
-        assert!(bench.transmitter.attend(&table).is_empty());
+        assert!(bench.transmitter.report(&table).is_empty());
     }
 }
 
@@ -173,7 +173,7 @@ fn what_the_kernel_refuses_for_no_named_reason_is_a_send_error() {
     let table = table(&[SocketAddr::from(([127, 0, 0, 1], 0))]);
     let built = bench.mirror(&Block::of_udp(50, 10, 64), &table);
     assert_eq!(count(&built, dropped(DropReason::SendError)), 50);
-    let report = bench.transmitter.attend(&table);
+    let report = bench.transmitter.report(&table);
     assert_eq!(report.refusals, 2, "two tries a batch");
     assert_eq!(
         report.last_refusal.map(|errno| errno as i32),

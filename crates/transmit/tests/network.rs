@@ -201,7 +201,7 @@ fn a_routed_hop_is_learned() {
         let lost = bench.totals.datagrams_dropped.of(DropReason::PathMtu);
         assert!(lost <= 8, "at most one batch is too long: {lost}");
         assert_eq!(bench.totals.datagrams_dropped.sum(), lost);
-        let report = bench.transmitter.attend(&table);
+        let report = bench.transmitter.report(&table);
         assert_eq!(report.sensors[0].path_mtu.map(wire::Mtu::get), Some(1400));
 
         // From here on everything is cut to what the path takes.
@@ -249,7 +249,7 @@ fn no_route_is_counted_and_ends() {
         built.len() - lost,
         "the other takes its own"
     );
-    let report = bench.transmitter.attend(&table);
+    let report = bench.transmitter.report(&table);
     let unreachable = report.sensors.iter().filter(|news| news.unreachable > 0);
     let unreachable: Vec<_> = unreachable
         .map(|news| (news.sensor, news.unreachable))
@@ -277,7 +277,7 @@ fn a_router_without_the_sensor() {
     lab.sensor.port.up().unwrap();
     mirror_until(&lab, &mut bench, &block, &table, |bench, built| {
         assert!(all_sent(bench, built), "what the router says drops nothing");
-        let report = bench.transmitter.attend(&table);
+        let report = bench.transmitter.report(&table);
         report.sensors.iter().any(|news| news.unreachable > 0)
     });
 
@@ -307,7 +307,7 @@ fn a_silent_neighbour_is_reported() {
             all_sent(bench, built),
             "a neighbour's silence drops nothing"
         );
-        let report = bench.transmitter.attend(&table);
+        let report = bench.transmitter.report(&table);
         let news = report.sensors.iter().filter(|news| news.unreachable > 0);
         let dead: Vec<_> = news.map(|news| news.sensor).collect();
         assert!(dead.is_empty() || dead == [silent], "{dead:?}");

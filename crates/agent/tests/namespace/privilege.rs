@@ -104,21 +104,26 @@ fn not_dumpable() {
 }
 
 fn idle() {
-    const SECONDS: u32 = 10;
+    const WINDOW: Duration = Duration::from_secs(4);
     let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
     let scene = Scene::start(lab, Family::V4);
     udp_datagrams(&scene.lab.client, &scene.lab.pod, Family::V4, &[100; 100]).unwrap();
-    thread::sleep(Duration::from_secs(1));
-    let before = scene.agent.cpu_time().unwrap();
-    thread::sleep(Duration::from_secs(SECONDS.into()));
-    let used = scene.agent.cpu_time().unwrap().saturating_sub(before);
+    // podspan reads for some seconds what the network answers.
+    thread::sleep(Duration::from_secs(7));
+    // The least of some windows: what else the machine does makes each system call dearer.
+    let window = |_| {
+        let before = scene.agent.cpu_time().unwrap();
+        thread::sleep(WINDOW);
+        scene.agent.cpu_time().unwrap().saturating_sub(before)
+    };
+    let used = (0..4).map(window).min().unwrap();
     let working = working_kib(scene.agent.id());
-    let share = used.as_secs_f64() / f64::from(SECONDS);
+    let share = used.as_secs_f64() / WINDOW.as_secs_f64();
     println!(
         "idle: {:.3} % of a core, {working} KiB resident apart from the ring and the program",
         share * 100.0
     );
-    assert!(share < 0.002, "{used:?} in {SECONDS} s");
+    assert!(share < 0.0005, "{used:?} in {WINDOW:?}");
     assert!(working < BOUND_KIB, "{working} KiB");
     scene.end();
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 
 use caps::{CapSet, Capability};
-use capture::{BLOCK_LEN, Change, OpenError, Ring, RingConfig};
+use capture::{BLOCK_LEN, Change, NetworkChanges, OpenError, Ring, RingConfig};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use testbed::{Link, Namespace, veth};
 use wire::Direction;
@@ -22,6 +22,7 @@ pub(crate) fn tests() -> Vec<Test> {
             made_again,
         ),
         ("a_renamed_interface_is_captured_on", renamed),
+        ("changes_of_the_network_are_told_by_the_kernel", changes),
         ("rebinding_needs_no_capability", without_capabilities),
         ("without_net_raw_the_error_says_so", not_permitted),
         ("a_bad_size_is_refused", bad_size),
@@ -55,21 +56,73 @@ fn is_bound(change: Option<&Change>, link: &Link) -> bool {
     matches!(change, Some(Change::Bound { index, up: true, .. }) if *index == link.index())
 }
 
+/// What changes, and the change.
+type Step<'s> = (&'s str, Box<dyn Fn() + 's>);
+
+/// Without any capability, and where more has changed than the kernel keeps.
+fn changes() {
+    let pair = Pair::new();
+    let (here, there) = (&pair.eth0, &pair.there);
+    let subscribe = || {
+        caps::clear(None, CapSet::Effective).unwrap();
+        NetworkChanges::subscribe().unwrap()
+    };
+    let changes = pair.here.run(subscribe);
+    let wakes = || {
+        let mut fds = [PollFd::new(changes.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
+    };
+    // The links' own coming up may still be under way.
+    while changes.clear() {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    there.set_forwarding(true).unwrap();
+    assert!(!wakes() && !changes.clear(), "another namespace's affairs");
+    let address: std::net::IpAddr = "10.5.5.1".parse().unwrap();
+    let gateway = "10.5.5.2".parse().unwrap();
+    let route = ("10.6.0.0".parse().unwrap(), 16);
+    let mtus = (1300..1399).cycle().take(2000);
+    let steps: [Step<'_>; 5] = [
+        (
+            "an address",
+            Box::new(|| here.add_address(address, 24).unwrap()),
+        ),
+        (
+            "a route",
+            Box::new(|| pair.here.add_route(route, gateway).unwrap()),
+        ),
+        ("an MTU", Box::new(|| here.set_mtu(1400).unwrap())),
+        ("a link that goes down", Box::new(|| here.down().unwrap())),
+        (
+            "more than the kernel keeps",
+            Box::new(move || {
+                mtus.clone().for_each(|mtu| here.set_mtu(mtu).unwrap());
+            }),
+        ),
+    ];
+    for (what, change) in steps {
+        change();
+        assert!(wakes() && changes.clear(), "{what}");
+        while changes.clear() {}
+        assert!(!wakes(), "{what}: taken");
+    }
+}
+
 fn missing() {
     let pair = Pair::new();
     let _receiver = receiver(&pair.here);
     let mut ring = pair.ring("eth1", 2);
-    assert_eq!(ring.attend().unwrap(), Some(Change::Missing));
-    assert_eq!(ring.attend().unwrap(), None);
+    assert_eq!(ring.refresh().unwrap(), Some(Change::Missing));
+    assert_eq!(ring.refresh().unwrap(), None);
     let (eth1, _far) = veth((&pair.here, "eth1"), (&pair.there, "eth1")).unwrap();
-    let change = ring.attend().unwrap();
+    let change = ring.refresh().unwrap();
     assert!(
         matches!(change, Some(Change::Bound { up: false, .. })),
         "{change:?}"
     );
     assert_eq!(state(&ring), PollFlags::empty(), "ENETDOWN was not taken");
     eth1.up().unwrap();
-    assert_eq!(ring.attend().unwrap(), Some(Change::Up));
+    assert_eq!(ring.refresh().unwrap(), Some(Change::Up));
     finish(ring, Vec::new());
 }
 
@@ -80,16 +133,16 @@ fn down_and_up() {
     let mut seen = arrives(&pair, &mut ring, 1);
     pair.eth0.down().unwrap();
     assert!(state(&ring).contains(PollFlags::POLLERR));
-    assert_eq!(ring.attend().unwrap(), Some(Change::Down));
+    assert_eq!(ring.refresh().unwrap(), Some(Change::Down));
     assert!(
         !state(&ring).contains(PollFlags::POLLERR),
         "the error stays"
     );
-    assert_eq!(ring.attend().unwrap(), None);
+    assert_eq!(ring.refresh().unwrap(), None);
     pair.eth0.up().unwrap();
     // The kernel delivers again without our doing.
     seen.extend(arrives(&pair, &mut ring, 2));
-    assert_eq!(ring.attend().unwrap(), Some(Change::Up));
+    assert_eq!(ring.refresh().unwrap(), Some(Change::Up));
     let (seen, _) = finish(ring, seen);
     assert_eq!(numbers(&seen), [1, 2]);
 }
@@ -102,16 +155,16 @@ fn made_again() {
     // Seen while it was gone.
     pair.eth0.clone().delete().unwrap();
     assert!(state(&ring).contains(PollFlags::POLLERR));
-    assert_eq!(ring.attend().unwrap(), Some(Change::Missing));
+    assert_eq!(ring.refresh().unwrap(), Some(Change::Missing));
     pair.make_again();
-    assert!(is_bound(ring.attend().unwrap().as_ref(), &pair.eth0));
+    assert!(is_bound(ring.refresh().unwrap().as_ref(), &pair.eth0));
     seen.extend(arrives(&pair, &mut ring, 2));
     // Not seen while it was gone; our own datagrams cross before, while and after it is bound.
     pair.eth0.clone().delete().unwrap();
     pair.make_again();
     let own = sender(&pair.here, THERE, true);
     own.send(&numbered(1000, 64)).unwrap();
-    let change = ring.attend().unwrap();
+    let change = ring.refresh().unwrap();
     own.send(&numbered(1001, 64)).unwrap();
     let index = pair.eth0.index();
     assert!(
@@ -130,12 +183,12 @@ fn renamed() {
     let mut seen = arrives(&pair, &mut ring, 1);
     pair.eth0.rename("old0").unwrap();
     let to = |to: &str| Some(Change::Renamed { to: to.to_owned() });
-    assert_eq!(ring.attend().unwrap(), to("old0"));
-    assert_eq!(ring.attend().unwrap(), None);
+    assert_eq!(ring.refresh().unwrap(), to("old0"));
+    assert_eq!(ring.refresh().unwrap(), None);
     seen.extend(arrives(&pair, &mut ring, 2));
     // Another device takes the name: that one is meant.
     let (eth0, _far) = veth((&pair.here, "eth0"), (&pair.there, "eth1")).unwrap();
-    let change = ring.attend().unwrap();
+    let change = ring.refresh().unwrap();
     assert!(
         matches!(change, Some(Change::Replaced { index, up: false, .. }) if index == eth0.index()),
         "{change:?}"
@@ -144,9 +197,9 @@ fn renamed() {
         .send(&numbered(3, 64))
         .unwrap();
     eth0.delete().unwrap();
-    assert_eq!(ring.attend().unwrap(), Some(Change::Missing));
+    assert_eq!(ring.refresh().unwrap(), Some(Change::Missing));
     pair.eth0.rename("eth0").unwrap();
-    assert!(is_bound(ring.attend().unwrap().as_ref(), &pair.eth0));
+    assert!(is_bound(ring.refresh().unwrap().as_ref(), &pair.eth0));
     seen.extend(arrives(&pair, &mut ring, 4));
     let (seen, _) = finish(ring, seen);
     assert_eq!(numbers(&seen), [1, 2, 4]);
@@ -164,12 +217,12 @@ fn without_capabilities() {
     let _receiver = receiver(&pair.here);
     let mut ring = bound(&pair.here, "eth0", 2);
     pair.eth0.clone().delete().unwrap();
-    assert_eq!(ring.attend().unwrap(), Some(Change::Missing));
+    assert_eq!(ring.refresh().unwrap(), Some(Change::Missing));
     pair.make_again();
     let change = std::thread::scope(|scope| {
         let attend = || {
             drop_capabilities();
-            ring.attend()
+            ring.refresh()
         };
         scope.spawn(attend).join().unwrap().unwrap()
     });
@@ -183,7 +236,7 @@ fn without_capabilities() {
         };
         scope.spawn(stop).join().unwrap().unwrap()
     });
-    assert!(ring.attend().unwrap().is_none());
+    assert!(ring.refresh().unwrap().is_none());
     let (seen, _) = drain(ring, seen);
     assert_eq!(numbers(&seen), [1]);
 }

@@ -102,7 +102,7 @@ pub(crate) fn open(namespace: &Namespace, interface: &str, blocks: usize) -> Rin
 /// Opens and binds a ring to an interface that is there and up.
 pub(crate) fn bound(namespace: &Namespace, interface: &str, blocks: usize) -> Ring {
     let mut ring = open(namespace, interface, blocks);
-    let change = ring.attend().unwrap();
+    let change = ring.refresh().unwrap();
     assert!(
         matches!(change, Some(Change::Bound { up: true, .. })),
         "{change:?}"

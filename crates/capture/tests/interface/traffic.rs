@@ -269,7 +269,7 @@ fn stopping() {
             ring.stop().unwrap();
             thread::sleep(Duration::from_millis(20));
             over.store(true, Ordering::Relaxed);
-            assert_eq!(ring.attend().unwrap(), None, "a stopped ring binds again");
+            assert_eq!(ring.refresh().unwrap(), None, "a stopped ring binds again");
             let (seen, statistics) = drain(ring, before);
             let numbers = numbers(&seen);
             assert_eq!(statistics.drops, 0);

@@ -60,7 +60,7 @@ fn bare_ip() {
     let namespace = Namespace::new().unwrap();
     let mut tun = device(&namespace, "tun0", libc::IFF_TUN | libc::IFF_NO_PI);
     let mut ring = open(&namespace, "tun0", 2);
-    let change = ring.attend().unwrap();
+    let change = ring.refresh().unwrap();
     assert!(
         matches!(change, Some(Change::Bound { link: Link::Ip, .. })),
         "{change:?}"
@@ -80,7 +80,7 @@ fn void_slot() {
     let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
     let mut tap = device(&namespace, "tap0", flags);
     let mut ring: Ring = open(&namespace, "tap0", 2);
-    ring.attend().unwrap();
+    ring.refresh().unwrap();
     let mut write = |number: u32, gso: bool| {
         let mut frame = if gso {
             // NEEDS_CSUM, GSO_UDP, hdr_len 42, gso_size 1480, csum_start 34, csum_offset 6.
@@ -114,7 +114,7 @@ fn unsupported() {
     Errno::result(result).unwrap();
     link.up().unwrap();
     let mut ring = open(&namespace, "tun0", 2);
-    let change = ring.attend().unwrap().unwrap();
+    let change = ring.refresh().unwrap().unwrap();
     assert_eq!(change, Change::Unsupported { hardware: 778 });
     assert!(change.to_string().contains("type 778 (GRE)"));
     tun.write_all(&packet(1, 64)).unwrap();
