@@ -9,7 +9,7 @@
 //!                            +--error--> failure --> remedy      +--why a pod is not used--> log
 //! ```
 //!
-//! `select`, `failure`, `remedy` and `backoff` are pure and hold every decision; `watch` and
+//! `select`, `failure`, `credentials`, `address`, `remedy` and `backoff` are pure and hold every decision; `watch` and
 //! `source` are the edge to the network and `table` and `journal` the state between two events.
 //!
 //! Invariants:
@@ -21,9 +21,12 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod backoff;
+mod credentials;
 mod failure;
 mod foreign;
+mod go_string;
 mod journal;
 mod pod;
 mod remedy;
