@@ -58,44 +58,35 @@ fn number(rest: &mut &str, digits: usize) -> Option<u32> {
 }
 
 #[cfg(test)]
-pub(crate) mod testing {
-    //! Go's `strconv.Quote`, which decides by its tables what can be printed; here `escape` does.
-
-    /// `text` as `%q` writes it. A character is written as it is where `escape` is false and it may.
-    pub(crate) fn quote(text: &str, mut escape: impl FnMut(char) -> bool) -> String {
-        let mut quoted = String::from("\"");
-        for character in text.chars() {
-            match (character, u32::from(character)) {
-                ('"' | '\\', _) => quoted.extend(['\\', character]),
-                ('\u{7}', _) => quoted.push_str("\\a"),
-                ('\u{8}', _) => quoted.push_str("\\b"),
-                ('\u{c}', _) => quoted.push_str("\\f"),
-                ('\n', _) => quoted.push_str("\\n"),
-                ('\r', _) => quoted.push_str("\\r"),
-                ('\t', _) => quoted.push_str("\\t"),
-                ('\u{b}', _) => quoted.push_str("\\v"),
-                (_, code @ (..0x20 | 0x7f)) => quoted.push_str(&format!("\\x{code:02x}")),
-                (_, code @ 0x80..=0xffff) if escape(character) => {
-                    quoted.push_str(&format!("\\u{code:04x}"));
-                }
-                (_, code @ 0x10000..) if escape(character) => {
-                    quoted.push_str(&format!("\\U{code:08x}"));
-                }
-                _ => quoted.push(character),
-            }
-        }
-        quoted.push('"');
-        quoted
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::testing::quote;
     use super::*;
     use crate::foreign::testing::any_text;
+
+    /// `text` as `%q` writes it. Go has tables of what can be printed; here `escape` decides, where
+    /// both ways are possible.
+    fn quote(text: &str, mut escape: impl FnMut() -> bool) -> String {
+        let body: String = text.chars().map(|it| written(it, escape())).collect();
+        format!("\"{body}\"")
+    }
+
+    fn written(character: char, escape: bool) -> String {
+        match (character, u32::from(character)) {
+            ('"' | '\\', _) => format!("\\{character}"),
+            ('\u{7}', _) => "\\a".to_owned(),
+            ('\u{8}', _) => "\\b".to_owned(),
+            ('\u{c}', _) => "\\f".to_owned(),
+            ('\n', _) => "\\n".to_owned(),
+            ('\r', _) => "\\r".to_owned(),
+            ('\t', _) => "\\t".to_owned(),
+            ('\u{b}', _) => "\\v".to_owned(),
+            (_, code @ (..0x20 | 0x7f)) => format!("\\x{code:02x}"),
+            (_, code @ 0x80..=0xffff) if escape => format!("\\u{code:04x}"),
+            (_, code @ 0x10000..) if escape => format!("\\U{code:08x}"),
+            _ => character.to_string(),
+        }
+    }
 
     #[test]
     fn what_go_quotes_is_read() {
@@ -149,7 +140,7 @@ mod tests {
             escaped in prop::collection::vec(any::<bool>(), 1..50),
         ) {
             let mut escaped = escaped.into_iter().cycle();
-            let quoted = quote(&name, |_| escaped.next().unwrap_or_default());
+            let quoted = quote(&name, || escaped.next().unwrap_or_default());
             let text = format!("{quoted}{behind}");
             prop_assert_eq!(unquote(&text), Some((name, behind.as_str())));
         }

@@ -97,7 +97,6 @@ fn assert_without_secrets(text: &str, of: &str) {
 #[tokio::test]
 async fn a_broken_kubeconfig_is_named_by_its_line_and_not_quoted() {
     let credentials = format!("token: {TOKEN}\npassword: {PASSWORD}\nclient-key-data: {KEY}");
-    let server = "server: https://127.0.0.1:6443";
     for (fault, user, line) in [
         (
             "indentation",
@@ -181,7 +180,7 @@ async fn a_broken_kubeconfig_is_named_by_its_line_and_not_quoted() {
             0,
         ),
     ] {
-        let text = kubeconfig_of(server, &user);
+        let text = kubeconfig_of(SERVER, &user);
         let told = logged(&text).await;
         assert_without_secrets(&told, &text);
         assert!(told.contains("the.kubeconfig"), "{fault}: {told}");
@@ -191,148 +190,128 @@ async fn a_broken_kubeconfig_is_named_by_its_line_and_not_quoted() {
     }
 }
 
+const SERVER: &str = "server: https://127.0.0.1:6443";
+
+/// That a kubeconfig with these lines of its user and its cluster gives no client, and that the
+/// reason has `words` and no secret.
+async fn assert_refused(cluster: &str, user: &str, words: &str) {
+    let text = kubeconfig_of(cluster, user);
+    let told = logged(&text).await;
+    assert!(!told.starts_with("connects"), "{text}\ngives a client");
+    assert_without_secrets(&told, &text);
+    assert!(told.contains(words), "{words:?} is not in {told}");
+}
+
 #[tokio::test]
-async fn no_error_about_credentials_quotes_them() {
-    let server = "server: https://127.0.0.1:6443";
-    let script = |script: &str| {
-        format!(
-            "exec:\n  apiVersion: client.authentication.k8s.io/v1\n  interactiveMode: Never\n  \
-                 command: sh\n  args: [\"-c\", \"{script}\"]\n  env:\n  - name: PASSWORD\n    \
-                 value: {PASSWORD}"
-        )
-    };
-    let provider = |config: &str| format!("auth-provider:\n  name: gcp\n  config:\n    {config}");
+async fn no_error_about_keys_and_tokens_quotes_them() {
     let pem = |text: &str| base64(text.as_bytes());
     let certificate = format!(
-        "client-certificate-data: {}",
+        "client-certificate-data: {}\nclient-key-data: ",
         pem("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     );
-    for (cluster, user, words) in [
+    let with_key = |key: &str| format!("{certificate}{}", pem(key));
+    let [no_end, no_tag, no_key] = [
+        with_key(&format!("-----BEGIN PRIVATE KEY-----\n{TOKEN}\n")),
+        with_key(&format!("-----BEGIN {TOKEN}\n")),
+        with_key("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
+    ];
+    let base = "the.kubeconfig: client-key-data is not base64";
+    assert_refused(
+        SERVER,
+        &format!("client-certificate-data: AAAA\nclient-key-data: {KEY}"),
+        base,
+    )
+    .await;
+    let base = "the.kubeconfig: client-certificate-data is not base64";
+    assert_refused(
+        SERVER,
+        &format!("client-certificate-data: {KEY}\nclient-key-data: AAAA"),
+        base,
+    )
+    .await;
+    let alone = format!("client-key-data: {}", pem(TOKEN));
+    assert_refused(SERVER, &alone, "client-certificate is missing").await;
+    for user in [no_end, no_tag] {
+        assert_refused(
+            SERVER,
+            &user,
+            "the.kubeconfig: client-certificate or client-key",
+        )
+        .await;
+    }
+    assert_refused(SERVER, &no_key, "the.kubeconfig: client-key").await;
+    // Each in the place of a file's path.
+    let user = format!("client-certificate: /dev/null\nclient-key: {TOKEN}");
+    assert_refused(SERVER, &user, "the.kubeconfig: the file of client-key").await;
+    let user = format!("tokenFile: {TOKEN}");
+    assert_refused(SERVER, &user, "the.kubeconfig: the file of tokenFile").await;
+    let user = format!("token: \"{TOKEN}\\n{PASSWORD}\"");
+    assert_refused(SERVER, &user, "the.kubeconfig: the token").await;
+}
+
+#[tokio::test]
+async fn no_error_of_a_plugin_quotes_its_command_or_output() {
+    let exec = |script: &str| {
+        format!(
+            "exec:\n  apiVersion: client.authentication.k8s.io/v1\n  interactiveMode: Never\n  \
+             command: sh\n  args: [\"-c\", \"{script}\"]\n  env:\n  - name: PASSWORD\n    \
+             value: {PASSWORD}"
+        )
+    };
+    for (script, words) in [
         (
-            server,
-            format!("client-certificate-data: AAAA\nclient-key-data: {KEY}"),
-            "client-key",
-        ),
-        (
-            server,
-            format!("client-certificate-data: {KEY}\nclient-key-data: AAAA"),
-            "client-certificate",
-        ),
-        (
-            server,
-            format!("client-key-data: {}", pem(TOKEN)),
-            "client-certificate",
-        ),
-        (
-            server,
-            format!(
-                "{certificate}\nclient-key-data: {}",
-                pem(&format!("-----BEGIN {TOKEN}\n"))
-            ),
-            "client",
-        ),
-        (
-            server,
-            format!(
-                "{certificate}\nclient-key-data: {}",
-                pem(&format!("-----BEGIN PRIVATE KEY-----\n{TOKEN}\n"))
-            ),
-            "client",
-        ),
-        (
-            server,
-            format!(
-                "{certificate}\nclient-key-data: {}",
-                pem("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
-            ),
-            "client",
-        ),
-        (
-            server,
-            format!("client-certificate: /dev/null\nclient-key: {TOKEN}"),
-            "client-key",
-        ),
-        (server, format!("tokenFile: {TOKEN}"), "tokenFile"),
-        (server, format!("token: \"{TOKEN}\\n{PASSWORD}\""), "token"),
-        (
-            server,
-            script(&format!("echo {TOKEN}; echo {TOKEN} >&2; exit 3")),
+            format!("echo {TOKEN}; echo {TOKEN} >&2; exit 3"),
             "exit status: 3",
         ),
+        (format!("echo status: {{token: {TOKEN}"), "line 1, column"),
+        (format!("echo status: {TOKEN}"), "line 1, column"),
         (
-            server,
-            script(&format!("echo status: {{token: {TOKEN}")),
-            "exec",
+            format!("echo status: {{expirationTimestamp: {TOKEN}}}"),
+            "expiration date",
         ),
-        (server, script(&format!("echo status: {TOKEN}")), "exec"),
+        (format!("echo kind: {TOKEN}"), "no status"),
+    ] {
+        assert_refused(SERVER, &exec(&script), words).await;
+    }
+    let user = format!("exec:\n  command: /nowhere/{TOKEN}");
+    assert_refused(SERVER, &user, "the exec plugin does not start").await;
+    let user = format!("auth-provider:\n  name: {TOKEN}");
+    assert_refused(SERVER, &user, "the auth-provider gave no token").await;
+    for (config, words) in [
+        (format!("cmd-path: /nowhere/{TOKEN}"), "auth-provider"),
         (
-            server,
-            script(&format!("echo status: {{expirationTimestamp: {TOKEN}}}")),
-            "exec",
-        ),
-        (server, script(&format!("echo kind: {TOKEN}")), "exec"),
-        (
-            server,
-            format!("exec:\n  command: /nowhere/{TOKEN}"),
-            "exec",
-        ),
-        (
-            server,
-            format!("auth-provider:\n  name: {TOKEN}"),
-            "auth-provider",
-        ),
-        (
-            server,
-            provider(&format!("{{cmd-path: /nowhere/{TOKEN}}}")),
-            "auth-provider",
-        ),
-        (
-            server,
-            provider(&format!("{{cmd-path: ls, cmd-args: /nowhere/{TOKEN}}}")),
+            format!("cmd-path: ls, cmd-args: /nowhere/{TOKEN}"),
             "exit status",
         ),
         (
-            server,
-            provider(&format!(
-                "{{cmd-path: echo, cmd-args: {TOKEN}, token-key: x}}"
-            )),
-            "auth-provider",
+            format!("cmd-path: echo, cmd-args: {TOKEN}, token-key: x"),
+            "not JSON",
         ),
         (
-            server,
-            provider(&format!("{{access-token: {TOKEN}, expiry: {PASSWORD}}}")),
-            "expir",
-        ),
-        (
-            "server: https://127.0.0.1:6443\ncertificate-authority-data: LS0tLS1CRUdJTi.",
-            String::from("token: t"),
-            "certificate-authority",
-        ),
-        (
-            "server: https://127.0.0.1:6443\ncertificate-authority: hunter2",
-            String::from("token: t"),
-            "certificate-authority",
-        ),
-        (
-            "server: https://127.0.0.1:6443\nproxy-url: http://admin:hunter2@proxy:1",
-            String::from("token: t"),
-            "proxy",
-        ),
-        (
-            "server: https://127.0.0.1:6443\nproxy-url: http://admin:hunter2@pro xy:1",
-            String::from("token: t"),
-            "proxy",
+            format!("access-token: {TOKEN}, expiry: {PASSWORD}"),
+            "expiration date",
         ),
     ] {
-        let text = kubeconfig_of(cluster, &user);
-        let told = logged(&text).await;
-        assert!(!told.starts_with("connects"), "{text}\ngives a client");
-        assert_without_secrets(&told, &text);
-        assert!(
-            cluster.contains("proxy") || told.contains("the.kubeconfig"),
-            "{told}"
-        );
-        assert!(told.contains(words), "{words:?} is not in {told}");
+        let user = format!("auth-provider:\n  name: gcp\n  config: {{{config}}}");
+        assert_refused(SERVER, &user, words).await;
+    }
+}
+
+#[tokio::test]
+async fn no_error_about_a_ca_or_a_proxy_quotes_it() {
+    for (line, words) in [
+        (
+            "certificate-authority-data: LS0tLS1CRUdJTi.",
+            "certificate-authority-data",
+        ),
+        (
+            "certificate-authority: hunter2",
+            "the file of certificate-authority",
+        ),
+        ("proxy-url: http://admin:hunter2@proxy:1", "proxy-url"),
+        ("proxy-url: http://admin:hunter2@pro xy:1", "proxy-url"),
+    ] {
+        assert_refused(&format!("{SERVER}\n{line}"), "token: t", words).await;
     }
 }
 
@@ -341,7 +320,7 @@ fn the_files_of_a_kubeconfig_are_those_of_kubectl() {
     let paths = |text: &str| files(None, Some(&text.into()), Some("/home/jane".into()));
     assert_eq!(paths("/a::/b"), [PathBuf::from("/a"), PathBuf::from("/b")]);
     assert_eq!(paths(""), [PathBuf::from("/home/jane/.kube/config")]);
-    assert_eq!(files(None, None, None), [PathBuf::new(); 0]);
+    assert!(files(None, None, None).is_empty());
     let given = PathBuf::from("/c");
     assert_eq!(files(Some(&given), Some(&"/a".into()), None), [given]);
 }
