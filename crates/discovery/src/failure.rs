@@ -12,9 +12,12 @@ use std::io;
 use std::mem;
 use std::time::Duration;
 
+use kube::client::AuthError;
 use kube::core::Status;
 
+use crate::credentials;
 use crate::foreign::Foreign;
+use crate::go_string::unquote;
 
 /// How deep causes are followed; they nest about seven deep.
 const DEPTH: usize = 16;
@@ -62,8 +65,13 @@ pub(crate) enum Verb {
 /// Whom RBAC did not allow it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum User {
-    ServiceAccount { namespace: String, name: String },
+    ServiceAccount {
+        namespace: String,
+        name: String,
+    },
     Other(String),
+    /// One whose name the API server quotes in a way that we do not read.
+    Unreadable,
 }
 
 impl Verb {
@@ -129,16 +137,20 @@ pub(crate) fn classify(error: &kube::Error) -> Failure {
     match error {
         kube::Error::Api(status) => classify_status(status),
         kube::Error::Auth(error) => Failure::Credentials {
-            reason: describe(error),
+            reason: credentials::auth(error),
         },
         kube::Error::RustlsTls(error) => Failure::Credentials {
-            reason: describe(error),
+            reason: credentials::tls(error),
         },
-        kube::Error::InferConfig(error) => Failure::Credentials {
-            reason: describe(error),
+        kube::Error::InferConfig(_) => Failure::Credentials {
+            reason: "neither a kubeconfig nor a service account is usable".to_owned(),
         },
         kube::Error::InferKubeconfig(error) => Failure::Credentials {
-            reason: describe(error),
+            reason: credentials::kubeconfig("the kubeconfig", error),
+        },
+        kube::Error::ProxyProtocolUnsupported { .. }
+        | kube::Error::ProxyProtocolDisabled { .. } => Failure::Credentials {
+            reason: credentials::PROXY.to_owned(),
         },
         other => classify_cause(other),
     }
@@ -177,34 +189,47 @@ pub(crate) fn classify_status(status: &Status) -> Failure {
     }
 }
 
-/// `pods is forbidden: User "system:serviceaccount:shop:cart" cannot watch resource "pods" in …`.
+/// `pods is forbidden: User "system:serviceaccount:shop:cart" cannot watch resource "pods" in …`, with
+/// the name as Go's `%q` writes it.
 fn forbidden(message: &str) -> Failure {
-    let verb = if message.contains("cannot list") {
-        Verb::List
-    } else {
-        Verb::Watch
-    };
     // Whoever shows no credentials, or an empty token. A Role for this one would open the pods to all.
     if message.contains("User \"system:anonymous\"") {
         return Failure::Unauthorized;
     }
-    let user = message
-        .split_once("User \"")
-        .and_then(|(_, rest)| rest.split_once('"'))
-        .map(|(user, _)| user);
-    let user = user.map(|user| {
-        let account = user
-            .strip_prefix("system:serviceaccount:")
-            .and_then(|account| account.split_once(':'));
-        match account {
-            Some((namespace, name)) => User::ServiceAccount {
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-            },
-            None => User::Other(user.to_owned()),
-        }
-    });
-    Failure::Forbidden { verb, user }
+    let quoted = message
+        .find("User \"")
+        .and_then(|at| message.get(at + "User ".len()..));
+    let Some(quoted) = quoted else {
+        let verb = verb(message.contains("cannot list"));
+        return Failure::Forbidden { verb, user: None };
+    };
+    match unquote(quoted) {
+        Some((name, rest)) if rest.starts_with(" cannot ") => Failure::Forbidden {
+            verb: verb(rest.starts_with(" cannot list")),
+            user: Some(user(name)),
+        },
+        _ => Failure::Forbidden {
+            verb: verb(quoted.contains("cannot list")),
+            user: Some(User::Unreadable),
+        },
+    }
+}
+
+fn verb(is_list: bool) -> Verb {
+    if is_list { Verb::List } else { Verb::Watch }
+}
+
+fn user(name: String) -> User {
+    let account = name
+        .strip_prefix("system:serviceaccount:")
+        .and_then(|account| account.split_once(':'));
+    match account {
+        Some((namespace, name)) => User::ServiceAccount {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        },
+        None => User::Other(name),
+    }
 }
 
 /// Looks for the deepest cause that says something.
@@ -217,6 +242,11 @@ fn classify_cause(error: &(dyn StdError + 'static)) -> Failure {
         reason = kept(&current.to_string());
         if let Some(tls) = current.downcast_ref::<rustls::Error>() {
             return tls_failure(tls);
+        }
+        // A plugin that is asked again before a request.
+        if let Some(auth) = current.downcast_ref::<AuthError>() {
+            let reason = credentials::auth(auth);
+            return Failure::Credentials { reason };
         }
         // The resolver's own error has a private type, and below it is only the system's code.
         if reason == "dns error" {
@@ -297,155 +327,5 @@ fn kept(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn status(value: serde_json::Value) -> Failure {
-        let status: Status = serde_json::from_value(value).unwrap();
-        classify(&kube::Error::Api(Box::new(status)))
-    }
-
-    #[test]
-    fn nobody_is_advised_to_give_rights_to_everybody() {
-        let message = "pods is forbidden: User \"system:anonymous\" cannot list resource \"pods\"";
-        let anonymous = status(json!({"code": 403, "message": message, "status": "Failure"}));
-        assert_eq!(anonymous, Failure::Unauthorized);
-    }
-
-    #[test]
-    fn a_text_of_the_server_stays_within_its_line() {
-        let message = "no\n2026-11-23T00:00:00Z  INFO forged";
-        let failure = status(json!({"code": 404, "message": message, "status": "Failure"}));
-        let Failure::NotFound { message } = failure else {
-            panic!("{failure:?}");
-        };
-        assert!(!message.contains('\n'), "{message}");
-    }
-
-    #[test]
-    fn a_403_names_verb_and_account() {
-        let failure = status(json!({"code": 403, "reason": "Forbidden", "message":
-            "pods is forbidden: User \"system:serviceaccount:shop:cart\" cannot list resource \
-             \"pods\" in API group \"\" in the namespace \"shop\""}));
-        let user = Some(User::ServiceAccount {
-            namespace: "shop".to_owned(),
-            name: "cart".to_owned(),
-        });
-        assert_eq!(
-            failure,
-            Failure::Forbidden {
-                verb: Verb::List,
-                user
-            }
-        );
-        let failure = status(json!({"code": 403, "message":
-            "pods is forbidden: User \"jane\" cannot watch resource \"pods\""}));
-        let user = Some(User::Other("jane".to_owned()));
-        assert_eq!(
-            failure,
-            Failure::Forbidden {
-                verb: Verb::Watch,
-                user
-            }
-        );
-        // A proxy in between says what it likes.
-        let failure = status(json!({"code": 403, "message": "no"}));
-        assert_eq!(
-            failure,
-            Failure::Forbidden {
-                verb: Verb::Watch,
-                user: None
-            }
-        );
-    }
-
-    #[test]
-    fn statuses_by_code() {
-        assert_eq!(status(json!({"code": 401})), Failure::Unauthorized);
-        assert_eq!(status(json!({"code": 410})), Failure::Gone);
-        assert!(matches!(
-            status(json!({"code": 404})),
-            Failure::NotFound { .. }
-        ));
-        assert!(matches!(
-            status(json!({"code": 422})),
-            Failure::Unsupported { .. }
-        ));
-        assert!(matches!(
-            status(json!({"code": 500})),
-            Failure::Server { code: 500, .. }
-        ));
-        assert!(matches!(
-            status(json!({"code": 418})),
-            Failure::Unexpected { .. }
-        ));
-        assert!(matches!(status(json!({})), Failure::Unexpected { .. }));
-    }
-
-    #[test]
-    fn when_to_come_back_is_in_the_body_or_in_the_header() {
-        let second = Duration::from_secs(1);
-        let body = json!({"code": 429, "details": {"retryAfterSeconds": 7}});
-        let after = |after| Failure::Throttled { code: 429, after };
-        assert_eq!(status(body), after(Some(7 * second)));
-        let bare = status(json!({"code": 429, "message": "Too many requests"}));
-        assert_eq!(bare, after(None));
-        assert_eq!(bare.asked_to_wait(Some(second)), after(Some(second)));
-        let restarting = status(json!({"code": 503})).asked_to_wait(Some(second));
-        assert_eq!(
-            restarting,
-            Failure::Throttled {
-                code: 503,
-                after: Some(second)
-            }
-        );
-        let denied = Failure::Unauthorized.asked_to_wait(Some(second));
-        assert_eq!(denied, Failure::Unauthorized);
-    }
-
-    #[test]
-    fn io_errors_are_found_below_others() {
-        let of = |error: io::Error| classify(&kube::Error::Service(Box::new(error)));
-        let nested = |kind| io::Error::other(io::Error::from(kind));
-        let refused = of(nested(io::ErrorKind::ConnectionRefused));
-        assert!(
-            matches!(refused, Failure::Unreachable { .. }),
-            "{refused:?}"
-        );
-        let silent = of(nested(io::ErrorKind::TimedOut));
-        assert!(matches!(silent, Failure::TimedOut { .. }), "{silent:?}");
-        let cut = of(nested(io::ErrorKind::ConnectionReset));
-        assert!(matches!(cut, Failure::Cut { .. }), "{cut:?}");
-        let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
-        let wrong = of(io::Error::new(io::ErrorKind::InvalidData, unknown));
-        assert!(matches!(wrong, Failure::Certificate { .. }), "{wrong:?}");
-    }
-
-    #[test]
-    fn the_resolvers_error_is_known_by_its_words() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("dns error")]
-        struct Resolver(#[source] io::Error);
-        let below = io::Error::other("failed to lookup address information");
-        let failure = classify(&kube::Error::Service(Box::new(Resolver(below))));
-        let Failure::UnknownHost { reason } = failure else {
-            panic!("{failure:?}");
-        };
-        assert!(reason.contains("failed to lookup"), "{reason}");
-    }
-
-    #[test]
-    fn trouble_is_the_same_whatever_its_words() {
-        let server = |code, message: &str| Failure::Server {
-            code,
-            message: message.to_owned(),
-        };
-        assert!(server(500, "a").is_like(&server(500, "b")));
-        assert!(!server(500, "a").is_like(&server(503, "a")));
-        let denied = |verb| Failure::Forbidden { verb, user: None };
-        assert!(!denied(Verb::List).is_like(&denied(Verb::Watch)));
-        assert!(!Failure::Gone.is_like(&Failure::Unauthorized));
-    }
-}
+#[path = "failure_tests.rs"]
+mod tests;

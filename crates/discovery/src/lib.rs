@@ -9,8 +9,9 @@
 //!                            +--error--> failure --> remedy      +--why a pod is not used--> log
 //! ```
 //!
-//! `select`, `failure`, `remedy` and `backoff` are pure and hold every decision; `watch` and
-//! `source` are the edge to the network and `table` and `journal` the state between two events.
+//! `select`, `failure`, `remedy` and `backoff` are pure and hold every decision; `credentials` and
+//! `address` keep secrets out of texts. `watch` and `source` are the edge to the network, and `table`
+//! and `journal` the state between two events.
 //!
 //! Invariants:
 //! - A view is complete. A new list is gathered beside the old one and replaces it when the API
@@ -21,9 +22,12 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod backoff;
+mod credentials;
 mod failure;
 mod foreign;
+mod go_string;
 mod journal;
 mod pod;
 mod remedy;

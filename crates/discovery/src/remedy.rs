@@ -5,7 +5,8 @@
 //!
 //! Invariant: a text is one printable line of bounded length whatever the failure and the settings
 //! hold. For a 403 it is that line and those of the YAML, as many as for any other names; a reader of
-//! YAML finds each name as it was, or no text at all where it is too long to be printed.
+//! YAML finds each name as it was, or no text at all where it is too long to be printed or could not be
+//! read.
 
 use std::fmt::Write as _;
 
@@ -122,6 +123,7 @@ fn forbidden(verb: Verb, user: Option<&User>, asking: &Asking) -> String {
             format!("the service account {name} of namespace {namespace}")
         }
         Some(User::Other(name)) => format!("the user {:?}", Foreign(name)),
+        Some(User::Unreadable) => "a user whose name cannot be read here".to_owned(),
         None => "our service account".to_owned(),
     };
     format!(
@@ -165,12 +167,12 @@ subjects:
             quoted(namespace)
         )
     };
+    let other =
+        |name: &str| format!("- apiGroup: rbac.authorization.k8s.io\n  kind: User\n  name: {name}");
     let subject = match user {
         Some(User::ServiceAccount { namespace, name }) => account(namespace, name),
-        Some(User::Other(name)) => format!(
-            "- apiGroup: rbac.authorization.k8s.io\n  kind: User\n  name: {}",
-            quoted(name)
-        ),
+        Some(User::Other(name)) => other(&quoted(name)),
+        Some(User::Unreadable) => other("[not readable; write the whole name here]"),
         None => account(&asking.own_namespace, "default"),
     };
     yaml.push_str(&subject);
@@ -281,6 +283,16 @@ mod tests {
         let subjects = &documents(None, Some("ids"))[1]["subjects"];
         assert_eq!(subjects[0]["name"], "default");
         assert_eq!(subjects[0]["namespace"], "shop");
+    }
+
+    #[test]
+    fn an_unreadable_user_is_asked_for() {
+        let subjects = &documents(Some(User::Unreadable), Some("ids"))[1]["subjects"];
+        assert_eq!(subjects[0]["kind"], "User");
+        assert!(
+            subjects[0]["name"].is_array(),
+            "nothing accepts it as a name"
+        );
     }
 
     #[test]

@@ -8,6 +8,8 @@
 //! decided in `backoff` alone. The header `Retry-After` does not reach an error of `kube`, and the
 //! API server's 429 of an overload has it nowhere else, so it is noted as the answer passes by.
 
+use std::env;
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs;
 use std::num::NonZeroU16;
@@ -17,13 +19,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::Response;
-use http::header::RETRY_AFTER;
+use http::header::{HeaderValue, RETRY_AFTER};
 use kube::client::{ClientBuilder, DynBody};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+use secrecy::ExposeSecret as _;
 use tower::util::MapResponseLayer;
 
-use crate::failure::{Failure, classify, describe};
+use crate::address::Address;
+use crate::credentials::{self, PROXY};
+use crate::failure::{Failure, classify};
 
 /// Where a pod's credentials are.
 const CREDENTIALS: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -60,7 +65,7 @@ impl ClientSource {
 
     /// Reads the credentials and makes a client; nothing is sent yet.
     pub(crate) async fn connect(&self) -> Result<Connection, Failure> {
-        let mut config = match self {
+        let usable = match self {
             Self::InCluster {
                 host,
                 port,
@@ -68,9 +73,14 @@ impl ClientSource {
             } => in_cluster(host, port, credentials)?,
             Self::Kubeconfig(path) => kubeconfig(path.as_ref()).await?,
         };
+        let Usable {
+            mut config,
+            server,
+            from,
+        } = usable;
         config.default_retry = false;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
-        let (server, namespace) = (config.cluster_url.clone(), config.default_namespace.clone());
+        let namespace = config.default_namespace.clone();
         let retry_after = RetryAfter::default();
         let noted = retry_after.clone();
         let note = MapResponseLayer::new(move |response: Response<Box<DynBody>>| {
@@ -78,13 +88,13 @@ impl ClientSource {
             response
         });
         let client = ClientBuilder::try_from(config)
-            .map_err(|error| classify(&error))?
+            .map_err(|error| unusable(&from, &error))?
             .with_layer(&note)
             .build();
         Ok(Connection {
             client,
             retry_after,
-            server: server.to_string(),
+            server,
             namespace,
         })
     }
@@ -111,7 +121,8 @@ impl ClientSource {
     /// Where the API server is, as far as it is known without reading a file.
     pub(crate) fn server(&self) -> String {
         match self {
-            Self::InCluster { host, port, .. } => format!("{host}:{port}"),
+            Self::InCluster { host, port, .. } => Address::parse(&in_cluster_url(host, port))
+                .map_or_else(|| String::from("of this pod"), |address| address.shown),
             Self::Kubeconfig(_) => String::from("of the kubeconfig"),
         }
     }
@@ -121,10 +132,33 @@ impl ClientSource {
 pub(crate) struct Connection {
     pub(crate) client: Client,
     pub(crate) retry_after: RetryAfter,
-    /// The API server's URL.
+    /// What is shown of the API server's URL.
     pub(crate) server: String,
     /// The namespace of the credentials.
     pub(crate) namespace: String,
+}
+
+/// What a client is made of.
+#[derive(Debug)]
+struct Usable {
+    config: Config,
+    /// What is shown of the API server's URL.
+    server: String,
+    /// Where the credentials were read, for a log line.
+    from: String,
+}
+
+/// Why `kube` makes no client of what was read from `from`.
+fn unusable(from: &str, error: &kube::Error) -> Failure {
+    match (error, classify(error)) {
+        (kube::Error::InferKubeconfig(error), _) => Failure::Credentials {
+            reason: credentials::kubeconfig(from, error),
+        },
+        (_, Failure::Credentials { reason }) => Failure::Credentials {
+            reason: format!("{from}: {reason}"),
+        },
+        (_, failure) => failure,
+    }
 }
 
 /// The header `Retry-After` of the last answer.
@@ -152,19 +186,24 @@ impl RetryAfter {
     }
 }
 
-fn in_cluster(host: &str, port: &str, credentials: &Path) -> Result<Config, Failure> {
+/// The URL that the environment gives.
+fn in_cluster_url(host: &str, port: &str) -> String {
+    if host.contains(':') {
+        format!("https://[{host}]:{port}")
+    } else {
+        format!("https://{host}:{port}")
+    }
+}
+
+fn in_cluster(host: &str, port: &str, credentials: &Path) -> Result<Usable, Failure> {
     let credentials_failure = |what: &dyn Display, error: &dyn Display| Failure::Credentials {
         reason: format!("{what}: {error}"),
     };
-    let host = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
+    let Some(server) = Address::parse(&in_cluster_url(host, port)) else {
+        let what = "KUBERNETES_SERVICE_HOST with KUBERNETES_SERVICE_PORT";
+        let reason = credentials::no_address(what);
+        return Err(Failure::Credentials { reason });
     };
-    let server = format!("https://{host}:{port}");
-    let url = server
-        .parse()
-        .map_err(|error| credentials_failure(&server, &error))?;
     let read = |name: &str| {
         let path = credentials.join(name);
         fs::read_to_string(&path).map_err(|error| credentials_failure(&path.display(), &error))
@@ -175,7 +214,7 @@ fn in_cluster(host: &str, port: &str, credentials: &Path) -> Result<Config, Fail
         return Err(credentials_failure(&path.display(), &"it is empty"));
     }
     read("ca.crt")?;
-    let mut config = Config::new(url);
+    let mut config = Config::new(server.url);
     read("namespace")?
         .trim()
         .clone_into(&mut config.default_namespace);
@@ -183,75 +222,94 @@ fn in_cluster(host: &str, port: &str, credentials: &Path) -> Result<Config, Fail
     // Without it the system's CAs would be loaded first, and there may be none in the image.
     config.root_cert = Some(Vec::new());
     config.auth_info.token_file = Some(credentials.join("token").display().to_string());
-    Ok(config)
+    Ok(Usable {
+        config,
+        server: server.shown,
+        from: credentials.display().to_string(),
+    })
 }
 
-async fn kubeconfig(path: Option<&PathBuf>) -> Result<Config, Failure> {
-    let options = KubeConfigOptions::default();
-    let config = match path {
-        Some(path) => match Kubeconfig::read_from(path) {
-            Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options).await,
-            Err(error) => Err(error),
-        },
-        None => Config::from_kubeconfig(&options).await,
-    };
-    let config = config.map_err(|error| Failure::Credentials {
-        reason: describe(&error),
-    })?;
-    // Its address may hold a password, so it is not told.
-    if config.proxy_url.is_some() {
-        let reason = "a proxy is set, by HTTPS_PROXY or by proxy-url in the kubeconfig, and podspan \
-                      speaks to the API server directly; unset it";
-        return Err(Failure::Credentials {
-            reason: reason.to_owned(),
-        });
+async fn kubeconfig(path: Option<&PathBuf>) -> Result<Usable, Failure> {
+    let files = files(path, env::var_os("KUBECONFIG").as_ref(), env::home_dir());
+    let shown = files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
+    let failure = |reason| Failure::Credentials { reason };
+    let refused = |file: &str, error: &_| failure(credentials::kubeconfig(file, error));
+    if files.is_empty() {
+        return Err(refused(&shown, &KubeconfigError::FindPath));
     }
-    Ok(config)
+    let mut kubeconfig = Kubeconfig::default();
+    for file in &files {
+        let next = Kubeconfig::read_from(file)
+            .map_err(|error| refused(&file.display().to_string(), &error))?;
+        kubeconfig = kubeconfig
+            .merge(next)
+            .map_err(|error| refused(&shown, &error))?;
+    }
+    // `kube` drops a fragment, which may be the rest of a password.
+    let given = server(&kubeconfig).map(str::to_owned);
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .map_err(|error| refused(&shown, &error))?;
+    if config.proxy_url.is_some() {
+        return Err(failure(PROXY.to_owned()));
+    }
+    // `kube` panics on one that no header can hold.
+    let token = config.auth_info.token.as_ref();
+    if token.is_some_and(|token| HeaderValue::from_str(token.expose_secret()).is_err()) {
+        let reason = format!("{shown}: the token has a character that HTTP does not allow");
+        return Err(failure(reason));
+    }
+    let given = given.unwrap_or_else(|| config.cluster_url.to_string());
+    let Some(server) = Address::parse(&given) else {
+        let what = format!("the server in {shown}");
+        return Err(failure(credentials::no_address(&what)));
+    };
+    config.cluster_url = server.url;
+    Ok(Usable {
+        config,
+        server: server.shown,
+        from: shown,
+    })
+}
+
+/// The files of a kubeconfig, as kubectl and `kube` find them: the given one, or those that
+/// `KUBECONFIG` names, or the one in the home directory. They are read here one by one, as an error
+/// of `kube` does not say which one it is about.
+fn files(
+    given: Option<&PathBuf>,
+    variable: Option<&OsString>,
+    home: Option<PathBuf>,
+) -> Vec<PathBuf> {
+    if let Some(given) = given {
+        return vec![given.clone()];
+    }
+    let named: Vec<PathBuf> = variable
+        .iter()
+        .flat_map(env::split_paths)
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect();
+    if named.is_empty() {
+        let home = home.map(|home| home.join(".kube").join("config"));
+        return home.into_iter().collect();
+    }
+    named
+}
+
+/// The server of the current context as it is written.
+fn server(kubeconfig: &Kubeconfig) -> Option<&str> {
+    let current = kubeconfig.current_context.as_ref()?;
+    let mut contexts = kubeconfig.contexts.iter();
+    let context = contexts.find(|context| &context.name == current)?;
+    let name = &context.context.as_ref()?.cluster;
+    let mut clusters = kubeconfig.clusters.iter();
+    let cluster = clusters.find(|cluster| &cluster.name == name)?;
+    cluster.cluster.as_ref()?.server.as_deref()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_is_that_of_the_last_answer() {
-        let noted = RetryAfter::default();
-        assert_eq!(noted.get(), None);
-        for (header, expected) in [
-            (Some("7"), Some(Duration::from_secs(7))),
-            (Some(" 8 "), Some(Duration::from_secs(8))),
-            (Some("Wed, 21 Oct 2026 07:28:00 GMT"), None),
-            (Some("-1"), None),
-            (Some("3"), Some(Duration::from_secs(3))),
-            (None, None),
-        ] {
-            let mut response = Response::builder();
-            if let Some(header) = header {
-                response = response.header(RETRY_AFTER, header);
-            }
-            noted.note(&response.body(()).unwrap());
-            assert_eq!(noted.get(), expected, "{header:?}");
-        }
-    }
-
-    #[test]
-    fn missing_credentials_are_told_by_their_paths() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().to_owned();
-        let reason = |host| match in_cluster(host, "443", &path) {
-            Err(Failure::Credentials { reason }) => reason,
-            other => panic!("{other:?}"),
-        };
-        assert!(reason("10.0.0.1").contains("token"));
-        fs::write(path.join("token"), "\n").unwrap();
-        assert!(reason("10.0.0.1").contains("it is empty"));
-        fs::write(path.join("token"), "t").unwrap();
-        assert!(reason("fd00::1").contains("ca.crt"));
-        assert!(reason("not a host").contains("not a host"));
-        fs::write(path.join("ca.crt"), "c").unwrap();
-        fs::write(path.join("namespace"), "shop\n").unwrap();
-        let config = in_cluster("fd00::1", "443", &path).unwrap();
-        assert_eq!(config.cluster_url.to_string(), "https://[fd00::1]:443/");
-        assert_eq!(config.default_namespace, "shop");
-    }
-}
+#[path = "source_tests.rs"]
+mod tests;
