@@ -205,9 +205,8 @@ impl Control {
         }
         let remedy = match errno {
             Errno::EPERM => {
-                "a network policy or firewall drops what this pod sends to the sensor; Calico drops \
-                 UDP 4789 unless allowVXLANPacketsFromWorkloads is set, or choose another \
-                 SENSOR_PORT"
+                "a firewall or a BPF program in this pod refuses what podspan sends to the sensor; allow \
+                 UDP to the sensor's address and port, or choose another SENSOR_PORT"
             }
             _ => "this is not expected; please report it",
         };

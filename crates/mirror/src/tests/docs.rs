@@ -13,7 +13,7 @@ use crate::spread::Spreader;
 use crate::{DropReason, Sensor, SensorTable, Spread};
 
 const WIRE_TRUTH: &str = include_str!("../../../../docs/wire-truth.md");
-const DOCUMENTS: [(&str, &str); 4] = [
+const DOCUMENTS: [(&str, &str); 5] = [
     ("README.md", include_str!("../../../../README.md")),
     (
         "docs/ARCHITECTURE.md",
@@ -22,6 +22,10 @@ const DOCUMENTS: [(&str, &str); 4] = [
     (
         "docs/discovery.md",
         include_str!("../../../../docs/discovery.md"),
+    ),
+    (
+        "docs/operations.md",
+        include_str!("../../../../docs/operations.md"),
     ),
     ("docs/wire-truth.md", WIRE_TRUTH),
 ];
@@ -158,9 +162,36 @@ fn the_files_and_tests_that_the_documents_name_are_there() {
     }
 }
 
+#[test]
+fn the_log_lines_that_the_document_explains_are_written() {
+    let (_, lines) = DOCUMENTS[3].1.split_once("## Log lines").unwrap();
+    let (lines, _) = lines.split_once("\n## ").unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let sources = sources(&root.join("crates")).join("\n");
+    let rows = lines.lines().filter(|line| line.starts_with("| "));
+    let texts: Vec<&str> = rows
+        .filter_map(|row| row.split('|').nth(2))
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    assert!(texts.len() > 10, "{texts:?}");
+    for text in texts {
+        assert!(sources.contains(text), "no source has the line {text:?}");
+    }
+}
+
 /// All identifiers in the Rust files under a folder.
 fn words_of_sources(folder: &Path) -> BTreeSet<String> {
     let mut words = BTreeSet::new();
+    for text in sources(folder) {
+        let of_text = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words.extend(of_text.map(str::to_owned));
+    }
+    words
+}
+
+/// The Rust files under a folder, with each string that goes on in the next line in one.
+fn sources(folder: &Path) -> Vec<String> {
+    let mut sources = Vec::new();
     let mut folders: Vec<PathBuf> = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
@@ -169,10 +200,15 @@ fn words_of_sources(folder: &Path) -> BTreeSet<String> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).unwrap();
-                let of_text = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-                words.extend(of_text.map(str::to_owned));
+                let parts = text.split("\\\n").enumerate();
+                let joined = parts.map(
+                    |(number, part)| {
+                        if number == 0 { part } else { part.trim_start() }
+                    },
+                );
+                sources.push(joined.collect());
             }
         }
     }
-    words
+    sources
 }
