@@ -76,16 +76,6 @@ pub enum BoundingSet {
     Kept,
 }
 
-/// Whether the calling thread may open packet sockets now.
-///
-/// # Errors
-/// When the capabilities cannot be read.
-pub fn has_net_raw() -> Result<bool, PrivilegeError> {
-    let set = CapSet::Effective;
-    caps::has_cap(None, set, Capability::CAP_NET_RAW)
-        .map_err(|source| PrivilegeError::Read { set, source })
-}
-
 /// Empties every capability set of the calling thread, sets `no_new_privs`, forbids memory dumps, and
 /// reads all of it back.
 ///
@@ -287,7 +277,6 @@ mod tests {
                 BoundingSet::Empty => assert_eq!(after["CapBnd"], "0000000000000000"),
                 BoundingSet::Kept => assert_eq!(after["CapBnd"], before["CapBnd"]),
             }
-            assert!(!has_net_raw().unwrap());
             assert_eq!(prctl::get_dumpable(), Ok(false));
         });
         test.join().unwrap();

@@ -32,7 +32,7 @@ use core::ptr::NonNull;
 use core::slice;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use libc::{TP_STATUS_KERNEL, TP_STATUS_LOSING, TP_STATUS_USER};
+use libc::{TP_STATUS_KERNEL, TP_STATUS_USER};
 
 use crate::walk::{Frames, Layout, STATUS, Walk};
 
@@ -79,7 +79,6 @@ impl<M: Memory> Blocks<M> {
         Some(Block {
             base,
             len,
-            status: found,
             layout,
             ring: PhantomData,
         })
@@ -116,7 +115,6 @@ impl<M: Memory> Blocks<M> {
 pub struct Block<'r> {
     base: NonNull<u8>,
     len: usize,
-    status: u32,
     layout: Layout,
     /// The ring is borrowed as long as the block lives, so there is one block at a time.
     ring: PhantomData<&'r mut [u8]>,
@@ -161,13 +159,6 @@ impl Block<'_> {
     #[must_use]
     pub fn unreadable(&self) -> u32 {
         self.layout.unreadable()
-    }
-
-    /// Whether the ring had dropped frames, since its statistics were last read, when the block was
-    /// closed.
-    #[must_use]
-    pub fn lost(&self) -> bool {
-        self.status & TP_STATUS_LOSING != 0
     }
 }
 

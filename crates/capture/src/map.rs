@@ -8,13 +8,13 @@
 
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
-use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::block::Memory;
+use crate::packet_socket::PacketSocket;
 
 /// The mapping of a ring; gone when dropped.
 #[derive(Debug)]
@@ -26,9 +26,10 @@ pub(crate) struct Map {
 
 impl Map {
     /// Maps the ring of `socket`, which has `count` blocks of `block_len` bytes. The kernel refuses
-    /// any other length than the ring's (EINVAL).
+    /// any other length than the ring's (EINVAL), and a packet socket without a ring. Of any other
+    /// descriptor the bytes would not be a ring's.
     pub(crate) fn new(
-        socket: impl AsFd,
+        socket: &PacketSocket,
         count: NonZeroUsize,
         block_len: NonZeroUsize,
     ) -> Result<Self, Errno> {

@@ -131,8 +131,6 @@ pub struct RingStatistics {
     pub packets: u64,
     /// Frames for which the ring had no room.
     pub drops: u64,
-    /// How often the kernel came upon a block that was still ours.
-    pub freezes: u64,
 }
 
 /// A ring of frames of one interface.
@@ -266,7 +264,6 @@ impl Ring {
         let news = self.socket.take_statistics()?;
         self.statistics.packets += u64::from(news.tp_packets);
         self.statistics.drops += u64::from(news.tp_drops);
-        self.statistics.freezes += u64::from(news.tp_freeze_q_cnt);
         Ok(self.statistics)
     }
 

@@ -228,7 +228,6 @@ fn overflow() {
     while seen.iter().filter_map(number).max() < Some(SENT + 10) {
         assert!(Instant::now() < end, "the last datagrams did not come");
         if let Some(block) = ring.next_block() {
-            assert!(block.lost(), "the block does not tell of the drops");
             seen.extend(block.frames().map(Seen::from));
         }
     }
@@ -240,10 +239,7 @@ fn overflow() {
         numbers[numbers.len() - 10..],
         (SENT + 1..=SENT + 10).collect::<Vec<_>>()
     );
-    assert!(
-        statistics.drops > 0 && statistics.freezes > 0,
-        "{statistics:?}"
-    );
+    assert!(statistics.drops > 0, "{statistics:?}");
     assert!(statistics.packets >= u64::from(SENT) + 10);
 }
 

@@ -13,7 +13,7 @@ use crate::spread::Spreader;
 use crate::{DropReason, Sensor, SensorTable, Spread};
 
 const WIRE_TRUTH: &str = include_str!("../../../../docs/wire-truth.md");
-const DOCUMENTS: [(&str, &str); 5] = [
+const DOCUMENTS: [(&str, &str); 7] = [
     ("README.md", include_str!("../../../../README.md")),
     (
         "docs/ARCHITECTURE.md",
@@ -26,6 +26,14 @@ const DOCUMENTS: [(&str, &str); 5] = [
     (
         "docs/operations.md",
         include_str!("../../../../docs/operations.md"),
+    ),
+    (
+        "docs/CONTRIBUTING.md",
+        include_str!("../../../../docs/CONTRIBUTING.md"),
+    ),
+    (
+        "docs/SECURITY.md",
+        include_str!("../../../../docs/SECURITY.md"),
     ),
     ("docs/wire-truth.md", WIRE_TRUTH),
 ];
