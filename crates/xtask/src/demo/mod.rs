@@ -112,6 +112,22 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
 }
 
 /// Makes sure of all that must be built while there is still a network to download from.
+/// What is shown: the plain demo, or the one beside an API server.
+#[cfg_attr(
+    not(feature = "kubernetes"),
+    expect(
+        clippy::unnecessary_wraps,
+        reason = "a control plane may fail to start"
+    )
+)]
+fn stage_of(lab: &Lab, options: &Options) -> Result<Stage> {
+    #[cfg(feature = "kubernetes")]
+    if options.kubernetes {
+        return kubernetes::stage(lab, options);
+    }
+    Ok(Stage::plain(lab, options))
+}
+
 #[cfg(feature = "kubernetes")]
 fn prepare_kubernetes() -> Result<()> {
     testbed::kubernetes::Binaries::find()?;
@@ -159,7 +175,7 @@ struct Crossing {
 /// Makes the lab, lets traffic cross, and takes all down again.
 fn cross(options: &Options, binary: &Path, interrupt: &Interrupt) -> Result<Crossing> {
     let lab = Lab::builder().mtu(MTU).build()?;
-    let mut stage = Stage::set(&lab, options)?;
+    let mut stage = stage_of(&lab, options)?;
     if interrupt.requested() {
         return Err(Failure::Interrupted);
     }

@@ -46,22 +46,8 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    #[cfg_attr(
-        not(feature = "kubernetes"),
-        expect(
-            clippy::unnecessary_wraps,
-            reason = "a control plane may fail to start"
-        )
-    )]
-    pub(super) fn set(lab: &Lab, options: &Options) -> Result<Self> {
-        #[cfg(feature = "kubernetes")]
-        if options.kubernetes {
-            return super::kubernetes::stage(lab, options);
-        }
-        Ok(Self::plain(lab, options))
-    }
-
-    fn plain(lab: &Lab, options: &Options) -> Self {
+    /// One sensor, to which nothing happens.
+    pub(super) fn plain(lab: &Lab, options: &Options) -> Self {
         let sensor = sensor(&lab.sensor, options);
         let address = sensor.address;
         Self {
