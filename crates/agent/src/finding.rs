@@ -6,13 +6,11 @@
 
 use std::net::IpAddr;
 
-use discovery::{
-    ClientSource, Families, FoundSensor, Identity, Pace, Receiver, Scope, Settings, View,
-};
+use discovery::{ClientSource, Families, FoundSensor, Identity, Pace, Scope, Settings, View};
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use tokio::sync::watch;
 
-use crate::config::{self, Config, Namespace, Namespaces, ObjectName, PodUid, Sensor};
+use crate::config::{Config, Namespace, Namespaces, ObjectName, PodUid, Sensor};
 use crate::sensors::Known;
 
 /// The views of the sensors that have the name.
@@ -56,15 +54,6 @@ fn known(sensor: &FoundSensor) -> Known {
     }
 }
 
-impl From<config::Receiver> for Receiver {
-    fn from(receiver: config::Receiver) -> Self {
-        match receiver {
-            config::Receiver::Sniffer => Self::Sniffer,
-            config::Receiver::Socket => Self::Socket,
-        }
-    }
-}
-
 fn settings(config: &Config, name: &str, has_ipv6: bool) -> Settings {
     let text = |name: Option<&str>| name.map(str::to_owned);
     let own = own_addresses();
@@ -77,7 +66,7 @@ fn settings(config: &Config, name: &str, has_ipv6: bool) -> Settings {
             Some(Namespaces::All) => Scope::All,
         },
         default_port: config.sensor_port,
-        default_receiver: config.receiver.into(),
+        default_receiver: config.receiver,
         node: text(config.node_name.as_ref().map(ObjectName::as_str)),
         me: Identity {
             uid: text(config.pod_uid.as_ref().map(PodUid::as_str)),
@@ -154,7 +143,7 @@ mod tests {
         let settings = settings(&all, "zeek", false);
         assert_eq!(settings.scope, Scope::All);
         assert_eq!(settings.default_port.get(), 4790);
-        assert_eq!(settings.default_receiver, Receiver::Socket);
+        assert_eq!(settings.default_receiver, discovery::Receiver::Socket);
         assert_eq!(settings.node.as_deref(), Some("worker-1"));
         let me = ["u-1", "cart-1", "shop"].map(|text| Some(text.to_owned()));
         let [uid, name, namespace] = me;

@@ -158,8 +158,8 @@ impl Events {
         (Self(sender), receiver)
     }
 
-    /// Tells the control side, or counts that it could not be told.
-    pub(crate) fn tell(&self, event: Event, published: &Published) {
+    /// Hands an event to the control side, or counts that there was no room for it.
+    pub(crate) fn send(&self, event: Event, published: &Published) {
         if let Err(TrySendError::Full(_)) = self.0.try_send(event) {
             published.events_lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -199,7 +199,7 @@ mod tests {
                 name: name.clone(),
                 change: Change::Down,
             };
-            events.tell(event, &published);
+            events.send(event, &published);
         }
         assert_eq!(published.events_lost(), 1);
     }

@@ -239,7 +239,7 @@ fn open_rings(config: &Config, mark: NonZeroU32) -> Result<Vec<Ring>, RunError> 
 
 /// The sensors that the configuration gives by address.
 fn known(config: &Config) -> Vec<Known> {
-    let receiver = config.receiver.into();
+    let receiver = config.receiver;
     config
         .sensor_addresses()
         .map(|address| Known {

@@ -43,8 +43,8 @@ const REFRESH_UNTOLD: Duration = Duration::from_millis(250);
 const REFRESH_AFTER: Duration = Duration::from_millis(20);
 /// How long the drain may take, from when the request to stop is seen.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
-/// How often the drain looks whether the kernel has closed the last block.
-const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(2);
+/// How often the drain checks whether the kernel has closed the last block.
+const DRAIN_CHECK_EVERY: Duration = Duration::from_millis(2);
 /// How often a wait for the sensors checks whether half of a ring is in use, once the backlog is full.
 const WAIT_CHECK_EVERY: Duration = Duration::from_millis(5);
 
@@ -84,7 +84,7 @@ impl Worker {
         }
         let mut running = Running {
             rings: self.rings,
-            path: Path {
+            path: DataPath {
                 transmitter: self.transmitter,
                 mirror: self.mirror,
                 table: self.table,
@@ -122,7 +122,7 @@ impl Worker {
 /// A worker at work.
 struct Running {
     rings: Vec<Ring>,
-    path: Path,
+    path: DataPath,
     events: Events,
     sources: Sources,
     /// The kernel's word that links, addresses or routes have changed.
@@ -239,7 +239,7 @@ impl Running {
         }
         if let Over::GivenUp(cause) = over {
             let waited = begun.elapsed();
-            self.tell(Event::WaitGivenUp { cause, waited });
+            self.send_event(Event::WaitGivenUp { cause, waited });
         }
         for block in backlog.blocks() {
             let walk = Walk::check(block);
@@ -260,7 +260,7 @@ impl Running {
             };
         self.path.transmitter.reconnect();
         if mem::take(&mut self.has_changed) {
-            self.tell(Event::NetworkChanged);
+            self.send_event(Event::NetworkChanged);
         }
         for ring in &mut self.rings {
             let event = match ring.refresh() {
@@ -274,7 +274,7 @@ impl Running {
                     error: error.to_string(),
                 },
             };
-            self.events.tell(event, &self.path.published);
+            self.events.send(event, &self.path.published);
         }
     }
 
@@ -295,12 +295,12 @@ impl Running {
     fn report_sending(&mut self) {
         let report = self.path.transmitter.report(&self.path.table.load());
         if !report.is_empty() {
-            self.tell(Event::Sending(report));
+            self.send_event(Event::Sending(report));
         }
     }
 
-    fn tell(&self, event: Event) {
-        self.events.tell(event, &self.path.published);
+    fn send_event(&self, event: Event) {
+        self.events.send(event, &self.path.published);
     }
 
     /// Ends capturing and takes what is left in the rings.
@@ -311,7 +311,7 @@ impl Running {
                     name: ring.interface().clone(),
                     error: format!("capturing could not be ended: {error}"),
                 };
-                self.events.tell(event, &self.path.published);
+                self.events.send(event, &self.path.published);
             }
         }
         while !self.path.is_time_over() {
@@ -326,7 +326,7 @@ impl Running {
                 return;
             }
             // The open block is closed by the kernel's timer, a few milliseconds from now.
-            std::thread::sleep(DRAIN_LOOK_EVERY);
+            std::thread::sleep(DRAIN_CHECK_EVERY);
         }
         for ring in &mut self.rings {
             let left = waiting(ring);
@@ -352,8 +352,8 @@ fn fill(backlog: &mut Backlog, rings: &mut [Ring]) {
     }
 }
 
-/// What the worker has at hand for each block, apart from the rings.
-struct Path {
+/// What takes each block its way: decisions, sockets, counts.
+struct DataPath {
     transmitter: Transmitter,
     mirror: Mirror,
     table: Arc<ArcSwap<SensorTable>>,
@@ -365,7 +365,7 @@ struct Path {
     drain_until: Option<Instant>,
 }
 
-impl Path {
+impl DataPath {
     /// Takes the next block of a ring, if the kernel has closed one.
     fn take_block(&mut self, ring: &mut Ring) -> bool {
         let Some(block) = ring.next_block() else {

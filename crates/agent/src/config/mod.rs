@@ -31,7 +31,7 @@ pub use names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
 pub use sensor::{Sensor, SensorAddress};
 pub use settings::{Config, TABLE};
 pub use text::{help, markdown};
-pub use values::{Interfaces, LogFormat, LogLevel, OnFailure, Prefer, Receiver, Value};
+pub use values::{Interfaces, LogFormat, LogLevel, OnFailure, Prefer, Value};
 pub use variable::{Fallback, Variable};
 
 use reading::{Reading, Setting};

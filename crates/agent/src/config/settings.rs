@@ -6,6 +6,7 @@
 
 use std::num::NonZeroU16;
 
+use discovery::Receiver;
 use mirror::{SourcePorts, Spread};
 use serde::Deserialize;
 use wire::{Mtu, Vni};
@@ -14,7 +15,7 @@ use super::bounds::{RingSize, StartWait};
 use super::names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
 use super::reading::{Reading, Setting};
 use super::sensor::Sensor;
-use super::values::{Field, Interfaces, LogFormat, LogLevel, OnFailure, Prefer, Receiver};
+use super::values::{Field, Interfaces, LogFormat, LogLevel, OnFailure, Prefer};
 use super::variable::{Fallback, Variable, settings};
 
 settings! {

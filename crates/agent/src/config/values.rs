@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::num::NonZeroU16;
 
 use capture::InterfaceName;
+use discovery::Receiver;
 use mirror::{SourcePorts, Spread};
 use serde::{Deserialize, Deserializer};
 use wire::{Mtu, Vni};
@@ -243,15 +244,6 @@ pub enum Prefer {
 
 impl Word for Prefer {
     const WORDS: &'static [(Self, &'static str)] = &[(Self::Node, "node"), (Self::Any, "any")];
-}
-
-/// How a sensor takes the copies in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Receiver {
-    /// By capturing on an interface, where it may meet a GSO datagram unsplit.
-    Sniffer,
-    /// By a UDP socket or a kernel vxlan device, which only ever see single datagrams.
-    Socket,
 }
 
 impl Word for Receiver {

@@ -6,6 +6,7 @@ mod values;
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
+use discovery::Receiver;
 use mirror::Spread;
 use serde::de::{self, Visitor};
 use serde::{Deserialize as _, forward_to_deserialize_any};

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::num::NonZeroU16;
 use std::os::unix::ffi::OsStringExt as _;
 
+use discovery::Receiver;
 use mirror::{SourcePorts, Spread};
 use proptest::prelude::*;
 use wire::{Mtu, Vni};

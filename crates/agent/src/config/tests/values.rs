@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use capture::InvalidInterfaceName;
+use discovery::Receiver;
 use mirror::{SourcePorts, Spread};
 use wire::{Mtu, Vni};
 
