@@ -39,6 +39,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 const REFRESH_EVERY: Duration = Duration::from_secs(10);
 /// The same where the kernel refuses to tell.
 const REFRESH_UNTOLD: Duration = Duration::from_millis(250);
+/// As many changes of an interface are reported by a refresh: it is bound, renamed, and down.
+const CHANGES_MAX: usize = 4;
 /// The least time between two refreshes. A node's network can change all the time.
 const REFRESH_AFTER: Duration = Duration::from_millis(20);
 /// How long the drain may take, from when the request to stop is seen.
@@ -263,18 +265,25 @@ impl Running {
             self.send_event(Event::NetworkChanged);
         }
         for ring in &mut self.rings {
-            let event = match ring.refresh() {
-                Ok(None) => continue,
-                Ok(Some(change)) => Event::Interface {
-                    name: ring.interface().clone(),
-                    change,
-                },
-                Err(error) => Event::InterfaceFailed {
-                    name: ring.interface().clone(),
-                    error: error.to_string(),
-                },
-            };
-            self.events.send(event, &self.path.published);
+            // A ring returns one change at a time; a few calls return all that can be.
+            for _ in 0..CHANGES_MAX {
+                let event = match ring.refresh() {
+                    Ok(None) => break,
+                    Ok(Some(change)) => Event::Interface {
+                        name: ring.interface().clone(),
+                        change,
+                    },
+                    Err(error) => Event::InterfaceFailed {
+                        name: ring.interface().clone(),
+                        error: error.to_string(),
+                    },
+                };
+                let is_over = matches!(event, Event::InterfaceFailed { .. });
+                self.events.send(event, &self.path.published);
+                if is_over {
+                    break;
+                }
+            }
         }
     }
 

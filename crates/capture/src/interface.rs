@@ -1,7 +1,7 @@
 //! The interface that is captured, by name, and what becomes of it.
 //!
 //! A packet socket is bound to a *device* (its index), while an operator means a *name*. `Watch`
-//! compares two looks at both, about a second apart, and says what is worth telling, once:
+//! compares two observations of both, and reports each change once:
 //!
 //! | seen | it means | capturing goes on |
 //! |-|-|-|
@@ -78,7 +78,7 @@ impl fmt::Display for InterfaceName {
     }
 }
 
-/// What has become of an interface since the last look.
+/// What has become of an interface since the last observation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// There is no such interface. It may come later.
@@ -169,16 +169,16 @@ const fn name_of_type(hardware: u16) -> &'static str {
     }
 }
 
-/// One look at an interface.
+/// What an interface is found to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Sight {
+pub(crate) enum Observation {
     /// There is no device of the name, and none is bound.
     Missing,
     /// A device is bound.
     Device(Device),
 }
 
-/// A device that is bound, as it was seen.
+/// A device that is bound, as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Device {
     pub(crate) index: NonZeroU32,
@@ -202,38 +202,40 @@ impl Device {
     }
 }
 
-/// What was seen of an interface, as far as it has been told.
+/// What has been reported of an interface.
 #[derive(Debug)]
 pub(crate) struct Watch {
     name: InterfaceName,
-    /// Nothing before the first look.
-    told: Option<Sight>,
+    /// Nothing before the first observation.
+    reported: Option<Observation>,
 }
 
 impl Watch {
     pub(crate) const fn new(name: InterfaceName) -> Self {
-        Self { name, told: None }
+        Self {
+            name,
+            reported: None,
+        }
     }
 
     pub(crate) const fn name(&self) -> &InterfaceName {
         &self.name
     }
 
-    /// Takes up a look at the interface and says what is to be told. `rebound` says that the socket
-    /// was bound anew to what is seen `now`. One change is told at a time: a device that is new to us
-    /// is not also up or down, and one that was renamed and taken down is told to be down at the
-    /// next look.
-    pub(crate) fn look(&mut self, now: Sight, rebound: bool) -> Option<Change> {
-        let change = match (self.told.take(), &now) {
-            (Some(Sight::Missing), Sight::Missing) => None,
-            (_, Sight::Missing) => Some(Change::Missing),
-            (Some(Sight::Device(old)), Sight::Device(new)) => {
+    /// Takes an observation and returns what is to be reported. `rebound` says that the socket was bound
+    /// anew to what was found `now`. One change is reported at a time: a device that is new to us is not
+    /// also up or down, and one that was renamed and taken down is reported as down by the next call.
+    pub(crate) fn update(&mut self, now: Observation, rebound: bool) -> Option<Change> {
+        let change = match (self.reported.take(), &now) {
+            (Some(Observation::Missing), Observation::Missing) => None,
+            (_, Observation::Missing) => Some(Change::Missing),
+            (Some(Observation::Device(old)), Observation::Device(new)) => {
                 if rebound || old.hardware != new.hardware {
                     Some(appeared(new, true))
                 } else if old.renamed != new.renamed {
                     let to = new.renamed.as_deref().unwrap_or(self.name.as_str());
                     let change = Change::Renamed { to: to.to_owned() };
-                    self.told = Some(Sight::Device(Device {
+                    self.reported = Some(Observation::Device(Device {
                         up: old.up,
                         ..new.clone()
                     }));
@@ -246,9 +248,9 @@ impl Watch {
                     }
                 }
             }
-            (_, Sight::Device(new)) => Some(appeared(new, false)),
+            (_, Observation::Device(new)) => Some(appeared(new, false)),
         };
-        self.told = Some(now);
+        self.reported = Some(now);
         change
     }
 }
@@ -336,26 +338,38 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_interface_is_told_once() {
+    fn an_absent_interface_is_reported_once() {
         let mut watch = watch();
-        assert_eq!(watch.look(Sight::Missing, false), Some(Change::Missing));
-        assert_eq!(watch.look(Sight::Missing, false), None);
-        assert_eq!(watch.look(Sight::Device(device(7)), true), Some(bound(7)));
-        assert_eq!(watch.look(Sight::Device(device(7)), false), None);
-        assert_eq!(watch.look(Sight::Missing, false), Some(Change::Missing));
-        assert_eq!(watch.look(Sight::Missing, false), None);
+        assert_eq!(
+            watch.update(Observation::Missing, false),
+            Some(Change::Missing)
+        );
+        assert_eq!(watch.update(Observation::Missing, false), None);
+        assert_eq!(
+            watch.update(Observation::Device(device(7)), true),
+            Some(bound(7))
+        );
+        assert_eq!(watch.update(Observation::Device(device(7)), false), None);
+        assert_eq!(
+            watch.update(Observation::Missing, false),
+            Some(Change::Missing)
+        );
+        assert_eq!(watch.update(Observation::Missing, false), None);
     }
 
     #[test]
     fn a_device_is_bound_then_replaced_even_by_one_of_the_same_index() {
         let mut watch = watch();
-        assert_eq!(watch.look(Sight::Device(device(7)), true), Some(bound(7)));
         assert_eq!(
-            watch.look(Sight::Device(device(8)), true),
+            watch.update(Observation::Device(device(7)), true),
+            Some(bound(7))
+        );
+        assert_eq!(
+            watch.update(Observation::Device(device(8)), true),
             Some(replaced(8))
         );
         assert_eq!(
-            watch.look(Sight::Device(device(8)), true),
+            watch.update(Observation::Device(device(8)), true),
             Some(replaced(8))
         );
     }
@@ -367,37 +381,37 @@ mod tests {
             hardware: 778,
             ..device(8)
         };
-        let change = watch.look(Sight::Device(tunnel), true).unwrap();
+        let change = watch.update(Observation::Device(tunnel), true).unwrap();
         assert_eq!(change, Change::Unsupported { hardware: 778 });
         assert!(change.to_string().contains("type 778 (GRE)"));
         // A tun device can change its type while it stays the same device.
         assert_eq!(
-            watch.look(Sight::Device(device(8)), false),
+            watch.update(Observation::Device(device(8)), false),
             Some(replaced(8))
         );
     }
 
     #[test]
-    fn down_and_up_are_told_once_each() {
+    fn down_and_up_are_reported_once_each() {
         let mut watch = watch();
-        let mut look = |device| watch.look(Sight::Device(device), false);
-        assert_eq!(look(device(2)), Some(bound(2)));
-        assert_eq!(look(down(device(2))), Some(Change::Down));
-        assert_eq!(look(down(device(2))), None);
-        assert_eq!(look(device(2)), Some(Change::Up));
-        assert_eq!(look(device(2)), None);
+        let mut update = |device| watch.update(Observation::Device(device), false);
+        assert_eq!(update(device(2)), Some(bound(2)));
+        assert_eq!(update(down(device(2))), Some(Change::Down));
+        assert_eq!(update(down(device(2))), None);
+        assert_eq!(update(device(2)), Some(Change::Up));
+        assert_eq!(update(device(2)), None);
     }
 
     #[test]
-    fn of_two_changes_the_second_waits_for_the_next_look() {
+    fn of_two_changes_the_second_comes_with_the_next_call() {
         let mut watch = watch();
-        let mut look = |device| watch.look(Sight::Device(device), false);
+        let mut update = |device| watch.update(Observation::Device(device), false);
         let to = |to: &str| Some(Change::Renamed { to: to.to_owned() });
-        assert_eq!(look(device(2)), Some(bound(2)));
-        assert_eq!(look(down(renamed(device(2)))), to("old0"));
-        assert_eq!(look(down(renamed(device(2)))), Some(Change::Down));
-        assert_eq!(look(down(renamed(device(2)))), None);
-        assert_eq!(look(down(device(2))), to("eth0"));
-        assert_eq!(look(down(device(2))), None);
+        assert_eq!(update(device(2)), Some(bound(2)));
+        assert_eq!(update(down(renamed(device(2)))), to("old0"));
+        assert_eq!(update(down(renamed(device(2)))), Some(Change::Down));
+        assert_eq!(update(down(renamed(device(2)))), None);
+        assert_eq!(update(down(device(2))), to("eth0"));
+        assert_eq!(update(down(device(2))), None);
     }
 }

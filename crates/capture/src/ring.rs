@@ -45,7 +45,7 @@ use libc::{
 
 use crate::block::{Block, Blocks};
 use crate::filter;
-use crate::interface::{Change, Device, InterfaceName, Sight, Watch};
+use crate::interface::{Change, Device, InterfaceName, Observation, Watch};
 use crate::map::Map;
 use crate::packet_socket::{Bound, PacketSocket};
 
@@ -219,16 +219,16 @@ impl Ring {
             (None, _) => (before, false),
         };
         let now = match bound {
-            None => Sight::Missing,
-            Some(bound) => Sight::Device(self.describe(bound)?),
+            None => Observation::Missing,
+            Some(bound) => Observation::Device(self.describe(bound)?),
         };
-        Ok(self.watch.look(now, rebound))
+        Ok(self.watch.update(now, rebound))
     }
 
     /// Binds to a device; gives nothing where it has gone away in the meantime.
     fn bind(&self, index: NonZeroU32) -> io::Result<Option<Bound>> {
         or_gone(self.socket.bind(index, ETH_P_ALL))?;
-        // A device that is down leaves ENETDOWN: it is told as a property of the device.
+        // A device that is down leaves ENETDOWN: it is reported as a property of the device.
         self.socket.take_error()?;
         self.socket.bound()
     }
@@ -236,7 +236,7 @@ impl Ring {
     fn describe(&self, bound: Bound) -> io::Result<Device> {
         let wanted = self.watch.name().to_device_name();
         let name = self.socket.name_of(bound.index)?.unwrap_or(wanted);
-        // A device that goes away just now is not up; the next look finds it gone.
+        // A device that goes away just now is not up; the next call finds it gone.
         let up = self.socket.is_up(&name)?.unwrap_or(false);
         Ok(Device::new(bound, up, (name != wanted).then_some(name)))
     }

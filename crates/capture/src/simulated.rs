@@ -49,7 +49,7 @@ impl Given {
 /// Where the frame of a slot starts: as `tpacket_rcv` works it out for an Ethernet header.
 pub(crate) const MAC: usize = (HEADER_LEN + 16).next_multiple_of(16) + 10 - 14;
 
-/// Fills a block, all but its status, and tells how many frames fitted.
+/// Fills a block, all but its status, and returns how many frames fitted.
 pub(crate) fn fill(block: &mut [u8], frames: &[Given]) -> usize {
     let mut at = DESCRIPTOR_LEN;
     let mut last = None;
@@ -230,7 +230,7 @@ pub(crate) fn ring(count: usize, block_len: usize) -> (Simulated, Kernel) {
 }
 
 impl Kernel {
-    /// Closes the current block with as many of the frames as fit, and tells how many; nothing when
+    /// Closes the current block with as many of the frames as fit, and returns how many; nothing when
     /// the block is still the reader's: the frames are lost then.
     pub(crate) fn deliver(&mut self, frames: &[Given], status: u32) -> Option<usize> {
         // SAFETY: `current` is below `count`.
