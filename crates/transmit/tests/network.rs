@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use caps::{CapSet, Capability};
 use common::{Bench, Block, Built, count, dropped, table};
 use libtest_mimic::{Arguments, Trial};
-use mirror::{DropReason, Outcome, SensorTable};
+use mirror::{DropReason, Outcome, SensorTable, SourcePorts};
 use testbed::verify::{Check, Oracle};
 use testbed::{Filter, Frame, Lab, Namespace, Offload, Sniffer};
 use transmit::{OpenError, SocketConfig, Transmitter};
@@ -369,6 +369,7 @@ fn a_full_socket_is_waited_for_once() {
     // The least buffer that the kernel gives, and a neighbour for whom everything waits in it.
     let config = SocketConfig {
         send_buffer: 1,
+        source_ports: SourcePorts::MAX,
         ..SocketConfig::new(MARK)
     };
     let mut bench = lab.pod.namespace.run(|| Bench::new(config));
