@@ -9,16 +9,31 @@
 //! - *ejected*: its flows go to the others. It returns when its host answers, when there has been no
 //!   evidence for [`QUIET`], or at the end of its ejection.
 //!
+//! A sensor is ejected only while another one in use has less against it. What is against a sensor is
+//! the evidence of the last [`QUIET`] ([`Against`]): nothing, what anybody can forge, or the kernel's
+//! own word. So
+//!
+//! - the sensor that would be the last one stays in use, whatever comes;
+//! - the ejected ones that have no more against them than the last one are then *forgiven*, that is
+//!   used at once: where all fail, all are used, as the evidence then says more of podspan's own way
+//!   than of the sensors. One that the kernel calls dead is not forgiven for what may be forged against
+//!   the last one: what goes to it is lost for sure;
+//! - a forgiven one that still fails is ejected again as soon as another one has had no evidence lately.
+//!
 //! # Invariants
 //! - No ejection lasts longer than [`EJECTION_MAX`], whatever the evidence: a sensor is then used
 //!   again, to try it.
+//! - One sensor at least is not ejected. Where the list leaves no other one, those with the least
+//!   against them are used at once.
 //! - Every return is backed off. The first ejection for "unreachable" ends with the first answer;
 //!   each later one lasts at least 4 s, 8, 16, 32, and 60 at last, until the sensor has been used for
-//!   [`RESET`]. So a sensor changes at most ten times in a minute
+//!   [`RESET`]. A sensor returns before that time once in [`EARLY_AGAIN`]. Where it has to be used
+//!   sooner than that again (the list leaves no other one, or the kernel calls the others dead), it
+//!   is used at once and *held*: not ejected for as long as the ejection would have lasted. So a
+//!   sensor changes at most twelve times in a minute, whatever is said and however the list changes
 //!   (`no_answers_eject_for_longer_than_the_bound_or_flap`).
-//! - One sensor at least is not ejected. When the last one would be, all are forgiven: the evidence
-//!   then tells more of podspan's own way than of the sensors. After that nobody is ejected for as
-//!   long as an ejection would have lasted, so forgiving cannot flap either.
+//! - Whatever is forged against sensors that work, one that the kernel calls dead is out of use for
+//!   nine tenths of the time (`nothing_forged_keeps_a_dead_sensor_in_use`).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -28,10 +43,10 @@ use std::time::{Duration, Instant};
 pub(crate) const EJECTION_MAX: Duration = Duration::from_mins(1);
 /// The shortest, where there is one.
 const EJECTION_LEAST: Duration = Duration::from_secs(4);
-/// Without evidence for so long, an unreachable sensor is tried again, though nothing has answered.
-/// Longer than it takes to learn that a neighbour is silent still: a second until the next probe,
-/// three for the kernel's three requests (`mcast_solicit`, `retrans_time_ms`), and a second until
-/// the answer is read.
+/// Evidence counts for so long; without any, an unreachable sensor is tried again, though nothing
+/// has answered. Longer than it takes to learn that a neighbour is silent still: a second until the
+/// next probe, three for the kernel's three requests (`mcast_solicit`, `retrans_time_ms`), and a
+/// second until the answer is read.
 const QUIET: Duration = Duration::from_secs(6);
 /// How long an unhealthy sensor is probed: three probes.
 const PROBE_TIME: Duration = Duration::from_secs(3);
@@ -39,6 +54,10 @@ const PROBE_TIME: Duration = Duration::from_secs(3);
 const FORGET: Duration = Duration::from_secs(10);
 /// A sensor that has been used for so long begins anew with the shortest ejection.
 const RESET: Duration = Duration::from_mins(1);
+/// A sensor may return before its time once in so long.
+const EARLY_AGAIN: Duration = Duration::from_mins(1);
+/// Of so many sensors that have left the list their backoff is kept.
+const GONE_MAX: usize = 256;
 
 /// What is wrong with a sensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,8 +107,8 @@ pub(crate) enum Change {
     Unhealthy,
     /// It is not used from now on.
     Ejected(Failure),
-    /// It was the last one, so all are used from now on.
-    Forgiven(Failure),
+    /// It would be the last one, so it stays in use. Others may have been forgiven.
+    Kept(Failure),
 }
 
 /// Why a sensor is used again.
@@ -99,6 +118,16 @@ pub(crate) enum Return {
     Answered,
     /// Its ejection is over; whether it works will be seen.
     Trial,
+}
+
+/// What is against a sensor, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Against {
+    Nothing,
+    /// Evidence that anybody can forge.
+    Network,
+    /// This machine's kernel says that nobody is there.
+    Kernel,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -113,9 +142,7 @@ enum State {
     Ejected {
         failure: Failure,
         since: Instant,
-        /// When the last evidence came.
-        last: Instant,
-        /// Whether its host has answered since.
+        /// Whether its host has answered since the last evidence.
         answered: bool,
         /// How long this one lasts at the least.
         least: Duration,
@@ -129,6 +156,14 @@ struct Sensor {
     level: u32,
     /// When the last of them was over.
     returned: Option<Instant>,
+    /// When the last one ended before its time.
+    early: Option<Instant>,
+    /// It is not ejected before.
+    held_until: Option<Instant>,
+    /// When it failed last by what anybody can forge.
+    failed: Option<Instant>,
+    /// When the kernel called it dead last, if nothing of it has answered since.
+    dead: Option<Instant>,
 }
 
 impl Sensor {
@@ -136,27 +171,79 @@ impl Sensor {
         state: State::Healthy,
         level: 0,
         returned: None,
+        early: None,
+        held_until: None,
+        failed: None,
+        dead: None,
     };
 
     const fn is_ejected(&self) -> bool {
         matches!(self.state, State::Ejected { .. })
     }
 
-    /// Counts an ejection that begins now, and returns how many came before it.
-    fn next_level(&mut self, now: Instant) -> u32 {
+    fn is_held(&self, now: Instant) -> bool {
+        self.held_until.is_some_and(|until| now < until)
+    }
+
+    fn against(&self, now: Instant) -> Against {
+        let counts = |last: Instant| now.saturating_duration_since(last) < QUIET;
+        if self.dead.is_some_and(counts) {
+            Against::Kernel
+        } else if self.failed.is_some_and(counts) {
+            Against::Network
+        } else {
+            Against::Nothing
+        }
+    }
+
+    fn eject(&mut self, failure: Failure, now: Instant) {
         let in_use = self.returned.map(|at| now.saturating_duration_since(at));
         if in_use.is_some_and(|time| time >= RESET) {
             self.level = 0;
         }
-        let level = self.level;
-        self.level = level.saturating_add(1);
-        level
+        self.state = State::Ejected {
+            failure,
+            since: now,
+            answered: false,
+            least: failure.least(self.level),
+        };
+        self.level = self.level.saturating_add(1);
     }
 
     /// Makes it healthy; its use counts from this time on.
     const fn return_at(&mut self, time: Instant) {
         self.state = State::Healthy;
         self.returned = Some(time);
+    }
+
+    fn may_return_early(&self, now: Instant) -> bool {
+        let since = |at| now.saturating_duration_since(at);
+        self.early.is_none_or(|at| since(at) >= EARLY_AGAIN)
+    }
+
+    /// Uses it again before its time; if that is too early, it is held.
+    fn return_early(&mut self, now: Instant) {
+        if self.may_return_early(now) {
+            self.return_at(now);
+        } else {
+            let until = now + backoff(self.level.saturating_sub(1));
+            self.held_until = Some(until);
+            self.return_at(until);
+        }
+        self.early = Some(now);
+    }
+
+    /// Notes evidence that counts against it.
+    fn failed(&mut self, evidence: Evidence, now: Instant) {
+        // The kernel's word is about nothing else, and nothing else is the kernel's.
+        if evidence == Evidence::Failed(Failure::Unreachable) {
+            self.dead = Some(now);
+        } else {
+            self.failed = Some(now);
+        }
+        if let State::Ejected { answered, .. } = &mut self.state {
+            *answered = false;
+        }
     }
 
     /// Takes evidence that may be forged, while it is not ejected.
@@ -183,16 +270,9 @@ impl Sensor {
         outcome
     }
 
-    /// Takes evidence while it is ejected. Only what an answer can end is prolonged.
-    fn failed_again(&mut self, now: Instant) {
-        if let State::Ejected { last, answered, .. } = &mut self.state {
-            *last = now;
-            *answered = false;
-        }
-    }
-
     /// Its host has answered.
     fn answered(&mut self) {
+        self.dead = None;
         match &mut self.state {
             // A host that is there says nothing of a firewall on the way to a port.
             State::Unhealthy { failure, .. } if *failure == Failure::Unreachable => {
@@ -206,6 +286,7 @@ impl Sensor {
     /// Its host has answered about the sensor's port.
     fn arrived(&mut self) {
         self.answered();
+        self.failed = None;
         if matches!(self.state, State::Unhealthy { .. }) {
             self.state = State::Healthy;
         }
@@ -222,12 +303,11 @@ impl Sensor {
             State::Ejected {
                 failure,
                 since,
-                last,
                 answered,
                 least,
             } => {
                 let lasted = now.saturating_duration_since(since);
-                let is_quiet = now.saturating_duration_since(last) >= QUIET;
+                let is_quiet = self.against(now) == Against::Nothing;
                 let may_return = answered || is_quiet || failure != Failure::Unreachable;
                 if lasted < EJECTION_MAX && (lasted < least || !may_return) {
                     return None;
@@ -255,31 +335,58 @@ enum Probing {
 #[derive(Debug, Default)]
 pub(crate) struct Ejections {
     sensors: BTreeMap<SocketAddr, Sensor>,
-    /// Nobody is ejected before.
-    hold_until: Option<Instant>,
+    /// Those that have left the list after an ejection, and when. They may come back soon.
+    gone: BTreeMap<SocketAddr, (Sensor, Instant)>,
 }
 
 impl Ejections {
-    /// Takes the list of all sensors; who is new is healthy, and so there is one to take the others'
-    /// flows.
+    /// Takes the list of all sensors. What is known of one that was in it in the last minute is
+    /// kept, so that to leave the list and to come back is no way around the backoff.
     pub(crate) fn update(&mut self, sensors: impl Iterator<Item = SocketAddr>, now: Instant) {
-        let before = std::mem::take(&mut self.sensors);
-        let kept = |address| {
-            (
-                address,
-                before.get(&address).copied().unwrap_or(Sensor::NEW),
-            )
-        };
-        self.sensors = sensors.map(kept).collect();
-        if self
-            .sensors
-            .keys()
-            .any(|sensor| !before.contains_key(sensor))
-        {
-            self.hold_until = None;
+        let mut before = std::mem::take(&mut self.sensors);
+        for address in sensors {
+            let sensor = before.remove(&address).or_else(|| self.back(address, now));
+            self.sensors.insert(address, sensor.unwrap_or(Sensor::NEW));
         }
+        self.remember(before, now);
         if self.sensors.values().all(Sensor::is_ejected) {
-            self.forgive(Duration::ZERO, now);
+            let least = self
+                .sensors
+                .values()
+                .map(|sensor| sensor.against(now))
+                .min();
+            let sensors = self.sensors.values_mut();
+            for sensor in sensors.filter(|sensor| Some(sensor.against(now)) == least) {
+                sensor.return_early(now);
+            }
+        }
+    }
+
+    /// A sensor that has come back to the list soon enough.
+    fn back(&mut self, address: SocketAddr, now: Instant) -> Option<Sensor> {
+        let (mut sensor, at) = self.gone.remove(&address)?;
+        if now.saturating_duration_since(at) >= RESET {
+            return None;
+        }
+        sensor.end(now);
+        // It was not used meanwhile.
+        sensor.returned = sensor.returned.map(|time| time.max(now));
+        Some(sensor)
+    }
+
+    /// Keeps what is known of sensors that have left the list, for a while and of not too many.
+    fn remember(&mut self, left: BTreeMap<SocketAddr, Sensor>, now: Instant) {
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < RESET;
+        self.gone.retain(|_, (_, at)| is_recent(*at));
+        let left = left.into_iter().filter(|(_, sensor)| sensor.level > 0);
+        self.gone
+            .extend(left.map(|(address, sensor)| (address, (sensor, now))));
+        while self.gone.len() > GONE_MAX {
+            let oldest = self.gone.iter().min_by_key(|(_, (_, at))| *at);
+            let Some(address) = oldest.map(|(address, _)| *address) else {
+                break;
+            };
+            self.gone.remove(&address);
         }
     }
 
@@ -290,19 +397,23 @@ impl Ejections {
         evidence: Evidence,
         now: Instant,
     ) -> Option<Change> {
-        let is_held = self.hold_until.is_some_and(|until| now < until);
         let sensor = self.sensors.get_mut(&address)?;
         match evidence {
             Evidence::Failed(_) | Evidence::MayFail(_) if sensor.is_ejected() => {
-                sensor.failed_again(now);
+                sensor.failed(evidence, now);
                 None
             }
-            Evidence::Failed(_) | Evidence::MayFail(_) if is_held => None,
-            Evidence::Failed(failure) => Some(self.eject(address, failure, now)),
+            Evidence::Failed(failure) => {
+                sensor.failed(evidence, now);
+                self.eject(address, failure, now)
+            }
             Evidence::MayFail(failure) => match sensor.may_fail(failure, now) {
                 Probing::Begun => Some(Change::Unhealthy),
                 Probing::Running => None,
-                Probing::Failed => Some(self.eject(address, failure, now)),
+                Probing::Failed => {
+                    sensor.failed(evidence, now);
+                    self.eject(address, failure, now)
+                }
             },
             Evidence::Answered => {
                 sensor.answered();
@@ -349,42 +460,36 @@ impl Ejections {
         of_host.copied().collect()
     }
 
-    fn eject(&mut self, address: SocketAddr, failure: Failure, now: Instant) -> Change {
+    /// Ejects a sensor if another one can take its flows.
+    fn eject(&mut self, address: SocketAddr, failure: Failure, now: Instant) -> Option<Change> {
+        let against = self.sensors.get(&address)?.against(now);
         let mut others = self.sensors.iter().filter(|(other, _)| **other != address);
-        let is_last = others.all(|(_, sensor)| sensor.is_ejected());
-        let Some(sensor) = self.sensors.get_mut(&address) else {
-            return Change::Ejected(failure);
-        };
-        let level = sensor.next_level(now);
-        if is_last {
-            let until = self.forgive(backoff(level), now);
-            if let Some(sensor) = self.sensors.get_mut(&address) {
-                sensor.return_at(until);
-            }
-            return Change::Forgiven(failure);
+        if !others.any(|(_, other)| !other.is_ejected() && other.against(now) < against) {
+            self.forgive(against, now);
+            return Some(Change::Kept(failure));
         }
-        sensor.state = State::Ejected {
-            failure,
-            since: now,
-            last: now,
-            answered: false,
-            least: failure.least(level),
-        };
-        Change::Ejected(failure)
+        let sensor = self.sensors.get_mut(&address)?;
+        if sensor.is_held(now) {
+            return None;
+        }
+        sensor.eject(failure, now);
+        Some(Change::Ejected(failure))
     }
 
-    /// Uses all sensors again, for as long as any of their ejections would last, and says until
-    /// when.
-    fn forgive(&mut self, least: Duration, now: Instant) -> Instant {
-        let ejected = self.sensors.values().filter(|sensor| sensor.is_ejected());
-        let backoffs = ejected.map(|sensor| backoff(sensor.level.saturating_sub(1)));
-        let until = now + backoffs.fold(least, Duration::max);
-        self.hold_until = Some(until);
-        let sensors = self.sensors.values_mut();
-        for sensor in sensors.filter(|sensor| sensor.is_ejected()) {
-            sensor.return_at(until);
+    /// Uses ejected sensors again that have no more against them than the last one in use.
+    fn forgive(&mut self, last: Against, now: Instant) {
+        for sensor in self
+            .sensors
+            .values_mut()
+            .filter(|sensor| sensor.is_ejected())
+        {
+            let against = sensor.against(now);
+            // What goes to the last one is lost for sure.
+            let is_needed = last == Against::Kernel && against < last;
+            if is_needed || (against <= last && sensor.may_return_early(now)) {
+                sensor.return_early(now);
+            }
         }
-        until
     }
 }
 

@@ -19,8 +19,8 @@ const NAMED: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct News {
     pub(crate) ejected: Vec<(SocketAddr, Failure)>,
-    /// The last one that would have been ejected.
-    pub(crate) forgiven: Option<(SocketAddr, Failure)>,
+    /// The last one, which would have been ejected.
+    pub(crate) kept: Option<(SocketAddr, Failure)>,
     pub(crate) returned: Vec<(SocketAddr, Return)>,
 }
 
@@ -63,11 +63,11 @@ impl SensorLog {
             let then = flows_after_ejection(before.contains(address), after.len());
             tracing::warn!(%address, remedy, "{what}; {then}");
         }
-        if let Some((address, failure)) = &news.forgiven
+        if let Some((address, failure)) = &news.kept
             && self.0.is_due("every sensor fails".to_owned(), now)
         {
             let (what, remedy) = failure.texts();
-            let then = flows_after_forgiving(known);
+            let then = flows_of_the_last(known);
             tracing::warn!(%address, remedy, "{what}; {then}");
         }
         for (address, why) in &news.returned {
@@ -144,10 +144,10 @@ const fn flows_after_ejection(was_in_use: bool, others: usize) -> &'static str {
 }
 
 /// What becomes of the flows where the last sensor fails.
-const fn flows_after_forgiving(known: usize) -> &'static str {
+const fn flows_of_the_last(known: usize) -> &'static str {
     match known {
         0 | 1 => "it is the only one and stays in use",
-        _ => "the others fail too, so none is ejected",
+        _ => "the others fail too, so it stays in use",
     }
 }
 
@@ -193,7 +193,7 @@ mod tests {
         );
         assert_eq!(flows_after_ejection(true, 2), "the others take its flows");
         for (known, text) in [(1, "the only one"), (2, "the others fail too")] {
-            assert!(flows_after_forgiving(known).contains(text));
+            assert!(flows_of_the_last(known).contains(text));
         }
     }
 }

@@ -163,10 +163,12 @@ impl Sensors {
                 news.ejected.push((sensor, failure));
                 self.prober.ask(sensor.ip());
             }
-            Some(Change::Forgiven(failure)) => {
-                // Whoever was ejected is in use again, and none of that was ever so.
-                news.ejected.clear();
-                news.forgiven = Some((sensor, failure));
+            Some(Change::Kept(failure)) => {
+                // Whoever was ejected just now may be in use again: none of that was ever so.
+                let ejections = &self.ejections;
+                news.ejected
+                    .retain(|(sensor, _)| ejections.is_ejected(*sensor));
+                news.kept = Some((sensor, failure));
             }
         }
     }

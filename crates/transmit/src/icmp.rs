@@ -4,6 +4,13 @@
 //! says less: `icmp_err_convert` makes "host unreachable" and "prohibited" the same `EHOSTUNREACH`,
 //! and a firewall may answer for a host that is alive and gets every datagram.
 //!
+//! A sender that is the destination proves the host alive only where a host or its firewall speaks:
+//! of a port, or of a prohibition. Where the destination is translated on the way (a Service's
+//! address, a load balancer), the kernel gives an ICMP error from behind the translation the
+//! destination as its sender (`nf_nat_icmp_reply_translation`), so "host unreachable" from the
+//! destination may be a router's. A prohibition by a router behind a translation cannot be told from
+//! the host's own.
+//!
 //! Nothing of this is authenticated: whoever can forge the address of a sensor or a router can send
 //! any of it. What follows from a verdict is the caller's decision.
 //!
@@ -16,8 +23,8 @@ use std::net::IpAddr;
 pub enum Verdict {
     /// Nobody listens on the port, says the destination's own host: it is alive.
     PortUnreachable,
-    /// The destination's own host refuses the datagram for another reason, usually a firewall on
-    /// it: it is alive, and the datagram arrived at its interface.
+    /// A firewall on the destination's own host refuses the datagram: the host is alive, and the
+    /// datagram arrived at its interface.
     RefusedByHost,
     /// A firewall on the way refuses the datagram.
     Prohibited {
@@ -27,8 +34,8 @@ pub enum Verdict {
     /// There is no way to the host, or nobody at its end.
     Unreachable {
         /// Who says so: a router, or this machine when a neighbour does not answer
-        /// (`arp_error_report` and `ndisc_error_report` of the kernel). None: the kernel did not
-        /// say.
+        /// (`arp_error_report` and `ndisc_error_report` of the kernel). The destination's address is
+        /// that of a router behind a translation. None: the kernel did not say.
         by: Option<IpAddr>,
     },
     /// The datagram is longer than what the path takes.
@@ -49,7 +56,10 @@ pub(crate) enum Version {
 /// Type and code, whatever the sender.
 enum Kind {
     Port,
+    /// What a host's firewall says as well as a router's.
     Prohibited,
+    /// What routers alone say: a precedence that they do not take.
+    Precedence,
     Unreachable,
     TooLong,
     Other,
@@ -59,9 +69,10 @@ const fn kind(version: Version, kind: u8, code: u8) -> Kind {
     match (version, kind, code) {
         (Version::V4, 3, 3) | (Version::V6, 1, 4) => Kind::Port,
         (Version::V4, 3, 4) | (Version::V6, 2, _) => Kind::TooLong,
-        // RFC 1812: network, host, filtering, precedence. RFC 4443: policy, a refused source
-        // address, a route that rejects.
-        (Version::V4, 3, 9 | 10 | 13..=15) | (Version::V6, 1, 1 | 5 | 6) => Kind::Prohibited,
+        // RFC 1812: network, host, filtering. RFC 4443: policy, a refused source address, a route
+        // that rejects.
+        (Version::V4, 3, 9 | 10 | 13) | (Version::V6, 1, 1 | 5 | 6) => Kind::Prohibited,
+        (Version::V4, 3, 14 | 15) => Kind::Precedence,
         // The rest of "destination unreachable", and the loop that a hop limit ends.
         (Version::V4, 3, _) | (Version::V6, 1, _) | (Version::V4, 11, 0) | (Version::V6, 3, 0) => {
             Kind::Unreachable
@@ -82,12 +93,15 @@ impl Verdict {
         match (kind(version, icmp_type, code), offender) {
             (Kind::TooLong, _) => Self::TooLong,
             (Kind::Port, _) if by_host => Self::PortUnreachable,
-            // A host does not say of itself that it is unreachable; its firewall may.
-            (Kind::Prohibited | Kind::Unreachable, _) if by_host => Self::RefusedByHost,
+            (Kind::Prohibited, _) if by_host => Self::RefusedByHost,
             // A port is not a router's to speak of; it is how a firewall refuses by default.
-            (Kind::Port | Kind::Prohibited, Some(by)) => Self::Prohibited { by },
+            (Kind::Port | Kind::Prohibited | Kind::Precedence, Some(by)) => Self::Prohibited { by },
+            // A host does not say of itself that it is unreachable; a router behind a translation
+            // says it with the host's address.
             (Kind::Unreachable, by) => Self::Unreachable { by },
-            (Kind::Other, _) | (Kind::Port | Kind::Prohibited, None) => Self::Other,
+            (Kind::Port | Kind::Prohibited | Kind::Precedence, None) | (Kind::Other, _) => {
+                Self::Other
+            }
         }
     }
 }
@@ -132,16 +146,44 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_host_says_of_itself_it_is_not_unreachable() {
+    fn a_host_proves_that_it_is_alive_by_its_port_or_its_firewall() {
         let v4 = IpAddr::from([192, 0, 2, 1]);
         let v6 = IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 1]);
-        for (version, icmp_type, host, port) in [(Version::V4, 3, v4, 3), (Version::V6, 1, v6, 4)] {
-            let mut expected = vec![Verdict::RefusedByHost; 16];
-            expected[port] = Verdict::PortUnreachable;
-            if version == Version::V4 {
-                expected[4] = Verdict::TooLong;
+        for (version, icmp_type, host, port, firewall) in [
+            (Version::V4, 3, v4, 3, [9, 10, 13]),
+            (Version::V6, 1, v6, 4, [1, 5, 6]),
+        ] {
+            let verdicts = verdicts(version, icmp_type, host, host);
+            let codes = |of: Verdict| -> Vec<usize> {
+                (0..16).filter(|code| verdicts[*code] == of).collect()
+            };
+            assert_eq!(codes(Verdict::PortUnreachable), [port]);
+            assert_eq!(codes(Verdict::RefusedByHost), firewall);
+        }
+    }
+
+    #[test]
+    fn what_a_router_says_behind_nat_has_the_sensors_address_and_proves_no_life() {
+        let v4 = IpAddr::from([192, 0, 2, 1]);
+        let v6 = IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 1]);
+        let codes: [(_, u8, _, &[u8]); 4] = [
+            (Version::V4, 3, v4, &[0, 1, 2, 5, 6, 7, 8, 11, 12]),
+            (Version::V4, 11, v4, &[0]),
+            (Version::V6, 1, v6, &[0, 2, 3]),
+            (Version::V6, 3, v6, &[0]),
+        ];
+        for (version, icmp_type, sensor, codes) in codes {
+            for code in codes {
+                let kind = (icmp_type, *code);
+                let verdict = Verdict::of(version, kind, Some(sensor), sensor);
+                let by = Some(sensor);
+                assert_eq!(verdict, Verdict::Unreachable { by }, "{kind:?}");
             }
-            assert_eq!(verdicts(version, icmp_type, host, host), expected);
+        }
+        // The precedence of a datagram is a router's to judge (RFC 1812).
+        for code in [14, 15] {
+            let verdict = Verdict::of(Version::V4, (3, code), Some(v4), v4);
+            assert_eq!(verdict, Verdict::Prohibited { by: v4 });
         }
     }
 

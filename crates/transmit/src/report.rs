@@ -11,7 +11,8 @@ use wire::Mtu;
 
 use crate::icmp::Verdict;
 
-/// How many sensors a report names. News of more waits for a later report: they repeat.
+/// How many sensors a report names. News of more waits for a later report: they repeat. A failure
+/// does not wait for sensors that say only that a port is unreachable, as sniffers' hosts always do.
 const SENSORS_MAX: usize = 64;
 
 /// What happened since the last report.
@@ -41,8 +42,8 @@ pub struct SensorReport {
     /// How many times its host answered that nobody listens on the port. A failure where the
     /// receiver is a socket; where it sniffs, this is how it is.
     pub port_unreachable: u64,
-    /// How many times its host refused a datagram for another reason, usually by its firewall. Who
-    /// sniffs there gets the datagram all the same.
+    /// How many times a firewall on its host refused a datagram. Who sniffs there gets the datagram
+    /// all the same.
     pub refused_by_host: u64,
     /// How many times a firewall on the way refused a datagram.
     pub prohibited: u64,
@@ -108,10 +109,17 @@ impl Report {
     fn about(&mut self, sensor: SocketAddr, note: impl FnOnce(&mut SensorReport)) {
         if let Some(news) = self.sensors.iter_mut().find(|news| news.sensor == sensor) {
             note(news);
-        } else if self.sensors.len() < SENSORS_MAX {
-            let mut news = SensorReport::about(sensor);
-            note(&mut news);
+            return;
+        }
+        let mut news = SensorReport::about(sensor);
+        note(&mut news);
+        if self.sensors.len() < SENSORS_MAX {
             self.sensors.push(news);
+        } else if !news.says_only_port_unreachable() {
+            let mut entries = self.sensors.iter_mut();
+            if let Some(entry) = entries.find(|entry| entry.says_only_port_unreachable()) {
+                *entry = news;
+            }
         }
     }
 }
@@ -130,6 +138,15 @@ impl SensorReport {
             prohibited: 0,
             prohibited_by: None,
         }
+    }
+
+    /// Whether it says what the host of a healthy sniffer says, and nothing else.
+    fn says_only_port_unreachable(&self) -> bool {
+        let only = Self {
+            port_unreachable: self.port_unreachable,
+            ..Self::about(self.sensor)
+        };
+        *self == only
     }
 }
 
@@ -176,6 +193,47 @@ mod tests {
         assert_eq!(report.sensors[5], fifth);
         assert_eq!(report.take().sensors.len(), SENSORS_MAX);
         assert!(report.take().is_empty());
+        assert_eq!(report.sensors.capacity(), SENSORS_MAX);
+    }
+
+    #[test]
+    fn a_failure_displaces_an_entry_that_says_only_that_a_port_is_unreachable() {
+        let sniffers = 1000..1000 + 2 * u16::try_from(SENSORS_MAX).unwrap();
+        let failures: [fn(&mut Report, SocketAddr); 5] = [
+            Report::unreachable,
+            |report, sensor| report.verdict(sensor, Verdict::Unreachable { by: None }),
+            |report, sensor| report.verdict(sensor, Verdict::RefusedByHost),
+            |report, sensor| report.path_mtu(sensor, Mtu::MIN),
+            |report, sensor| {
+                let by = IpAddr::from([192, 0, 2, 2]);
+                report.verdict(sensor, Verdict::Prohibited { by });
+            },
+        ];
+        let mut report = Report::with_room();
+        for number in sniffers.clone() {
+            report.verdict(sensor(number), Verdict::PortUnreachable);
+        }
+        for (number, failure) in (0..).zip(failures) {
+            failure(&mut report, sensor(number));
+        }
+        for number in sniffers {
+            report.verdict(sensor(number), Verdict::PortUnreachable);
+        }
+        assert_eq!(report.sensors.len(), SENSORS_MAX);
+        let entry = |number| {
+            let mut entries = report.sensors.iter();
+            *entries.find(|news| news.sensor == sensor(number)).unwrap()
+        };
+        assert_eq!([entry(0), entry(1)].map(|news| news.unreachable), [1, 1]);
+        assert_eq!(entry(2).refused_by_host, 1);
+        assert_eq!(entry(3).path_mtu, Some(Mtu::MIN));
+        assert_eq!(entry(4).prohibited, 1);
+        // One failure does not displace another.
+        for number in 0..1000 {
+            report.unreachable(sensor(number));
+        }
+        assert_eq!(report.sensors.len(), SENSORS_MAX);
+        assert!(report.sensors.iter().all(|news| news.sensor.port() < 1000));
         assert_eq!(report.sensors.capacity(), SENSORS_MAX);
     }
 

@@ -11,7 +11,7 @@
 mod common;
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use caps::{CapSet, Capability};
 use common::{Bench, Block, Built, count, dropped, table};
 use libtest_mimic::{Arguments, Trial};
-use mirror::{DropReason, Outcome, SensorTable};
+use mirror::{DropReason, Outcome, SensorTable, SourcePorts};
 use testbed::verify::{Check, Oracle};
 use testbed::{Filter, Frame, Lab, Namespace, Offload, Sniffer};
 use transmit::{OpenError, SocketConfig, Transmitter};
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         eprintln!("{error}");
         return ExitCode::FAILURE;
     }
-    let tests: [(&str, fn()); 10] = [
+    let tests: [(&str, fn()); 11] = [
         ("outer_headers_over_ipv4", outer_headers_over_ipv4),
         ("outer_headers_over_ipv6", outer_headers_over_ipv6),
         (
@@ -48,6 +48,10 @@ fn main() -> ExitCode {
         (
             "a_router_without_the_sensor_is_reported",
             a_router_without_the_sensor,
+        ),
+        (
+            "a_dead_sensor_behind_a_translated_address_is_unreachable",
+            a_dead_sensor_behind_a_translated_address,
         ),
         (
             "a_silent_neighbour_is_reported",
@@ -296,6 +300,49 @@ fn a_router_without_the_sensor() {
     assert!(back < Duration::from_secs(3), "{back:?}");
 }
 
+/// As behind a Service's address: the router translates what goes to the sensor, and gives what it
+/// says of the sensor the address that the pod sent to.
+fn a_dead_sensor_behind_a_translated_address() {
+    let lab = Lab::builder().routed(1500).build().unwrap();
+    let router = lab.router.as_ref().unwrap();
+    for (family, service, nobody) in [
+        (
+            "ip",
+            IpAddr::from(Ipv4Addr::new(10, 96, 0, 10)),
+            IpAddr::from(Ipv4Addr::new(10, 78, 0, 99)),
+        ),
+        (
+            "ip6",
+            Ipv6Addr::new(0xfd96, 0, 0, 0, 0, 0, 0, 0x10).into(),
+            Ipv6Addr::new(0xfd78, 0, 0, 0, 0, 0, 0, 0x99).into(),
+        ),
+    ] {
+        let rules = format!(
+            "add table {family} t; \
+             add chain {family} t c {{ type nat hook prerouting priority -100; }}; \
+             add rule {family} t c {family} daddr {service} dnat to {nobody}"
+        );
+        let output = router.command("nft").arg(rules).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "nft: {text}");
+
+        let mut bench = bench(&lab);
+        let table = table(&[sensor(service)]);
+        let block = Block::of_udp(10, 10, 100);
+        mirror_until(&lab, &mut bench, &block, &table, |bench, built| {
+            assert!(all_sent(bench, built), "what the router says drops nothing");
+            let report = bench.transmitter.report(&table);
+            let Some(news) = report.sensors.first() else {
+                return false;
+            };
+            assert_eq!(news.refused_by_host, 0, "it is dead: {news:?}");
+            assert!(news.unreachable > 0, "{news:?}");
+            assert_eq!(news.unreachable_by, Some(service), "translated: {news:?}");
+            true
+        });
+    }
+}
+
 fn a_silent_neighbour_is_reported() {
     let lab = Lab::builder().build().unwrap();
     let mut bench = bench(&lab);
@@ -322,6 +369,7 @@ fn a_full_socket_is_waited_for_once() {
     // The least buffer that the kernel gives, and a neighbour for whom everything waits in it.
     let config = SocketConfig {
         send_buffer: 1,
+        source_ports: SourcePorts::MAX,
         ..SocketConfig::new(MARK)
     };
     let mut bench = lab.pod.namespace.run(|| Bench::new(config));
