@@ -16,7 +16,7 @@
 //! Invariants:
 //! - No event waits for a reader of standard error. What does not fit the queue is dropped and
 //!   counted, and the next line stands behind one that says how many and why.
-//! - Each [`flush`] and [`print`] takes half a second at most, so a stuck reader delays the end of the
+//! - Each [`flush`] and [`print()`] takes half a second at most, so a stuck reader delays the end of the
 //!   process by a second: one flush comes before the totals are logged, one after.
 //! - A standard error that is full or closed loses lines, and never ends the process.
 //!
@@ -108,7 +108,7 @@ pub fn print(text: &dyn Display) {
     write_until(&io::stderr(), text.as_bytes(), Instant::now() + GRACE);
 }
 
-/// Writes each panic of the process by [`print`]: the standard library would wait for a reader.
+/// Writes each panic of the process by [`print()`]: the standard library would wait for a reader.
 pub fn report_panics() {
     panic::set_hook(Box::new(report_panic));
 }

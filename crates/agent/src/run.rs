@@ -4,7 +4,7 @@
 //! dropped, the worker starts, and the control side looks the sensors up and watches until a
 //! signal. The order matters: after the drop no socket that needs a capability can be opened, and no
 //! thread may exist before it, since capabilities belong to threads. So only opening the sockets can
-//! be tried again, see [`crate::idle`].
+//! be tried again, see [`mod@crate::idle`].
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::num::NonZeroU32;

@@ -1,6 +1,6 @@
 //! How the frames are spread over sensors and source ports.
 //!
-//! In: a frame and where its network layer is. Out: [`Hashes`]: that of its two hosts, from which the
+//! In: a frame and where its network layer is. Out: two hashes: that of its two hosts, from which the
 //! source port follows, and that from which the sensor follows.
 //!
 //! - [`Spread::Hosts`]: all that two hosts exchange goes to one sensor, in the order of the wire: a
