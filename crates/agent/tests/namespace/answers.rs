@@ -157,7 +157,7 @@ fn sniffers(family: Family, rejecting: usize) {
         prohibit(&host.namespace, "input", PORT);
     }
     let agent = start(&lab, &both, "sniffer");
-    flows_for(&lab, Duration::from_secs(6));
+    flows_for(&lab, Duration::from_secs(4));
     let taps = hosts.map(tap);
     for _ in 0..32 {
         flow(&lab);
