@@ -52,6 +52,8 @@ impl Answer {
 pub struct Prober {
     sockets: ProbeSockets,
     error_queue: ErrorQueue,
+    /// Before the first question there is no answer, and nothing to read.
+    has_asked: bool,
 }
 
 impl Prober {
@@ -64,6 +66,7 @@ impl Prober {
         Ok(Self {
             sockets,
             error_queue: ErrorQueue::new(),
+            has_asked: false,
         })
     }
 
@@ -79,6 +82,7 @@ impl Prober {
         let Some(socket) = self.sockets.get(Family::of(to)) else {
             return;
         };
+        self.has_asked = true;
         for _ in 0..ATTEMPTS {
             if socket.send_to(&[], &SockAddr::from(to)).is_ok() {
                 return;
@@ -89,6 +93,9 @@ impl Prober {
     /// Reads what has come in since the last call.
     pub fn answers(&mut self) -> Vec<(IpAddr, Answer)> {
         let mut answers = Vec::new();
+        if !self.has_asked {
+            return answers;
+        }
         for socket in self.sockets.all() {
             for _ in 0..ANSWERS_MAX {
                 let Some(entry) = self.error_queue.take(socket) else {
