@@ -31,6 +31,7 @@ mod run;
 mod sensor_log;
 mod sensors;
 mod signals;
+mod sources;
 mod start_wait;
 mod worker;
 

@@ -15,7 +15,6 @@
 //! Where the sensors have a name, it first waits for their first view, see [`crate::start_wait`].
 
 use std::mem;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,11 +22,11 @@ use arc_swap::ArcSwap;
 use capture::{Frames, NetworkChanges, Ring, Walk};
 use mirror::{Batch, DropReason, Mirror, SensorTable, Totals};
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use transmit::Transmitter;
 
 use crate::flag::Flag;
 use crate::published::{Event, Events, Published, RingTotals, Snapshot};
+use crate::sources::Sources;
 use crate::start_wait::{Backlog, Over, State};
 
 /// How often the network's answers and the rings' counters are read while there is traffic.
@@ -235,7 +234,7 @@ impl Running {
                 left.min(WAIT_CHECK_EVERY)
             })?;
         };
-        self.sources.0.delete(first_view)?;
+        self.sources.remove(first_view)?;
         if !rings_wake {
             self.sources.add_all(&self.rings)?;
         }
@@ -425,71 +424,6 @@ impl DataPath {
 
     fn publish(&self) {
         self.published.store_totals(&self.totals);
-    }
-}
-
-/// What has ended a wait, but for blocks and flags.
-#[derive(Debug, Default)]
-struct Woken {
-    network_changed: bool,
-    interface_failed: bool,
-}
-
-/// Everything that can wake the worker.
-struct Sources(Epoll);
-
-impl Sources {
-    /// What the event of a ring or a flag carries.
-    const OTHERS: u64 = 0;
-    /// What the event of a change of the network carries.
-    const CHANGES: u64 = 1;
-    /// As many are told at a time; more rings take another turn.
-    const EVENTS: usize = 8;
-
-    fn of(rings: &[Ring], stop: &Flag) -> Result<Self, Errno> {
-        let sources = Self(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
-        sources.add(stop, Self::OTHERS)?;
-        sources.add_all(rings)?;
-        Ok(sources)
-    }
-
-    fn add(&self, source: impl AsFd, carries: u64) -> Result<(), Errno> {
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, carries);
-        self.0.add(source, event)
-    }
-
-    fn add_all(&self, rings: &[Ring]) -> Result<(), Errno> {
-        rings
-            .iter()
-            .try_for_each(|ring| self.add(ring, Self::OTHERS))
-    }
-
-    fn remove_all(&self, rings: &[Ring]) -> Result<(), Errno> {
-        rings.iter().try_for_each(|ring| self.0.delete(ring))
-    }
-
-    /// Waits until there is something to do. A block, or a flag that was raised, shows by itself.
-    fn wait(&self, most: Duration) -> Result<Woken, Errno> {
-        // Rounded up: to wake a moment early would mean to wait again at once.
-        let timeout = EpollTimeout::try_from(most + Duration::from_millis(1));
-        let mut events = [EpollEvent::empty(); Self::EVENTS];
-        let count = match self
-            .0
-            .wait(&mut events, timeout.unwrap_or(EpollTimeout::ZERO))
-        {
-            Ok(count) => count,
-            Err(Errno::EINTR) => 0,
-            Err(error) => return Err(error),
-        };
-        let mut woken = Woken::default();
-        for event in events.iter().take(count) {
-            if event.data() == Self::CHANGES {
-                woken.network_changed = true;
-            } else {
-                woken.interface_failed |= event.events().contains(EpollFlags::EPOLLERR);
-            }
-        }
-        Ok(woken)
     }
 }
 

@@ -5,9 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use testbed::traffic::{Family, RawSocket, UdpStream, udp_stream};
-use testbed::{Decoded, Decoder, Filter, Frame, Host, Lab, Namespace, Process, Sniffer};
+use testbed::{Decoded, Frame, Host, Lab, Namespace, Process, Sniffer};
 
-use crate::scene::{LIMIT, PORT, VNI, podspan, sensor_of};
+use crate::scene::{LIMIT, PORT, VNI, decoded_at, podspan, sensor_of};
 use crate::totals::Totals;
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -116,11 +116,7 @@ fn changes(log: &str) -> (usize, usize) {
 fn tap(host: &Host) -> Sniffer<Decoded<Vec<Frame>>> {
     // What was sent before it is on its way through the ring.
     thread::sleep(Duration::from_millis(100));
-    let sink = Decoded {
-        decoder: Decoder::new(VNI, PORT, 1500),
-        sink: Vec::new(),
-    };
-    Sniffer::start(&host.namespace, "eth0", Filter::Incoming, sink).unwrap()
+    decoded_at(host)
 }
 
 fn copies(tap: Sniffer<Decoded<Vec<Frame>>>) -> usize {

@@ -4,9 +4,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use testbed::traffic::{Family, UdpStream, await_ping, udp_datagrams, udp_stream};
-use testbed::{Decoded, Decoder, Filter, Frame, Lab, Link, Process, Sniffer, veth};
+use testbed::{Decoded, Frame, Lab, Link, Process, veth};
 
-use crate::scene::{LIMIT, PORT, Scene, VNI, podspan, sensor_of};
+use crate::scene::{LIMIT, PORT, Scene, VNI, decoded_at, podspan, sensor_of};
 use crate::totals::Totals;
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -46,11 +46,7 @@ pub(crate) const NET1: &str = "10.99.0.1";
 /// Sends numbered datagrams until one is decoded at the sensor, and says how long that took.
 fn until_mirrored(lab: &Lab) -> Duration {
     let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let sink: Decoded<Vec<Frame>> = Decoded {
-        decoder: Decoder::new(VNI, PORT, 1500),
-        sink: Vec::new(),
-    };
-    let sniffer = Sniffer::start(&lab.sensor.namespace, "eth0", Filter::Incoming, sink).unwrap();
+    let sniffer = decoded_at(&lab.sensor);
     let stream = UdpStream {
         size: 64,
         count: 300,
@@ -244,11 +240,7 @@ fn failover() {
     }
     let said = format!("the other one takes its flows address={missing}:{PORT}");
     assert!(agent.stderr().contains(&said), "{}", agent.stderr());
-    let sink: Decoded<Vec<Frame>> = Decoded {
-        decoder: Decoder::new(VNI, PORT, 1500),
-        sink: Vec::new(),
-    };
-    let other = Sniffer::start(&lab.sensor.namespace, "eth0", Filter::Incoming, sink).unwrap();
+    let other = decoded_at(&lab.sensor);
     flows(16);
     thread::sleep(Duration::from_millis(100));
     let (Decoded { sink, .. }, _) = other.stop().unwrap();

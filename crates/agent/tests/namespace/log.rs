@@ -6,9 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use testbed::traffic::{Family, UdpStream, udp_stream};
-use testbed::{Decoded, Decoder, Filter, Frame, FullPipe, Lab, Process, Sniffer};
+use testbed::{Decoded, FullPipe, Lab, Process};
 
-use crate::scene::{LIMIT, PORT, VNI, podspan, sensor_of};
+use crate::scene::{LIMIT, PORT, VNI, decoded_at, podspan, sensor_of};
 use crate::totals::Totals;
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -32,11 +32,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// How many of a batch of datagrams, each of another flow, arrive at the lab's sensor.
 fn mirrored(lab: &Lab) -> (usize, usize) {
     const FLOWS: usize = 16;
-    let sink: Decoded<Vec<Frame>> = Decoded {
-        decoder: Decoder::new(VNI, PORT, 1500),
-        sink: Vec::new(),
-    };
-    let sniffer = Sniffer::start(&lab.sensor.namespace, "eth0", Filter::Incoming, sink).unwrap();
+    let sniffer = decoded_at(&lab.sensor);
     let stream = UdpStream {
         size: 64,
         count: 5,
@@ -60,7 +56,10 @@ fn not_read() {
     let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
     let FullPipe { writer, reader, .. } = FullPipe::new().unwrap();
     let both = format!("{},10.77.0.99:{PORT}", sensor_of(&lab, Family::V4));
-    let command = podspan(&lab, &[("SENSOR", &both), ("LOG", "trace")]);
+    let command = podspan(
+        &lab,
+        &[("SENSOR", &both), ("SPREAD", "flows"), ("LOG", "trace")],
+    );
     let mut agent = Process::spawn_with_stderr(command, writer).unwrap();
     let end = Instant::now() + PATIENCE;
     loop {

@@ -6,7 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use testbed::traffic::Family;
-use testbed::{Capability, Decoded, Decoder, Filter, Frame, FrameRef, Lab, Process, Sink, Sniffer};
+use testbed::{
+    Capability, Decoded, Decoder, Filter, Frame, FrameRef, Host, Lab, Process, Sink, Sniffer,
+};
 
 use crate::totals::Totals;
 
@@ -46,6 +48,15 @@ pub(crate) fn podspan(lab: &Lab, environment: &[(&str, &str)]) -> Command {
 /// The sensor's address over one family, as `SENSOR` takes it.
 pub(crate) fn sensor_of(lab: &Lab, underlay: Family) -> String {
     SocketAddr::new(underlay.address(&lab.sensor), PORT).to_string()
+}
+
+/// Keeps the frames that a sensor's host decodes out of the copies from now on.
+pub(crate) fn decoded_at(host: &Host) -> Sniffer<Decoded<Vec<Frame>>> {
+    let sink = Decoded {
+        decoder: Decoder::new(VNI, PORT, 1500),
+        sink: Vec::new(),
+    };
+    Sniffer::start(&host.namespace, "eth0", Filter::Incoming, sink).unwrap()
 }
 
 impl Scene<Vec<Frame>> {
