@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use discovery::{ClientSource, Families, FoundSensor, Identity, Pace, Scope, Settings, View};
+use discovery::{ClientSource, Families, FoundSensor, OwnPod, Scope, SensorList, Settings, Timing};
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use tokio::sync::watch;
 
@@ -14,7 +14,7 @@ use crate::config::{Config, Namespace, Namespaces, ObjectName, PodUid, Sensor};
 use crate::sensors::Known;
 
 /// The views of the sensors that have the name.
-pub(crate) struct Views(watch::Receiver<View>);
+pub(crate) struct Views(watch::Receiver<SensorList>);
 
 impl Views {
     /// Starts looking for the sensor's name; `None` where the configuration gives addresses. To be
@@ -24,7 +24,7 @@ impl Views {
             return None;
         };
         let settings = settings(config, name, has_ipv6);
-        let (views, last) = watch::channel(View::default());
+        let (views, last) = watch::channel(SensorList::default());
         // It fails when the control side has ended, and then nobody wants a view.
         let publish = move |view| drop(views.send(view));
         tokio::spawn(discovery::watch(settings, source(config), publish));
@@ -68,14 +68,14 @@ fn settings(config: &Config, name: &str, has_ipv6: bool) -> Settings {
         default_port: config.sensor_port,
         default_receiver: config.receiver,
         node: text(config.node_name.as_ref().map(ObjectName::as_str)),
-        me: Identity {
+        own_pod: OwnPod {
             uid: text(config.pod_uid.as_ref().map(PodUid::as_str)),
             name: text(config.pod_name.as_ref().map(ObjectName::as_str)),
             namespace: text(config.pod_namespace.as_ref().map(Namespace::as_str)),
             addresses: own,
         },
         families,
-        pace: Pace::default(),
+        timing: Timing::default(),
     }
 }
 
@@ -148,8 +148,8 @@ mod tests {
         let me = ["u-1", "cart-1", "shop"].map(|text| Some(text.to_owned()));
         let [uid, name, namespace] = me;
         assert_eq!(
-            settings.me,
-            Identity {
+            settings.own_pod,
+            OwnPod {
                 uid,
                 name,
                 namespace,

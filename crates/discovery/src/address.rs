@@ -1,34 +1,34 @@
-//! The API server's address, without what nobody may read in a log.
+//! The API server's address, without secrets.
 //!
-//! In: the text of a kubeconfig or of the environment. Out: the URL that is asked, and what is shown
-//! of it. A URL may hold `user:password@`, and a query or a fragment may hold a token. `kube` makes no
-//! use of any of them, so they are dropped here, once and before anybody else has the URL.
+//! In: the text of a kubeconfig or of the environment. Out: the URL for requests, and the text of it
+//! for the log. A URL may have `user:password@`, and a query or a fragment may have a token. `kube`
+//! uses none of them, so they are removed here, before any other code gets the URL.
 //!
-//! Invariant: what is shown has a scheme, a host, a port and a path, and of these nothing that may
-//! be a part of a password: a bare `/`, `?` or `#` in a password ends the host too early (RFC 3986,
-//! section 3.2), and what follows then has an `@`.
+//! Invariant: the text for the log has only a scheme, a host, a port and a path, and no part of a
+//! password. A `/`, `?` or `#` in a password that is not escaped ends the host too early (RFC 3986,
+//! section 3.2). The rest then has an `@`, and the address is not shown.
 
 use http::Uri;
 use http::uri::PathAndQuery;
 
-/// Stands for an address that may hold a password.
-const HIDDEN: &str = "(not shown, as there is an @ behind its host)";
+/// Shown instead of an address that may have a password.
+const HIDDEN: &str = "(not shown, because there is an @ after its host)";
 
 /// Where the API server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
-    /// What is asked: scheme, host, port and path.
+    /// For requests: scheme, host, port and path.
     pub(crate) url: Uri,
-    /// What is shown.
+    /// For the log.
     pub(crate) shown: String,
 }
 
 impl Address {
-    /// Reads a URL; `None` where it is none with a scheme and a host.
+    /// Reads a URL; `None` if it is not a URL with a scheme and a host.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let given: Uri = text.parse().ok()?;
         let (_, rest) = text.split_once("://")?;
-        let behind_host = rest
+        let after_host = rest
             .find(['/', '?', '#'])
             .and_then(|end| rest.get(end..))
             .unwrap_or_default();
@@ -36,7 +36,8 @@ impl Address {
         let host = authority.host();
         let whole = authority.as_str();
         let host_and_port = whole.rsplit_once('@').map_or(whole, |(_, host)| host);
-        // Not a number, it may be a password's beginning; and a host alone has no colon.
+        // A port that is not a number may be the start of a password. A host without a port has no
+        // colon.
         let port = host_and_port.strip_prefix(host)?;
         if host.is_empty() || !(port.is_empty() || authority.port_u16().is_some()) {
             return None;
@@ -48,7 +49,7 @@ impl Address {
             .path_and_query(path)
             .build()
             .ok()?;
-        let shown = if behind_host.contains('@') {
+        let shown = if after_host.contains('@') {
             HIDDEN.to_owned()
         } else {
             url.to_string()
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_with_an_at_is_asked_and_not_shown() {
+    fn a_path_with_an_at_is_requested_and_not_shown() {
         let address = Address::parse("https://host:6443/a@b").unwrap();
         assert_eq!(address.url, "https://host:6443/a@b");
         assert_eq!(address.shown, HIDDEN);

@@ -1,62 +1,67 @@
-//! How long to wait before the next attempt: a pure function of what failed and how often, with
-//! jitter added so that the podspans of a cluster do not come back all at once.
+//! How long to wait before the next attempt.
 //!
-//! Nobody answering and somebody refusing are told apart. An attempt that nobody answers costs the
-//! API server nothing, and sensors may have changed while it was away: it is asked about once a
-//! second for the first five minutes. A refusal costs it something: the time doubles up to 30 s,
-//! after three quick attempts, as an API server that has just started refuses for a moment.
+//! In: a failure and a random number. Out: a time. It depends on what failed and how often, and has
+//! jitter, so that the podspans of a cluster do not all try again at the same time.
+//!
+//! A missing answer and a refusal have different times. An attempt without an answer costs the API
+//! server nothing, and the sensors may have changed while it was down: podspan tries about once a
+//! second for the first five minutes. A refusal costs the API server something. podspan tries three
+//! times about once a second, because an API server that has just started refuses at first. Then the
+//! time doubles, up to 30 s.
+//!
+//! Invariant: the time is at least 1 s.
 
 use std::time::Duration;
 
 use crate::failure::Failure;
 
-/// How long silence is met with an attempt a second.
-const SOON_FOR: Duration = Duration::from_mins(5);
+/// How long podspan tries once a second while no answer comes.
+const FAST_FOR: Duration = Duration::from_mins(5);
 /// The seconds between attempts after that.
-const SILENCE: u64 = 5;
-/// The seconds after the first, second, … refusal; the last holds. Chance adds up to half.
+const SLOW: u64 = 5;
+/// The seconds after the first, second, … refusal; the last one repeats. Jitter adds up to half.
 const REFUSALS: [u64; 7] = [1, 1, 1, 2, 4, 8, 20];
-/// The longest time that is waited because an answer says so: a wrong one must not end discovery.
-const LONGEST_ASKED: Duration = Duration::from_mins(5);
+/// The longest `Retry-After` that is obeyed. A wrong one must not end discovery.
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(5);
 
-/// What has failed since the last success.
+/// The failures since the last success.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
-    /// How often in a row somebody refused.
+    /// The refusals in a row.
     refusals: usize,
-    /// How long nobody has answered, as waited here.
-    silent: Duration,
+    /// The time waited since the last answer.
+    unanswered: Duration,
 }
 
 impl Backoff {
-    /// After a success.
+    /// Starts again after a success.
     pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
 
     /// The time to wait after `failure`; `jitter` is from 0 to 1.
     pub(crate) fn after(&mut self, failure: &Failure, jitter: f64) -> Duration {
-        // The seconds, and the share of them that chance adds at most.
-        let (seconds, share) = if failure.is_silence() {
+        // The seconds, and the largest share of them that jitter adds.
+        let (seconds, share) = if failure.is_unanswered() {
             self.refusals = 0;
-            let soon = self.silent < SOON_FOR;
-            (if soon { 1 } else { SILENCE }, 0.25)
+            let fast = self.unanswered < FAST_FOR;
+            (if fast { 1 } else { SLOW }, 0.25)
         } else {
-            self.silent = Duration::ZERO;
+            self.unanswered = Duration::ZERO;
             let last = REFUSALS.len() - 1;
             let step = REFUSALS[self.refusals.min(last)];
             self.refusals = self.refusals.saturating_add(1);
             (step, 0.5)
         };
         let wait = Duration::from_secs(seconds).mul_f64(1.0 + jitter.clamp(0.0, 1.0) * share);
-        if failure.is_silence() {
-            self.silent = self.silent.saturating_add(wait);
+        if failure.is_unanswered() {
+            self.unanswered = self.unanswered.saturating_add(wait);
         }
         match failure {
-            // Everybody was told the same time, so the jitter comes on top of it.
+            // The API server sends the same time to all podspans, so jitter is added to it.
             Failure::Throttled {
-                after: Some(asked), ..
-            } => wait.max((*asked).min(LONGEST_ASKED) + wait / 4),
+                after: Some(after), ..
+            } => wait.max((*after).min(MAX_RETRY_AFTER) + wait / 4),
             _ => wait,
         }
     }
@@ -68,12 +73,14 @@ mod tests {
 
     use super::*;
 
-    fn silence() -> Failure {
-        Failure::TimedOut { doing: "nothing" }
+    fn no_answer() -> Failure {
+        Failure::TimedOut {
+            waiting_for: "nothing",
+        }
     }
 
     #[test]
-    fn refusals_are_met_with_patience() {
+    fn refusals_are_retried_more_and_more_slowly() {
         let mut backoff = Backoff::default();
         let waits: Vec<u64> = (0..9)
             .map(|_| backoff.after(&Failure::Unauthorized, 0.0).as_secs())
@@ -88,24 +95,24 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_asked_every_second_for_minutes() {
+    fn without_an_answer_podspan_tries_every_second_for_five_minutes() {
         let mut backoff = Backoff::default();
         let mut waited = Duration::ZERO;
-        while waited < SOON_FOR {
-            let wait = backoff.after(&silence(), 1.0);
+        while waited < FAST_FOR {
+            let wait = backoff.after(&no_answer(), 1.0);
             assert!(
                 wait <= Duration::from_millis(1250),
                 "{wait:?} after {waited:?}"
             );
             waited += wait;
         }
-        assert_eq!(backoff.after(&silence(), 0.0), Duration::from_secs(SILENCE));
+        assert_eq!(backoff.after(&no_answer(), 0.0), Duration::from_secs(SLOW));
         backoff.after(&Failure::Unauthorized, 0.0);
-        assert_eq!(backoff.after(&silence(), 0.0), Duration::from_secs(1));
+        assert_eq!(backoff.after(&no_answer(), 0.0), Duration::from_secs(1));
     }
 
     #[test]
-    fn retry_after_is_obeyed_within_reason() {
+    fn retry_after_is_obeyed_up_to_five_minutes() {
         let after = |seconds| Failure::Throttled {
             code: 429,
             after: Some(Duration::from_secs(seconds)),
@@ -123,8 +130,8 @@ mod tests {
             failures in prop::collection::vec((any::<bool>(), 0.0..=1.0), 1..1000),
         ) {
             let mut backoff = Backoff::default();
-            for (silent, jitter) in failures {
-                let failure = if silent { silence() } else { Failure::Unauthorized };
+            for (is_unanswered, jitter) in failures {
+                let failure = if is_unanswered { no_answer() } else { Failure::Unauthorized };
                 let wait = backoff.after(&failure, jitter);
                 prop_assert!(wait >= Duration::from_secs(1) && wait <= Duration::from_secs(30));
             }

@@ -1,15 +1,14 @@
-//! What is said about an error with credentials: where the fault is and which, never what the file,
-//! the environment or a plugin's output holds.
+//! Texts for errors with credentials: what is wrong and where, without secrets.
 //!
 //! In: an error of `kube` about a kubeconfig, a plugin, a token or a certificate. Out: one text. The
-//! errors' own texts are not used where they quote: the YAML reader shows the lines around a fault,
-//! `serde` shows the wrong value, a plugin's error shows its command, environment and output, and a
-//! PEM or base64 error shows a line or a sign of the key.
+//! error's own text is not used if it quotes: the YAML reader shows the lines around an error, `serde`
+//! shows the wrong value, a plugin's error shows its command, environment and output, and a PEM or
+//! base64 error shows a line or a character of the key.
 //!
-//! Invariant: a text is made of words of ours, of settings' names, of numbers, of paths that name a
-//! kubeconfig, of the names of a context and a cluster, and of texts that are fixed in a library. The
-//! path of a token's or a key's file is not among them: whoever puts the token itself there by
-//! mistake would find it in the log.
+//! Invariant: a text has nothing from the file, the environment or a plugin's output. It has only fixed
+//! texts of podspan and of libraries, names of settings, numbers, paths of kubeconfigs, and the names
+//! of a context and a cluster. It does not have the path of a token's or a key's file: if the token was
+//! put there by mistake, it would be in the log.
 
 use std::error::Error as StdError;
 use std::io;
@@ -18,9 +17,9 @@ use kube::client::{AuthError, RustlsTlsError};
 use kube::config::{KubeconfigError, LoadDataError};
 use serde_saphyr::{Error as YamlError, ExternalMessageSource};
 
-/// What podspan says where a proxy is set. The proxy's address may hold a password.
+/// The text if a proxy is set. The proxy's address may have a password.
 pub(crate) const PROXY: &str = "a proxy is set, by HTTPS_PROXY or by proxy-url in the kubeconfig, and podspan \
-     speaks to the API server directly; unset it";
+     supports no proxy for the API server; unset it";
 
 /// What is wrong with a kubeconfig; `file` is where it was read from.
 pub(crate) fn kubeconfig(file: &str, error: &KubeconfigError) -> String {
@@ -46,9 +45,9 @@ pub(crate) fn kubeconfig(file: &str, error: &KubeconfigError) -> String {
     }
 }
 
-/// A text of `what` that is no URL. The text itself may hold a password.
+/// The text if `what` is not a URL. The value may have a password.
 pub(crate) fn no_address(what: &str) -> String {
-    format!("{what} is no address like https://10.0.0.1:6443")
+    format!("{what} is not an address such as https://10.0.0.1:6443")
 }
 
 fn load(file: &str, field: &str, error: &LoadDataError) -> String {
@@ -58,12 +57,12 @@ fn load(file: &str, field: &str, error: &LoadDataError) -> String {
             format!("{file}: the file of {field} cannot be read: {error}")
         }
         LoadDataError::NoBase64DataOrFile => {
-            format!("{file}: {field} is missing; certificate and key are needed both")
+            format!("{file}: {field} is missing; both client-certificate and client-key are needed")
         }
     }
 }
 
-/// What is wrong with a token, or with what gives it.
+/// What is wrong with a token, or with its plugin.
 pub(crate) fn auth(error: &AuthError) -> String {
     use AuthError as E;
     match error {
@@ -74,10 +73,10 @@ pub(crate) fn auth(error: &AuthError) -> String {
         E::UnrefreshableTokenResponse => text("the exec plugin or auth-provider gave no token"),
         E::ExecPluginFailed => text("the output of the exec plugin has no status"),
         E::MalformedTokenExpirationDate(_) => {
-            text("the exec plugin or auth-provider gave an expiration date that is none")
+            text("the exec plugin or auth-provider gave an expiration date that is not valid")
         }
         E::AuthExecStart(error) => format!("the exec plugin does not start: {error}"),
-        // Command, environment and output hold tokens.
+        // Command, environment and output have tokens.
         E::AuthExecRun { out, .. } => format!(
             "the command of the exec plugin or auth-provider failed ({}); run it by hand",
             out.status
@@ -94,20 +93,20 @@ pub(crate) fn auth(error: &AuthError) -> String {
             error.column()
         ),
         E::MissingCommand => text("the exec plugin has no command"),
-        E::ExecMissingClusterInfo => text("the exec plugin wants a cluster, and there is none"),
+        E::ExecMissingClusterInfo => text("the exec plugin needs a cluster, and there is none"),
         E::NoValidNativeRootCA(error) => format!("the system's CAs cannot be read: {error}"),
     }
 }
 
-/// What is wrong with a certificate or a key of ours.
+/// What is wrong with podspan's certificate or key, or with the CA.
 pub(crate) fn tls(error: &RustlsTlsError) -> String {
     use RustlsTlsError as E;
     match error {
         E::InvalidIdentityPem(_) => text("client-certificate or client-key is not PEM"),
-        E::MissingPrivateKey => text("client-key holds no key in PKCS8, PKCS1 or SEC1"),
-        E::MissingCertificate => text("client-certificate holds no certificate"),
+        E::MissingPrivateKey => text("client-key has no key in PKCS8, PKCS1 or SEC1"),
+        E::MissingCertificate => text("client-certificate has no certificate"),
         E::InvalidPrivateKey(_) => {
-            text("client-key is damaged, of an unknown kind, or not of client-certificate")
+            text("client-key is damaged, of an unknown kind, or does not match client-certificate")
         }
         E::UnknownPrivateKeyFormat => text("client-key is of an unknown kind"),
         E::AddRootCertificate(error) => match io_error(error.as_ref()) {
@@ -115,7 +114,7 @@ pub(crate) fn tls(error: &RustlsTlsError) -> String {
             None => text("the CA's certificate is damaged or not in PEM"),
         },
         E::NoValidNativeRootCA(error) => format!("the system's CAs cannot be read: {error}"),
-        E::InvalidServerName(_) => text("tls-server-name is no name of a host"),
+        E::InvalidServerName(_) => text("tls-server-name is not the name of a host"),
     }
 }
 
@@ -132,19 +131,19 @@ fn yaml(error: &YamlError) -> String {
     }
 }
 
-/// A YAML error's cause. Values, keys, tags and aliases are in other errors' texts, and in those of
-/// `serde`.
+/// A YAML error's cause, without values, keys, tags and aliases, which are in the text of other errors
+/// and of `serde`.
 fn cause(error: &YamlError) -> String {
     use YamlError as E;
     match error.without_snippet() {
-        // Its kinds are fixed texts, with a bracket or a reserved sign in some. Only readers of other
-        // inputs than a text write their own, and none is used here.
+        // Its kinds are fixed texts; some have a bracket or a reserved character. Only readers of
+        // inputs other than a text write their own, and none is used here.
         E::ExternalMessage { source, .. } => match source.as_ref() {
             ExternalMessageSource::Parser(error) => error.kind().to_string(),
             _ => text("it is not valid"),
         },
         E::Unexpected { expected, .. } => format!("expected {expected}"),
-        // What was expected is a text in the types of `kube`.
+        // `expected` is a fixed text from the types of `kube`.
         E::SerdeInvalidType { expected, .. }
         | E::SerdeInvalidValue { expected, .. }
         | E::SerdeInvalidLength { expected, .. } => format!("expected {expected}"),
@@ -153,13 +152,13 @@ fn cause(error: &YamlError) -> String {
         }
         E::SerdeMissingField { field, .. } => format!("the field {field} is missing"),
         E::InvalidScalar { ty, .. } => format!("expected {ty}"),
-        E::DuplicateMappingKey { .. } => text("a key is there twice"),
+        E::DuplicateMappingKey { .. } => text("a key is in it twice"),
         E::NullIntoString { .. } => text("expected a text, not null"),
         E::InvalidUtf8Input => text("it is not UTF-8"),
         E::Eof { .. } => text("it ends too early"),
-        E::UnknownAnchor { .. } => text("an alias without its anchor"),
+        E::UnknownAnchor { .. } => text("an alias has no anchor"),
         E::AliasError { error, .. } => self::cause(error),
-        _ => text("a value has not the type that is wanted there"),
+        _ => text("a value has the wrong type"),
     }
 }
 

@@ -1,8 +1,13 @@
-//! What went wrong with the API server, as a value: [`classify`] finds the cause in an error of
-//! `kube`, a status of the API server or an I/O error below them.
+//! What failed at the API server, as a value.
 //!
-//! The kind decides three things elsewhere: the remedy that is logged (`remedy`), how soon is tried
-//! again (`backoff`), and whether a watch can go on where it was ([`Failure::keeps_position`]).
+//! In: an error of `kube`, a status of the API server, or an I/O error below them. Out: a [`Failure`]
+//! with its cause, found by [`classify`].
+//!
+//! The kind of failure decides three things elsewhere: the remedy that is logged (`remedy`), the time
+//! until the next attempt (`backoff`), and whether a watch can continue where it stopped
+//! ([`Failure::keeps_position`]).
+//!
+//! Invariant: every error has a [`Failure`]; an unknown one is [`Failure::Unexpected`].
 //!
 //! Sources: `k8s.io/apimachinery/pkg/api/errors`, and for the texts of 403
 //! `k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go`.
@@ -19,10 +24,10 @@ use crate::credentials;
 use crate::foreign::Foreign;
 use crate::go_string::unquote;
 
-/// How deep causes are followed; they nest about seven deep.
+/// The most causes below an error that are read. In practice there are about seven.
 const DEPTH: usize = 16;
 
-/// A failure of the API server, of the way to it, or of our credentials.
+/// A failure of the API server, of the path to it, or of podspan's credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// There is no usable configuration or credential.
@@ -33,36 +38,36 @@ pub(crate) enum Failure {
     Forbidden { verb: Verb, user: Option<User> },
     /// 404.
     NotFound { message: String },
-    /// 410: what came after our position is forgotten.
+    /// 410: the API server no longer has the events after the position.
     Gone,
-    /// 429, or another answer that says when to come back.
+    /// 429, or another answer with the time of the next attempt.
     Throttled { code: u16, after: Option<Duration> },
-    /// 400 or 422: a request that this API server does not know, such as a streaming list.
+    /// 400 or 422: this API server does not support the request, for example a streaming list.
     Unsupported { message: String },
     /// 5xx.
     Server { code: u16, message: String },
-    /// The name of the API server is not known.
+    /// The name of the API server cannot be resolved.
     UnknownHost { reason: String },
     /// No connection.
     Unreachable { reason: String },
-    /// Nothing came in time.
-    TimedOut { doing: &'static str },
-    /// TLS: its certificate is not what we trust.
+    /// No answer came in time.
+    TimedOut { waiting_for: &'static str },
+    /// TLS: its certificate is not trusted.
     Certificate { reason: String },
-    /// A connection ended in the middle.
-    Cut { reason: String },
+    /// A connection ended in the middle of an answer.
+    Disconnected { reason: String },
     /// Anything else.
     Unexpected { reason: String },
 }
 
-/// What RBAC did not allow.
+/// The verb that RBAC does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
     List,
     Watch,
 }
 
-/// Whom RBAC did not allow it.
+/// The user to whom RBAC does not allow it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum User {
     ServiceAccount {
@@ -70,12 +75,12 @@ pub(crate) enum User {
         name: String,
     },
     Other(String),
-    /// One whose name the API server quotes in a way that we do not read.
+    /// The API server quotes the user's name in a way that podspan does not read.
     Unreadable,
 }
 
 impl Verb {
-    pub(crate) fn word(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::List => "list",
             Self::Watch => "watch",
@@ -84,8 +89,8 @@ impl Verb {
 }
 
 impl Failure {
-    /// Whether it is the same trouble as `other`: texts and times may differ.
-    pub(crate) fn is_like(&self, other: &Self) -> bool {
+    /// Whether it is of the same kind as `other`: texts and times may differ.
+    pub(crate) fn is_same_kind(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Forbidden { verb: a, .. }, Self::Forbidden { verb: b, .. }) => a == b,
             (Self::Server { code: a, .. }, Self::Server { code: b, .. }) => a == b,
@@ -94,19 +99,19 @@ impl Failure {
         }
     }
 
-    /// Whether nobody answered: trying again costs the API server nothing, and its return is to be
-    /// noticed soon.
-    pub(crate) fn is_silence(&self) -> bool {
+    /// Whether no answer came. Another attempt then costs the API server nothing, and detects its
+    /// return early.
+    pub(crate) fn is_unanswered(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Cut { .. }
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Disconnected { .. }
         )
     }
 
-    /// Whether a watch can go on from the version it had reached. An API server whose etcd has lost
-    /// history refuses that version in one of several ways, and then only a new list helps.
+    /// Whether a watch can continue from the version that it had reached. An API server whose etcd has
+    /// lost history refuses that version in one of several ways, and then only a new list helps.
     pub(crate) fn keeps_position(&self) -> bool {
-        self.is_silence()
+        self.is_unanswered()
             || matches!(
                 self,
                 Self::Credentials { .. }
@@ -118,9 +123,9 @@ impl Failure {
             )
     }
 
-    /// A failure for which the answer said when to come back, by the header `Retry-After` or in its
-    /// body. It changes nothing for other failures than 429 and 5xx.
-    pub(crate) fn asked_to_wait(self, after: Option<Duration>) -> Self {
+    /// Adds the time of the next attempt from the answer, by the header `Retry-After` or in its body.
+    /// It changes only 429 and 5xx.
+    pub(crate) fn with_retry_after(self, after: Option<Duration>) -> Self {
         match (self, after) {
             (Self::Throttled { code, after: None }, after) => Self::Throttled { code, after },
             (Self::Server { code, .. }, Some(after)) => Self::Throttled {
@@ -156,7 +161,7 @@ pub(crate) fn classify(error: &kube::Error) -> Failure {
     }
 }
 
-/// The cause behind a status, whether it came as an answer or within a watch.
+/// The cause of a status, which is an answer or an event of a watch.
 pub(crate) fn classify_status(status: &Status) -> Failure {
     let message = || {
         let text = if status.message.is_empty() {
@@ -164,7 +169,7 @@ pub(crate) fn classify_status(status: &Status) -> Failure {
         } else {
             &status.message
         };
-        kept(text)
+        bounded(text)
     };
     let seconds = status
         .details
@@ -182,7 +187,7 @@ pub(crate) fn classify_status(status: &Status) -> Failure {
             code,
             message: message(),
         }
-        .asked_to_wait(after),
+        .with_retry_after(after),
         code => Failure::Unexpected {
             reason: format!("status {code}: {}", message()),
         },
@@ -192,7 +197,8 @@ pub(crate) fn classify_status(status: &Status) -> Failure {
 /// `pods is forbidden: User "system:serviceaccount:shop:cart" cannot watch resource "pods" in …`, with
 /// the name as Go's `%q` writes it.
 fn forbidden(message: &str) -> Failure {
-    // Whoever shows no credentials, or an empty token. A Role for this one would open the pods to all.
+    // A request without credentials, or with an empty token. A Role for this user would open the pods
+    // to everybody.
     if message.contains("User \"system:anonymous\"") {
         return Failure::Unauthorized;
     }
@@ -232,23 +238,23 @@ fn user(name: String) -> User {
     }
 }
 
-/// Looks for the deepest cause that says something.
+/// Finds the deepest cause that has a known type or text.
 fn classify_cause(error: &(dyn StdError + 'static)) -> Failure {
     let mut reason = error.to_string();
     let mut found = None;
     let mut cause = Some(error);
     for _ in 0..DEPTH {
         let Some(current) = cause else { break };
-        reason = kept(&current.to_string());
+        reason = bounded(&current.to_string());
         if let Some(tls) = current.downcast_ref::<rustls::Error>() {
             return tls_failure(tls);
         }
-        // A plugin that is asked again before a request.
+        // A plugin that runs again before a request.
         if let Some(auth) = current.downcast_ref::<AuthError>() {
             let reason = credentials::auth(auth);
             return Failure::Credentials { reason };
         }
-        // The resolver's own error has a private type, and below it is only the system's code.
+        // The resolver's error has a private type, and below it is only the system's code.
         if reason == "dns error" {
             let reason = describe(current);
             return Failure::UnknownHost { reason };
@@ -257,7 +263,7 @@ fn classify_cause(error: &(dyn StdError + 'static)) -> Failure {
         if let Some(io) = io {
             found = Some(io.kind());
         }
-        // An I/O error's source is that of the error within it, not that error.
+        // `source` of an I/O error skips the error inside it, so read that one first.
         cause = match io.and_then(io::Error::get_ref) {
             Some(inner) => Some(inner as &(dyn StdError + 'static)),
             None => current.source(),
@@ -272,7 +278,7 @@ fn classify_cause(error: &(dyn StdError + 'static)) -> Failure {
 }
 
 fn tls_failure(error: &rustls::Error) -> Failure {
-    let reason = kept(&error.to_string());
+    let reason = bounded(&error.to_string());
     match error {
         rustls::Error::InvalidCertificate(_) => Failure::Certificate { reason },
         _ => Failure::Unexpected {
@@ -290,16 +296,16 @@ fn io_failure(kind: io::ErrorKind, reason: String) -> Failure {
         | Kind::NetworkDown
         | Kind::AddrNotAvailable => Failure::Unreachable { reason },
         Kind::TimedOut => Failure::TimedOut {
-            doing: "the connection",
+            waiting_for: "the connection",
         },
         Kind::ConnectionReset
         | Kind::ConnectionAborted
         | Kind::BrokenPipe
         | Kind::NotConnected
-        | Kind::UnexpectedEof => Failure::Cut { reason },
-        // hyper tells a connection that ended within an answer as one of these.
+        | Kind::UnexpectedEof => Failure::Disconnected { reason },
+        // hyper reports a connection that ended within an answer with one of these texts.
         _ if reason.contains("connection closed") || reason.contains("end of file") => {
-            Failure::Cut { reason }
+            Failure::Disconnected { reason }
         }
         _ => Failure::Unexpected { reason },
     }
@@ -318,11 +324,11 @@ pub(crate) fn describe(error: &(dyn StdError + 'static)) -> String {
         }
         cause = current.source();
     }
-    kept(&text)
+    bounded(&text)
 }
 
-/// What is kept of a text of others: an answer may hold megabytes.
-fn kept(text: &str) -> String {
+/// A text of another source, in printable characters and short: an answer may have megabytes.
+fn bounded(text: &str) -> String {
     Foreign(text).to_string()
 }
 

@@ -8,14 +8,14 @@ fn status(value: serde_json::Value) -> Failure {
 }
 
 #[test]
-fn nobody_is_advised_to_give_rights_to_everybody() {
+fn a_403_for_anonymous_is_unauthorized_and_advises_no_role() {
     let message = "pods is forbidden: User \"system:anonymous\" cannot list resource \"pods\"";
     let anonymous = status(json!({"code": 403, "message": message, "status": "Failure"}));
     assert_eq!(anonymous, Failure::Unauthorized);
 }
 
 #[test]
-fn a_text_of_the_server_stays_within_its_line() {
+fn a_message_of_the_server_stays_on_one_line() {
     let message = "no\n2026-11-23T00:00:00Z  INFO forged";
     let failure = status(json!({"code": 404, "message": message, "status": "Failure"}));
     let Failure::NotFound { message } = failure else {
@@ -50,7 +50,7 @@ fn a_403_names_verb_and_account() {
             user
         }
     );
-    // A proxy in between says what it likes.
+    // A proxy on the path can send any text.
     let failure = status(json!({"code": 403, "message": "no"}));
     assert_eq!(
         failure,
@@ -62,7 +62,7 @@ fn a_403_names_verb_and_account() {
 }
 
 #[test]
-fn a_403_names_the_user_whom_the_server_quotes() {
+fn a_403_names_the_user_that_the_server_quotes() {
     let user = |message: &str| match status(json!({"code": 403, "message": message})) {
         Failure::Forbidden { user, verb } => (user, verb),
         failure => panic!("{failure:?}"),
@@ -78,7 +78,7 @@ fn a_403_names_the_user_whom_the_server_quotes() {
         let other = Some(User::Other(name.to_owned()));
         assert_eq!(user(&message), (other, Verb::Watch));
     }
-    // What is not in Go's quotes may be the beginning of another name.
+    // A text that is not in Go's quotes may be the start of another name.
     for quoted in [r#""jane"doe""#, r#""jane\q""#, r#""jane"#, r#""jane\xff""#] {
         let message = format!("pods is forbidden: User {quoted} cannot list resource \"pods\"");
         assert_eq!(user(&message), (Some(User::Unreadable), Verb::List));
@@ -109,15 +109,15 @@ fn statuses_by_code() {
 }
 
 #[test]
-fn when_to_come_back_is_in_the_body_or_in_the_header() {
+fn the_retry_time_is_read_from_the_body_or_the_header() {
     let second = Duration::from_secs(1);
     let body = json!({"code": 429, "details": {"retryAfterSeconds": 7}});
     let after = |after| Failure::Throttled { code: 429, after };
     assert_eq!(status(body), after(Some(7 * second)));
     let bare = status(json!({"code": 429, "message": "Too many requests"}));
     assert_eq!(bare, after(None));
-    assert_eq!(bare.asked_to_wait(Some(second)), after(Some(second)));
-    let restarting = status(json!({"code": 503})).asked_to_wait(Some(second));
+    assert_eq!(bare.with_retry_after(Some(second)), after(Some(second)));
+    let restarting = status(json!({"code": 503})).with_retry_after(Some(second));
     assert_eq!(
         restarting,
         Failure::Throttled {
@@ -125,12 +125,12 @@ fn when_to_come_back_is_in_the_body_or_in_the_header() {
             after: Some(second)
         }
     );
-    let denied = Failure::Unauthorized.asked_to_wait(Some(second));
+    let denied = Failure::Unauthorized.with_retry_after(Some(second));
     assert_eq!(denied, Failure::Unauthorized);
 }
 
 #[test]
-fn io_errors_are_found_below_others() {
+fn io_errors_are_found_below_other_errors() {
     let of = |error: io::Error| classify(&kube::Error::Service(Box::new(error)));
     let nested = |kind| io::Error::other(io::Error::from(kind));
     let refused = of(nested(io::ErrorKind::ConnectionRefused));
@@ -138,10 +138,13 @@ fn io_errors_are_found_below_others() {
         matches!(refused, Failure::Unreachable { .. }),
         "{refused:?}"
     );
-    let silent = of(nested(io::ErrorKind::TimedOut));
-    assert!(matches!(silent, Failure::TimedOut { .. }), "{silent:?}");
-    let cut = of(nested(io::ErrorKind::ConnectionReset));
-    assert!(matches!(cut, Failure::Cut { .. }), "{cut:?}");
+    let timed_out = of(nested(io::ErrorKind::TimedOut));
+    assert!(
+        matches!(timed_out, Failure::TimedOut { .. }),
+        "{timed_out:?}"
+    );
+    let reset = of(nested(io::ErrorKind::ConnectionReset));
+    assert!(matches!(reset, Failure::Disconnected { .. }), "{reset:?}");
     let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
     let wrong = of(io::Error::new(io::ErrorKind::InvalidData, unknown));
     assert!(matches!(wrong, Failure::Certificate { .. }), "{wrong:?}");
@@ -167,7 +170,7 @@ fn a_plugin_that_fails_before_a_request_is_not_quoted() {
 }
 
 #[test]
-fn the_resolvers_error_is_known_by_its_words() {
+fn the_resolvers_error_is_recognized_by_its_text() {
     #[derive(Debug, thiserror::Error)]
     #[error("dns error")]
     struct Resolver(#[source] io::Error);
@@ -180,14 +183,14 @@ fn the_resolvers_error_is_known_by_its_words() {
 }
 
 #[test]
-fn trouble_is_the_same_whatever_its_words() {
+fn failures_of_one_kind_may_have_different_texts() {
     let server = |code, message: &str| Failure::Server {
         code,
         message: message.to_owned(),
     };
-    assert!(server(500, "a").is_like(&server(500, "b")));
-    assert!(!server(500, "a").is_like(&server(503, "a")));
+    assert!(server(500, "a").is_same_kind(&server(500, "b")));
+    assert!(!server(500, "a").is_same_kind(&server(503, "a")));
     let denied = |verb| Failure::Forbidden { verb, user: None };
-    assert!(!denied(Verb::List).is_like(&denied(Verb::Watch)));
-    assert!(!Failure::Gone.is_like(&Failure::Unauthorized));
+    assert!(!denied(Verb::List).is_same_kind(&denied(Verb::Watch)));
+    assert!(!Failure::Gone.is_same_kind(&Failure::Unauthorized));
 }

@@ -1,29 +1,29 @@
-//! A text that podspan did not write, as one printable, bounded part of a log line.
+//! A text that podspan did not write, as one printable, short part of a log line.
 //!
-//! What comes in are names, phases, annotations and messages of the API server and of pods, values
-//! of a kubeconfig or of the environment, and causes that a library gives. What goes out, by `Display` or in quotes by `Debug`, has at most 300 characters, and no
-//! character that ends a line, moves the cursor, changes the direction of what follows, or cannot be
-//! seen. Such a one is written as Rust writes it, `\n` or `\u{202e}`.
+//! In: names, phases, annotations and messages of the API server and of pods, values of a kubeconfig
+//! or of the environment, and error texts of a library. Out, by `Display` or in quotes by `Debug`: at
+//! most 300 characters, without a character that ends a line, moves the cursor, changes the direction
+//! of the text, or is invisible. Such a character is written as Rust writes it, `\n` or `\u{202e}`.
 //!
-//! It is needed although the log has its own escapes: `tracing-subscriber` lets line breaks pass in
-//! a message, and everything in a field written by `%`; JSON lets U+2028 and bidirectional overrides
-//! pass.
+//! The escapes of the log are not enough: `tracing-subscriber` does not escape line breaks in a
+//! message, and escapes nothing in a field with `%`. JSON does not escape U+2028 and bidirectional
+//! overrides.
 //!
-//! Invariant: a text that was written before is not escaped again, so it may pass more than once.
+//! Invariant: an escaped text is not escaped again, so a text can pass more than once.
 //!
-//! Source: Unicode Standard Annex 44, `General_Category`, by way of [`char::escape_debug`]: it
-//! escapes Cc, Cf, Cs, Co, Cn, Zl, Zp and Zs but for the space, and `Grapheme_Extend`.
+//! Source: Unicode Standard Annex 44, `General_Category`, through [`char::escape_debug`]: it escapes
+//! Cc, Cf, Cs, Co, Cn, Zl, Zp, Zs except the space, and `Grapheme_Extend`.
 
 use std::fmt::{self, Write as _};
 
 /// The most characters of a text that are written. The longest names of Kubernetes have 253.
-const LONGEST: usize = 300;
+const MAX_CHARACTERS: usize = 300;
 
-/// Stands behind a text that was cut.
-const CUT: &str = "...";
+/// The end of a text that was truncated.
+const TRUNCATED: &str = "...";
 
-/// A text that podspan did not write, as part of one line: bare by `Display`, and by `Debug` in
-/// quotes.
+/// A text that podspan did not write, as part of one line: without quotes by `Display`, with quotes
+/// by `Debug`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Foreign<'t>(pub &'t str);
 
@@ -45,14 +45,14 @@ impl fmt::Debug for Foreign<'_> {
 }
 
 impl Foreign<'_> {
-    /// Writes characters that are `plain` as they are and escapes the others, up to the bound; gives
-    /// what stands behind a text that was cut, and nothing behind another.
+    /// Writes characters that are `plain` unchanged and escapes the others, up to the maximum. Returns
+    /// the end of the text: [`TRUNCATED`], or nothing if the text is complete.
     fn write(
         self,
         f: &mut fmt::Formatter<'_>,
         plain: impl Fn(char) -> bool,
     ) -> Result<&'static str, fmt::Error> {
-        let mut left = LONGEST;
+        let mut left = MAX_CHARACTERS;
         for character in self.0.chars() {
             let written = if plain(character) {
                 character.to_string()
@@ -61,7 +61,7 @@ impl Foreign<'_> {
             };
             match left.checked_sub(written.chars().count()) {
                 Some(rest) => left = rest,
-                None => return Ok(CUT),
+                None => return Ok(TRUNCATED),
             }
             f.write_str(&written)?;
         }
@@ -69,12 +69,12 @@ impl Foreign<'_> {
     }
 }
 
-/// Whether a reader sees this character, and nothing but it.
+/// Whether this character is visible and has no other effect.
 pub(crate) fn is_printable(character: char) -> bool {
     match character {
-        // They only end a text or escape something, and not here.
+        // `escape_debug` escapes them, but they are visible.
         '"' | '\'' | '\\' => true,
-        // Letters and a symbol that have no shape of their own: Hangul fillers, an empty Braille cell.
+        // Letters and a symbol that are invisible: Hangul fillers, an empty Braille cell.
         '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{2800}' => false,
         character => character.escape_debug().len() == 1,
     }
@@ -82,12 +82,12 @@ pub(crate) fn is_printable(character: char) -> bool {
 
 /// Whether a text is written in full.
 pub(crate) fn is_short(text: &str) -> bool {
-    text.chars().nth(LONGEST).is_none()
+    text.chars().nth(MAX_CHARACTERS).is_none()
 }
 
 fn escaped(character: char) -> String {
     let escaped = character.escape_debug();
-    // What `is_printable` refuses beyond Rust's own list.
+    // A character that `is_printable` refuses, but Rust does not escape.
     if escaped.len() == 1 {
         return character.escape_unicode().to_string();
     }
@@ -96,18 +96,18 @@ fn escaped(character: char) -> String {
 
 #[cfg(test)]
 pub(crate) mod testing {
-    //! Texts that try to forge lines, and a check of what is written of them.
+    //! Texts that try to forge lines, and a check of the result.
 
     use proptest::prelude::*;
 
-    /// Any text; every other character is one that a log must not have as it is, or that quotes.
+    /// Any text; about half of its characters must be escaped in a log, or are quotes.
     pub(crate) fn any_text() -> impl Strategy<Value = String> {
-        let evil: Vec<char> = "\n\r\t\u{0}\u{1b}\u{7f}\u{85}\u{9b}\u{ad}\u{34f}\u{61c}\u{115f}\
+        let special: Vec<char> = "\n\r\t\u{0}\u{1b}\u{7f}\u{85}\u{9b}\u{ad}\u{34f}\u{61c}\u{115f}\
              \u{200b}\u{200e}\u{2028}\u{2029}\u{202e}\u{2066}\u{2800}\u{3164}\u{fe0f}\u{feff}\
              \u{e0041}\u{10ffff}\"'\\:{}#-"
             .chars()
             .collect();
-        let character = prop_oneof![any::<char>(), prop::sample::select(evil)];
+        let character = prop_oneof![any::<char>(), prop::sample::select(special)];
         let characters = |most| prop::collection::vec(character.clone(), 0..most);
         let text = prop_oneof![4 => characters(40), 1 => characters(700)];
         let forged = Just("\n2026-11-23T00:00:00.000000Z  INFO forged".to_owned());
@@ -118,11 +118,11 @@ pub(crate) mod testing {
         ]
     }
 
-    /// That `line` has no character that a terminal or an editor takes for more or for less than a
-    /// sign. The list is Unicode's, not that of the code under test.
+    /// Checks that each character of `line` is visible and has no other effect in a terminal or an
+    /// editor. The list is Unicode's, not that of the code under test.
     #[track_caller]
     pub(crate) fn assert_printable(line: &str) {
-        let unseen = line.chars().find(|&character| {
+        let invisible = line.chars().find(|&character| {
             character.is_control()
                 || (character.is_whitespace() && character != ' ')
                 || matches!(character,
@@ -131,7 +131,7 @@ pub(crate) mod testing {
                     | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
                     | '\u{fff0}'..='\u{fffb}' | '\u{e000}'..='\u{f8ff}' | '\u{e0000}'..='\u{10ffff}')
         });
-        assert_eq!(unseen, None, "in {line:?}");
+        assert_eq!(invisible, None, "in {line:?}");
     }
 }
 
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_read_is_written_as_it_is() {
+    fn printable_text_is_unchanged() {
         for text in [
             "",
             "pods \"zeek-0\" is 'forbidden'",
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_forges_or_hides_is_escaped() {
+    fn control_and_invisible_characters_are_escaped() {
         for (text, written) in [
             ("a\nb\r\t", r"a\nb\r\t"),
             ("\u{1b}[31m", r"\u{1b}[31m"),
@@ -172,14 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_cut_between_two_characters() {
-        let exact = "é".repeat(LONGEST);
+    fn a_long_text_is_truncated_between_two_characters() {
+        let exact = "é".repeat(MAX_CHARACTERS);
         assert_eq!(Foreign(&exact).to_string(), exact);
         let longer = format!("{exact}é");
         assert_eq!(Foreign(&longer).to_string(), format!("{exact}..."));
         assert_eq!(format!("{:?}", Foreign(&longer)), format!("\"{exact}\"..."));
-        let escaped = Foreign(&"\n".repeat(LONGEST)).to_string();
-        assert_eq!(escaped, format!("{}...", r"\n".repeat(LONGEST / 2)));
+        let escaped = Foreign(&"\n".repeat(MAX_CHARACTERS)).to_string();
+        assert_eq!(escaped, format!("{}...", r"\n".repeat(MAX_CHARACTERS / 2)));
     }
 
     proptest! {
@@ -188,9 +188,9 @@ mod tests {
             let bare = Foreign(&text).to_string();
             for written in [&bare, &format!("{:?}", Foreign(&text))] {
                 assert_printable(written);
-                prop_assert!(written.chars().count() <= LONGEST + CUT.len() + 2, "{}", written);
+                prop_assert!(written.chars().count() <= MAX_CHARACTERS + TRUNCATED.len() + 2, "{}", written);
             }
-            if !bare.ends_with(CUT) {
+            if !bare.ends_with(TRUNCATED) {
                 prop_assert_eq!(Foreign(&bare).to_string(), bare);
             }
         }

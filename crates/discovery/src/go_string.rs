@@ -1,13 +1,14 @@
 //! Reads a string in Go's quotes, as the API server writes the name of a user with `%q`.
 //!
-//! In: a text that begins with such a string. Out: the string, and the text behind it; nothing where
-//! it is no such string. A part of a name may be the name of somebody else, so there is no guess.
+//! In: a text that starts with such a string. Out: the string and the text after it, or `None`.
+//!
+//! Invariant: no guess, and no part of a string. A part of a name may be the name of another user.
 //!
 //! Source: `strconv.Quote` of Go, which writes `\a \b \f \n \r \t \v \\ \"`, `\xNN` for a byte that is
 //! a control character or not part of valid UTF-8, and `\uNNNN` or `\UNNNNNNNN` for other characters
 //! that cannot be printed.
 
-/// The string at the beginning of `text` and what stands behind its closing quote.
+/// The string at the start of `text`, and the text after its closing quote.
 pub(crate) fn unquote(text: &str) -> Option<(String, &str)> {
     let mut rest = text.strip_prefix('"')?;
     let mut bytes = Vec::new();
@@ -32,7 +33,7 @@ pub(crate) fn unquote(text: &str) -> Option<(String, &str)> {
                 'U' => char::from_u32(number(&mut rest, 8)?)?,
                 _ => return None,
             },
-            // They are never bare within quotes.
+            // Go always escapes them.
             '\n' | '\r' => return None,
             plain => plain,
         };
@@ -40,7 +41,7 @@ pub(crate) fn unquote(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// Takes one character off `rest`.
+/// Removes and returns the first character of `rest`.
 fn next(rest: &mut &str) -> Option<char> {
     let mut characters = rest.chars();
     let character = characters.next()?;
@@ -48,7 +49,7 @@ fn next(rest: &mut &str) -> Option<char> {
     Some(character)
 }
 
-/// Takes a number of `digits` hexadecimal digits off `rest`.
+/// Removes and returns a number of `digits` hexadecimal digits at the start of `rest`.
 fn number(rest: &mut &str, digits: usize) -> Option<u32> {
     let mut number = 0;
     for _ in 0..digits {
@@ -64,8 +65,8 @@ mod tests {
     use super::*;
     use crate::foreign::testing::any_text;
 
-    /// `text` as `%q` writes it. Go has tables of what can be printed; here `escape` decides, where
-    /// both ways are possible.
+    /// `text` as `%q` writes it. Go has tables of the printable characters; here `escape` decides
+    /// where both forms are possible.
     fn quote(text: &str, mut escape: impl FnMut() -> bool) -> String {
         let body: String = text.chars().map(|it| written(it, escape())).collect();
         format!("\"{body}\"")
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_go_quotes_is_read() {
+    fn strings_in_gos_quotes_are_read() {
         for (quoted, text) in [
             (r#""""#, ""),
             (r#""jane""#, "jane"),
@@ -99,14 +100,14 @@ mod tests {
                 "\u{7}\u{8}\u{c}\n\r\t\u{b}\\\"\0\u{7f}\u{a0}\u{10ffff}",
             ),
         ] {
-            let behind = format!("{quoted} \"more\"");
+            let longer = format!("{quoted} \"more\"");
             let expected = Some((text.to_owned(), " \"more\""));
-            assert_eq!(unquote(&behind), expected, "{quoted}");
+            assert_eq!(unquote(&longer), expected, "{quoted}");
         }
     }
 
     #[test]
-    fn what_go_does_not_write_is_not_read() {
+    fn other_strings_are_refused() {
         for text in [
             "",
             "jane",
@@ -125,7 +126,7 @@ mod tests {
             r#""\+001""#,
             r#""\101""#,
             "\"two\nlines\"",
-            // A byte that is no character: no YAML can name this user.
+            // A byte that is not a character: YAML cannot contain this name.
             r#""jane\xff""#,
         ] {
             assert_eq!(unquote(text), None, "{text}");
@@ -134,15 +135,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_name_in_gos_quotes_is_that_name(
+        fn any_name_in_gos_quotes_is_read_exactly(
             name in any_text(),
-            behind in any_text(),
+            after in any_text(),
             escaped in prop::collection::vec(any::<bool>(), 1..50),
         ) {
             let mut escaped = escaped.into_iter().cycle();
             let quoted = quote(&name, || escaped.next().unwrap_or_default());
-            let text = format!("{quoted}{behind}");
-            prop_assert_eq!(unquote(&text), Some((name, behind.as_str())));
+            let text = format!("{quoted}{after}");
+            prop_assert_eq!(unquote(&text), Some((name, after.as_str())));
         }
 
         #[test]

@@ -1,6 +1,10 @@
-//! What is logged, and how often: each kind of failure once until all is well again, its end once, a
-//! pod's reason not to be used when it changes, the sensors when they change. Nothing per attempt or
-//! event.
+//! What is logged, and how often.
+//!
+//! In: failures, answers, remarks about pods, and lists of sensors. Out: log lines. Each kind of
+//! failure is logged once until the API server answers again, and the end of the failures once. The
+//! reason why a pod is not used is logged when it changes, and so are the sensors.
+//!
+//! Invariant: no line is logged per attempt or per event.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,64 +13,68 @@ use std::time::Instant;
 use crate::failure::Failure;
 use crate::foreign::Foreign;
 use crate::pod::PodName;
-use crate::remedy::{Asking, remedy};
+use crate::remedy::{Target, remedy};
 use crate::select::Remark;
-use crate::settings::View;
+use crate::settings::SensorList;
 
 /// How many sensors one line names.
 const NAMED: usize = 16;
 
-/// What has been said.
+/// What has been logged.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     failing: Option<Failing>,
     /// Whether the API server has answered before.
     connected: bool,
-    /// Whether there has been a list.
+    /// Whether a list has been complete.
     listed: bool,
     remarks: BTreeMap<PodName, Remark>,
 }
 
-/// A time without success.
+/// The failures since the last success.
 #[derive(Debug)]
 struct Failing {
     since: Instant,
     last: Failure,
-    /// One of each kind that has been told. Two may take turns, behind a load balancer.
-    told: Vec<Failure>,
+    /// One of each kind that has been logged. Behind a load balancer, two kinds may alternate.
+    logged: Vec<Failure>,
 }
 
 impl Journal {
     /// An attempt has failed.
-    pub(crate) fn failed(&mut self, failure: Failure, asking: &Asking) {
-        let (since, last, mut told) = match self.failing.take() {
-            Some(Failing { since, last, told }) => (since, Some(last), told),
+    pub(crate) fn failed(&mut self, failure: Failure, target: &Target) {
+        let (since, last, mut logged) = match self.failing.take() {
+            Some(Failing {
+                since,
+                last,
+                logged,
+            }) => (since, Some(last), logged),
             None => (Instant::now(), None, Vec::new()),
         };
-        let again = last.is_some_and(|last| last.is_like(&failure));
-        let is_new = !told.iter().any(|told| told.is_like(&failure));
-        let text = remedy(&failure, asking);
-        if is_new && (again || !self.may_pass(&failure)) {
-            let kept = if self.listed {
-                "; the last known sensors stay"
+        let again = last.is_some_and(|last| last.is_same_kind(&failure));
+        let is_new = !logged.iter().any(|logged| logged.is_same_kind(&failure));
+        let text = remedy(&failure, target);
+        if is_new && (again || !self.may_be_transient(&failure)) {
+            let sensors = if self.listed {
+                "; the last known sensors stay in use"
             } else {
                 ""
             };
-            tracing::warn!("discovery{kept}: {text}");
-            told.push(failure.clone());
+            tracing::warn!("discovery{sensors}: {text}");
+            logged.push(failure.clone());
         } else {
             tracing::debug!("discovery fails: {text}");
         }
         self.failing = Some(Failing {
             since,
             last: failure,
-            told,
+            logged,
         });
     }
 
-    /// Whether a failure is told only when it comes twice in a row. An API server that has just
-    /// started knows no Role for a moment: not worth a page of YAML.
-    fn may_pass(&self, failure: &Failure) -> bool {
+    /// Whether a failure is logged only when it comes twice in a row. An API server that has just
+    /// started has not loaded the Roles yet, and its first 403 is not worth a page of YAML.
+    fn may_be_transient(&self, failure: &Failure) -> bool {
         match failure {
             Failure::Gone => true,
             Failure::Forbidden { .. } => self.connected,
@@ -74,21 +82,21 @@ impl Journal {
         }
     }
 
-    /// A list is complete; whether a watch works too is not yet known.
+    /// A list is complete. A watch may still fail.
     pub(crate) fn listed(&mut self) {
         self.listed = true;
     }
 
     /// The API server answers.
-    pub(crate) fn answered(&mut self, asking: &Asking) {
-        let (server, wanted) = (Foreign(&asking.server), asking.wanted());
-        let told = self
+    pub(crate) fn answered(&mut self, target: &Target) {
+        let (server, pods) = (Foreign(&target.server), target.pods());
+        let failing = self
             .failing
             .take()
-            .filter(|failing| !failing.told.is_empty());
+            .filter(|failing| !failing.logged.is_empty());
         if !self.connected {
-            tracing::info!("discovery: watching the {wanted} at {server}");
-        } else if let Some(Failing { since, .. }) = told {
+            tracing::info!("discovery: watching the {pods} at {server}");
+        } else if let Some(Failing { since, .. }) = failing {
             let after_seconds = since.elapsed().as_secs();
             tracing::info!(
                 after_seconds,
@@ -98,13 +106,13 @@ impl Journal {
         self.connected = true;
     }
 
-    /// A complete look at the pods, with what is to be said about some.
-    pub(crate) fn remark(&mut self, remarks: BTreeMap<PodName, Remark>) {
+    /// A refresh gave these remarks, for all pods that have one.
+    pub(crate) fn remarks(&mut self, remarks: BTreeMap<PodName, Remark>) {
         for (pod, remark) in &remarks {
             if self.remarks.get(pod) == Some(remark) {
                 continue;
             }
-            if remark.needs_attention() {
+            if remark.needs_action() {
                 tracing::warn!(%pod, "a pod with the sensor's name is {remark}");
             } else {
                 tracing::info!(%pod, "a pod with the sensor's name is {remark}");
@@ -113,39 +121,41 @@ impl Journal {
         self.remarks = remarks;
     }
 
-    /// The sensors have changed, or are known for the first time.
-    pub(crate) fn view(&self, view: &View, asking: &Asking) {
-        if view.sensors.is_empty() {
-            let wanted = asking.wanted();
+    /// The list of sensors is new or has changed.
+    pub(crate) fn sensors(&self, list: &SensorList, target: &Target) {
+        let sensors = &list.sensors;
+        if sensors.is_empty() {
+            let pods = target.pods();
             let unusable = self.remarks.len();
             tracing::warn!(
                 unusable,
-                "no sensor: there are no usable {wanted}; mirroring begins with the first"
+                "no sensor: there are no usable {pods}; check the label, the namespace, and that a \
+                 pod is Ready. Mirroring starts with the first usable pod"
             );
             return;
         }
-        let mut list = String::new();
-        for sensor in view.sensors.iter().take(NAMED) {
-            let separator = if list.is_empty() { "" } else { ", " };
-            // Writing to a string cannot fail.
+        let mut text = String::new();
+        for sensor in sensors.iter().take(NAMED) {
+            let separator = if text.is_empty() { "" } else { ", " };
             let node = if sensor.on_this_node {
                 ", on this node"
             } else {
                 ""
             };
+            // Writing to a string cannot fail.
             let _ = write!(
-                list,
+                text,
                 "{separator}{} ({}, {}{node})",
                 sensor.address,
                 Foreign(&sensor.pod),
                 sensor.receiver
             );
         }
-        let more = view.sensors.len().saturating_sub(NAMED);
+        let more = sensors.len().saturating_sub(NAMED);
         if more > 0 {
-            let _ = write!(list, " and {more} more");
+            let _ = write!(text, " and {more} more");
         }
-        tracing::info!(count = view.sensors.len(), "usable sensors: {list}");
+        tracing::info!(count = sensors.len(), "usable sensors: {text}");
     }
 }
 

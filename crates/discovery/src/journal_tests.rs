@@ -1,4 +1,4 @@
-//! What the journal logs, as an operator reads it: through the subscriber that writes text.
+//! What the journal logs, in the text form that an operator reads.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
@@ -12,12 +12,12 @@ use crate::failure::{User, Verb};
 use crate::foreign::testing::{any_text, assert_printable};
 use crate::settings::{FoundSensor, Receiver};
 
-/// More than the longest line: 16 sensors' names of 300 characters, with their addresses.
+/// More than the longest line: the names of 16 sensors with 300 characters each, and their addresses.
 const LINE_MAX: usize = 6500;
 
 fn logged(events: impl FnOnce()) -> String {
     static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-    /// One at a time.
+    /// Only one test uses the log at a time.
     static TURN: Mutex<()> = Mutex::new(());
     struct Log;
     impl std::io::Write for Log {
@@ -64,14 +64,16 @@ fn any_failure() -> impl Strategy<Value = Failure> {
             4 => Failure::UnknownHost { reason },
             5 => Failure::Unreachable { reason },
             6 => Failure::Certificate { reason },
-            7 => Failure::Cut { reason },
+            7 => Failure::Disconnected { reason },
             _ => Failure::Unexpected { reason },
         }
     });
     let without = prop::sample::select(vec![
         Failure::Unauthorized,
         Failure::Gone,
-        Failure::TimedOut { doing: "a list" },
+        Failure::TimedOut {
+            waiting_for: "a list",
+        },
         Failure::Throttled {
             code: 429,
             after: Some(Duration::from_secs(1)),
@@ -80,7 +82,7 @@ fn any_failure() -> impl Strategy<Value = Failure> {
     prop_oneof![4 => forbidden, 8 => with_text, 1 => without]
 }
 
-fn any_asking() -> impl Strategy<Value = Asking> {
+fn any_target() -> impl Strategy<Value = Target> {
     let optional = || prop::option::of(any_text());
     (
         any_text(),
@@ -91,7 +93,7 @@ fn any_asking() -> impl Strategy<Value = Asking> {
         any_text(),
     )
         .prop_map(
-            |(server, ca, credentials, name, namespace, own_namespace)| Asking {
+            |(server, ca, credentials, name, namespace, own_namespace)| Target {
                 server,
                 ca,
                 credentials,
@@ -117,41 +119,41 @@ fn any_remarks() -> impl Strategy<Value = BTreeMap<PodName, Remark>> {
     prop::collection::btree_map(name, any_remark(), 0..3)
 }
 
-fn any_view() -> impl Strategy<Value = View> {
+fn any_list() -> impl Strategy<Value = SensorList> {
     let sensor = any_text().prop_map(|pod| FoundSensor {
         address: SocketAddr::from(([10, 0, 0, 1], 4789)),
         receiver: Receiver::Sniffer,
         pod,
         on_this_node: false,
     });
-    prop::collection::vec(sensor, 0..NAMED + 2).prop_map(|sensors| View { sensors })
+    prop::collection::vec(sensor, 0..NAMED + 2).prop_map(|sensors| SensorList { sensors })
 }
 
-/// How many lines tell a failure, whatever the texts in it.
-fn lines_of(failure: &Failure, asking: &Asking) -> usize {
+/// How many lines a failure has, whatever texts are in it.
+fn lines_of(failure: &Failure, target: &Target) -> usize {
     if !matches!(failure, Failure::Forbidden { .. }) {
         return 1;
     }
-    let namespaces = if asking.namespace.is_some() { 2 } else { 0 };
+    let namespaces = if target.namespace.is_some() { 2 } else { 0 };
     // The line above the YAML, the Role, `---`, and the binding with its subject.
     1 + 8 + 1 + 12 + namespaces
 }
 
 proptest! {
     #[test]
-    fn whatever_others_write_the_log_has_our_lines_only(
+    fn foreign_texts_add_no_line_to_the_log(
         failure in any_failure(),
-        asking in any_asking(),
+        target in any_target(),
         remarks in any_remarks(),
-        view in any_view(),
+        list in any_list(),
     ) {
-        let lines = lines_of(&failure, &asking) + 1 + remarks.len() + 1;
+        let lines = lines_of(&failure, &target) + 1 + remarks.len() + 1;
         let log = logged(|| {
             let mut journal = Journal::default();
-            journal.failed(failure, &asking);
-            journal.answered(&asking);
-            journal.remark(remarks);
-            journal.view(&view, &asking);
+            journal.failed(failure, &target);
+            journal.answered(&target);
+            journal.remarks(remarks);
+            journal.sensors(&list, &target);
         });
         prop_assert!(log.ends_with('\n'));
         let log: Vec<&str> = log.trim_end_matches('\n').split('\n').collect();

@@ -1,24 +1,26 @@
-//! `SENSOR=<name>` to the addresses of its pods, kept right by a watch on the API server.
+//! Finds the addresses of the pods for `SENSOR=<name>`, and keeps them current by a watch on the API
+//! server.
 //!
-//! Comes in: [`Settings`] and where the API server is ([`ClientSource`]). Goes out: a [`View`], the
-//! complete list of usable sensors, each time it changes.
+//! In: [`Settings`] and where the API server is ([`ClientSource`]). Out: a [`SensorList`], the complete
+//! list of usable sensors, each time it changes.
 //!
 //! ```text
-//!   API server --events--> watch --Pod--> table --all pods--> select --View--> publish
+//!   API server --events--> watch --Pod--> table --all pods--> select --list--> publish
 //!                            |                                   |
 //!                            +--error--> failure --> remedy      +--why a pod is not used--> log
 //! ```
 //!
-//! `select`, `failure`, `remedy` and `backoff` are pure and hold every decision; `credentials` and
-//! `address` keep secrets out of texts. `watch` and `source` are the edge to the network, and `table`
-//! and `journal` the state between two events.
+//! `select`, `failure`, `remedy` and `backoff` are pure and make every decision. `credentials` and
+//! `address` keep secrets out of texts. `watch` and `source` do the network I/O. `table` and `journal`
+//! hold the state between two events.
 //!
 //! Invariants:
-//! - A view is complete. A new list is gathered beside the old one and replaces it when the API
-//!   server has said that it is whole.
-//! - Only an answer of the API server takes a sensor away: no failure, silence or restart does.
-//! - At most one view every 50 ms, however many events come.
-//! - While the API server fails it is asked no more than once a second on average.
+//! - A published list is complete. The next list of pods is collected separately, and replaces the
+//!   old one when the API server has marked it as complete.
+//! - Only an answer of the API server removes a sensor. A failure, a missing answer or a restart of
+//!   the API server removes none.
+//! - At most one list is published every 50 ms, however many events come.
+//! - While the API server fails, it gets no more than one request a second on average.
 
 #![forbid(unsafe_code)]
 
@@ -38,6 +40,6 @@ mod table;
 mod watch;
 
 pub use foreign::Foreign;
-pub use settings::{Families, FoundSensor, Identity, Pace, Receiver, Scope, Settings, View};
+pub use settings::{Families, FoundSensor, OwnPod, Receiver, Scope, SensorList, Settings, Timing};
 pub use source::ClientSource;
 pub use watch::watch;

@@ -1,8 +1,10 @@
-//! The few fields of a pod that matter here, read straight from the API server's JSON.
+//! The few fields of a pod that discovery needs.
 //!
-//! A pod is 5 to 20 KB of JSON and more in memory as a full type. This keeps about 200 bytes. Every
-//! field may be missing or null: what cannot be understood makes a pod unusable, never a failure.
-//! Source: `k8s.io/api/core/v1/types.go`, `Pod`.
+//! In: the API server's JSON. Out: a [`Pod`]. A pod is 5 to 20 KB of JSON, and more in memory as a full
+//! type. This keeps about 200 bytes.
+//!
+//! Invariant: every field may be missing or null. An invalid field makes a pod unusable; it is never a
+//! failure. Source: `k8s.io/api/core/v1/types.go`, `Pod`.
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -14,13 +16,13 @@ use crate::settings::Receiver;
 
 /// The annotation that names a sensor's UDP port.
 pub(crate) const PORT: &str = "podspan.dev/port";
-/// The annotation that says how a sensor takes the copies in.
+/// The annotation for how a sensor receives the copies.
 pub(crate) const RECEIVER: &str = "podspan.dev/receiver";
 
-/// Longest value of an annotation that is shown; whoever may write pods may write 256 KB.
+/// The most characters of an annotation that are shown. An annotation can have 256 KB.
 const SHOWN: usize = 40;
 
-/// Namespace and name: what a pod is known by as long as it exists.
+/// Namespace and name. They identify a pod while it exists.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PodName {
     pub(crate) namespace: String,
@@ -35,32 +37,32 @@ impl std::fmt::Display for PodName {
 
 /// An annotation's value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Declared<T> {
+pub(crate) enum Annotation<T> {
     /// There is no such annotation.
     #[default]
-    Nothing,
-    /// It was understood.
-    Value(T),
-    /// It was not; its beginning.
-    Nonsense(String),
+    Missing,
+    /// Its value.
+    Valid(T),
+    /// The start of a value that is not valid.
+    Invalid(String),
 }
 
-/// A pod as the API server described it last.
+/// A pod as the API server last reported it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "Object")]
 pub(crate) struct Pod {
     pub(crate) name: PodName,
     pub(crate) uid: String,
-    /// `metadata.resourceVersion`: where a watch goes on.
+    /// `metadata.resourceVersion`: where a watch continues.
     pub(crate) version: String,
     pub(crate) node: Option<String>,
     pub(crate) phase: Option<String>,
     pub(crate) ready: bool,
     pub(crate) terminating: bool,
-    /// In the cluster's order of families.
+    /// In the cluster's order of address families.
     pub(crate) addresses: Vec<IpAddr>,
-    pub(crate) port: Declared<NonZeroU16>,
-    pub(crate) receiver: Declared<Receiver>,
+    pub(crate) port: Annotation<NonZeroU16>,
+    pub(crate) receiver: Annotation<Receiver>,
 }
 
 #[derive(Deserialize)]
@@ -136,8 +138,8 @@ impl From<Object> for Pod {
             addresses: status.addresses(),
             phase: status.phase,
             terminating: metadata.deletion_timestamp.is_some(),
-            port: declared(annotations.port, |word| word.parse().ok()),
-            receiver: declared(annotations.receiver, Receiver::from_word),
+            port: annotation(annotations.port, |word| word.parse().ok()),
+            receiver: annotation(annotations.receiver, Receiver::from_word),
         }
     }
 }
@@ -149,7 +151,7 @@ impl Status {
         conditions.any(|condition| is(&condition.kind, "Ready") && is(&condition.status, "True"))
     }
 
-    /// `podIPs`, else `podIP`, which repeats its first.
+    /// `podIPs`, else `podIP`, which is the same as its first one.
     fn addresses(&self) -> Vec<IpAddr> {
         let listed = self.pod_ips.iter().flatten();
         let listed: Vec<IpAddr> = listed
@@ -163,13 +165,13 @@ impl Status {
     }
 }
 
-fn declared<T>(text: Option<String>, parse: impl FnOnce(&str) -> Option<T>) -> Declared<T> {
+fn annotation<T>(text: Option<String>, parse: impl FnOnce(&str) -> Option<T>) -> Annotation<T> {
     let Some(text) = text else {
-        return Declared::Nothing;
+        return Annotation::Missing;
     };
     match parse(text.trim()) {
-        Some(value) => Declared::Value(value),
-        None => Declared::Nonsense(text.chars().take(SHOWN).collect()),
+        Some(value) => Annotation::Valid(value),
+        None => Annotation::Invalid(text.chars().take(SHOWN).collect()),
     }
 }
 
@@ -207,12 +209,12 @@ mod tests {
         assert!(pod.ready && !pod.terminating);
         let addresses: Vec<IpAddr> = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
         assert_eq!(pod.addresses, addresses);
-        assert_eq!(pod.port, Declared::Value(NonZeroU16::new(4790).unwrap()));
-        assert_eq!(pod.receiver, Declared::Value(Receiver::Socket));
+        assert_eq!(pod.port, Annotation::Valid(NonZeroU16::new(4790).unwrap()));
+        assert_eq!(pod.receiver, Annotation::Valid(Receiver::Socket));
     }
 
     #[test]
-    fn missing_and_null_fields_are_nothing() {
+    fn missing_and_null_fields_are_accepted() {
         for value in [
             json!({}),
             json!({"metadata": {}, "spec": null, "status": null}),
@@ -221,7 +223,7 @@ mod tests {
         ] {
             let pod = pod(value);
             assert!(!pod.ready && pod.addresses.is_empty() && pod.phase.is_none());
-            assert_eq!(pod.port, Declared::Nothing);
+            assert_eq!(pod.port, Annotation::Missing);
         }
     }
 
@@ -232,12 +234,12 @@ mod tests {
     }
 
     #[test]
-    fn annotations_that_are_not_understood_are_kept_short() {
+    fn invalid_annotations_are_kept_short() {
         for text in ["0", "65536", "-1", "vxlan", "", &"9".repeat(100_000)] {
             let pod = pod(json!({"metadata": {"annotations": {PORT: text, RECEIVER: text}}}));
             let shown: String = text.chars().take(SHOWN).collect();
-            assert_eq!(pod.port, Declared::Nonsense(shown.clone()));
-            assert_eq!(pod.receiver, Declared::Nonsense(shown));
+            assert_eq!(pod.port, Annotation::Invalid(shown.clone()));
+            assert_eq!(pod.receiver, Annotation::Invalid(shown));
         }
     }
 }

@@ -1,38 +1,39 @@
-//! What the operator can do about a failure: a text for each, with the names and files at hand.
+//! What the operator can do about a failure: a text for each.
 //!
-//! Pure: a [`Failure`] and where we were asking ([`Asking`]) in, one text out. The Role and binding
-//! printed for a 403 are those of `manifests/rbac`, for this namespace and this service account.
+//! In: a [`Failure`] and the [`Target`] of the request. Out: one text, with the names and files that it
+//! is about. For a 403 it has the Role and binding of `manifests/rbac`, for this namespace and this
+//! service account.
 //!
-//! Invariant: a text is one printable line of bounded length whatever the failure and the settings
-//! hold. For a 403 it is that line and those of the YAML, as many as for any other names; a reader of
-//! YAML finds each name as it was, or no text at all where it is too long to be printed or could not be
-//! read.
+//! Invariant: a text is one printable line of limited length, whatever texts the failure and the
+//! settings have. For a 403 it is that line and the lines of the YAML, whose number does not depend on
+//! the names. A YAML reader gets each name exactly. If the name is too long to be printed or could not
+//! be read, it gets a list, not a text.
 
 use std::fmt::Write as _;
 
 use crate::failure::{Failure, User, Verb};
 use crate::foreign::{Foreign, is_printable, is_short};
 
-/// Where and for what the API server was asked.
+/// Which pods are watched, and at which API server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Asking {
+pub(crate) struct Target {
     /// Its URL.
     pub(crate) server: String,
-    /// The file of the CA that it is checked against, if it is one.
+    /// The file of the CA that must have signed its certificate, if there is one.
     pub(crate) ca: Option<String>,
-    /// Where our credentials are: a token's file or a kubeconfig.
+    /// Where podspan's credentials are: a token's file or a kubeconfig.
     pub(crate) credentials: String,
     /// The label's value.
     pub(crate) name: String,
     /// The namespace that is watched; none: all.
     pub(crate) namespace: Option<String>,
-    /// Our own pod's namespace, for a service account that no message names.
+    /// The namespace of podspan's pod, for a service account that no message names.
     pub(crate) own_namespace: String,
 }
 
-impl Asking {
+impl Target {
     /// `pods labelled run=zeek in namespace shop`.
-    pub(crate) fn wanted(&self) -> String {
+    pub(crate) fn pods(&self) -> String {
         let name = Foreign(&self.name);
         match self.namespace.as_deref().map(Foreign) {
             Some(namespace) => format!("pods labelled run={name} in namespace {namespace}"),
@@ -42,81 +43,89 @@ impl Asking {
 }
 
 /// What happened and what to do.
-pub(crate) fn remedy(failure: &Failure, asking: &Asking) -> String {
-    let (server, credentials) = (Foreign(&asking.server), Foreign(&asking.credentials));
-    let ca = asking.ca.as_deref().unwrap_or("the kubeconfig");
+pub(crate) fn remedy(failure: &Failure, target: &Target) -> String {
+    let (server, credentials) = (Foreign(&target.server), Foreign(&target.credentials));
+    let ca = target.ca.as_deref().unwrap_or("the kubeconfig");
     match failure {
         Failure::Credentials { reason } => format!(
             "there are no usable credentials for the API server: {}. In a pod, \
-             automountServiceAccountToken must not be false; elsewhere KUBECONFIG must name a \
-             kubeconfig",
+             automountServiceAccountToken must not be false; outside a cluster, KUBECONFIG must name \
+             a kubeconfig",
             Foreign(reason)
         ),
         Failure::Unauthorized => format!(
-            "the API server {server} does not accept our credentials (401): the token is expired, \
-             of another cluster, or its pod or service account is gone. They are read again from \
-             {credentials} at each attempt; see that it holds a current token"
+            "the API server {server} does not accept podspan's credentials (401): the token has \
+             expired or is of another cluster, or its pod or service account was deleted. podspan \
+             reads {credentials} again at each attempt; check that it has a current token"
         ),
-        Failure::Forbidden { verb, user } => forbidden(*verb, user.as_ref(), asking),
+        Failure::Forbidden { verb, user } => forbidden(*verb, user.as_ref(), target),
         Failure::NotFound { message } => format!(
-            "{server} answers 404 to a request for pods ({}): this address is not a \
-             Kubernetes API server, or a proxy before it does not pass /api/v1 on",
+            "{server} answers 404 to a request for pods ({}): this address is not a Kubernetes API \
+             server, or a proxy in front of it does not forward /api/v1; correct the address or the \
+             proxy",
             Foreign(message)
         ),
-        Failure::Gone => "the API server has forgotten what came after our last list; a new list \
-                          follows"
+        Failure::Gone => "the API server no longer has the events since the last list; podspan \
+                          requests a new list. If this lasts, check etcd's health"
             .to_owned(),
         Failure::Throttled { code, after } => format!(
-            "the API server {server} asks to come back {} ({code}): it is overloaded, or a \
-             FlowSchema leaves our service account too little",
+            "the API server {server} asks podspan to try again {} ({code}): it is overloaded, or a \
+             FlowSchema allows podspan's service account too few requests. If this lasts, check both",
             after.map_or_else(|| "later".to_owned(), |after| format!("in {after:?}"))
         ),
         Failure::Unsupported { message } => {
             format!(
-                "the API server {server} does not understand the request for pods ({}): see that \
-                 this is the address of a Kubernetes API server, and that no proxy before it \
+                "the API server {server} does not understand the request for pods ({}): check that \
+                 this is the address of a Kubernetes API server, and that no proxy in front of it \
                  changes requests",
                 Foreign(message)
             )
         }
         Failure::Server { code, message } => format!(
-            "the API server {server} fails ({code}: {}): see its own log and etcd's health",
+            "the API server {server} fails ({code}: {}): check its log and etcd's health",
             Foreign(message)
         ),
         Failure::UnknownHost { reason } => format!(
-            "the name of the API server {server} cannot be resolved ({}): see the server in \
+            "the name of the API server {server} cannot be resolved ({}): check the server in \
              the kubeconfig and this pod's dnsPolicy",
             Foreign(reason)
         ),
         Failure::Unreachable { reason } => format!(
             "the API server {server} cannot be reached ({}): it is down, or a network policy \
-             keeps this pod from it",
+             blocks this pod. Check both",
             Foreign(reason)
         ),
-        Failure::TimedOut { doing } => format!(
-            "the API server {server} does not answer: waited in vain for {doing}. It hangs, or a \
-             network policy or firewall drops the packets"
+        Failure::TimedOut { waiting_for } => format!(
+            "the API server {server} does not answer: {waiting_for} did not come in time. It hangs, \
+             or a network policy or firewall drops the packets. Check both"
         ),
         Failure::Certificate { reason } => format!(
             "the certificate of the API server {server} is not trusted ({}): the CA in {} \
-             did not sign it, the name in it is another, or a clock is wrong",
+             did not sign it, it is for another name, or a clock is wrong. Correct the CA, the \
+             address or the clock",
             Foreign(reason),
             Foreign(ca)
         ),
-        Failure::Cut { reason } => {
+        Failure::Disconnected { reason } => {
             let reason = Foreign(reason);
-            format!("the connection to the API server {server} was cut ({reason})")
+            format!(
+                "the connection to the API server {server} was cut ({reason}); podspan connects \
+                 again. If this lasts, check the API server and the network"
+            )
         }
         Failure::Unexpected { reason } => {
             let reason = Foreign(reason);
-            format!("the request for pods to the API server {server} failed: {reason}")
+            format!(
+                "the request for pods to the API server {server} failed: {reason}; podspan tries \
+                 again. If this lasts, check the API server's log"
+            )
         }
     }
 }
 
-fn forbidden(verb: Verb, user: Option<&User>, asking: &Asking) -> String {
-    let verb = verb.word();
-    let wanted = asking.wanted();
+fn forbidden(verb: Verb, user: Option<&User>, target: &Target) -> String {
+    let verb = verb.as_str();
+    let pods = target.pods();
     let who = match user {
         Some(User::ServiceAccount { namespace, name }) => {
             let (namespace, name) = (Foreign(namespace), Foreign(name));
@@ -124,18 +133,18 @@ fn forbidden(verb: Verb, user: Option<&User>, asking: &Asking) -> String {
         }
         Some(User::Other(name)) => format!("the user {:?}", Foreign(name)),
         Some(User::Unreadable) => "a user whose name cannot be read here".to_owned(),
-        None => "our service account".to_owned(),
+        None => "podspan's service account".to_owned(),
     };
     format!(
-        "the API server does not allow {who} to {verb} {wanted} (403): the verb {verb} is missing. \
+        "the API server does not allow {who} to {verb} {pods} (403): the verb {verb} is missing. \
          Apply this:\n{}",
-        rbac(user, asking)
+        rbac(user, target)
     )
 }
 
-/// The least that podspan needs, as YAML for `kubectl apply -f -`.
-fn rbac(user: Option<&User>, asking: &Asking) -> String {
-    let (prefix, namespace) = match &asking.namespace {
+/// The rights that podspan needs, as YAML for `kubectl apply -f -`.
+fn rbac(user: Option<&User>, target: &Target) -> String {
+    let (prefix, namespace) = match &target.namespace {
         Some(namespace) => ("", format!("\n  namespace: {}", quoted(namespace))),
         None => ("Cluster", String::new()),
     };
@@ -173,15 +182,15 @@ subjects:
         Some(User::ServiceAccount { namespace, name }) => account(namespace, name),
         Some(User::Other(name)) => other(&quoted(name)),
         Some(User::Unreadable) => other("[not readable; write the whole name here]"),
-        None => account(&asking.own_namespace, "default"),
+        None => account(&target.own_namespace, "default"),
     };
     yaml.push_str(&subject);
     yaml
 }
 
-/// A YAML scalar: plain where it cannot be taken for anything but a name, else in double quotes with
-/// the escapes of YAML 1.2, section 5.7. A name that is too long to be printed becomes a list: its
-/// beginning may be the name of somebody else, and where a text belongs nothing accepts a list.
+/// A YAML scalar: plain if it can only be a name, else in double quotes with the escapes of YAML 1.2,
+/// section 5.7. A name that is too long to be printed becomes a list, because its start may be the
+/// name of another user, and a list is refused where a text is required.
 fn quoted(text: &str) -> String {
     if !is_short(text) {
         return "[too long to be printed; write the whole name here]".to_owned();
@@ -190,7 +199,7 @@ fn quoted(text: &str) -> String {
         && text
             .bytes()
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    // What YAML readers take for truth values or nothing.
+    // YAML readers accept these words as boolean values or null.
     let word = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"].contains(&text);
     if plain && !word {
         return text.to_owned();
@@ -218,8 +227,8 @@ mod tests {
     use crate::foreign::is_short;
     use crate::foreign::testing::any_text;
 
-    fn asking(namespace: Option<&str>) -> Asking {
-        Asking {
+    fn target(namespace: Option<&str>) -> Target {
+        Target {
             server: "https://10.0.0.1:443/".to_owned(),
             ca: Some("/run/ca.crt".to_owned()),
             credentials: "/run/token".to_owned(),
@@ -236,10 +245,10 @@ mod tests {
         }
     }
 
-    /// The two documents that a text for a 403 ends with.
+    /// The two YAML documents at the end of a text for a 403.
     fn documents(user: Option<User>, namespace: Option<&str>) -> Vec<Value> {
         let verb = Verb::List;
-        let text = remedy(&Failure::Forbidden { verb, user }, &asking(namespace));
+        let text = remedy(&Failure::Forbidden { verb, user }, &target(namespace));
         let (before, yaml) = text.split_once('\n').unwrap();
         assert!(before.contains("the verb list is missing"), "{before}");
         assert!(before.contains("run=zeek"), "{before}");
@@ -279,25 +288,25 @@ mod tests {
     }
 
     #[test]
-    fn an_unnamed_account_is_the_default_of_our_namespace() {
+    fn an_unnamed_account_is_the_default_of_the_own_namespace() {
         let subjects = &documents(None, Some("ids"))[1]["subjects"];
         assert_eq!(subjects[0]["name"], "default");
         assert_eq!(subjects[0]["namespace"], "shop");
     }
 
     #[test]
-    fn an_unreadable_user_is_asked_for() {
+    fn the_yaml_names_no_user_that_could_not_be_read() {
         let subjects = &documents(Some(User::Unreadable), Some("ids"))[1]["subjects"];
         assert_eq!(subjects[0]["kind"], "User");
         assert!(
             subjects[0]["name"].is_array(),
-            "nothing accepts it as a name"
+            "a list is refused as a name"
         );
     }
 
     #[test]
-    fn texts_name_what_to_look_at() {
-        let asking = asking(Some("shop"));
+    fn texts_name_what_to_check() {
+        let target = target(Some("shop"));
         let reason = || "why".to_owned();
         for (failure, words) in [
             (Failure::Unauthorized, ["401", "/run/token"]),
@@ -310,7 +319,9 @@ mod tests {
                 ["10.0.0.1:443", "network policy"],
             ),
             (
-                Failure::TimedOut { doing: "a list" },
+                Failure::TimedOut {
+                    waiting_for: "a list",
+                },
                 ["a list", "firewall"],
             ),
             (
@@ -337,7 +348,7 @@ mod tests {
                 ["resolved", "dnsPolicy"],
             ),
         ] {
-            let text = remedy(&failure, &asking);
+            let text = remedy(&failure, &target);
             for word in words {
                 assert!(text.contains(word), "{word:?} is not in {text:?}");
             }
@@ -346,7 +357,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_user_of_any_name_stays_that_user(
+        fn the_yaml_names_any_user_exactly(
             name in prop_oneof![any_text(), Just("yes".to_owned()), Just("1e3".to_owned())],
         ) {
             let subjects = &documents(Some(User::Other(name.clone())), None)[1]["subjects"];
@@ -354,7 +365,7 @@ mod tests {
             if is_short(&name) {
                 prop_assert_eq!(subjects[0]["name"].as_str(), Some(name.as_str()));
             } else {
-                prop_assert!(subjects[0]["name"].is_array(), "nothing accepts it as a name");
+                prop_assert!(subjects[0]["name"].is_array(), "a list is refused as a name");
             }
         }
     }

@@ -1,12 +1,15 @@
-//! Which pods are sensors: a pure function from all pods with the name to a [`View`] and to what
-//! there is to say about the others.
+//! Which pods are sensors, as a pure function.
 //!
-//! A pod is used when it is not ours, not being deleted, in the phase Running, Ready, and has an
-//! address that we can send to and a port that we understand. Of several addresses the first in the
-//! cluster's own order whose family we reach is taken. The view does not depend on the order in
-//! which events came, so that two podspans with the same pods agree. It says of each sensor whether
-//! it runs on our node; which of them are preferred is decided where it is known which of them
-//! answer.
+//! In: all pods with the name. Out: a [`SensorList`], and a [`Remark`] for each pod that is not used,
+//! or not used as its annotation requires.
+//!
+//! A pod is used if it is not podspan's own pod, is not being deleted, is in the phase Running and
+//! Ready, has an address that podspan can send to, and a valid port. podspan uses the first address,
+//! in the cluster's order, whose family it can send to.
+//!
+//! Invariant: the list does not depend on the order of the events, so two podspans with the same pods
+//! have the same list. The list has for each sensor whether it runs on podspan's node. The agent
+//! selects the preferred ones, because it has their health.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -14,18 +17,18 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::foreign::Foreign;
-use crate::pod::{Declared, PORT, Pod, PodName, RECEIVER};
-use crate::settings::{Families, FoundSensor, Identity, Receiver, Settings, View};
+use crate::pod::{Annotation, PORT, Pod, PodName, RECEIVER};
+use crate::settings::{Families, FoundSensor, OwnPod, Receiver, SensorList, Settings};
 
-/// What becomes of the pods.
+/// The result for all pods.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Selection {
-    pub(crate) view: View,
-    /// For pods that match and are not used, or not as they say.
+    pub(crate) list: SensorList,
+    /// For pods that are not used, or not used as their annotation requires.
     pub(crate) remarks: BTreeMap<PodName, Remark>,
 }
 
-/// What there is to say about a pod that carries the sensor's name.
+/// Why a pod with the sensor's name is not used, or not used as its annotation requires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Remark {
     OwnPod,
@@ -33,10 +36,10 @@ pub(crate) enum Remark {
     NotRunning(String),
     NotReady,
     NoAddress,
-    /// No address is of a family that we can send in.
+    /// No address is of a family that podspan can send to.
     OtherFamily(IpAddr),
-    /// It can only be wrong: loopback, multicast and the like.
-    AbsurdAddress(IpAddr),
+    /// No other machine can have this address: loopback, multicast and similar.
+    InvalidAddress(IpAddr),
     BadPort(String),
     /// Another pod has the same address and port.
     SameAddress(SocketAddr),
@@ -45,8 +48,8 @@ pub(crate) enum Remark {
 }
 
 impl Remark {
-    /// Whether somebody must do something; the others pass by themselves.
-    pub(crate) fn needs_attention(&self) -> bool {
+    /// Whether an operator must act. The other reasons usually end without an action.
+    pub(crate) fn needs_action(&self) -> bool {
         !matches!(
             self,
             Self::Terminating | Self::NotRunning(_) | Self::NotReady | Self::NoAddress
@@ -58,8 +61,8 @@ impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OwnPod => f.write_str(
-                "not used: it is the pod that podspan itself runs in, which never mirrors to \
-                 itself; give the sensor's label run to the sensors only",
+                "not used: podspan itself runs in it, and never mirrors to its own pod; set the \
+                 sensor's label run only on sensors",
             ),
             Self::Terminating => f.write_str("not used: it is being deleted"),
             Self::NotRunning(phase) => {
@@ -67,17 +70,21 @@ impl fmt::Display for Remark {
                 write!(f, "not used: its phase is {phase}, not Running")
             }
             Self::NotReady => f.write_str(
-                "not used: it is not Ready; if this lasts, see its readiness probe with kubectl \
+                "not used: it is not Ready; if this lasts, check its readiness probe with kubectl \
                  describe pod",
             ),
             Self::NoAddress => f.write_str("not used: it has no IP address yet"),
             Self::OtherFamily(address) => write!(
                 f,
-                "not used: podspan's pod cannot send to its address {address}, as it has no \
-                 address of that family; give both the same IP family"
+                "not used: podspan cannot send to its address {address}, because podspan's pod has \
+                 no address of that family; give both pods the same IP family"
             ),
-            Self::AbsurdAddress(address) => {
-                write!(f, "not used: {address} is no address of another machine")
+            Self::InvalidAddress(address) => {
+                write!(
+                    f,
+                    "not used: its address {address} cannot belong to another machine; check the \
+                     pod's network"
+                )
             }
             Self::BadPort(text) => write!(
                 f,
@@ -87,8 +94,8 @@ impl fmt::Display for Remark {
             ),
             Self::SameAddress(address) => write!(
                 f,
-                "not used: another pod has the same address and port {address}; on a host's \
-                 network give each its own port by the annotation {PORT}"
+                "not used: another pod has the same address and port {address}; with hostNetwork, \
+                 give each pod its own port with the annotation {PORT}"
             ),
             Self::BadReceiver(text) => write!(
                 f,
@@ -100,7 +107,7 @@ impl fmt::Display for Remark {
     }
 }
 
-/// Chooses the sensors among `pods`, which come ordered by name.
+/// Selects the sensors among `pods`, which are ordered by name.
 pub(crate) fn select<'p>(
     pods: impl IntoIterator<Item = &'p Pod>,
     settings: &Settings,
@@ -108,14 +115,14 @@ pub(crate) fn select<'p>(
     let mut sensors: BTreeMap<SocketAddr, FoundSensor> = BTreeMap::new();
     let mut remarks = BTreeMap::new();
     for pod in pods {
-        let sensor = match judge(pod, settings) {
+        let sensor = match check(pod, settings) {
             Ok(sensor) => sensor,
             Err(remark) => {
                 remarks.insert(pod.name.clone(), remark);
                 continue;
             }
         };
-        if let Declared::Nonsense(text) = &pod.receiver {
+        if let Annotation::Invalid(text) = &pod.receiver {
             remarks.insert(pod.name.clone(), Remark::BadReceiver(text.clone()));
         }
         match sensors.entry(sensor.address) {
@@ -125,23 +132,24 @@ pub(crate) fn select<'p>(
             Entry::Occupied(mut entry) => {
                 remarks.insert(pod.name.clone(), Remark::SameAddress(sensor.address));
                 let first = entry.get_mut();
-                // Which of them gets the datagrams is not known, so what is right for both.
+                // Either of them may get the datagrams, so use what is right for both.
                 first.receiver = first.receiver.min(sensor.receiver);
                 first.on_this_node |= sensor.on_this_node;
             }
         }
     }
     let sensors = sensors.into_values().collect();
-    let view = View { sensors };
-    Selection { view, remarks }
+    let list = SensorList { sensors };
+    Selection { list, remarks }
 }
 
-fn judge(pod: &Pod, settings: &Settings) -> Result<FoundSensor, Remark> {
-    if is_me(pod, &settings.me)
+/// The sensor that a pod is, or why it is not used.
+fn check(pod: &Pod, settings: &Settings) -> Result<FoundSensor, Remark> {
+    if is_own_pod(pod, &settings.own_pod)
         || pod
             .addresses
             .iter()
-            .any(|address| settings.me.addresses.contains(address))
+            .any(|address| settings.own_pod.addresses.contains(address))
     {
         return Err(Remark::OwnPod);
     }
@@ -157,15 +165,15 @@ fn judge(pod: &Pod, settings: &Settings) -> Result<FoundSensor, Remark> {
     }
     let address = address(&pod.addresses, settings.families)?;
     let port = match &pod.port {
-        Declared::Nothing => settings.default_port,
-        Declared::Value(port) => *port,
-        Declared::Nonsense(text) => return Err(Remark::BadPort(text.clone())),
+        Annotation::Missing => settings.default_port,
+        Annotation::Valid(port) => *port,
+        Annotation::Invalid(text) => return Err(Remark::BadPort(text.clone())),
     };
     let receiver = match pod.receiver {
-        Declared::Nothing => settings.default_receiver,
-        Declared::Value(receiver) => receiver,
-        // What is right for every receiver, only not the cheapest.
-        Declared::Nonsense(_) => Receiver::Sniffer,
+        Annotation::Missing => settings.default_receiver,
+        Annotation::Valid(receiver) => receiver,
+        // Right for every receiver, but not the cheapest.
+        Annotation::Invalid(_) => Receiver::Sniffer,
     };
     Ok(FoundSensor {
         address: SocketAddr::new(address, port.get()),
@@ -175,29 +183,29 @@ fn judge(pod: &Pod, settings: &Settings) -> Result<FoundSensor, Remark> {
     })
 }
 
-fn is_me(pod: &Pod, me: &Identity) -> bool {
-    let same = |mine: &Option<String>, its: &str| mine.as_deref() == Some(its);
+fn is_own_pod(pod: &Pod, own: &OwnPod) -> bool {
+    let same = |own: &Option<String>, other: &str| own.as_deref() == Some(other);
     let PodName { namespace, name } = &pod.name;
-    same(&me.uid, &pod.uid) || (same(&me.namespace, namespace) && same(&me.name, name))
+    same(&own.uid, &pod.uid) || (same(&own.namespace, namespace) && same(&own.name, name))
 }
 
 fn address(addresses: &[IpAddr], families: Families) -> Result<IpAddr, Remark> {
     let first = *addresses.first().ok_or(Remark::NoAddress)?;
-    let mut sane = addresses.iter().copied().filter(is_of_a_machine).peekable();
-    if sane.peek().is_none() {
-        return Err(Remark::AbsurdAddress(first));
+    let mut valid = addresses.iter().copied().filter(is_valid).peekable();
+    if valid.peek().is_none() {
+        return Err(Remark::InvalidAddress(first));
     }
-    let reached = sane.find(|address| families.reach(*address));
-    reached.ok_or(Remark::OtherFamily(first))
+    let usable = valid.find(|address| families.contain(*address));
+    usable.ok_or(Remark::OtherFamily(first))
 }
 
-/// Whether it can be the address of another machine. Loopback is none: the copies would come back.
-fn is_of_a_machine(address: &IpAddr) -> bool {
-    let absurd = address.is_unspecified() || address.is_loopback() || address.is_multicast();
-    !absurd
+/// Whether another machine can have this address. With loopback, podspan would mirror its own copies.
+fn is_valid(address: &IpAddr) -> bool {
+    let invalid = address.is_unspecified() || address.is_loopback() || address.is_multicast();
+    !invalid
         && match address {
             IpAddr::V4(address) => !address.is_broadcast() && !address.is_link_local(),
-            // Link-local addresses say nothing without an interface, mapped ones are not IPv6.
+            // Link-local addresses need an interface, and mapped ones are not IPv6.
             IpAddr::V6(address) => {
                 !address.is_unicast_link_local() && address.to_ipv4_mapped().is_none()
             }

@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use proptest::prelude::*;
 
 use super::*;
-use crate::settings::{Pace, Scope};
+use crate::settings::{Scope, Timing};
 
 fn settings() -> Settings {
     Settings {
@@ -14,7 +14,7 @@ fn settings() -> Settings {
         default_port: NonZeroU16::new(4789).unwrap(),
         default_receiver: Receiver::Socket,
         node: Some("here".to_owned()),
-        me: Identity {
+        own_pod: OwnPod {
             uid: Some("my-uid".to_owned()),
             name: Some("me".to_owned()),
             namespace: Some("shop".to_owned()),
@@ -24,7 +24,7 @@ fn settings() -> Settings {
             ipv4: true,
             ipv6: false,
         },
-        pace: Pace::default(),
+        timing: Timing::default(),
     }
 }
 
@@ -44,27 +44,27 @@ fn pod(name: &str, address: &str) -> Pod {
             .split_whitespace()
             .map(|text| text.parse().unwrap())
             .collect(),
-        port: Declared::Nothing,
-        receiver: Declared::Nothing,
+        port: Annotation::Missing,
+        receiver: Annotation::Missing,
     }
 }
 
-fn addresses(view: &View) -> Vec<String> {
+fn addresses(list: &SensorList) -> Vec<String> {
     let address = |sensor: &FoundSensor| sensor.address.to_string();
-    view.sensors.iter().map(address).collect()
+    list.sensors.iter().map(address).collect()
 }
 
-/// What is said about the only pod.
+/// The remark about the only pod.
 fn remark(pod: &Pod, settings: &Settings) -> Option<Remark> {
     let selection = select([pod], settings);
     let remark = selection.remarks.into_values().next();
     let used = matches!(remark, None | Some(Remark::BadReceiver(_)));
-    assert_eq!(used, selection.view.sensors.len() == 1, "{pod:?}");
+    assert_eq!(used, selection.list.sensors.len() == 1, "{pod:?}");
     remark
 }
 
 #[test]
-fn a_good_pod_is_used_with_the_defaults() {
+fn a_usable_pod_is_used_with_the_defaults() {
     let selection = select([&pod("a", "10.0.0.1")], &settings());
     assert_eq!(selection.remarks, BTreeMap::new());
     let sensor = FoundSensor {
@@ -73,7 +73,7 @@ fn a_good_pod_is_used_with_the_defaults() {
         pod: "shop/a".to_owned(),
         on_this_node: false,
     };
-    assert_eq!(selection.view.sensors, [sensor]);
+    assert_eq!(selection.list.sensors, [sensor]);
 }
 
 #[test]
@@ -88,12 +88,12 @@ fn each_reason_not_to_use_a_pod() {
     assert_eq!(of(&|_| {}), None);
     assert_eq!(of(&|pod| pod.uid = "my-uid".into()), Some(Remark::OwnPod));
     assert_eq!(of(&|pod| pod.name.name = "me".into()), Some(Remark::OwnPod));
-    let ours = |pod: &mut Pod| pod.addresses.push([10, 0, 0, 77].into());
-    assert_eq!(of(&ours), Some(Remark::OwnPod));
+    let own_address = |pod: &mut Pod| pod.addresses.push([10, 0, 0, 77].into());
+    assert_eq!(of(&own_address), Some(Remark::OwnPod));
     let link_local = [169, 254, 7, 7].into();
     assert_eq!(
         of(&|pod| pod.addresses = vec![link_local]),
-        Some(Remark::AbsurdAddress(link_local))
+        Some(Remark::InvalidAddress(link_local))
     );
     let elsewhere = PodName {
         namespace: "other".to_owned(),
@@ -109,10 +109,10 @@ fn each_reason_not_to_use_a_pod() {
     assert_eq!(of(&|pod| pod.ready = false), Some(Remark::NotReady));
     assert_eq!(of(&|pod| pod.addresses.clear()), Some(Remark::NoAddress));
     assert_eq!(
-        of(&|pod| pod.port = Declared::Nonsense("0".into())),
+        of(&|pod| pod.port = Annotation::Invalid("0".into())),
         Some(Remark::BadPort("0".into()))
     );
-    for absurd in [
+    for invalid in [
         "0.0.0.0",
         "127.0.0.1",
         "224.0.0.1",
@@ -120,16 +120,16 @@ fn each_reason_not_to_use_a_pod() {
         "::1",
         "fe80::1",
     ] {
-        let address: IpAddr = absurd.parse().unwrap();
+        let address: IpAddr = invalid.parse().unwrap();
         let remark = of(&|pod| pod.addresses = vec![address]);
-        assert_eq!(remark, Some(Remark::AbsurdAddress(address)));
+        assert_eq!(remark, Some(Remark::InvalidAddress(address)));
     }
 }
 
 #[test]
-fn without_a_name_of_ours_nobody_is_us() {
+fn without_an_identity_no_pod_is_podspans_own() {
     let mut settings = settings();
-    settings.me = Identity::default();
+    settings.own_pod = OwnPod::default();
     let mut nameless = pod("", "10.0.0.1");
     nameless.uid = String::new();
     nameless.name.namespace = String::new();
@@ -137,7 +137,7 @@ fn without_a_name_of_ours_nobody_is_us() {
 }
 
 #[test]
-fn the_first_address_of_a_reachable_family_counts() {
+fn the_first_address_of_a_usable_family_is_used() {
     let both = |ipv4, ipv6| Settings {
         families: Families { ipv4, ipv6 },
         ..settings()
@@ -150,7 +150,7 @@ fn the_first_address_of_a_reachable_family_counts() {
         ("127.0.0.1 10.0.0.1", true, true, "10.0.0.1:4789"),
     ] {
         let selection = select([&pod("a", list)], &both(ipv4, ipv6));
-        assert_eq!(addresses(&selection.view), [expected], "{list}");
+        assert_eq!(addresses(&selection.list), [expected], "{list}");
     }
     let other = remark(&pod("a", "fd00::1"), &both(true, false));
     assert_eq!(other, Some(Remark::OtherFamily("fd00::1".parse().unwrap())));
@@ -159,14 +159,14 @@ fn the_first_address_of_a_reachable_family_counts() {
 #[test]
 fn annotations_override_the_defaults() {
     let mut declared = pod("a", "10.0.0.1");
-    declared.port = Declared::Value(NonZeroU16::new(9000).unwrap());
-    declared.receiver = Declared::Value(Receiver::Sniffer);
-    let sensor = select([&declared], &settings()).view.sensors.remove(0);
+    declared.port = Annotation::Valid(NonZeroU16::new(9000).unwrap());
+    declared.receiver = Annotation::Valid(Receiver::Sniffer);
+    let sensor = select([&declared], &settings()).list.sensors.remove(0);
     assert_eq!(sensor.address.port(), 9000);
     assert_eq!(sensor.receiver, Receiver::Sniffer);
-    declared.receiver = Declared::Nonsense("tap".to_owned());
-    let Selection { view, remarks } = select([&declared], &settings());
-    assert_eq!(view.sensors[0].receiver, Receiver::Sniffer, "always right");
+    declared.receiver = Annotation::Invalid("tap".to_owned());
+    let Selection { list, remarks } = select([&declared], &settings());
+    assert_eq!(list.sensors[0].receiver, Receiver::Sniffer, "always right");
     assert_eq!(
         remarks[&declared.name],
         Remark::BadReceiver("tap".to_owned())
@@ -176,15 +176,15 @@ fn annotations_override_the_defaults() {
 #[test]
 fn two_pods_with_one_address_are_one_sensor() {
     let mut second = pod("b", "10.0.0.1");
-    second.receiver = Declared::Value(Receiver::Sniffer);
-    let Selection { view, remarks } = select([&pod("a", "10.0.0.1"), &second], &settings());
-    assert_eq!(addresses(&view), ["10.0.0.1:4789"]);
-    assert_eq!(view.sensors[0].receiver, Receiver::Sniffer);
+    second.receiver = Annotation::Valid(Receiver::Sniffer);
+    let Selection { list, remarks } = select([&pod("a", "10.0.0.1"), &second], &settings());
+    assert_eq!(addresses(&list), ["10.0.0.1:4789"]);
+    assert_eq!(list.sensors[0].receiver, Receiver::Sniffer);
     let same = Remark::SameAddress("10.0.0.1:4789".parse().unwrap());
     assert_eq!(remarks, BTreeMap::from([(second.name.clone(), same)]));
-    second.port = Declared::Value(NonZeroU16::new(4790).unwrap());
-    let apart = select([&pod("a", "10.0.0.1"), &second], &settings());
-    assert_eq!(apart.view.sensors.len(), 2);
+    second.port = Annotation::Valid(NonZeroU16::new(4790).unwrap());
+    let separate = select([&pod("a", "10.0.0.1"), &second], &settings());
+    assert_eq!(separate.list.sensors.len(), 2);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_sensor_of_this_node_is_marked_and_the_others_stay() {
     let mut near = pod("near", "10.0.0.2");
     near.node = Some("here".to_owned());
     let marks = |settings: &Settings| -> Vec<bool> {
-        let View { sensors } = select([&far, &near], settings).view;
+        let SensorList { sensors } = select([&far, &near], settings).list;
         sensors.iter().map(|sensor| sensor.on_this_node).collect()
     };
     assert_eq!(marks(&settings()), [false, true]);
@@ -211,14 +211,14 @@ fn any_pod() -> impl Strategy<Value = Pod> {
         Just(IpAddr::from([127, 0, 0, 1])),
     ];
     let port = prop_oneof![
-        Just(Declared::Nothing),
-        (1_u16..4).prop_map(|port| Declared::Value(NonZeroU16::new(port).unwrap())),
-        Just(Declared::Nonsense("x".to_owned())),
+        Just(Annotation::Missing),
+        (1_u16..4).prop_map(|port| Annotation::Valid(NonZeroU16::new(port).unwrap())),
+        Just(Annotation::Invalid("x".to_owned())),
     ];
     let receiver = prop_oneof![
-        Just(Declared::Nothing),
-        Just(Declared::Value(Receiver::Sniffer)),
-        Just(Declared::Nonsense("x".to_owned())),
+        Just(Annotation::Missing),
+        Just(Annotation::Valid(Receiver::Sniffer)),
+        Just(Annotation::Invalid("x".to_owned())),
     ];
     let node = prop::option::of(prop_oneof![
         Just("here".to_owned()),
@@ -247,27 +247,27 @@ fn any_pod() -> impl Strategy<Value = Pod> {
 
 proptest! {
     #[test]
-    fn every_sensor_is_a_usable_pod_and_every_pod_is_accounted_for(
+    fn every_sensor_is_a_usable_pod_and_every_other_pod_has_a_remark(
         pods in prop::collection::vec(any_pod(), 0..12),
     ) {
         let pods: BTreeMap<PodName, Pod> =
             pods.into_iter().map(|pod| (pod.name.clone(), pod)).collect();
         let settings = settings();
-        let Selection { view, remarks } = select(pods.values(), &settings);
-        for pair in view.sensors.windows(2) {
+        let Selection { list, remarks } = select(pods.values(), &settings);
+        for pair in list.sensors.windows(2) {
             prop_assert!(pair[0].address < pair[1].address, "ordered, and each once");
         }
-        for sensor in &view.sensors {
+        for sensor in &list.sensors {
             let pod = pods.values().find(|pod| pod.name.to_string() == sensor.pod).unwrap();
             prop_assert!(pod.ready && !pod.terminating);
             prop_assert!(pod.addresses.contains(&sensor.address.ip()));
-            prop_assert!(sensor.address.is_ipv4(), "only reachable families");
+            prop_assert!(sensor.address.is_ipv4(), "only usable families");
             prop_assert!(!sensor.address.ip().is_loopback());
         }
         let unused = remarks
             .values()
             .filter(|remark| !matches!(remark, Remark::BadReceiver(_)))
             .count();
-        prop_assert_eq!(view.sensors.len() + unused, pods.len());
+        prop_assert_eq!(list.sensors.len() + unused, pods.len());
     }
 }

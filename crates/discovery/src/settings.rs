@@ -1,35 +1,35 @@
-//! What is asked for and what is answered: the words shared with the agent.
+//! The types shared with the agent: what discovery is asked for, and the list that it publishes.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-/// Which pods are wanted, and how they are to be used.
+/// Which pods are sensors, and how they are used.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The value of the label `run`. It must be a valid label value; the caller has checked that.
+    /// The value of the label `run`. The caller has checked that it is a valid label value.
     pub name: String,
-    /// The namespaces in which it is looked up.
+    /// The namespaces that are searched.
     pub scope: Scope,
     /// The UDP port of sensors without the annotation `podspan.dev/port`.
     pub default_port: NonZeroU16,
-    /// What sensors without the annotation `podspan.dev/receiver` are.
+    /// The kind of sensors without the annotation `podspan.dev/receiver`.
     pub default_receiver: Receiver,
-    /// Our node's name; without it no sensor is known to run on it.
+    /// The name of podspan's node. Without it, no sensor counts as a sensor on this node.
     pub node: Option<String>,
-    /// Our own pod, which is never a sensor.
-    pub me: Identity,
-    /// The address families in which we can send.
+    /// podspan's own pod, which is never a sensor.
+    pub own_pod: OwnPod,
+    /// The address families that podspan can send to.
     pub families: Families,
-    /// How long is waited for what.
-    pub pace: Pace,
+    /// Time limits and intervals.
+    pub timing: Timing,
 }
 
-/// The namespaces in which a name is looked up.
+/// The namespaces that are searched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Ours: [`Identity::namespace`], else that of the credentials.
+    /// podspan's own: [`OwnPod::namespace`], else the namespace of the credentials.
     Own,
     /// This one.
     Namespace(String),
@@ -37,12 +37,12 @@ pub enum Scope {
     All,
 }
 
-/// How a sensor takes the copies in.
+/// How a sensor receives the copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Receiver {
-    /// By capturing on an interface: each copy must be a datagram of its own.
+    /// It captures on an interface: each copy must be a separate datagram.
     Sniffer,
-    /// By a UDP socket or a kernel vxlan device: the kernel splits what was sent as one.
+    /// It uses a UDP socket or a kernel vxlan device: the kernel splits what was sent as one.
     Socket,
 }
 
@@ -56,7 +56,7 @@ impl Receiver {
         }
     }
 
-    /// Reads [`Self::word`], whatever its case.
+    /// Reads [`Self::word`], in upper or lower case.
     pub(crate) fn from_word(word: &str) -> Option<Self> {
         [Self::Sniffer, Self::Socket]
             .into_iter()
@@ -70,20 +70,20 @@ impl fmt::Display for Receiver {
     }
 }
 
-/// What is known of our own pod, from the downward API and from its interfaces.
+/// podspan's own pod, from the downward API and from its interfaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
+pub struct OwnPod {
     /// `metadata.uid`.
     pub uid: Option<String>,
     /// `metadata.name`; it counts only together with the namespace.
     pub name: Option<String>,
     /// `metadata.namespace`.
     pub namespace: Option<String>,
-    /// The addresses of our own interfaces: they tell it too where the downward API does not.
+    /// The addresses of its interfaces. They identify the pod without the downward API too.
     pub addresses: Vec<IpAddr>,
 }
 
-/// The address families in which we can send.
+/// The address families that podspan can send to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Families {
     /// There is an IPv4 socket.
@@ -95,7 +95,7 @@ pub struct Families {
 impl Families {
     /// Whether `address` is of one of them.
     #[must_use]
-    pub fn reach(self, address: IpAddr) -> bool {
+    pub fn contain(self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(_) => self.ipv4,
             IpAddr::V6(_) => self.ipv6,
@@ -103,47 +103,47 @@ impl Families {
     }
 }
 
-/// How long is waited for what. The default is for production; tests hurry.
+/// Time limits and intervals. The default is for production; tests use shorter ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
-    /// The least time between two views.
-    pub views: Duration,
-    /// For the beginning of an answer, and for a complete list.
-    pub answer: Duration,
-    /// How long one watch lasts. The API server ends it then, and the next goes on where it ended.
-    /// One that has not ended a little later hangs: so this is also how soon that is noticed.
-    pub watch: Duration,
+pub struct Timing {
+    /// The minimum time between two published lists.
+    pub between_lists: Duration,
+    /// The time limit for the start of an answer, and for a complete list.
+    pub answer_timeout: Duration,
+    /// How long one watch lasts. Then the API server ends it, and the next one continues where it
+    /// ended. A watch that has not ended shortly after this time hangs, so a hang is detected then.
+    pub watch_duration: Duration,
 }
 
-impl Default for Pace {
-    /// 50 ms, 15 s, and one minute: a frozen API server or a path that swallows packets is noticed
-    /// within about that minute, for one small request a minute. `client-go` is as quick by HTTP/2
+impl Default for Timing {
+    /// 50 ms, 15 s, and one minute: a frozen API server or a path that drops packets is detected
+    /// within about a minute, for one small request a minute. `client-go` is as fast with HTTP/2
     /// pings, which `kube` does not send.
     fn default() -> Self {
         Self {
-            views: Duration::from_millis(50),
-            answer: Duration::from_secs(15),
-            watch: Duration::from_mins(1),
+            between_lists: Duration::from_millis(50),
+            answer_timeout: Duration::from_secs(15),
+            watch_duration: Duration::from_mins(1),
         }
     }
 }
 
-/// The usable sensors: all of them, ordered by address, each address with its port once.
+/// All usable sensors, ordered by address. Each address and port appears once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct View {
-    /// None: no pod with the name can be used now.
+pub struct SensorList {
+    /// Empty: no pod with the name can be used now.
     pub sensors: Vec<FoundSensor>,
 }
 
 /// A pod to mirror to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundSensor {
-    /// Where the copies go.
+    /// Where the copies are sent.
     pub address: SocketAddr,
-    /// How it takes them in.
+    /// How it receives them.
     pub receiver: Receiver,
     /// `namespace/name` of the pod, for the log.
     pub pod: String,
-    /// Whether it runs on our node.
+    /// Whether it runs on podspan's node.
     pub on_this_node: bool,
 }

@@ -1,12 +1,14 @@
-//! Where the API server is and how we show who we are.
+//! Where the API server is, and podspan's credentials for it.
 //!
-//! A client is built anew after each failure, which reads the token, the CA or the kubeconfig again;
-//! while all goes well `kube` reads the token's and the CA's file once a minute. So a renewed token
-//! counts within a minute at most, and at once after the old one was refused.
+//! In: a [`ClientSource`] and the files that it names. Out: a client of `kube`, or a [`Failure`].
 //!
-//! `kube`'s own repetition of refused requests (15 times, from 5 ms on) is off: how often is asked is
-//! decided in `backoff` alone. The header `Retry-After` does not reach an error of `kube`, and the
-//! API server's 429 of an overload has it nowhere else, so it is noted as the answer passes by.
+//! After each failure a new client is built, which reads the token, the CA or the kubeconfig again.
+//! Without failures, `kube` reads the files of the token and the CA once a minute. So a renewed token
+//! is used within a minute, and at once after the old one was refused.
+//!
+//! `kube`'s own retries of refused requests (15 times, from 5 ms on) are off: only `backoff` decides
+//! when to try again. An error of `kube` does not have the header `Retry-After`, and the API server's
+//! 429 of an overload has the time nowhere else. So a layer of the client records this header.
 
 use std::env;
 use std::ffi::OsString;
@@ -33,13 +35,13 @@ use crate::failure::{Failure, classify};
 /// Where a pod's credentials are.
 const CREDENTIALS: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// For a connection with TLS on it.
+/// The time limit for a connection and its TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the API server is and how we show who we are.
+/// Where the API server is, and podspan's credentials for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientSource {
-    /// As in a pod: without DNS, with the service account's token.
+    /// In a pod: without DNS, with the service account's token.
     InCluster {
         /// `KUBERNETES_SERVICE_HOST`.
         host: String,
@@ -48,12 +50,12 @@ pub enum ClientSource {
         /// The folder with `token`, `ca.crt` and `namespace`.
         credentials: PathBuf,
     },
-    /// As on a workstation: this file, or else what `KUBECONFIG` names, or else `~/.kube/config`.
+    /// On a workstation: this file, or else those of `KUBECONFIG`, or else `~/.kube/config`.
     Kubeconfig(Option<PathBuf>),
 }
 
 impl ClientSource {
-    /// A pod's, with its service account where Kubernetes mounts it.
+    /// The source of a pod, with the service account where Kubernetes mounts it.
     #[must_use]
     pub fn in_cluster(host: &str, port: NonZeroU16) -> Self {
         Self::InCluster {
@@ -63,9 +65,9 @@ impl ClientSource {
         }
     }
 
-    /// Reads the credentials and makes a client; nothing is sent yet.
+    /// Reads the credentials and builds a client. It sends nothing.
     pub(crate) async fn connect(&self) -> Result<Connection, Failure> {
-        let usable = match self {
+        let parts = match self {
             Self::InCluster {
                 host,
                 port,
@@ -73,23 +75,23 @@ impl ClientSource {
             } => in_cluster(host, port, credentials)?,
             Self::Kubeconfig(path) => kubeconfig(path.as_ref()).await?,
         };
-        let Usable {
+        let ClientParts {
             mut config,
             server,
             from,
-        } = usable;
+        } = parts;
         config.default_retry = false;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         let namespace = config.default_namespace.clone();
         let retry_after = RetryAfter::default();
-        let noted = retry_after.clone();
-        let note = MapResponseLayer::new(move |response: Response<Box<DynBody>>| {
-            noted.note(&response);
+        let recorded = retry_after.clone();
+        let record = MapResponseLayer::new(move |response: Response<Box<DynBody>>| {
+            recorded.record(&response);
             response
         });
         let client = ClientBuilder::try_from(config)
-            .map_err(|error| unusable(&from, &error))?
-            .with_layer(&note)
+            .map_err(|error| build_failure(&from, &error))?
+            .with_layer(&record)
             .build();
         Ok(Connection {
             client,
@@ -99,7 +101,7 @@ impl ClientSource {
         })
     }
 
-    /// The file of the CA, where it is known to be one.
+    /// The file of the CA, if it is certain that there is one.
     pub(crate) fn ca(&self) -> Option<String> {
         match self {
             Self::InCluster { credentials, .. } => {
@@ -118,7 +120,7 @@ impl ClientSource {
         }
     }
 
-    /// Where the API server is, as far as it is known without reading a file.
+    /// Where the API server is, without reading a file.
     pub(crate) fn server(&self) -> String {
         match self {
             Self::InCluster { host, port, .. } => Address::parse(&in_cluster_url(host, port))
@@ -132,24 +134,24 @@ impl ClientSource {
 pub(crate) struct Connection {
     pub(crate) client: Client,
     pub(crate) retry_after: RetryAfter,
-    /// What is shown of the API server's URL.
+    /// The API server's URL for the log.
     pub(crate) server: String,
     /// The namespace of the credentials.
     pub(crate) namespace: String,
 }
 
-/// What a client is made of.
+/// What is needed to build a client.
 #[derive(Debug)]
-struct Usable {
+struct ClientParts {
     config: Config,
-    /// What is shown of the API server's URL.
+    /// The API server's URL for the log.
     server: String,
     /// Where the credentials were read, for a log line.
     from: String,
 }
 
-/// Why `kube` makes no client of what was read from `from`.
-fn unusable(from: &str, error: &kube::Error) -> Failure {
+/// Why `kube` cannot build a client from the credentials in `from`.
+fn build_failure(from: &str, error: &kube::Error) -> Failure {
     match (error, classify(error)) {
         (kube::Error::InferKubeconfig(error), _) => Failure::Credentials {
             reason: credentials::kubeconfig(from, error),
@@ -166,27 +168,28 @@ fn unusable(from: &str, error: &kube::Error) -> Failure {
 pub(crate) struct RetryAfter(Arc<AtomicU64>);
 
 impl RetryAfter {
-    /// What no header says.
-    const NOTHING: u64 = 0;
+    /// There was no header.
+    const MISSING: u64 = 0;
 
-    /// Only seconds are read, as the API server sends them; a proxy's date is left to our backoff.
-    fn note<B>(&self, response: &Response<B>) {
+    /// Records the header. Only seconds are read, which the API server sends. A date, which a proxy may
+    /// send, is ignored.
+    fn record<B>(&self, response: &Response<B>) {
         let header = response.headers().get(RETRY_AFTER);
         let seconds = header.and_then(|value| value.to_str().ok()?.trim().parse().ok());
         self.0
-            .store(seconds.unwrap_or(Self::NOTHING), Ordering::Relaxed);
+            .store(seconds.unwrap_or(Self::MISSING), Ordering::Relaxed);
     }
 
-    /// How long the last answer asked to wait.
+    /// The time in the header of the last answer.
     pub(crate) fn get(&self) -> Option<Duration> {
         match self.0.load(Ordering::Relaxed) {
-            Self::NOTHING => None,
+            Self::MISSING => None,
             seconds => Some(Duration::from_secs(seconds)),
         }
     }
 }
 
-/// The URL that the environment gives.
+/// The URL for the values in the environment.
 fn in_cluster_url(host: &str, port: &str) -> String {
     if host.contains(':') {
         format!("https://[{host}]:{port}")
@@ -195,7 +198,7 @@ fn in_cluster_url(host: &str, port: &str) -> String {
     }
 }
 
-fn in_cluster(host: &str, port: &str, credentials: &Path) -> Result<Usable, Failure> {
+fn in_cluster(host: &str, port: &str, credentials: &Path) -> Result<ClientParts, Failure> {
     let credentials_failure = |what: &dyn Display, error: &dyn Display| Failure::Credentials {
         reason: format!("{what}: {error}"),
     };
@@ -208,7 +211,7 @@ fn in_cluster(host: &str, port: &str, credentials: &Path) -> Result<Usable, Fail
         let path = credentials.join(name);
         fs::read_to_string(&path).map_err(|error| credentials_failure(&path.display(), &error))
     };
-    // Missing ones are told here by their paths; they are read again by those who use them.
+    // This is for errors that name the missing file. `kube` reads the token and the CA again.
     if read("token")?.trim().is_empty() {
         let path = credentials.join("token");
         return Err(credentials_failure(&path.display(), &"it is empty"));
@@ -219,17 +222,17 @@ fn in_cluster(host: &str, port: &str, credentials: &Path) -> Result<Usable, Fail
         .trim()
         .clone_into(&mut config.default_namespace);
     config.root_cert_file = Some(credentials.join("ca.crt"));
-    // Without it the system's CAs would be loaded first, and there may be none in the image.
+    // Without this, `kube` would first load the system's CAs, and the image may have none.
     config.root_cert = Some(Vec::new());
     config.auth_info.token_file = Some(credentials.join("token").display().to_string());
-    Ok(Usable {
+    Ok(ClientParts {
         config,
         server: server.shown,
         from: credentials.display().to_string(),
     })
 }
 
-async fn kubeconfig(path: Option<&PathBuf>) -> Result<Usable, Failure> {
+async fn kubeconfig(path: Option<&PathBuf>) -> Result<ClientParts, Failure> {
     let files = files(path, env::var_os("KUBECONFIG").as_ref(), env::home_dir());
     let shown = files
         .iter()
@@ -249,7 +252,7 @@ async fn kubeconfig(path: Option<&PathBuf>) -> Result<Usable, Failure> {
             .merge(next)
             .map_err(|error| refused(&shown, &error))?;
     }
-    // `kube` drops a fragment, which may be the rest of a password.
+    // `kube` removes a fragment, which may be the rest of a password.
     let given = server(&kubeconfig).map(str::to_owned);
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
@@ -257,7 +260,7 @@ async fn kubeconfig(path: Option<&PathBuf>) -> Result<Usable, Failure> {
     if config.proxy_url.is_some() {
         return Err(failure(PROXY.to_owned()));
     }
-    // `kube` panics on one that no header can hold.
+    // `kube` panics if the token is not a valid header.
     let token = config.auth_info.token.as_ref();
     if token.is_some_and(|token| HeaderValue::from_str(token.expose_secret()).is_err()) {
         let reason = format!("{shown}: the token has a character that HTTP does not allow");
@@ -269,16 +272,16 @@ async fn kubeconfig(path: Option<&PathBuf>) -> Result<Usable, Failure> {
         return Err(failure(credentials::no_address(&what)));
     };
     config.cluster_url = server.url;
-    Ok(Usable {
+    Ok(ClientParts {
         config,
         server: server.shown,
         from: shown,
     })
 }
 
-/// The files of a kubeconfig, as kubectl and `kube` find them: the given one, or those that
-/// `KUBECONFIG` names, or the one in the home directory. They are read here one by one, as an error
-/// of `kube` does not say which one it is about.
+/// The files of a kubeconfig, as kubectl and `kube` find them: the given one, or those of `KUBECONFIG`,
+/// or the one in the home directory. podspan reads them one by one, because an error of `kube` does not
+/// name the file.
 fn files(
     given: Option<&PathBuf>,
     variable: Option<&OsString>,
@@ -299,7 +302,7 @@ fn files(
     named
 }
 
-/// The server of the current context as it is written.
+/// The server of the current context, as it is in the file.
 fn server(kubeconfig: &Kubeconfig) -> Option<&str> {
     let current = kubeconfig.current_context.as_ref()?;
     let mut contexts = kubeconfig.contexts.iter();

@@ -1,10 +1,10 @@
 use super::*;
-use crate::remedy::{Asking, remedy};
+use crate::remedy::{Target, remedy};
 
 #[test]
 fn retry_after_is_that_of_the_last_answer() {
-    let noted = RetryAfter::default();
-    assert_eq!(noted.get(), None);
+    let recorded = RetryAfter::default();
+    assert_eq!(recorded.get(), None);
     for (header, expected) in [
         (Some("7"), Some(Duration::from_secs(7))),
         (Some(" 8 "), Some(Duration::from_secs(8))),
@@ -17,13 +17,13 @@ fn retry_after_is_that_of_the_last_answer() {
         if let Some(header) = header {
             response = response.header(RETRY_AFTER, header);
         }
-        noted.note(&response.body(()).unwrap());
-        assert_eq!(noted.get(), expected, "{header:?}");
+        recorded.record(&response.body(()).unwrap());
+        assert_eq!(recorded.get(), expected, "{header:?}");
     }
 }
 
 #[test]
-fn missing_credentials_are_told_by_their_paths() {
+fn missing_credentials_are_named_by_their_paths() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_owned();
     let reason = |host| match in_cluster(host, "443", &path) {
@@ -38,18 +38,18 @@ fn missing_credentials_are_told_by_their_paths() {
     assert!(reason("not a host").contains("KUBERNETES_SERVICE_HOST"));
     fs::write(path.join("ca.crt"), "c").unwrap();
     fs::write(path.join("namespace"), "shop\n").unwrap();
-    let Usable { config, server, .. } = in_cluster("fd00::1", "443", &path).unwrap();
+    let ClientParts { config, server, .. } = in_cluster("fd00::1", "443", &path).unwrap();
     assert_eq!(server, "https://[fd00::1]:443/");
     assert_eq!(config.cluster_url.to_string(), "https://[fd00::1]:443/");
     assert_eq!(config.default_namespace, "shop");
 }
 
-/// What the file holds and no log may.
+/// Secrets in the file, which must not be in the log.
 const TOKEN: &str = "s3cr3t-token-value";
 const PASSWORD: &str = "hunter2";
 const KEY: &str = "LS0tLS1CRUdJTi.FPRIVATE";
 
-/// A kubeconfig; `user` and `cluster` are lines of its user and its cluster.
+/// A kubeconfig with these lines of its cluster and its user.
 fn kubeconfig_of(cluster: &str, user: &str) -> String {
     let lines = |text: &str| {
         let lines = text.lines().map(|line| format!("    {line}\n"));
@@ -64,26 +64,26 @@ fn kubeconfig_of(cluster: &str, user: &str) -> String {
     )
 }
 
-/// The line of [`kubeconfig_of`] with the first line of the user, where the cluster has one line.
+/// The line of [`kubeconfig_of`] with the first line of the user, if the cluster has one line.
 const FIRST_OF_USER: usize = 16;
 
-/// What is logged for a kubeconfig that gives no client, with what is logged as the server.
+/// What is logged for a kubeconfig: the failure without a client, else a text with the server.
 async fn logged(text: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("the.kubeconfig");
     fs::write(&path, text).unwrap();
     let source = ClientSource::Kubeconfig(Some(path));
-    let mut asking = Asking {
+    let mut target = Target {
         server: source.server(),
         credentials: source.credentials(),
-        ..Asking::default()
+        ..Target::default()
     };
     match source.connect().await {
         Ok(connection) => {
-            asking.server = connection.server;
-            format!("connects to {}", remedy(&Failure::Unauthorized, &asking))
+            target.server = connection.server;
+            format!("connects to {}", remedy(&Failure::Unauthorized, &target))
         }
-        Err(failure) => remedy(&failure, &asking),
+        Err(failure) => remedy(&failure, &target),
     }
 }
 
@@ -116,7 +116,7 @@ async fn a_broken_kubeconfig_is_named_by_its_line_and_not_quoted() {
         ("a text for a list", format!("as-groups: {TOKEN}"), 0),
         ("a secret for a map", format!("auth-provider: {TOKEN}"), 0),
         (
-            "a secret for a truth value",
+            "a secret for a boolean",
             format!("exec:\n  provideClusterInfo: {TOKEN}"),
             1,
         ),
@@ -146,7 +146,7 @@ async fn a_broken_kubeconfig_is_named_by_its_line_and_not_quoted() {
             0,
         ),
         (
-            "a text behind a quote",
+            "a text after a quote",
             format!("token: \"{TOKEN}\" {PASSWORD}"),
             0,
         ),
@@ -162,7 +162,7 @@ async fn a_broken_kubeconfig_is_named_by_its_line_and_not_quoted() {
             0,
         ),
         (
-            "no space behind the colon",
+            "no space after the colon",
             format!("token:{TOKEN}\npassword: {PASSWORD}"),
             0,
         ),
@@ -175,31 +175,40 @@ async fn a_broken_kubeconfig_is_named_by_its_line_and_not_quoted() {
         ("a tag", format!("token: !{TOKEN}!x {PASSWORD}"), 0),
         ("base64 by tag", format!("token: !!binary {TOKEN}"), 0),
         (
-            "a reserved sign",
+            "a reserved character",
             format!("token: `{TOKEN}\npassword: @{PASSWORD}"),
             0,
         ),
     ] {
         let text = kubeconfig_of(SERVER, &user);
-        let told = logged(&text).await;
-        assert_without_secrets(&told, &text);
-        assert!(told.contains("the.kubeconfig"), "{fault}: {told}");
+        let logged_text = logged(&text).await;
+        assert_without_secrets(&logged_text, &text);
+        assert!(
+            logged_text.contains("the.kubeconfig"),
+            "{fault}: {logged_text}"
+        );
         let line = FIRST_OF_USER + line;
-        let near = (line - 1..=line + 1).any(|line| told.contains(&format!("line {line},")));
-        assert!(near, "{fault}: no line near {line} in {told}");
+        let near = (line - 1..=line + 1).any(|line| logged_text.contains(&format!("line {line},")));
+        assert!(near, "{fault}: no line near {line} in {logged_text}");
     }
 }
 
 const SERVER: &str = "server: https://127.0.0.1:6443";
 
-/// That a kubeconfig with these lines of its user and its cluster gives no client, and that the
-/// reason has `words` and no secret.
+/// Checks that a kubeconfig with these lines gives no client, and that the reason has `words` and no
+/// secret.
 async fn assert_refused(cluster: &str, user: &str, words: &str) {
     let text = kubeconfig_of(cluster, user);
-    let told = logged(&text).await;
-    assert!(!told.starts_with("connects"), "{text}\ngives a client");
-    assert_without_secrets(&told, &text);
-    assert!(told.contains(words), "{words:?} is not in {told}");
+    let logged_text = logged(&text).await;
+    assert!(
+        !logged_text.starts_with("connects"),
+        "{text}\ngives a client"
+    );
+    assert_without_secrets(&logged_text, &text);
+    assert!(
+        logged_text.contains(words),
+        "{words:?} is not in {logged_text}"
+    );
 }
 
 #[tokio::test]
@@ -229,8 +238,8 @@ async fn no_error_about_keys_and_tokens_quotes_them() {
         base,
     )
     .await;
-    let alone = format!("client-key-data: {}", pem(TOKEN));
-    assert_refused(SERVER, &alone, "client-certificate is missing").await;
+    let key_only = format!("client-key-data: {}", pem(TOKEN));
+    assert_refused(SERVER, &key_only, "client-certificate is missing").await;
     for user in [no_end, no_tag] {
         assert_refused(
             SERVER,
@@ -240,7 +249,7 @@ async fn no_error_about_keys_and_tokens_quotes_them() {
         .await;
     }
     assert_refused(SERVER, &no_key, "the.kubeconfig: client-key").await;
-    // Each in the place of a file's path.
+    // Secrets in place of a file's path.
     let user = format!("client-certificate: /dev/null\nclient-key: {TOKEN}");
     assert_refused(SERVER, &user, "the.kubeconfig: the file of client-key").await;
     let user = format!("tokenFile: {TOKEN}");
@@ -347,17 +356,17 @@ async fn a_server_is_shown_without_user_query_and_fragment() {
         ),
         ("http://10.0.0.1:8080", "http://10.0.0.1:8080/"),
     ] {
-        let told = logged(&kubeconfig_of(&format!("server: {server:?}"), "token: t")).await;
-        assert_without_secrets(&told, server);
+        let logged_text = logged(&kubeconfig_of(&format!("server: {server:?}"), "token: t")).await;
+        assert_without_secrets(&logged_text, server);
         assert!(
-            told.contains(&format!("API server {shown} ")),
-            "{server}: {told}"
+            logged_text.contains(&format!("API server {shown} ")),
+            "{server}: {logged_text}"
         );
     }
 }
 
 #[tokio::test]
-async fn a_server_that_is_no_url_is_not_shown() {
+async fn a_server_that_is_not_a_url_is_not_shown() {
     for server in [
         "admin:hunter2@host:6443",
         "host:6443",
@@ -379,18 +388,21 @@ async fn a_server_that_is_no_url_is_not_shown() {
         "hunter2",
         "",
     ] {
-        let told = logged(&kubeconfig_of(&format!("server: {server:?}"), "token: t")).await;
-        assert_without_secrets(&told, server);
-        assert!(told.contains("the.kubeconfig"), "{server:?}: {told}");
-        assert!(told.contains("server"), "{server:?}: {told}");
+        let logged_text = logged(&kubeconfig_of(&format!("server: {server:?}"), "token: t")).await;
+        assert_without_secrets(&logged_text, server);
+        assert!(
+            logged_text.contains("the.kubeconfig"),
+            "{server:?}: {logged_text}"
+        );
+        assert!(logged_text.contains("server"), "{server:?}: {logged_text}");
     }
-    // The digits may be a password's beginning, as a bare / ? or # ends the host.
+    // The digits may be the start of a password, because / ? or # ends the host.
     for end in ['/', '?', '#'] {
         let server = format!("https://admin:1234{end}5@host:6443/");
-        let told = logged(&kubeconfig_of(&format!("server: {server:?}"), "token: t")).await;
+        let logged_text = logged(&kubeconfig_of(&format!("server: {server:?}"), "token: t")).await;
         assert!(
-            !told.contains("1234") && !told.contains("5@"),
-            "{server}: {told}"
+            !logged_text.contains("1234") && !logged_text.contains("5@"),
+            "{server}: {logged_text}"
         );
     }
 }
@@ -411,13 +423,13 @@ async fn in_a_cluster_the_address_has_no_user_either() {
         let Err(failure) = in_cluster(host, "443", Path::new("/nowhere")) else {
             panic!("there is no token");
         };
-        assert_without_secrets(&remedy(&failure, &Asking::default()), host);
+        assert_without_secrets(&remedy(&failure, &Target::default()), host);
     }
 }
 
 /// RFC 4648, section 4.
 fn base64(bytes: &[u8]) -> String {
-    let signs: Vec<char> = ('A'..='Z')
+    let alphabet: Vec<char> = ('A'..='Z')
         .chain('a'..='z')
         .chain('0'..='9')
         .chain(['+', '/'])
@@ -428,8 +440,8 @@ fn base64(bytes: &[u8]) -> String {
             bits << 8 | usize::from(*chunk.get(at).unwrap_or(&0))
         });
         for at in 0..4 {
-            let sign = signs[bits >> (18 - 6 * at) & 63];
-            text.push(if at <= chunk.len() { sign } else { '=' });
+            let character = alphabet[bits >> (18 - 6 * at) & 63];
+            text.push(if at <= chunk.len() { character } else { '=' });
         }
     }
     text

@@ -1,8 +1,8 @@
-//! The pods with the sensor's name, and the views made of them: at most one each 50 ms.
+//! The pods with the sensor's name, and the lists of sensors made of them: at most one each 50 ms.
 //!
-//! Events only change the pods and mark the table. The pods are looked at when the time has come,
-//! so that a burst of events costs one look. A view goes out when it differs from the last one;
-//! a look that comes to nothing new delays the next by 5 ms only.
+//! Events only change the pods and mark the table as changed. A refresh selects the sensors among all
+//! pods when it is due, so a burst of events costs one refresh. A list is published when it differs
+//! from the last one. A refresh without a new list delays the next one by 5 ms only.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,29 +11,29 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::journal::Journal;
 use crate::pod::{Pod, PodName};
-use crate::remedy::Asking;
+use crate::remedy::Target;
 use crate::select::{Selection, select};
-use crate::settings::{Settings, View};
+use crate::settings::{SensorList, Settings};
 
-/// The least time between two looks, of which the first came to nothing new.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// The minimum time between two refreshes when the first one gave no new list.
+const UNCHANGED_INTERVAL: Duration = Duration::from_millis(5);
 
 /// All pods with the name.
 pub(crate) type Pods = BTreeMap<PodName, Pod>;
 
-/// The pods as the API server has told them, and where views go.
+/// The pods as the API server reported them, and where the lists of sensors are published.
 pub(crate) struct Table<P> {
     pods: Pods,
     publish: P,
-    last: Option<View>,
-    /// Whether the pods have changed since the last look.
+    last: Option<SensorList>,
+    /// Whether the pods have changed since the last refresh.
     changed: bool,
-    /// When the next look may be.
+    /// The earliest time of the next refresh.
     next: Instant,
 }
 
-impl<P: FnMut(View)> Table<P> {
-    /// Nothing is known and nothing is published before the first [`Self::replace`].
+impl<P: FnMut(SensorList)> Table<P> {
+    /// An empty table. Nothing is published before the first [`Self::replace`].
     pub(crate) fn new(publish: P) -> Self {
         Self {
             pods: Pods::new(),
@@ -44,58 +44,58 @@ impl<P: FnMut(View)> Table<P> {
         }
     }
 
-    /// A complete list.
+    /// Replaces all pods by a complete list.
     pub(crate) fn replace(&mut self, pods: Pods) {
         self.pods = pods;
         self.changed = true;
     }
 
-    /// A pod that is new or has changed.
+    /// Adds a pod that is new or has changed.
     pub(crate) fn insert(&mut self, pod: Pod) {
         self.pods.insert(pod.name.clone(), pod);
         self.changed = true;
     }
 
-    /// A pod that is gone.
+    /// Removes a pod that was deleted.
     pub(crate) fn remove(&mut self, name: &PodName) {
         self.changed |= self.pods.remove(name).is_some();
     }
 
-    /// When to call [`Self::look`]; none: nothing has changed.
+    /// When to call [`Self::refresh`]; none: nothing has changed.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.changed.then_some(self.next)
     }
 
-    /// Looks at all pods, and publishes what they come to if that is new.
-    pub(crate) fn look(&mut self, settings: &Settings, journal: &mut Journal, asking: &Asking) {
+    /// Selects the sensors among all pods, and publishes the list if it is new.
+    pub(crate) fn refresh(&mut self, settings: &Settings, journal: &mut Journal, target: &Target) {
         self.changed = false;
-        let Selection { view, remarks } = select(self.pods.values(), settings);
-        journal.remark(remarks);
-        let is_new = self.last.as_ref() != Some(&view);
+        let Selection { list, remarks } = select(self.pods.values(), settings);
+        journal.remarks(remarks);
+        let is_new = self.last.as_ref() != Some(&list);
         if is_new {
-            journal.view(&view, asking);
-            self.last = Some(view.clone());
-            (self.publish)(view);
+            journal.sensors(&list, target);
+            self.last = Some(list.clone());
+            (self.publish)(list);
         }
-        // A pod that comes is told several times before it is Ready: that must not delay what counts.
+        // A new pod has several events before it is Ready. They must not delay the one that counts.
         let pause = if is_new {
-            settings.pace.views
+            settings.timing.between_lists
         } else {
-            LOOK_AGAIN
+            UNCHANGED_INTERVAL
         };
         self.next = Instant::now() + pause;
     }
 
-    /// Waits until a look is due, and looks; returns at once when nothing has changed.
-    pub(crate) async fn settle(
+    /// Waits until a refresh is due, and does it. Returns at once when nothing has changed.
+    pub(crate) async fn refresh_when_due(
         &mut self,
         settings: &Settings,
         journal: &mut Journal,
-        asking: &Asking,
+        target: &Target,
     ) {
         if let Some(due) = self.due() {
             sleep_until(due).await;
-            self.look(settings, journal, asking);
+            self.refresh(settings, journal, target);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens, certificates and addresses: what is wrong is named, and its end is noticed.
+//! Tokens, certificates and addresses: a wrong one is named, and a corrected one is detected.
 
 use std::fs;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub(crate) fn expired_token(control_plane: &ControlPlane) -> Outcome {
     finder.until(&["10.1.0.1:4789", "10.1.0.2:4789"]);
     finder.until_logged(&["INFO", "answers again"]);
     assert_eq!(finder.times_logged("(401)"), 1, "{}", finder.log());
-    finder.never_empty_after(0);
+    finder.assert_never_empty_after(0);
     Ok(())
 }
 
@@ -42,12 +42,12 @@ pub(crate) fn wrong_ca(control_plane: &ControlPlane) -> Outcome {
     let admin = Admin::new(control_plane);
     admin.run(admin.pods("wrong-ca").create(&sensor("a", 1)))?;
     let ca = credentials_folder(control_plane, "wrong-ca").join("ca.crt");
-    let right = fs::read(&ca)?;
+    let correct = fs::read(&ca)?;
     fs::write(&ca, Authority::new("other")?.certificate_pem())?;
     let finder = Finder::start(settings(Scope::Own), source);
     let log = finder.until_logged(&["WARN", "certificate", "credentials-wrong-ca/ca.crt"]);
     assert!(log.contains("UnknownIssuer"), "{log}");
-    fs::write(&ca, right)?;
+    fs::write(&ca, correct)?;
     finder.until(&["10.1.0.1:4789"]);
     assert_eq!(finder.times_logged("certificate of the API server"), 1);
     Ok(())
@@ -64,7 +64,7 @@ pub(crate) fn late_credentials(control_plane: &ControlPlane) -> Outcome {
         "credentials-late/token",
         "automountServiceAccountToken",
     ]);
-    assert!(finder.views().is_empty(), "nothing is known yet");
+    assert!(finder.lists().is_empty(), "no list yet");
     credentials(control_plane, "late")?;
     finder.until(&[]);
     Ok(())
@@ -84,7 +84,7 @@ fn elsewhere(control_plane: &ControlPlane, name: &str, server: &str) -> Result<F
     ))
 }
 
-/// As a reverse proxy's prefix, forgotten or wrong: the API server itself does not know the path.
+/// A missing or wrong prefix of a reverse proxy: the API server has no such path.
 pub(crate) fn wrong_path(control_plane: &ControlPlane) -> Outcome {
     let server = format!("https://{}/elsewhere", control_plane.address());
     let finder = elsewhere(control_plane, "wrong-path", &server)?;
@@ -92,27 +92,27 @@ pub(crate) fn wrong_path(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
-/// A name that is no label's value. The agent refuses it before it comes here; the API server does
-/// it with a 400.
+/// A name that is not a valid label value. The agent refuses it before discovery gets it; the API server
+/// answers with a 400.
 pub(crate) fn bad_request(control_plane: &ControlPlane) -> Outcome {
     let source = namespace(control_plane, "bad-request")?;
     let mut settings = settings(Scope::Own);
     "not a label".clone_into(&mut settings.name);
     let finder = Finder::start(settings, source);
-    // Not understood as a streaming list, and not as a list in pages either.
+    // The API server refuses it as a streaming list and as a list in pages.
     finder.until_logged(&["WARN", "does not understand", "found 'a', expected"]);
-    assert!(finder.views().is_empty());
+    assert!(finder.lists().is_empty());
     Ok(())
 }
 
-/// Nobody listens on port 1.
+/// No process listens on port 1.
 pub(crate) fn closed_port(control_plane: &ControlPlane) -> Outcome {
     let finder = elsewhere(control_plane, "closed-port", "https://127.0.0.1:1")?;
     finder.until_logged(&["WARN", "127.0.0.1:1", "cannot be reached", "network policy"]);
     Ok(())
 }
 
-/// The resolver is asked in a network without any; the name is one that no resolver knows (RFC 6761).
+/// The network has no resolver, and no resolver has a name below `.invalid` (RFC 6761).
 pub(crate) fn unknown_name(control_plane: &ControlPlane) -> Outcome {
     let finder = elsewhere(control_plane, "unknown-name", "https://api.invalid:6443")?;
     finder.until_logged(&["WARN", "api.invalid", "cannot be resolved", "dnsPolicy"]);

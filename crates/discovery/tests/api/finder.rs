@@ -1,5 +1,5 @@
-//! Discovery as the agent runs it: on a thread with a current-thread runtime, its views and its log
-//! kept for the test.
+//! Discovery as the agent runs it: on a thread with a current-thread runtime. Its lists and its log are
+//! recorded for the test.
 
 use std::io;
 use std::num::NonZeroU16;
@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use discovery::{ClientSource, Families, Identity, Pace, Receiver, Scope, Settings, View};
+use discovery::{ClientSource, Families, OwnPod, Receiver, Scope, SensorList, Settings, Timing};
 use tokio::sync::oneshot;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Far more than anything here takes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Much longer than any step of these tests.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What to look for: the pods labelled `run=zeek`, at the hurried pace of tests.
+/// The settings to find pods labelled `run=zeek`, with the short times of tests.
 pub(crate) fn settings(scope: Scope) -> Settings {
     Settings {
         name: "zeek".to_owned(),
@@ -23,45 +23,45 @@ pub(crate) fn settings(scope: Scope) -> Settings {
         default_port: NonZeroU16::new(4789).unwrap(),
         default_receiver: Receiver::Sniffer,
         node: None,
-        me: Identity::default(),
+        own_pod: OwnPod::default(),
         families: Families {
             ipv4: true,
             ipv6: true,
         },
-        pace: Pace {
-            answer: Duration::from_secs(3),
-            watch: Duration::from_secs(2),
-            ..Pace::default()
+        timing: Timing {
+            answer_timeout: Duration::from_secs(3),
+            watch_duration: Duration::from_secs(2),
+            ..Timing::default()
         },
     }
 }
 
 #[derive(Clone, Default)]
-struct Seen {
-    views: Arc<Mutex<Vec<(Instant, View)>>>,
-    /// What an operator sees.
+struct Recorded {
+    lists: Arc<Mutex<Vec<(Instant, SensorList)>>>,
+    /// What an operator reads.
     log: Arc<Mutex<Vec<u8>>>,
-    /// What discovery says beyond that with `LOG=debug`.
+    /// What discovery logs in addition with `LOG=debug`.
     details: Arc<Mutex<Vec<u8>>>,
 }
 
 /// A running discovery; it ends when this value is dropped.
 pub(crate) struct Finder {
-    seen: Seen,
+    recorded: Recorded,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Finder {
     pub(crate) fn start(settings: Settings, source: ClientSource) -> Self {
-        let seen = Seen::default();
+        let recorded = Recorded::default();
         let (stop, stopped) = oneshot::channel();
-        let theirs = seen.clone();
+        let shared = recorded.clone();
         let thread = thread::spawn(move || {
             let subscriber = tracing_subscriber::fmt()
                 .with_ansi(false)
                 .with_max_level(Level::DEBUG)
-                .with_writer(theirs.clone())
+                .with_writer(shared.clone())
                 .finish();
             let _log = tracing::subscriber::set_default(subscriber);
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -69,7 +69,7 @@ impl Finder {
                 .build()
                 .unwrap();
             runtime.block_on(async move {
-                let publish = |view| held(&theirs.views).push((Instant::now(), view));
+                let publish = |list| lock(&shared.lists).push((Instant::now(), list));
                 tokio::select! {
                     never = discovery::watch(settings, source, publish) => match never {},
                     _ = stopped => {}
@@ -77,45 +77,45 @@ impl Finder {
             });
         });
         Self {
-            seen,
+            recorded,
             stop: Some(stop),
             thread: Some(thread),
         }
     }
 
-    /// All views so far, with the times at which they came.
-    pub(crate) fn views(&self) -> Vec<(Instant, View)> {
-        held(&self.seen.views).clone()
+    /// All lists so far, with their times.
+    pub(crate) fn lists(&self) -> Vec<(Instant, SensorList)> {
+        lock(&self.recorded.lists).clone()
     }
 
-    /// The addresses of the last view; none before the first.
+    /// The addresses of the last list; `None` before the first one.
     pub(crate) fn addresses(&self) -> Option<Vec<String>> {
-        let views = held(&self.seen.views);
-        let (_, view) = views.last()?;
-        let addresses = view.sensors.iter();
+        let lists = lock(&self.recorded.lists);
+        let (_, list) = lists.last()?;
+        let addresses = list.sensors.iter();
         Some(addresses.map(|sensor| sensor.address.to_string()).collect())
     }
 
-    /// Waits for a view of exactly these addresses, and returns how long that took.
+    /// Waits for a list of exactly these addresses, and returns the time until it came.
     #[track_caller]
     pub(crate) fn until(&self, addresses: &[&str]) -> Duration {
-        let begun = Instant::now();
+        let start = Instant::now();
         while self.addresses().is_none_or(|now| now != addresses) {
             assert!(
-                begun.elapsed() < PATIENCE,
-                "{addresses:?} expected, {:?} seen; the log:\n{}",
+                start.elapsed() < TIMEOUT,
+                "{addresses:?} expected, {:?} found; the log:\n{}",
                 self.addresses(),
                 self.log()
             );
             thread::sleep(Duration::from_millis(2));
         }
-        begun.elapsed()
+        start.elapsed()
     }
 
-    /// Waits for a line of ours in the log that has all these words, and returns the log from there.
+    /// Waits for a line of discovery with all these words, and returns the log from there on.
     #[track_caller]
     pub(crate) fn until_logged(&self, words: &[&str]) -> String {
-        let begun = Instant::now();
+        let start = Instant::now();
         loop {
             let log = self.log();
             let found = log.lines().find(|line| {
@@ -128,7 +128,7 @@ impl Finder {
                     .unwrap();
             }
             assert!(
-                begun.elapsed() < PATIENCE,
+                start.elapsed() < TIMEOUT,
                 "{words:?} not in the log:\n{log}"
             );
             thread::sleep(Duration::from_millis(10));
@@ -143,13 +143,13 @@ impl Finder {
             .count()
     }
 
-    /// Waits until so many lines of the log have this text.
+    /// Waits until this many lines of the log have this text.
     #[track_caller]
     pub(crate) fn until_times_logged(&self, times: usize, text: &str) {
-        let begun = Instant::now();
+        let start = Instant::now();
         while self.times_logged(text) < times {
             assert!(
-                begun.elapsed() < PATIENCE,
+                start.elapsed() < TIMEOUT,
                 "not {times} times {text:?}:\n{}",
                 self.log()
             );
@@ -159,48 +159,48 @@ impl Finder {
 
     /// How many lines of `LOG=debug` have this text.
     pub(crate) fn times_detailed(&self, text: &str) -> usize {
-        let details = held(&self.seen.details);
+        let details = lock(&self.recorded.details);
         let details = String::from_utf8_lossy(&details);
         details.lines().filter(|line| line.contains(text)).count()
     }
 
-    /// That no view after the `first` ones was empty.
+    /// Checks that no list after the `first` ones was empty.
     #[track_caller]
-    pub(crate) fn never_empty_after(&self, first: usize) {
-        for (_, view) in self.views().iter().skip(first) {
+    pub(crate) fn assert_never_empty_after(&self, first: usize) {
+        for (_, list) in self.lists().iter().skip(first) {
             assert!(
-                !view.sensors.is_empty(),
-                "emptied; the log:\n{}",
+                !list.sensors.is_empty(),
+                "an empty list; the log:\n{}",
                 self.log()
             );
         }
     }
 
     pub(crate) fn log(&self) -> String {
-        String::from_utf8_lossy(&held(&self.seen.log)).into_owned()
+        String::from_utf8_lossy(&lock(&self.recorded.log)).into_owned()
     }
 }
 
 impl Drop for Finder {
     fn drop(&mut self) {
-        // It fails only when discovery has ended by a panic, which the test tells.
+        // This fails only if discovery has panicked, which the test reports.
         let _ = self.stop.take().map(|stop| stop.send(()));
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
-impl<'a> MakeWriter<'a> for Seen {
+impl<'a> MakeWriter<'a> for Recorded {
     type Writer = Log<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        Log(Some(held(&self.log)))
+        Log(Some(lock(&self.log)))
     }
 
-    /// Those below us say much at this level.
+    /// The libraries log much at this level, so only discovery's own lines are kept.
     fn make_writer_for(&'a self, line: &Metadata<'_>) -> Self::Writer {
         match *line.level() {
             Level::DEBUG if line.target().starts_with("discovery::") => {
-                Log(Some(held(&self.details)))
+                Log(Some(lock(&self.details)))
             }
             Level::DEBUG | Level::TRACE => Log(None),
             _ => self.make_writer(),
@@ -223,6 +223,6 @@ impl io::Write for Log<'_> {
     }
 }
 
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Many events, and many pods that are none of our business.
+//! Many events, and many pods without the label.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::pods::sensor;
 use crate::proxy::Proxy;
 use crate::{Admin, Outcome, credentials_folder, in_cluster, namespace};
 
-/// Requests under way at a time.
-const AT_ONCE: usize = 32;
+/// The number of parallel requests.
+const PARALLEL: usize = 32;
 
 pub(crate) fn burst(control_plane: &ControlPlane) -> Outcome {
     let source = namespace(control_plane, "burst")?;
@@ -28,7 +28,7 @@ pub(crate) fn burst(control_plane: &ControlPlane) -> Outcome {
         "10.1.0.3:4789",
         "10.1.0.4:4789",
     ]);
-    let first = finder.views().len();
+    let first = finder.lists().len();
     let change = |number: usize| async move {
         let pod = format!("s{}", 1 + number % 4);
         let port = (5000 + number).to_string();
@@ -36,7 +36,7 @@ pub(crate) fn burst(control_plane: &ControlPlane) -> Outcome {
             .await
             .map(drop)
     };
-    // Pods are changed side by side and each in order.
+    // The pods are changed in parallel, and each pod in order.
     let changes = stream::iter(0..4).map(|pod| async move {
         for number in (pod..1000).step_by(4) {
             change(number).await?;
@@ -44,20 +44,20 @@ pub(crate) fn burst(control_plane: &ControlPlane) -> Outcome {
         Ok::<_, testbed::kubernetes::Error>(())
     });
     admin.run(changes.buffer_unordered(4).try_collect::<()>())?;
-    let took = finder.until(&[
+    let time = finder.until(&[
         "10.1.0.1:5996",
         "10.1.0.2:5997",
         "10.1.0.3:5998",
         "10.1.0.4:5999",
     ]);
-    assert!(took < Duration::from_secs(1), "right after {took:?}");
-    let views = finder.views();
-    assert!(views.len() > first + 5, "{} views", views.len());
-    for pair in views.windows(2) {
-        let apart = pair[1].0 - pair[0].0;
+    assert!(time < Duration::from_secs(1), "correct after {time:?}");
+    let lists = finder.lists();
+    assert!(lists.len() > first + 5, "{} lists", lists.len());
+    for pair in lists.windows(2) {
+        let interval = pair[1].0 - pair[0].0;
         assert!(
-            apart >= Duration::from_millis(50),
-            "two views within {apart:?}"
+            interval >= Duration::from_millis(50),
+            "two lists within {interval:?}"
         );
         assert_eq!(pair[1].1.sensors.len(), 4);
     }
@@ -74,7 +74,7 @@ pub(crate) fn other_pods(control_plane: &ControlPlane) -> Outcome {
         let proxy = Proxy::start(control_plane.address())?;
         let folder = credentials_folder(control_plane, "others");
         let mut settings = settings(Scope::Own);
-        settings.pace.watch = Duration::from_mins(2);
+        settings.timing.watch_duration = Duration::from_mins(2);
         let finder = Finder::start(settings, in_cluster(proxy.port(), folder));
         finder.until(&["10.1.0.1:4789"]);
         let received = proxy.received();
@@ -87,11 +87,11 @@ pub(crate) fn other_pods(control_plane: &ControlPlane) -> Outcome {
     };
     let creations = stream::iter(0..OTHERS)
         .map(create)
-        .buffer_unordered(AT_ONCE);
+        .buffer_unordered(PARALLEL);
     admin.run(creations.try_collect::<()>())?;
     admin.run(pods.create(&sensor("b", 2)))?;
     finder.until(&["10.1.0.1:4789", "10.1.0.2:4789"]);
-    // One pod's events and a bookmark or two.
+    // The events of one pod, and one or two bookmarks.
     let watching = proxy.received() - alone;
     admin.run(pods.delete("b"))?;
     finder.until(&["10.1.0.1:4789"]);
@@ -100,14 +100,17 @@ pub(crate) fn other_pods(control_plane: &ControlPlane) -> Outcome {
     let all = all.len() as u64;
     eprintln!(
         "bytes received: start alone {alone}, start among {OTHERS} others {among}, while they were \
-         created {watching}; an unselective list {all}, {} times as much",
+         created {watching}; a list without a selector {all}, {} times as much",
         all / among
     );
     assert!(
         among < alone + 2048,
         "{alone} bytes alone, {among} among others"
     );
-    assert!(watching < 16 * 1024, "{watching} bytes while others came");
+    assert!(
+        watching < 16 * 1024,
+        "{watching} bytes while the others were created"
+    );
     assert!(all > 100 * among);
     Ok(())
 }

@@ -3,13 +3,13 @@
 //! Everything runs in a network namespace with only `lo` up, without root. The binaries are built
 //! before the host's network is left, since building may download.
 //!
-//! Cases that only ask share one control plane, side by side. Those that break theirs have two more,
-//! and take turns at each. So the whole takes little longer than its longest case, and the control
-//! planes' starts, which keep two processors busy.
+//! Cases that only send requests share one control plane and run in parallel. Cases that break their
+//! control plane use two more, one case after the other. So all cases together need little more time
+//! than the longest case and the start of the control planes, which keeps two processors busy.
 
 #![expect(
     clippy::unwrap_used,
-    reason = "tests say what they expect by panicking; clippy.toml's exception is for #[test] only"
+    reason = "a test fails by a panic; clippy.toml's exception is for #[test] only"
 )]
 
 mod access;
@@ -36,13 +36,13 @@ use tokio::runtime::{Builder, Runtime};
 
 type Outcome = Result<(), Failed>;
 
-/// A control plane that cases ask side by side; they keep apart by namespace and pod name.
+/// A control plane that cases use in parallel, each with its own namespace and pod names.
 #[derive(Clone, Default)]
-struct Lasting(Arc<OnceLock<ControlPlane>>);
+struct SharedPlane(Arc<OnceLock<ControlPlane>>);
 
-/// A control plane that cases break, one after the other.
+/// A control plane that cases break, one case after the other.
 #[derive(Clone, Default)]
-struct Failing(Arc<Mutex<Option<ControlPlane>>>);
+struct ExclusivePlane(Arc<Mutex<Option<ControlPlane>>>);
 
 fn main() -> ExitCode {
     let ready = Binaries::find()
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         entered.map_err(|error| error.to_string())
     });
     match ready {
-        // Its threads, and the servers that they start, are there too.
+        // Its threads, and the servers that they start, run in this namespace too.
         Ok(network) => network.run(run),
         Err(error) => {
             eprintln!("{error}");
@@ -64,45 +64,52 @@ fn main() -> ExitCode {
 
 fn run() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // They wait more than they work.
+    // The cases wait most of the time.
     arguments.test_threads.get_or_insert(24);
-    let (lasting, killed, frozen) = (Lasting::default(), Failing::default(), Failing::default());
-    // Those that last longest come first.
+    let (shared, killed, frozen) = (
+        SharedPlane::default(),
+        ExclusivePlane::default(),
+        ExclusivePlane::default(),
+    );
+    // The longest cases come first.
     let trials = vec![
-        frozen.case("a_429_says_when_to_come_back", outages::throttled),
+        frozen.case("a_429_and_its_retry_time_are_logged", outages::throttled),
         killed.case("a_killed_api_server_is_found_again", outages::killed),
         Trial::test("a_server_that_streams_no_lists", outages::no_streaming),
-        killed.case("compaction_never_empties_the_view", outages::compaction),
+        killed.case("compaction_never_empties_the_list", outages::compaction),
         frozen.case("a_frozen_api_server_changes_nothing", outages::frozen),
-        killed.case("etcd_may_come_later", outages::without_etcd),
-        lasting.case("other_pods_do_not_reach_us", load::other_pods),
-        lasting.case(
+        killed.case("etcd_may_start_later", outages::without_etcd),
+        shared.case("other_pods_are_not_sent_to_podspan", load::other_pods),
+        shared.case(
             "an_expired_token_is_replaced_without_a_gap",
             access::expired_token,
         ),
-        lasting.case("a_cut_path_changes_nothing", outages::cut_path),
-        lasting.case("pods_come_and_go", pods::come_and_go),
-        lasting.case("a_burst_is_one_view_in_50_ms", load::burst),
-        lasting.case("a_pod_that_is_not_used_says_why_once", pods::unusable),
-        lasting.case("names_are_looked_up_where_asked", pods::scopes),
-        lasting.case("the_shipped_and_the_printed_roles_suffice", rights::roles),
-        lasting.case("each_verb_taken_away_is_named", rights::verbs_taken_away),
-        lasting.case("list_is_not_needed_where_lists_stream", rights::no_list),
-        lasting.case("a_wrong_ca_is_named", access::wrong_ca),
-        lasting.case("credentials_may_come_later", access::late_credentials),
-        lasting.case("a_missing_kubeconfig_is_named", access::no_kubeconfig),
-        lasting.case("a_path_without_the_api_is_a_404", access::wrong_path),
-        lasting.case("a_selector_that_is_refused_is_a_400", access::bad_request),
-        lasting.case("an_address_without_a_server_is_named", access::closed_port),
-        lasting.case("a_name_that_is_not_known_is_told", access::unknown_name),
+        shared.case("a_cut_path_changes_nothing", outages::cut_path),
+        shared.case("pods_come_and_go", pods::come_and_go),
+        shared.case("a_burst_is_one_list_in_50_ms", load::burst),
+        shared.case("the_reason_not_to_use_a_pod_is_logged_once", pods::unusable),
+        shared.case(
+            "names_are_searched_in_the_configured_namespaces",
+            pods::scopes,
+        ),
+        shared.case("the_shipped_and_the_printed_roles_suffice", rights::roles),
+        shared.case("each_removed_verb_is_named", rights::removed_verbs),
+        shared.case("list_is_not_needed_where_lists_stream", rights::no_list),
+        shared.case("a_wrong_ca_is_named", access::wrong_ca),
+        shared.case("credentials_may_appear_later", access::late_credentials),
+        shared.case("a_missing_kubeconfig_is_named", access::no_kubeconfig),
+        shared.case("a_path_without_the_api_is_a_404", access::wrong_path),
+        shared.case("a_selector_that_is_refused_is_a_400", access::bad_request),
+        shared.case("an_address_without_a_server_is_named", access::closed_port),
+        shared.case("an_unknown_host_name_is_logged", access::unknown_name),
         Trial::test("a_longer_retry_after_is_obeyed", scripted::retry_after),
         Trial::test("a_server_that_never_ends_its_list", scripted::endless_list),
-        Trial::test("texts_of_others_forge_no_line", scripted::forged_lines),
+        Trial::test("foreign_texts_forge_no_line", scripted::forged_lines),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-impl Lasting {
+impl SharedPlane {
     fn case(&self, name: &str, test: fn(&ControlPlane) -> Outcome) -> Trial {
         let Self(plane) = self.clone();
         let start = || ControlPlane::start(Options::default()).unwrap();
@@ -110,7 +117,7 @@ impl Lasting {
     }
 }
 
-impl Failing {
+impl ExclusivePlane {
     fn case(&self, name: &str, test: fn(&mut ControlPlane) -> Outcome) -> Trial {
         let Self(plane) = self.clone();
         Trial::test(name, move || {
@@ -123,7 +130,7 @@ impl Failing {
     }
 }
 
-/// The administrator, who makes and changes pods.
+/// The administrator, who creates and changes pods.
 struct Admin {
     runtime: Runtime,
     client: Client,
@@ -145,25 +152,28 @@ impl Admin {
     }
 }
 
-/// A fresh namespace where the service account `default` may do what the shipped Role allows, and
-/// credentials of that account as a pod has them.
+/// Creates a namespace where the service account `default` has the rights of the shipped Role, and
+/// returns credentials of that account as a pod has them.
 fn namespace(control_plane: &ControlPlane, name: &str) -> Result<ClientSource, Failed> {
     control_plane.create_namespace(name)?;
     grant(control_plane, name, &["list", "watch"])?;
     credentials(control_plane, name)
 }
 
-/// The shipped Role and its binding for the account `default` of a namespace, with these verbs.
+/// Applies the shipped Role and its binding for the account `default`, with these verbs.
 fn grant(control_plane: &ControlPlane, namespace: &str, verbs: &[&str]) -> Outcome {
     let folder = manifest("rbac/own-namespace");
-    let ours = control_plane.kustomize(&folder, namespace)?;
+    let shipped = control_plane.kustomize(&folder, namespace)?;
     let all = "verbs:\n  - list\n  - watch";
-    assert!(ours.contains(all), "the shipped Role has changed:\n{ours}");
-    let ours = ours.replace(all, &format!("verbs: [{}]", verbs.join(", ")));
-    Ok(control_plane.apply_text(&ours)?)
+    assert!(
+        shipped.contains(all),
+        "the shipped Role has changed:\n{shipped}"
+    );
+    let granted = shipped.replace(all, &format!("verbs: [{}]", verbs.join(", ")));
+    Ok(control_plane.apply_text(&granted)?)
 }
 
-/// The folder that a pod of the service account `default` would see.
+/// The folder with the credentials that a pod of the service account `default` would have.
 fn credentials_folder(control_plane: &ControlPlane, namespace: &str) -> PathBuf {
     control_plane
         .folder()
@@ -177,7 +187,7 @@ fn credentials(control_plane: &ControlPlane, namespace: &str) -> Result<ClientSo
     Ok(in_cluster(control_plane.address().port(), folder))
 }
 
-/// As a pod reaches the API server, through any port of loopback.
+/// The source of a pod that reaches the API server through this port of loopback.
 fn in_cluster(port: u16, credentials: PathBuf) -> ClientSource {
     ClientSource::InCluster {
         host: "127.0.0.1".to_owned(),

@@ -1,4 +1,4 @@
-//! The API server goes away in every way it can. The view stays, and is right soon after its return.
+//! The API server fails in every possible way. The list stays, and is correct soon after its return.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,15 +8,15 @@ use libtest_mimic::Failed;
 use serde_json::json;
 use testbed::kubernetes::{Component, ControlPlane, Options};
 
-use crate::finder::{Finder, PATIENCE, settings};
+use crate::finder::{Finder, TIMEOUT, settings};
 use crate::pods::{sensor, with_verbs};
 use crate::proxy::Proxy;
 use crate::{Admin, Outcome, credentials_folder, in_cluster, namespace, rights};
 
-/// How soon after the API server's return the sensors are right.
-const SOON: Duration = Duration::from_secs(2);
+/// The maximum time from the API server's return to a correct list.
+const RECOVERY_TIME: Duration = Duration::from_secs(2);
 
-/// A namespace with one sensor, and a finder that knows it and comes through a proxy.
+/// A namespace with one sensor, and a finder that has found it, behind a proxy.
 fn watching(control_plane: &ControlPlane, name: &str) -> Result<(Finder, Proxy), Failed> {
     namespace(control_plane, name)?;
     let admin = Admin::new(control_plane);
@@ -37,11 +37,11 @@ pub(crate) fn cut_path(control_plane: &ControlPlane) -> Outcome {
     admin.run(admin.pods("cut").delete("a"))?;
     thread::sleep(Duration::from_secs(2));
     assert_eq!(finder.addresses().unwrap(), ["10.1.0.1:4789"]);
-    proxy.join();
-    let took = finder.until(&["10.1.0.2:4789"]);
-    assert!(took < SOON, "right after {took:?}");
+    proxy.restore();
+    let time = finder.until(&["10.1.0.2:4789"]);
+    assert!(time < RECOVERY_TIME, "correct after {time:?}");
     finder.until_logged(&["INFO", "answers again"]);
-    finder.never_empty_after(0);
+    finder.assert_never_empty_after(0);
     Ok(())
 }
 
@@ -63,14 +63,14 @@ pub(crate) fn killed(control_plane: &mut ControlPlane) -> Outcome {
     admin.run(admin.pods("killed").delete("a"))?;
     for finder in [&direct, &finder] {
         finder.until(&["10.1.0.2:4789"]);
-        let took = returned.elapsed();
+        let time = returned.elapsed();
         assert!(
-            took < SOON,
-            "right after {took:?}; the log:\n{}",
+            time < RECOVERY_TIME,
+            "correct after {time:?}; the log:\n{}",
             finder.log()
         );
         finder.until_logged(&["INFO", "answers again"]);
-        finder.never_empty_after(0);
+        finder.assert_never_empty_after(0);
         assert_eq!(finder.times_logged("(403)"), 0, "{}", finder.log());
     }
     Ok(())
@@ -81,13 +81,13 @@ pub(crate) fn frozen(control_plane: &mut ControlPlane) -> Outcome {
     control_plane.freeze(Component::ApiServer)?;
     let frozen = Instant::now();
     finder.until_logged(&["WARN", "does not answer", "last known sensors stay"]);
-    // A watch of 2 s, 5 s of patience with its end.
+    // A watch of 2 s, which may end 5 s late.
     assert!(
         frozen.elapsed() < Duration::from_secs(9),
         "{:?}",
         frozen.elapsed()
     );
-    // A new connection is tried meanwhile, and hangs too.
+    // Meanwhile podspan tries a new connection, which hangs too.
     thread::sleep(Duration::from_secs(4));
     assert_eq!(finder.addresses().unwrap(), ["10.1.0.1:4789"]);
     control_plane.thaw(Component::ApiServer)?;
@@ -95,8 +95,8 @@ pub(crate) fn frozen(control_plane: &mut ControlPlane) -> Outcome {
     admin.run(admin.pods("frozen").create(&sensor("b", 2)))?;
     finder.until(&["10.1.0.1:4789", "10.1.0.2:4789"]);
     finder.until_logged(&["INFO", "answers again"]);
-    finder.never_empty_after(0);
-    assert_eq!(finder.views().len(), 2, "{}", finder.log());
+    finder.assert_never_empty_after(0);
+    assert_eq!(finder.lists().len(), 2, "{}", finder.log());
     Ok(())
 }
 
@@ -108,17 +108,20 @@ pub(crate) fn compaction(control_plane: &mut ControlPlane) -> Outcome {
     admin.run(admin.pods("compacted").create(&sensor("b", 2)))?;
     admin.run(admin.pods("compacted").delete("a"))?;
     control_plane.compact()?;
-    // Its watch cache still knows what came after.
+    // The watch cache still has the later events, so restart the API server.
     control_plane.kill(Component::ApiServer)?;
     control_plane.launch(Component::ApiServer)?;
-    let before = finder.views().len();
-    proxy.join();
-    let took = finder.until(&["10.1.0.2:4789"]);
-    assert!(took < SOON, "right after {took:?}");
-    finder.never_empty_after(0);
-    assert_eq!(finder.views().len(), before + 1, "{}", finder.log());
-    // It was the API server that forgot, and an operator is not troubled with it.
-    assert_eq!(finder.times_detailed("the position is forgotten (410)"), 1);
+    let before = finder.lists().len();
+    proxy.restore();
+    let time = finder.until(&["10.1.0.2:4789"]);
+    assert!(time < RECOVERY_TIME, "correct after {time:?}");
+    finder.assert_never_empty_after(0);
+    assert_eq!(finder.lists().len(), before + 1, "{}", finder.log());
+    // The API server no longer had the events. An operator has nothing to do, so it is a debug line.
+    assert_eq!(
+        finder.times_detailed("no longer has the events since the last list (410)"),
+        1
+    );
     assert_eq!(finder.times_logged("(410)"), 0, "{}", finder.log());
     Ok(())
 }
@@ -128,14 +131,14 @@ pub(crate) fn without_etcd(control_plane: &mut ControlPlane) -> Outcome {
     let folder = credentials_folder(control_plane, "etcd");
     control_plane.kill(Component::Etcd)?;
     let source = in_cluster(control_plane.address().port(), folder);
-    // The API server gives up before this.
-    let mut patient = settings(Scope::Own);
-    patient.pace.answer = Duration::from_secs(15);
-    let late = Finder::start(patient, source);
-    late.until_logged(&["WARN", "fails (500", "see its own log and etcd's health"]);
+    // Longer than the API server's own time limit.
+    let mut slow = settings(Scope::Own);
+    slow.timing.answer_timeout = Duration::from_secs(15);
+    let late = Finder::start(slow, source);
+    late.until_logged(&["WARN", "fails (500", "check its log and etcd's health"]);
     thread::sleep(Duration::from_secs(2));
     assert!(
-        late.views().is_empty(),
+        late.lists().is_empty(),
         "no list can be complete without etcd"
     );
     control_plane.launch(Component::Etcd)?;
@@ -144,13 +147,13 @@ pub(crate) fn without_etcd(control_plane: &mut ControlPlane) -> Outcome {
     admin.run(admin.pods("etcd").create(&sensor("b", 2)))?;
     for finder in [&finder, &late] {
         finder.until(&["10.1.0.1:4789", "10.1.0.2:4789"]);
-        finder.never_empty_after(0);
+        finder.assert_never_empty_after(0);
     }
     Ok(())
 }
 
-/// A real 429: our service account gets a priority level without seats and queues. Such a level still
-/// lets one request through at a time, and one that waits for a frozen etcd takes its time.
+/// A real 429: the service account gets a priority level without seats and queues. Such a level still
+/// allows one request at a time, and a request that waits for a frozen etcd lasts long.
 pub(crate) fn throttled(control_plane: &mut ControlPlane) -> Outcome {
     let (finder, _proxy) = watching(control_plane, "throttled")?;
     let api = "flowcontrol.apiserver.k8s.io/v1";
@@ -170,32 +173,32 @@ pub(crate) fn throttled(control_plane: &mut ControlPlane) -> Outcome {
     });
     control_plane.apply(&level)?;
     control_plane.apply(&schema)?;
-    // Until the API server has taken it in.
+    // Until the API server has loaded them.
     thread::sleep(Duration::from_secs(2));
     let folder = credentials_folder(control_plane, "throttled");
     let source = in_cluster(control_plane.address().port(), folder);
     control_plane.freeze(Component::Etcd)?;
     let others = [(); 3].map(|()| Finder::start(settings(Scope::Own), source.clone()));
-    let begun = Instant::now();
+    let start = Instant::now();
     let throttled = loop {
         if let Some(finder) = others.iter().find(|other| other.times_logged("(429)") > 0) {
             break finder;
         }
-        assert!(begun.elapsed() < PATIENCE, "no 429: {}", others[0].log());
+        assert!(start.elapsed() < TIMEOUT, "no 429: {}", others[0].log());
         thread::sleep(Duration::from_millis(10));
     };
-    throttled.until_logged(&["WARN", "(429)", "come back in 1s", "FlowSchema"]);
+    throttled.until_logged(&["WARN", "(429)", "try again in 1s", "FlowSchema"]);
     control_plane.thaw(Component::Etcd)?;
     control_plane.kubectl(["delete", "flowschema", "no-seats"])?;
     for finder in others.iter().chain([&finder]) {
         finder.until(&["10.1.0.1:4789"]);
-        finder.never_empty_after(0);
+        finder.assert_never_empty_after(0);
     }
     Ok(())
 }
 
-/// Without the feature `WatchList` a streaming list is refused (422), lists come in pages, and both
-/// verbs are needed.
+/// Without the feature `WatchList` the API server refuses a streaming list (422). podspan requests lists
+/// in pages, and needs both verbs.
 pub(crate) fn no_streaming() -> Outcome {
     let control_plane = &ControlPlane::start(Options {
         apiserver_flags: vec!["--feature-gates=WatchList=false".to_owned()],
@@ -217,9 +220,9 @@ pub(crate) fn no_streaming() -> Outcome {
         admin.run(pods.create(&sensor("b", 2)))?;
         finder.until(&["10.1.0.1:4789", "10.1.0.2:4789"]);
         admin.run(pods.delete("a"))?;
-        let took = finder.until(&["10.1.0.2:4789"]);
-        assert!(took < SOON, "a lost sensor took {took:?}");
-        finder.never_empty_after(0);
+        let time = finder.until(&["10.1.0.2:4789"]);
+        assert!(time < RECOVERY_TIME, "a sensor removed after {time:?}");
+        finder.assert_never_empty_after(0);
     }
     Ok(())
 }

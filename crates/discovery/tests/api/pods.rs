@@ -1,4 +1,4 @@
-//! Pods come, change and go.
+//! Pods are created, changed and deleted.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -26,21 +26,24 @@ pub(crate) fn come_and_go(control_plane: &ControlPlane) -> Outcome {
     finder.until(&[]);
 
     admin.run(pods.create(&sensor("a", 1)))?;
-    let took = finder.until(&["10.1.0.1:4789"]);
-    assert!(took < Duration::from_secs(1), "a new sensor took {took:?}");
+    let time = finder.until(&["10.1.0.1:4789"]);
+    assert!(time < Duration::from_secs(1), "a new sensor after {time:?}");
     let declared = sensor("b", 2)
         .annotation("podspan.dev/port", "9000")
         .annotation("podspan.dev/receiver", "socket");
     admin.run(pods.create(&declared))?;
     finder.until(&["10.1.0.1:4789", "10.1.0.2:9000"]);
-    let (_, view) = finder.views().pop().unwrap();
-    assert_eq!(view.sensors[0].receiver, Receiver::Sniffer);
-    assert_eq!(view.sensors[1].receiver, Receiver::Socket);
-    assert_eq!(view.sensors[1].pod, "come-and-go/b");
+    let (_, list) = finder.lists().pop().unwrap();
+    assert_eq!(list.sensors[0].receiver, Receiver::Sniffer);
+    assert_eq!(list.sensors[1].receiver, Receiver::Socket);
+    assert_eq!(list.sensors[1].pod, "come-and-go/b");
 
     admin.run(pods.set_ready("a", false))?;
-    let took = finder.until(&["10.1.0.2:9000"]);
-    assert!(took < Duration::from_secs(1), "a lost sensor took {took:?}");
+    let time = finder.until(&["10.1.0.2:9000"]);
+    assert!(
+        time < Duration::from_secs(1),
+        "a sensor removed after {time:?}"
+    );
     admin.run(pods.set_ready("a", true))?;
     finder.until(&["10.1.0.1:4789", "10.1.0.2:9000"]);
     admin.run(pods.set_annotation("b", "podspan.dev/port", None))?;
@@ -67,7 +70,7 @@ pub(crate) fn unusable(control_plane: &ControlPlane) -> Outcome {
     let pods = admin.pods("unusable");
     let own = admin.run(pods.create(&sensor("own", 1)))?;
     let mut settings = settings(Scope::Own);
-    settings.me.uid = own.metadata.uid;
+    settings.own_pod.uid = own.metadata.uid;
     settings.families.ipv6 = false;
     let finder = Finder::start(settings, source);
     finder.until(&[]);
@@ -89,7 +92,7 @@ pub(crate) fn unusable(control_plane: &ControlPlane) -> Outcome {
     finder.until_logged(&["WARN", "unusable/tap", "used as a sniffer"]);
     finder.until(&["10.1.0.3:4789"]);
 
-    // More events of the same pods say nothing new.
+    // More events of the same pods log nothing new.
     for number in 0..5 {
         let value = number.to_string();
         for name in ["own", "pending", "no-address", "ipv6", "bad", "tap"] {
@@ -98,7 +101,7 @@ pub(crate) fn unusable(control_plane: &ControlPlane) -> Outcome {
     }
     admin.run(pods.create(&sensor("last", 4)))?;
     finder.until(&["10.1.0.3:4789", "10.1.0.4:4789"]);
-    // Information that a new pod is Pending may come before.
+    // An INFO line that a new pod is Pending may come first.
     for name in ["own", "ipv6", "bad", "tap"] {
         let pod = format!("pod=unusable/{name}");
         let log = finder.log();
@@ -106,7 +109,7 @@ pub(crate) fn unusable(control_plane: &ControlPlane) -> Outcome {
         let warnings = of_pod.filter(|line| line.contains("WARN")).count();
         assert_eq!(warnings, 1, "{pod}: {log}");
     }
-    // Fixed, and broken in another way.
+    // One reason ends, and another one begins.
     admin.run(pods.set_annotation("bad", "podspan.dev/port", Some("4790")))?;
     finder.until(&["10.1.0.2:4790", "10.1.0.3:4789", "10.1.0.4:4789"]);
     admin.run(pods.set_ready("bad", false))?;
@@ -118,22 +121,22 @@ pub(crate) fn scopes(control_plane: &ControlPlane) -> Outcome {
     let source = namespace(control_plane, "scope-own")?;
     control_plane.create_namespace("scope-other")?;
     let admin = Admin::new(control_plane);
-    // A name of their own: one of the finders looks at the namespaces of all cases.
+    // A separate name: one of the finders searches the namespaces of all cases.
     let same = |last| sensor("same", last).label("run", "scopes");
     let settings = |scope| Settings {
         name: "scopes".to_owned(),
         ..settings(scope)
     };
-    let hosts = same(1).host_network();
-    admin.run(admin.pods("scope-own").create(&hosts))?;
+    let on_host = same(1).host_network();
+    admin.run(admin.pods("scope-own").create(&on_host))?;
     admin.run(admin.pods("scope-other").create(&same(2)))?;
-    // As the administrator, who may ask for anything; the rights are other cases'.
+    // As the administrator, who has all rights; other cases test the rights.
     let kubeconfig = || discovery::ClientSource::Kubeconfig(Some(control_plane.admin_kubeconfig()));
     let own = Finder::start(settings(Scope::Own), source);
     let other = Scope::Namespace("scope-other".to_owned());
     let other = Finder::start(settings(other), kubeconfig());
     let mut by_identity = settings(Scope::Own);
-    by_identity.me.namespace = Some("scope-other".to_owned());
+    by_identity.own_pod.namespace = Some("scope-other".to_owned());
     let by_identity = Finder::start(by_identity, kubeconfig());
     own.until(&["10.1.0.1:4789"]);
     other.until(&["10.1.0.2:4789"]);
@@ -142,11 +145,11 @@ pub(crate) fn scopes(control_plane: &ControlPlane) -> Outcome {
     all.until(&["10.1.0.1:4789", "10.1.0.2:4789"]);
     all.until_logged(&["in all namespaces"]);
     all.until_logged(&["scope-own/same", "scope-other/same"]);
-    assert_eq!(own.views().len(), 1);
+    assert_eq!(own.lists().len(), 1);
     Ok(())
 }
 
-/// A namespace of its own with a Role of these verbs.
+/// Creates a namespace with a Role of these verbs.
 pub(crate) fn with_verbs(
     control_plane: &ControlPlane,
     namespace: &str,

@@ -1,4 +1,5 @@
-//! A TCP relay on loopback before the API server: it counts what comes from there, and can be cut.
+//! A TCP relay on loopback in front of the API server. It counts the bytes from there, and can cut the
+//! connections.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -16,7 +17,7 @@ pub(crate) struct Proxy {
 struct State {
     received: AtomicU64,
     cut: AtomicBool,
-    over: AtomicBool,
+    stopped: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -25,15 +26,15 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
         let state = Arc::<State>::default();
-        let theirs = Arc::clone(&state);
+        let shared = Arc::clone(&state);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                if theirs.over.load(Ordering::Relaxed) {
+                if shared.stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                if !theirs.cut.load(Ordering::Relaxed) {
-                    // A server that is down ends the client's connection too.
-                    let _ = relay(client, server, &theirs);
+                if !shared.cut.load(Ordering::Relaxed) {
+                    // An error means that the server is down; the client's connection ends then too.
+                    let _ = relay(client, server, &shared);
                 }
             }
         });
@@ -49,14 +50,14 @@ impl Proxy {
         self.state.received.load(Ordering::Relaxed)
     }
 
-    /// Ends all connections and those to come.
+    /// Ends all connections, and each new one at once.
     pub(crate) fn cut(&self) {
         self.state.cut.store(true, Ordering::Relaxed);
         self.state.end_all();
     }
 
     /// Relays again.
-    pub(crate) fn join(&self) {
+    pub(crate) fn restore(&self) {
         self.state.cut.store(false, Ordering::Relaxed);
     }
 }
@@ -65,7 +66,7 @@ impl State {
     fn end_all(&self) {
         let open = self.open.lock().map(|mut open| std::mem::take(&mut *open));
         for stream in open.into_iter().flatten() {
-            // One that has ended already cannot be shut down.
+            // This fails if the connection has already ended.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -73,9 +74,9 @@ impl State {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.state.over.store(true, Ordering::Relaxed);
+        self.state.stopped.store(true, Ordering::Relaxed);
         self.state.end_all();
-        // Wakes the thread that accepts.
+        // Wakes the thread that waits for a connection.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -89,9 +90,9 @@ fn relay(client: TcpStream, server: SocketAddr, state: &Arc<State>) -> io::Resul
     if let Ok(mut open) = state.open.lock() {
         open.extend([client, server]);
     }
-    for (from, to, counted) in pairs {
+    for (from, to, is_counted) in pairs {
         let state = Arc::clone(state);
-        thread::spawn(move || copy(from, to, counted.then_some(&state.received)));
+        thread::spawn(move || copy(from, to, is_counted.then_some(&state.received)));
     }
     Ok(())
 }

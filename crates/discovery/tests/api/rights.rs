@@ -1,5 +1,5 @@
-//! What RBAC allows: the shipped roles suffice, what is missing is named, and what is printed for it
-//! is enough.
+//! RBAC: the shipped roles are enough, a missing right is named, and the printed YAML is enough to
+//! grant it.
 
 use discovery::Scope;
 use libtest_mimic::Failed;
@@ -9,8 +9,8 @@ use crate::finder::{Finder, settings};
 use crate::pods::{sensor, with_verbs};
 use crate::{Admin, Outcome, credentials, grant, manifest};
 
-/// For each scope: nothing works without a right, all does with the shipped manifest, and all does
-/// with what the log prints for it, each applied as it is and alone.
+/// For each scope: discovery finds nothing without rights, and the sensor with the shipped manifest
+/// only, or with the printed YAML only. Each is applied without a change.
 pub(crate) fn roles(control_plane: &ControlPlane) -> Outcome {
     let source = credentials(control_plane, "default")?;
     let admin = Admin::new(control_plane);
@@ -43,7 +43,7 @@ pub(crate) fn roles(control_plane: &ControlPlane) -> Outcome {
         let log = finder.until_logged(&missing);
         assert!(log.contains(&format!("\nkind: {kind}Binding\n")), "{log}");
         let yaml = printed(&log)?;
-        assert!(finder.views().is_empty(), "{}", finder.log());
+        assert!(finder.lists().is_empty(), "{}", finder.log());
         let folder = manifest(path);
         let shipped =
             |verb: &str| control_plane.kubectl([verb.as_ref(), "-k".as_ref(), folder.as_os_str()]);
@@ -67,9 +67,9 @@ pub(crate) fn roles(control_plane: &ControlPlane) -> Outcome {
     Ok(())
 }
 
-/// While all goes well the Role loses a verb. `list` is not missed where lists stream; `watch` is, at
-/// the next watch, and the sensors stay.
-pub(crate) fn verbs_taken_away(control_plane: &ControlPlane) -> Outcome {
+/// The Role loses a verb while discovery runs. `list` is not needed where lists stream. Without
+/// `watch` the next watch fails, and the sensors stay in use.
+pub(crate) fn removed_verbs(control_plane: &ControlPlane) -> Outcome {
     let source = with_verbs(control_plane, "verbs", &["list", "watch"])?;
     let admin = Admin::new(control_plane);
     let pods = admin.pods("verbs");
@@ -84,10 +84,10 @@ pub(crate) fn verbs_taken_away(control_plane: &ControlPlane) -> Outcome {
         "the verb watch is missing",
         "service account default of namespace verbs",
     ]);
-    // One that starts now finds nothing.
+    // A podspan that starts now finds nothing.
     let late = Finder::start(settings(Scope::Own), source);
     late.until_logged(&["WARN", "(403)", "the verb watch is missing"]);
-    assert!(late.views().is_empty(), "{}", late.log());
+    assert!(late.lists().is_empty(), "{}", late.log());
     drop(late);
     admin.run(pods.create(&sensor("b", 2)))?;
     grant(control_plane, "verbs", &["watch"])?;
@@ -100,7 +100,7 @@ pub(crate) fn verbs_taken_away(control_plane: &ControlPlane) -> Outcome {
     finder.until(&["10.1.0.2:4789"]);
     finder.until_times_logged(2, "answers again");
     assert_eq!(finder.times_logged("(403)"), 2, "{}", finder.log());
-    finder.never_empty_after(0);
+    finder.assert_never_empty_after(0);
     Ok(())
 }
 

@@ -1,9 +1,10 @@
-//! The cases that the real API server cannot be brought to, by a listener that answers as one would:
+//! Cases that a real API server cannot produce, with a listener that answers like one:
 //!
-//! - a `Retry-After` of more than one second, which is no longer than our own wait: kube-apiserver
-//!   asks for one second always;
-//! - a streaming list that never ends: API servers before 1.27 do not know what they are asked and
-//!   only watch, and the tests have one version of Kubernetes.
+//! - a `Retry-After` of more than one second: kube-apiserver always sends one second, which is not
+//!   longer than podspan's own backoff;
+//! - a streaming list that never ends: API servers before 1.27 ignore the parameter and only watch, and
+//!   the tests have one version of Kubernetes;
+//! - texts that try to forge lines of the log.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -18,12 +19,12 @@ use libtest_mimic::Failed;
 use serde_json::json;
 
 use crate::Outcome;
-use crate::finder::{Finder, PATIENCE, settings};
+use crate::finder::{Finder, TIMEOUT, settings};
 
-/// What the answers ask for, in seconds.
-const ASKED: u64 = 3;
+/// The `Retry-After` of the answers, in seconds.
+const RETRY_AFTER: u64 = 3;
 
-/// Answers a request, of which it gets the first line.
+/// Answers a request; it gets the first line of the request.
 type Answer = fn(&str, &TcpStream) -> io::Result<()>;
 
 pub(crate) fn retry_after() -> Outcome {
@@ -31,16 +32,19 @@ pub(crate) fn retry_after() -> Outcome {
     let (finder, requests) = start(folder.path(), |_, mut client| {
         write!(
             client,
-            "HTTP/1.1 429 Too Many Requests\r\nRetry-After: {ASKED}\r\nContent-Length: 0\r\n\
+            "HTTP/1.1 429 Too Many Requests\r\nRetry-After: {RETRY_AFTER}\r\nContent-Length: 0\r\n\
              Connection: close\r\n\r\n"
         )
     })?;
-    finder.until_logged(&["WARN", "(429)", "come back in 3s"]);
-    let (mut before, _) = requests.recv_timeout(PATIENCE)?;
+    finder.until_logged(&["WARN", "(429)", "try again in 3s"]);
+    let (mut before, _) = requests.recv_timeout(TIMEOUT)?;
     for _ in 0..2 {
-        let (next, _) = requests.recv_timeout(PATIENCE)?;
+        let (next, _) = requests.recv_timeout(TIMEOUT)?;
         let waited = next - before;
-        assert!(waited >= Duration::from_secs(ASKED), "only {waited:?}");
+        assert!(
+            waited >= Duration::from_secs(RETRY_AFTER),
+            "only {waited:?}"
+        );
         before = next;
     }
     Ok(())
@@ -53,7 +57,7 @@ pub(crate) fn endless_list() -> Outcome {
             let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
                         Transfer-Encoding: chunked\r\n\r\n";
             client.write_all(head.as_bytes())?;
-            // Until the client has had enough.
+            // Until the client closes the connection.
             return io::copy(&mut client, &mut io::sink()).map(drop);
         }
         let list = json!({"kind": "PodList", "apiVersion": "v1", "items": [],
@@ -69,14 +73,14 @@ pub(crate) fn endless_list() -> Outcome {
     finder.until(&[]);
     let words = ["sendInitialEvents=true", "limit=500", "resourceVersion=7"];
     for word in words {
-        let (_, request) = requests.recv_timeout(PATIENCE)?;
+        let (_, request) = requests.recv_timeout(TIMEOUT)?;
         assert!(request.contains(word), "{request} instead of {word}");
     }
     assert_eq!(finder.times_logged("WARN discovery::journal: discovery"), 0);
     Ok(())
 }
 
-/// In each place from which a text can reach the log.
+/// A forged text in each place from which a text can reach the log.
 pub(crate) fn forged_lines() -> Outcome {
     let folder = tempfile::tempdir()?;
     let (finder, _requests) = start(folder.path(), |_, mut client| {
@@ -111,14 +115,15 @@ pub(crate) fn forged_lines() -> Outcome {
         finder.until_logged(&words);
     }
     let log = finder.log();
-    let is_ours = |line: &str| line.starts_with("20") && !line.starts_with("2026-11-23T00:00:00");
-    assert!(log.lines().all(is_ours), "{log}");
+    let is_genuine =
+        |line: &str| line.starts_with("20") && !line.starts_with("2026-11-23T00:00:00");
+    assert!(log.lines().all(is_genuine), "{log}");
     Ok(())
 }
 
-/// A finder whose API server is this answer, and the requests with the times at which they came.
+/// A finder whose API server always sends this answer, and the requests with their times.
 ///
-/// The kubeconfig in the folder is read again after each failure.
+/// The finder reads the kubeconfig in the folder again after each failure.
 fn start(folder: &Path, answer: Answer) -> Result<(Finder, Receiver<(Instant, String)>), Failed> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let server = format!("http://{}", listener.local_addr()?);
@@ -129,15 +134,15 @@ fn start(folder: &Path, answer: Answer) -> Result<(Finder, Receiver<(Instant, St
         "contexts": [{"name": "scripted", "context": {"cluster": "scripted", "user": ""}}],
     });
     fs::write(&kubeconfig, text.to_string())?;
-    let (asked, requests) = mpsc::channel();
-    // They end with this process.
+    let (sender, requests) = mpsc::channel();
+    // The threads end with this process.
     thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
-            let asked = asked.clone();
+            let sender = sender.clone();
             thread::spawn(move || {
                 let request = read(&client)?;
-                // Nobody counts any more.
-                let _ = asked.send((Instant::now(), request.clone()));
+                // This fails if the test no longer reads the requests.
+                let _ = sender.send((Instant::now(), request.clone()));
                 answer(&request, &client)
             });
         }
@@ -148,9 +153,9 @@ fn start(folder: &Path, answer: Answer) -> Result<(Finder, Receiver<(Instant, St
     Ok((finder, requests))
 }
 
-/// The first line of a request, which is read to its end; it has no body.
+/// Reads a request to its end, and returns its first line; it has no body.
 fn read(client: &TcpStream) -> io::Result<String> {
-    client.set_read_timeout(Some(PATIENCE))?;
+    client.set_read_timeout(Some(TIMEOUT))?;
     let mut lines = BufReader::new(client).lines();
     let first = lines.next().transpose()?.unwrap_or_default();
     while !lines.next().transpose()?.unwrap_or_default().is_empty() {}
