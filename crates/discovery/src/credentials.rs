@@ -5,7 +5,7 @@
 //! shows the wrong value, a plugin's error shows its command, environment and output, and a PEM or
 //! base64 error shows a line or a character of the key.
 //!
-//! Invariant: a text has nothing from the file, the environment or a plugin's output. It has only fixed
+//! Invariant: a text has no secret of the file, the environment or a plugin's output. It has only fixed
 //! texts of podspan and of libraries, names of settings, numbers, paths of kubeconfigs, and the names
 //! of a context and a cluster. It does not have the path of a token's or a key's file: if the token was
 //! put there by mistake, it would be in the log.

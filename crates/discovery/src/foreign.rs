@@ -188,7 +188,8 @@ mod tests {
             let bare = Foreign(&text).to_string();
             for written in [&bare, &format!("{:?}", Foreign(&text))] {
                 assert_printable(written);
-                prop_assert!(written.chars().count() <= MAX_CHARACTERS + TRUNCATED.len() + 2, "{}", written);
+                let length = written.chars().count();
+                prop_assert!(length <= MAX_CHARACTERS + TRUNCATED.len() + 2, "{}", written);
             }
             if !bare.ends_with(TRUNCATED) {
                 prop_assert_eq!(Foreign(&bare).to_string(), bare);

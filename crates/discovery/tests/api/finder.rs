@@ -42,7 +42,7 @@ struct Recorded {
     /// What an operator reads.
     log: Arc<Mutex<Vec<u8>>>,
     /// What discovery logs in addition with `LOG=debug`.
-    details: Arc<Mutex<Vec<u8>>>,
+    debug_log: Arc<Mutex<Vec<u8>>>,
 }
 
 /// A running discovery; it ends when this value is dropped.
@@ -158,10 +158,10 @@ impl Finder {
     }
 
     /// How many lines of `LOG=debug` have this text.
-    pub(crate) fn times_detailed(&self, text: &str) -> usize {
-        let details = lock(&self.recorded.details);
-        let details = String::from_utf8_lossy(&details);
-        details.lines().filter(|line| line.contains(text)).count()
+    pub(crate) fn times_logged_at_debug(&self, text: &str) -> usize {
+        let debug_log = lock(&self.recorded.debug_log);
+        let debug_log = String::from_utf8_lossy(&debug_log);
+        debug_log.lines().filter(|line| line.contains(text)).count()
     }
 
     /// Checks that no list after the `first` ones was empty.
@@ -200,7 +200,7 @@ impl<'a> MakeWriter<'a> for Recorded {
     fn make_writer_for(&'a self, line: &Metadata<'_>) -> Self::Writer {
         match *line.level() {
             Level::DEBUG if line.target().starts_with("discovery::") => {
-                Log(Some(lock(&self.details)))
+                Log(Some(lock(&self.debug_log)))
             }
             Level::DEBUG | Level::TRACE => Log(None),
             _ => self.make_writer(),

@@ -119,7 +119,7 @@ pub(crate) fn compaction(control_plane: &mut ControlPlane) -> Outcome {
     assert_eq!(finder.lists().len(), before + 1, "{}", finder.log());
     // The API server no longer had the events. An operator has nothing to do, so it is a debug line.
     assert_eq!(
-        finder.times_detailed("no longer has the events since the last list (410)"),
+        finder.times_logged_at_debug("no longer has the events since the last list (410)"),
         1
     );
     assert_eq!(finder.times_logged("(410)"), 0, "{}", finder.log());
