@@ -10,7 +10,7 @@
 //! block  ... [ Ether | IP | TCP | body of 0 | body of 1 ] [ body of 2          ] ...
 //! ```
 //! Invariants: ranges lie within the arena and the block; datagrams stand in the order of the wire;
-//! those of one frame are neighbours and go to one sensor through one port. `transmit` notes what became of each datagram, [`Batch::settle`] turns that into counts.
+//! those of one frame are neighbours and go to one sensor through one port. `transmit` notes what became of each datagram, [`Batch::count_outcomes`] turns that into counts.
 
 use core::ops::Range;
 
@@ -131,7 +131,7 @@ impl Batch {
     }
 
     /// Notes what became of a datagram; a number that is none is ignored.
-    pub fn note(&mut self, datagram: usize, outcome: Outcome) {
+    pub fn set_outcome(&mut self, datagram: usize, outcome: Outcome) {
         if let Some(datagram) = self.datagrams.get_mut(datagram) {
             datagram.outcome = outcome;
         }
@@ -160,7 +160,7 @@ impl Batch {
     ///
     /// A datagram that was never sent counts as [`DropReason::SendError`]: nothing may be lost from
     /// the equations, whatever the sender did.
-    pub fn settle(&mut self, totals: &mut Totals) {
+    pub fn count_outcomes(&mut self, totals: &mut Totals) {
         let mut first = 0;
         for &end in &self.frames {
             let end = end as usize;
@@ -292,11 +292,11 @@ mod tests {
     fn a_frame_counts_as_mirrored_only_when_all_of_it_was_sent() {
         let mut batch = three_frames();
         for datagram in [0, 1, 3] {
-            batch.note(datagram, Outcome::Sent);
+            batch.set_outcome(datagram, Outcome::Sent);
         }
-        batch.note(2, Outcome::Dropped(DropReason::QueueFull));
+        batch.set_outcome(2, Outcome::Dropped(DropReason::QueueFull));
         let mut totals = Totals::default();
-        batch.settle(&mut totals);
+        batch.count_outcomes(&mut totals);
         assert!(totals.check(), "{totals:?}");
         assert_eq!((totals.frames_seen, totals.frames_mirrored), (3, 1));
         assert_eq!(totals.frames_dropped.of(DropReason::QueueFull), 1);
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn an_abandoned_frame_leaves_no_trace() {
+    fn an_abandoned_frame_leaves_nothing_in_the_batch() {
         let mut batch = three_frames();
         let (heads, datagrams) = (batch.heads().len(), batch.datagrams().len());
         let mut frame = batch.frame([8; 8], ROUTE, 400);
@@ -332,6 +332,6 @@ mod tests {
 
     #[test]
     fn an_unknown_datagram_is_ignored() {
-        Batch::new().note(7, Outcome::Sent);
+        Batch::new().set_outcome(7, Outcome::Sent);
     }
 }

@@ -141,11 +141,11 @@ pub(crate) fn data(
         Version::V4 => {
             let header = &bytes[packet.start..packet.transport];
             let ip = Ipv4::parse(header).ok_or(DropReason::Malformed)?;
-            V4 { ip, id }.cut(inner, packet, data, out)
+            V4 { ip, id }.split(inner, packet, data, out)
         }
         Version::V6(chain) => {
             let header = &bytes[packet.start..packet.start + chain.unfragmentable];
-            V6::of(bytes, packet, &chain, header, id).cut(inner, packet, data, out)
+            V6::of(bytes, packet, &chain, header, id).split(inner, packet, data, out)
         }
     }
 }
@@ -159,7 +159,7 @@ trait Header {
     /// Writes it for `length` bytes of data at `offset` units, more to follow or not.
     fn write(&self, offset: u16, length: usize, place: Place, out: &mut FrameDatagrams<'_>);
 
-    fn cut(
+    fn split(
         &self,
         inner: &Inner<'_>,
         packet: &Packet,

@@ -82,7 +82,7 @@ impl HostsHash {
 
     /// Of a frame that is too short for addresses.
     #[must_use]
-    pub(crate) const fn of_nobody() -> Self {
+    pub(crate) const fn without_addresses() -> Self {
         Self(mix(SEED))
     }
 

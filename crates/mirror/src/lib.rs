@@ -41,7 +41,7 @@ pub use totals::{DropReason, Totals};
 use batch::{FrameDatagrams, Route};
 use fragment::Identifications;
 use link::Prefix;
-use own::{Own, TokenBucket};
+use own::{OwnErrors, TokenBucket};
 use segment::Segmented;
 use spread::Spreader;
 
@@ -64,7 +64,7 @@ pub struct MirrorConfig {
 /// Turns frames into datagrams.
 #[derive(Debug)]
 pub struct Mirror {
-    own: Own,
+    own: OwnErrors,
     spreader: Spreader,
     source_ports: SourcePorts,
     identifications: Identifications,
@@ -92,7 +92,7 @@ impl Mirror {
     #[must_use]
     pub fn new(config: MirrorConfig) -> Self {
         Self {
-            own: Own {
+            own: OwnErrors {
                 vxlan: vxlan::header(config.vni),
                 ports: config.own_ports,
                 sample: TokenBucket::default(),
@@ -126,7 +126,7 @@ impl Mirror {
             return Err(DropReason::Truncated);
         }
         let network = ip::locate(frame);
-        if self.own.keeps_out(frame, &network) {
+        if self.own.rejects(frame, &network) {
             return Err(DropReason::OwnError);
         }
         let hashes = self.spreader.hashes(frame, &network);
@@ -142,7 +142,7 @@ impl Mirror {
         };
 
         let mut out = batch.frame(self.own.vxlan, route, frame.at);
-        match self.cut(&inner, &network, &mut out) {
+        match self.convert(&inner, &network, &mut out) {
             Ok(()) => {
                 out.commit();
                 Ok(())
@@ -155,7 +155,7 @@ impl Mirror {
     }
 
     /// Chooses the way of a frame.
-    fn cut(
+    fn convert(
         &mut self,
         inner: &Inner<'_>,
         network: &Network,
@@ -165,10 +165,10 @@ impl Mirror {
         let all = inner.frame.bytes.len();
         match (inner.frame.offload.gso, network) {
             (None, _) if fits => whole::whole(inner, network, all, out),
-            (None, Network::Ip(packet)) => self.fit(inner, packet, out)?,
+            (None, Network::Ip(packet)) => self.split_to_fit(inner, packet, out)?,
             (None, Network::Other) => return Err(DropReason::Oversize),
-            (None, Network::Garbled) => return Err(DropReason::Malformed),
-            (Some(gso), _) => match self.undo(inner, network, gso, out) {
+            (None, Network::Malformed) => return Err(DropReason::Malformed),
+            (Some(gso), _) => match self.split_by_offload(inner, network, gso, out) {
                 // Absurd, so a sensor shall see it: an attack on parsers may look like this.
                 Err(DropReason::Malformed) if fits => {
                     out.restart();
@@ -181,7 +181,7 @@ impl Mirror {
     }
 
     /// Cuts a frame that stood on the wire as it is, and that is too long for the tunnel.
-    fn fit(
+    fn split_to_fit(
         &mut self,
         inner: &Inner<'_>,
         packet: &Packet,
@@ -204,7 +204,7 @@ impl Mirror {
     }
 
     /// Cuts a frame that stands for several.
-    fn undo(
+    fn split_by_offload(
         &mut self,
         inner: &Inner<'_>,
         network: &Network,

@@ -58,7 +58,7 @@ impl Prefix {
             _ => ethernet::TYPE_IPV4,
         };
         Self::NONE
-            .then(&ethernet::MADE_UP_ADDRESSES)
+            .then(&ethernet::ARTIFICIAL_ADDRESSES)
             .then(&ethertype.to_be_bytes())
     }
 

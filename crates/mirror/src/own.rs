@@ -25,7 +25,7 @@ pub const PER_SECOND: u32 = 10;
 
 /// What is ours.
 #[derive(Debug)]
-pub(crate) struct Own {
+pub(crate) struct OwnErrors {
     /// What each of our datagrams starts with.
     pub(crate) vxlan: [u8; vxlan::HEADER_LEN],
     /// The UDP ports that anything of ours leaves by.
@@ -34,15 +34,15 @@ pub(crate) struct Own {
     pub(crate) sample: TokenBucket,
 }
 
-impl Own {
+impl OwnErrors {
     /// Whether a frame is an ICMP message to us about a datagram of ours, and one too many.
-    pub(crate) fn keeps_out(&mut self, frame: &Frame<'_>, network: &Network) -> bool {
-        let is_about_us = self.is_about_us(frame, network).unwrap_or(false);
-        is_about_us && !self.sample.take(frame.timestamp)
+    pub(crate) fn rejects(&mut self, frame: &Frame<'_>, network: &Network) -> bool {
+        let quotes_own_datagram = self.quotes_own_datagram(frame, network).unwrap_or(false);
+        quotes_own_datagram && !self.sample.take(frame.timestamp)
     }
 
     /// `None` where the message ends before all is known.
-    fn is_about_us(&self, frame: &Frame<'_>, network: &Network) -> Option<bool> {
+    fn quotes_own_datagram(&self, frame: &Frame<'_>, network: &Network) -> Option<bool> {
         let Network::Ip(packet) = network else {
             return Some(false);
         };
@@ -62,13 +62,13 @@ impl Own {
         let (source, _) = addresses(bytes)?;
         let udp = bytes.get(inner.transport..)?;
         let port = u16::from_be_bytes(*udp.first_chunk()?);
-        let is_about_us = inner.protocol == ip::UDP
+        let quotes_own_datagram = inner.protocol == ip::UDP
             && source == to
             && self.ports.contains(&port)
             && udp
                 .get(UDP_HEADER_LEN..UDP_HEADER_LEN + vxlan::HEADER_LEN)
                 .is_none_or(|found| found == self.vxlan);
-        Some(is_about_us)
+        Some(quotes_own_datagram)
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_passes_at_the_rate_and_what_is_rare_always() {
+    fn a_flood_is_limited_to_the_rate_and_rare_messages_pass() {
         assert_eq!(passed([0; 1000]), 10);
         assert_eq!(passed(0..10_000), 10 + 99);
         assert_eq!(passed((0..100).map(|number| number * 100)), 100);

@@ -69,7 +69,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_datagram_leaves_once_by_its_socket_and_in_order(ports in proptest::collection::vec(0_u8..SourcePorts::MAX.get(), 0..100)) {
+        fn each_datagram_is_sent_once_by_its_socket_and_in_order(ports in proptest::collection::vec(0_u8..SourcePorts::MAX.get(), 0..100)) {
             let mut batch = Batch::new();
             for port in &ports {
                 let route = Route { sensor: SensorIndex(0), port: PortIndex(*port) };

@@ -30,7 +30,7 @@ use crate::{DropReason, Inner};
 const PIECES_MAX: usize = 16_384;
 /// Where headers leave less room than this, a packet is cut as any other IP packet: to repeat them
 /// for each few bytes would multiply them.
-const FIT_LEAST: usize = 64;
+const PAYLOAD_MIN: usize = 64;
 const UDP_HEADER_LEN: usize = 8;
 
 /// What became of a frame that was to be cut into TCP segments.
@@ -54,10 +54,10 @@ pub(crate) fn tcp(
     let Some(segments) = Segments::of(inner, packet, gso_size) else {
         return Segmented::NotAsTcp;
     };
-    if gso_size.is_none() && segments.fit() < FIT_LEAST {
+    if gso_size.is_none() && segments.payload_max() < PAYLOAD_MIN {
         return Segmented::NotAsTcp;
     }
-    match segments.cut(gso_size.map(usize::from), out) {
+    match segments.split(gso_size.map(usize::from), out) {
         Ok(()) => Segmented::Done,
         Err(reason) => Segmented::Dropped(reason),
     }
@@ -93,23 +93,27 @@ impl<'f> Segments<'f> {
     }
 
     /// How many bytes of payload fit behind the headers.
-    fn fit(&self) -> usize {
+    fn payload_max(&self) -> usize {
         let headers = self.inner.prefix.grown(self.network.start)
             + self.network.len()
             + self.header.header().len();
         self.inner.room.saturating_sub(headers)
     }
 
-    fn cut(&self, gso_size: Option<usize>, out: &mut FrameDatagrams<'_>) -> Result<(), DropReason> {
-        let fit = self.fit();
+    fn split(
+        &self,
+        gso_size: Option<usize>,
+        out: &mut FrameDatagrams<'_>,
+    ) -> Result<(), DropReason> {
+        let payload_max = self.payload_max();
         let length = self.payload.len();
-        if fit < FIT_LEAST {
+        if payload_max < PAYLOAD_MIN {
             return Err(DropReason::Oversize);
         }
         let size = match gso_size {
-            Some(gso_size) => gso_size.min(fit),
+            Some(gso_size) => gso_size.min(payload_max),
             // As many as needed and all alike, where the wire gives no size.
-            None => length.div_ceil(length.div_ceil(fit).max(1)),
+            None => length.div_ceil(length.div_ceil(payload_max).max(1)),
         };
         let pieces = length.div_ceil(size.max(1)).max(1);
         if pieces > PIECES_MAX {

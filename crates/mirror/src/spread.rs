@@ -138,14 +138,14 @@ impl Spreader {
     /// is the first of several.
     fn of_packet(&self, bytes: &[u8], packet: &Packet) -> (Hashes, Option<Key>) {
         let Some((source, destination)) = addresses(bytes) else {
-            return (Hashes::of_hosts(HostsHash::of_nobody()), None);
+            return (Hashes::of_hosts(HostsHash::without_addresses()), None);
         };
         let hosts = HostsHash::of_addresses(source, destination);
         if self.spread == Spread::Hosts {
             return (Hashes::of_hosts(hosts), None);
         }
-        let place = Place::of(bytes, packet, hosts, source < destination);
-        if let Place::Later(key) = place {
+        let kind = FragmentKind::of(bytes, packet, hosts, source < destination);
+        if let FragmentKind::Later(key) = kind {
             let flow = self.fragmented.get(key).unwrap_or(hosts.as_flow());
             return (Hashes { hosts, flow }, None);
         }
@@ -153,8 +153,8 @@ impl Spreader {
         let end = |host: IpAddr, port| Endpoint { host, port };
         let (from, to) = (end(source, from), end(destination, to));
         let flow = FlowHash::of(hosts, packet.protocol, from, to);
-        let first = match place {
-            Place::First(key) => Some(key),
+        let first = match kind {
+            FragmentKind::First(key) => Some(key),
             _ => None,
         };
         (Hashes { hosts, flow }, first)
@@ -163,7 +163,7 @@ impl Spreader {
 
 /// The hosts of a frame that holds no sound IP packet.
 fn hosts_of_other(frame: &Frame<'_>, network: &Network) -> HostsHash {
-    if *network == Network::Garbled
+    if *network == Network::Malformed
         && let Some(payload) = ethernet::payload(frame)
         && let Some((source, destination)) = frame.bytes.get(payload.start..).and_then(addresses)
     {
@@ -171,7 +171,7 @@ fn hosts_of_other(frame: &Frame<'_>, network: &Network) -> HostsHash {
     }
     match macs(frame) {
         Some([destination, source]) => HostsHash::of_macs(destination, source),
-        None => HostsHash::of_nobody(),
+        None => HostsHash::without_addresses(),
     }
 }
 
@@ -202,13 +202,13 @@ fn ports(bytes: &[u8], packet: &Packet) -> (u16, u16) {
 struct Key(u64);
 
 /// Where a packet stands among the fragments of what was sent.
-enum Place {
+enum FragmentKind {
     Whole,
     First(Key),
     Later(Key),
 }
 
-impl Place {
+impl FragmentKind {
     /// `ascends` says whether the source is the smaller address: the two directions count their
     /// identifications each for itself.
     fn of(bytes: &[u8], packet: &Packet, hosts: HostsHash, ascends: bool) -> Self {
@@ -220,7 +220,7 @@ impl Place {
         };
         let direction = u64::from(ascends) << 40;
         let key = mix(hosts.0 ^ (direction | u64::from(protocol) << 32 | u64::from(id)));
-        // No key is zero, which stands for an empty place.
+        // No key is zero, which stands for an empty kind.
         let key = Key(key | 1);
         if is_first {
             Self::First(key)
@@ -252,7 +252,7 @@ fn fragment(bytes: &[u8], packet: &Packet) -> Option<(u32, u8, bool)> {
 }
 
 /// The flows of packets whose first fragment was seen. In each set the newest stands first, and takes
-/// the oldest one's place.
+/// the oldest one's kind.
 #[derive(Debug)]
 struct Fragmented(Box<[[(Key, FlowHash); WAYS]]>);
 

@@ -101,7 +101,7 @@ impl Candidate {
     }
 
     /// What it weighs in the bucket of this seed, and who it is.
-    const fn stands(&self, seed: u64) -> (Winner, SocketAddr) {
+    const fn weight_in(&self, seed: u64) -> (Winner, SocketAddr) {
         (
             Winner {
                 weight: mix(self.identity ^ seed),
@@ -173,7 +173,9 @@ impl SensorTable {
                 ))
             });
             let challengers = if holder.is_some() { &new } else { &all };
-            let challengers = challengers.iter().map(|candidate| candidate.stands(seed));
+            let challengers = challengers
+                .iter()
+                .map(|candidate| candidate.weight_in(seed));
             holder
                 .into_iter()
                 .chain(challengers)

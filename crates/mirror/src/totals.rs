@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_stands_at_its_own_number_and_has_its_own_label() {
+    fn every_reason_has_its_own_number_and_label() {
         for (index, reason) in DropReason::ALL.into_iter().enumerate() {
             assert_eq!(reason.index(), index);
         }
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_count_is_noticed() {
+    fn a_wrong_count_is_detected() {
         let mut totals = Totals::default();
         totals.drop_frame(DropReason::Oversize);
         assert!(totals.check());

@@ -5,7 +5,7 @@
 //! so that every error at every place is tested without one.
 //!
 //! The loop ends: each round sends a datagram, drops one, or fails one again, and for one datagram
-//! `policy` allows eight failures, and waiting is bounded by what is left of [`PATIENCE`].
+//! `policy` allows eight failures, and waiting is bounded by what is left of [`WAIT_MAX`].
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use wire::{Mtu, vxlan};
 
 use crate::destination::Destination;
 use crate::error_queue::QueuedError;
-use crate::icmp::Verdict;
+use crate::icmp::IcmpError;
 use crate::policy::Cause;
 use crate::report::Report;
 
 /// How long one call of [`Transmitter::send`](crate::Transmitter::send) waits for room, in all. The
 /// ring fills meanwhile, by half a megabyte at 1 Gbit/s.
-pub const PATIENCE: Duration = Duration::from_millis(4);
+pub const WAIT_MAX: Duration = Duration::from_millis(4);
 
 /// The kernel is asked to wait in whole milliseconds.
-const WAIT_LEAST: Duration = Duration::from_millis(1);
+const WAIT_MIN: Duration = Duration::from_millis(1);
 
 /// The length of the VXLAN header, in bytes.
 #[expect(clippy::cast_possible_truncation, reason = "eight")]
@@ -69,7 +69,7 @@ pub(crate) struct Delivery<'a> {
     pub(crate) outcomes: &'a mut [Outcome],
     pub(crate) report: &'a mut Report,
     /// How long it may still wait.
-    pub(crate) patience: Duration,
+    pub(crate) wait_left: Duration,
 }
 
 impl Delivery<'_> {
@@ -93,10 +93,10 @@ impl Delivery<'_> {
             let Some(reason) = self.failed(kernel, entry, errno, failures) else {
                 continue;
             };
-            self.note(entry.number, Outcome::Dropped(reason));
+            self.set_outcome(entry.number, Outcome::Dropped(reason));
             first += 1;
             failures = 0;
-            if self.knows_better(run.get(first..).unwrap_or_default()) {
+            if self.any_is_refused(run.get(first..).unwrap_or_default()) {
                 break;
             }
         }
@@ -107,12 +107,12 @@ impl Delivery<'_> {
     /// usually this writes an outcome for each datagram, and no more.
     fn sent(&mut self, entries: &[Entry]) {
         for entry in entries {
-            self.note(entry.number, Outcome::Sent);
+            self.set_outcome(entry.number, Outcome::Sent);
         }
         if !self
             .destinations
             .iter()
-            .any(|destination| destination.has_strikes())
+            .any(|destination| destination.has_failures())
         {
             return;
         }
@@ -124,7 +124,7 @@ impl Delivery<'_> {
     }
 
     /// Notes what became of a datagram.
-    pub(crate) fn note(&mut self, number: usize, outcome: Outcome) {
+    pub(crate) fn set_outcome(&mut self, number: usize, outcome: Outcome) {
         if let Some(slot) = self.outcomes.get_mut(number) {
             *slot = outcome;
         }
@@ -138,7 +138,7 @@ impl Delivery<'_> {
     }
 
     /// Whether one of these datagrams is known to fail.
-    fn knows_better(&self, entries: &[Entry]) -> bool {
+    fn any_is_refused(&self, entries: &[Entry]) -> bool {
         entries
             .iter()
             .any(|entry| self.refuses(entry.sensor, entry.length).is_some())
@@ -168,11 +168,11 @@ impl Delivery<'_> {
         if !cause.is_own(failures, from_network) {
             return None;
         }
-        Some(self.blame(entry, cause, errno))
+        Some(self.record_failure(entry, cause, errno))
     }
 
     /// Notes an error that is a datagram's own, and names the reason for its drop.
-    fn blame(&mut self, entry: &Entry, cause: Cause, errno: Errno) -> DropReason {
+    fn record_failure(&mut self, entry: &Entry, cause: Cause, errno: Errno) -> DropReason {
         let index = usize::from(entry.sensor.0);
         let reason = match cause {
             Cause::TooLong => DropReason::PathMtu,
@@ -187,20 +187,20 @@ impl Delivery<'_> {
         if let Some(destination) = self.destinations.get_mut(index) {
             match cause {
                 // The path takes less than its MTU says: below the least MTU, for one.
-                Cause::TooLong => destination.narrow(entry.length.saturating_sub(1)),
-                _ => destination.strike(reason),
+                Cause::TooLong => destination.limit(entry.length.saturating_sub(1)),
+                _ => destination.fail(reason),
             }
         }
         reason
     }
 
-    /// Waits for room, if there is patience left; whether it did.
+    /// Waits for room, if there is time left; returns whether it waited.
     fn wait(&mut self, kernel: &mut impl Kernel, cause: Cause) -> bool {
-        if self.patience < WAIT_LEAST {
+        if self.wait_left < WAIT_MIN {
             return false;
         }
-        let took = kernel.wait(cause, self.patience);
-        self.patience = self.patience.saturating_sub(took);
+        let took = kernel.wait(cause, self.wait_left);
+        self.wait_left = self.wait_left.saturating_sub(took);
         true
     }
 
@@ -211,20 +211,20 @@ impl Delivery<'_> {
             let Some(error) = kernel.next_error() else {
                 break;
             };
-            if let Some(verdict) = error.verdict {
+            if let Some(icmp_error) = error.icmp_error {
                 from_network = true;
-                self.learn(kernel, error.destination, verdict);
+                self.handle_icmp_error(kernel, error.destination, icmp_error);
             }
         }
         from_network
     }
 
     /// Learns from an answer of the network about an earlier datagram.
-    fn learn(
+    fn handle_icmp_error(
         &mut self,
         kernel: &mut impl Kernel,
         destination: Option<SocketAddr>,
-        verdict: Verdict,
+        icmp_error: IcmpError,
     ) {
         let Some(destination) = destination else {
             return;
@@ -238,9 +238,9 @@ impl Delivery<'_> {
         let Some((index, sensor)) = sensors.find(|(_, sensor)| meant(sensor)) else {
             return;
         };
-        match verdict {
-            Verdict::TooLong => self.measure(kernel, SensorIndex(index)),
-            _ => self.report.verdict(sensor.address(), verdict),
+        match icmp_error {
+            IcmpError::TooLong => self.measure(kernel, SensorIndex(index)),
+            _ => self.report.icmp_error(sensor.address(), icmp_error),
         }
     }
 
@@ -261,7 +261,7 @@ impl Delivery<'_> {
             return;
         };
         let frame = vxlan::inner_frame_max(mtu, sensor.address().ip());
-        destination.narrow(u32::from(frame) + VXLAN_HEADER);
+        destination.limit(u32::from(frame) + VXLAN_HEADER);
         if mtu < sensor.path_mtu() {
             sensor.set_path_mtu(mtu);
             self.report.path_mtu(sensor.address(), mtu);

@@ -14,12 +14,12 @@ use crate::socket::Family;
 /// After so many datagrams of a batch that failed for their own sake, and none that was sent in
 /// between, the sensor's others are not tried: each try is a system call, and the ring is filling
 /// meanwhile. A firewall's rule with a limit refuses some and lets others pass.
-const STRIKES: u8 = 2;
+const FAILURES_MAX: u8 = 2;
 
 /// The socket addresses of a table's sensors, by their numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
-    known: Vec<(SocketAddr, SockAddr)>,
+    prepared: Vec<(SocketAddr, SockAddr)>,
     /// Which families the batch has sensors of.
     families: [bool; Family::ALL.len()],
 }
@@ -28,8 +28,8 @@ impl Addresses {
     /// Prepares the addresses that a batch needs.
     pub(crate) fn prepare(&mut self, batch: &Batch, table: &SensorTable) {
         let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        if self.known.len() < table.sensors().len() {
-            self.known
+        if self.prepared.len() < table.sensors().len() {
+            self.prepared
                 .resize_with(table.sensors().len(), || (nobody, SockAddr::from(nobody)));
         }
         self.families = [false; Family::ALL.len()];
@@ -39,10 +39,10 @@ impl Addresses {
             };
             let address = sensor.address();
             self.families[Family::of(address) as usize] = true;
-            if let Some(known) = self.known.get_mut(usize::from(datagram.sensor.0))
-                && known.0 != address
+            if let Some(prepared) = self.prepared.get_mut(usize::from(datagram.sensor.0))
+                && prepared.0 != address
             {
-                *known = (address, SockAddr::from(address));
+                *prepared = (address, SockAddr::from(address));
             }
         }
     }
@@ -60,7 +60,7 @@ impl Addresses {
         if of_family.next().is_some() {
             return None;
         }
-        self.known
+        self.prepared
             .get(number)
             .filter(|(address, _)| *address == sensor.address())
     }
@@ -72,7 +72,7 @@ impl Addresses {
 
     /// The address of a sensor, if it has one of that family.
     pub(crate) fn of(&self, sensor: SensorIndex, family: Family) -> Option<&SockAddr> {
-        let (address, raw) = self.known.get(usize::from(sensor.0))?;
+        let (address, raw) = self.prepared.get(usize::from(sensor.0))?;
         (Family::of(*address) == family).then_some(raw)
     }
 }
@@ -84,7 +84,7 @@ pub(crate) struct Destination {
     longest: u32,
     /// Whether the path's MTU was asked for.
     pub(crate) measured: bool,
-    strikes: u8,
+    failures: u8,
     /// Set when its datagrams are not worth a try any more.
     given_up: Option<DropReason>,
 }
@@ -93,7 +93,7 @@ impl Destination {
     pub(crate) const UNTRIED: Self = Self {
         longest: u32::MAX,
         measured: false,
-        strikes: 0,
+        failures: 0,
         given_up: None,
     };
 
@@ -107,24 +107,24 @@ impl Destination {
     }
 
     /// Notes that longer datagrams do not get through.
-    pub(crate) fn narrow(&mut self, longest: u32) {
+    pub(crate) fn limit(&mut self, longest: u32) {
         self.longest = self.longest.min(longest);
     }
 
     /// Whether a datagram failed since the last that was sent.
-    pub(crate) const fn has_strikes(self) -> bool {
-        self.strikes > 0
+    pub(crate) const fn has_failures(self) -> bool {
+        self.failures > 0
     }
 
     /// Notes that a datagram was sent.
     pub(crate) const fn succeed(&mut self) {
-        self.strikes = 0;
+        self.failures = 0;
     }
 
     /// Notes that a datagram failed for its own sake, and not for its length.
-    pub(crate) const fn strike(&mut self, reason: DropReason) {
-        self.strikes = self.strikes.saturating_add(1);
-        if self.strikes >= STRIKES {
+    pub(crate) const fn fail(&mut self, reason: DropReason) {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= FAILURES_MAX {
             self.given_up = Some(reason);
         }
     }
@@ -135,26 +135,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_narrow_path_takes_the_short_ones() {
+    fn a_narrow_path_accepts_short_datagrams() {
         let mut destination = Destination::UNTRIED;
         assert_eq!(destination.refuses(u32::MAX), None);
-        destination.narrow(1400);
-        destination.narrow(9000);
+        destination.limit(1400);
+        destination.limit(9000);
         assert_eq!(destination.refuses(1400), None);
         assert_eq!(destination.refuses(1401), Some(DropReason::PathMtu));
     }
 
     #[test]
-    fn two_failures_in_a_row_give_a_sensor_up() {
+    fn after_two_failures_in_a_row_a_sensor_is_not_tried_again() {
         let mut destination = Destination::UNTRIED;
         for _ in 0..3 {
-            destination.strike(DropReason::Unreachable);
+            destination.fail(DropReason::Unreachable);
             assert_eq!(destination.refuses(1), None);
-            assert!(destination.has_strikes());
+            assert!(destination.has_failures());
             destination.succeed();
         }
-        destination.strike(DropReason::Unreachable);
-        destination.strike(DropReason::Unreachable);
+        destination.fail(DropReason::Unreachable);
+        destination.fail(DropReason::Unreachable);
         assert_eq!(destination.refuses(1), Some(DropReason::Unreachable));
     }
 }

@@ -15,13 +15,13 @@ use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg,
 };
 
-use crate::icmp::{Verdict, Version};
+use crate::icmp::{IcmpError, IcmpVersion};
 
 /// One entry of the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct QueuedError {
     /// What an ICMP message says, where one brought it; else it is the kernel's own entry.
-    pub(crate) verdict: Option<Verdict>,
+    pub(crate) icmp_error: Option<IcmpError>,
     /// Where the datagram went; the port is 0 where the kernel did not say.
     pub(crate) destination: Option<SocketAddr>,
 }
@@ -59,18 +59,18 @@ impl ErrorQueue {
             .unzip();
         // An entry without the error would be no entry; it counts as one, for the next to be read.
         let version = error.and_then(|error: libc::sock_extended_err| match error.ee_origin {
-            libc::SO_EE_ORIGIN_ICMP => Some(Version::V4),
-            libc::SO_EE_ORIGIN_ICMP6 => Some(Version::V6),
+            libc::SO_EE_ORIGIN_ICMP => Some(IcmpVersion::V4),
+            libc::SO_EE_ORIGIN_ICMP6 => Some(IcmpVersion::V6),
             _ => None,
         });
-        let verdict = version.zip(error).map(|(version, error)| {
-            destination.map_or(Verdict::Other, |destination| {
+        let icmp_error = version.zip(error).map(|(version, error)| {
+            destination.map_or(IcmpError::Other, |destination| {
                 let kind = (error.ee_type, error.ee_code);
-                Verdict::of(version, kind, offender.flatten(), destination.ip())
+                IcmpError::of(version, kind, offender.flatten(), destination.ip())
             })
         });
         Some(QueuedError {
-            verdict,
+            icmp_error,
             destination,
         })
     }

@@ -34,7 +34,7 @@
 //! - What leaves by one source port to one sensor leaves in the order of the batch: it has one socket,
 //!   and a datagram that must be tried again is tried again before the next one.
 //! - An outer packet is never fragmented: don't-fragment is set, and IPv6's own fragmentation off.
-//! - `send` waits at most [`PATIENCE`] in all, and allocates only when there are more datagrams or
+//! - `send` waits at most [`WAIT_MAX`] in all, and allocates only when there are more datagrams or
 //!   sensors than ever before.
 //!
 //! Sources: RFC 7348 section 4, RFC 6935 (zero checksum over IPv4 tunnels), and of the kernel
@@ -55,10 +55,10 @@ mod report;
 mod socket;
 mod transmitter;
 
-pub use delivery::PATIENCE;
-pub use icmp::Verdict;
+pub use delivery::WAIT_MAX;
+pub use icmp::IcmpError;
 pub use path::path_mtu;
-pub use probe::{Answer, Prober};
+pub use probe::{ProbeResult, Prober};
 pub use report::{Report, SensorReport};
 pub use socket::{OpenError, SocketConfig};
 pub use transmitter::Transmitter;

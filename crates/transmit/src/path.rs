@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_takes_all_that_an_ip_packet_can_hold_unless_limited() {
+    fn loopback_has_the_largest_mtu_unless_limited() {
         let sensor = SocketAddr::from(([127, 0, 0, 1], 4789));
         assert_eq!(path_mtu(sensor, None).unwrap(), Mtu::MAX);
         assert_eq!(

@@ -45,7 +45,7 @@ impl Peers {
 
     /// Connects a socket to the only sensor of its family, or to none where there are several, and
     /// says whether it is connected. One look and no system call where all is as before.
-    pub(crate) fn settle(
+    pub(crate) fn connect(
         &mut self,
         socket: &Socket,
         (family, port): (Family, PortIndex),
@@ -109,7 +109,7 @@ mod tests {
     use std::net::UdpSocket;
 
     #[test]
-    fn a_socket_follows_the_only_sensor_and_keeps_its_port() {
+    fn a_socket_is_connected_to_the_only_sensor_and_keeps_its_port() {
         // Only a port that was asked for by its number stays when a socket is disconnected.
         let free = UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap();
         let socket = Socket::from(UdpSocket::bind(free).unwrap());
@@ -122,26 +122,26 @@ mod tests {
         let place = (Family::V4, PortIndex(0));
         let mut peers = Peers::new();
 
-        assert!(!peers.settle(&socket, place, None));
+        assert!(!peers.connect(&socket, place, None));
         for port in [4789, 4790] {
-            assert!(peers.settle(&socket, place, Some(&sensor(port))));
+            assert!(peers.connect(&socket, place, Some(&sensor(port))));
             assert_eq!(peer().unwrap(), Some(sensor(port).0));
         }
         peers.renew();
-        assert!(peers.settle(&socket, place, Some(&sensor(4790))));
-        assert!(!peers.settle(&socket, place, None));
+        assert!(peers.connect(&socket, place, Some(&sensor(4790))));
+        assert!(!peers.connect(&socket, place, None));
         assert!(peer().is_err(), "no peer is left");
         assert_eq!(socket.local_addr().unwrap().as_socket(), Some(bound));
     }
 
     #[test]
-    fn a_refusal_is_not_asked_for_again_until_it_is_renewed() {
+    fn a_refused_connect_is_not_tried_again_before_renew() {
         let socket = Socket::from(UdpSocket::bind("127.0.0.1:0").unwrap());
         let nowhere = SocketAddr::from(([255, 255, 255, 255], 9));
         let nowhere = (nowhere, SockAddr::from(nowhere));
         let place = (Family::V4, PortIndex(3));
         let mut peers = Peers::new();
-        assert!(!peers.settle(&socket, place, Some(&nowhere)));
+        assert!(!peers.connect(&socket, place, Some(&nowhere)));
         assert_eq!(peers.0[0][3], Peer::Refused(nowhere.0));
         peers.renew();
         assert_eq!(peers.0[0][3], Peer::None);

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use nix::errno::Errno;
 use wire::Mtu;
 
-use crate::icmp::Verdict;
+use crate::icmp::IcmpError;
 
 /// How many sensors a report names. News of more waits for a later report: they repeat. A failure
 /// does not wait for sensors that say only that a port is unreachable, as sniffers' hosts always do.
@@ -85,20 +85,20 @@ impl Report {
     }
 
     /// An ICMP message about a sensor.
-    pub(crate) fn verdict(&mut self, sensor: SocketAddr, verdict: Verdict) {
-        match verdict {
-            Verdict::Unreachable { by } => self.about(sensor, |news| {
+    pub(crate) fn icmp_error(&mut self, sensor: SocketAddr, icmp_error: IcmpError) {
+        match icmp_error {
+            IcmpError::Unreachable { by } => self.about(sensor, |news| {
                 news.unreachable += 1;
                 news.unreachable_by = by;
             }),
-            Verdict::PortUnreachable => self.about(sensor, |news| news.port_unreachable += 1),
-            Verdict::RefusedByHost => self.about(sensor, |news| news.refused_by_host += 1),
-            Verdict::Prohibited { by } => self.about(sensor, |news| {
+            IcmpError::PortUnreachable => self.about(sensor, |news| news.port_unreachable += 1),
+            IcmpError::RefusedByHost => self.about(sensor, |news| news.refused_by_host += 1),
+            IcmpError::Prohibited { by } => self.about(sensor, |news| {
                 news.prohibited += 1;
                 news.prohibited_by = Some(by);
             }),
             // The path's MTU is asked of the kernel; the rest is no matter of the sensor's.
-            Verdict::TooLong | Verdict::Other => {}
+            IcmpError::TooLong | IcmpError::Other => {}
         }
     }
 
@@ -111,7 +111,7 @@ impl Report {
             note(news);
             return;
         }
-        let mut news = SensorReport::about(sensor);
+        let mut news = SensorReport::new(sensor);
         note(&mut news);
         if self.sensors.len() < SENSORS_MAX {
             self.sensors.push(news);
@@ -127,7 +127,7 @@ impl Report {
 impl SensorReport {
     /// Of a sensor, without news yet.
     #[must_use]
-    pub const fn about(sensor: SocketAddr) -> Self {
+    pub const fn new(sensor: SocketAddr) -> Self {
         Self {
             sensor,
             path_mtu: None,
@@ -144,7 +144,7 @@ impl SensorReport {
     fn says_only_port_unreachable(&self) -> bool {
         let only = Self {
             port_unreachable: self.port_unreachable,
-            ..Self::about(self.sensor)
+            ..Self::new(self.sensor)
         };
         *self == only
     }
@@ -168,16 +168,16 @@ mod tests {
             }
         }
         report.path_mtu(sensor(5), Mtu::MIN);
-        report.verdict(sensor(5), Verdict::PortUnreachable);
+        report.icmp_error(sensor(5), IcmpError::PortUnreachable);
         let by = IpAddr::from([192, 0, 2, 2]);
-        for verdict in [
-            Verdict::Unreachable { by: Some(by) },
-            Verdict::Prohibited { by },
-            Verdict::RefusedByHost,
-            Verdict::TooLong,
-            Verdict::Other,
+        for icmp_error in [
+            IcmpError::Unreachable { by: Some(by) },
+            IcmpError::Prohibited { by },
+            IcmpError::RefusedByHost,
+            IcmpError::TooLong,
+            IcmpError::Other,
         ] {
-            report.verdict(sensor(5), verdict);
+            report.icmp_error(sensor(5), icmp_error);
         }
         assert_eq!(report.sensors.len(), SENSORS_MAX);
         let fifth = SensorReport {
@@ -188,7 +188,7 @@ mod tests {
             refused_by_host: 1,
             prohibited: 1,
             prohibited_by: Some(by),
-            ..SensorReport::about(sensor(5))
+            ..SensorReport::new(sensor(5))
         };
         assert_eq!(report.sensors[5], fifth);
         assert_eq!(report.take().sensors.len(), SENSORS_MAX);
@@ -197,27 +197,27 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_displaces_an_entry_that_says_only_that_a_port_is_unreachable() {
+    fn a_failure_replaces_an_entry_that_has_only_port_unreachable() {
         let sniffers = 1000..1000 + 2 * u16::try_from(SENSORS_MAX).unwrap();
         let failures: [fn(&mut Report, SocketAddr); 5] = [
             Report::unreachable,
-            |report, sensor| report.verdict(sensor, Verdict::Unreachable { by: None }),
-            |report, sensor| report.verdict(sensor, Verdict::RefusedByHost),
+            |report, sensor| report.icmp_error(sensor, IcmpError::Unreachable { by: None }),
+            |report, sensor| report.icmp_error(sensor, IcmpError::RefusedByHost),
             |report, sensor| report.path_mtu(sensor, Mtu::MIN),
             |report, sensor| {
                 let by = IpAddr::from([192, 0, 2, 2]);
-                report.verdict(sensor, Verdict::Prohibited { by });
+                report.icmp_error(sensor, IcmpError::Prohibited { by });
             },
         ];
         let mut report = Report::with_room();
         for number in sniffers.clone() {
-            report.verdict(sensor(number), Verdict::PortUnreachable);
+            report.icmp_error(sensor(number), IcmpError::PortUnreachable);
         }
         for (number, failure) in (0..).zip(failures) {
             failure(&mut report, sensor(number));
         }
         for number in sniffers {
-            report.verdict(sensor(number), Verdict::PortUnreachable);
+            report.icmp_error(sensor(number), IcmpError::PortUnreachable);
         }
         assert_eq!(report.sensors.len(), SENSORS_MAX);
         let entry = |number| {

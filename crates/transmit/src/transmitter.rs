@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 use wire::Mtu;
 
-use crate::delivery::{Delivery, Entry, Kernel, PATIENCE};
+use crate::delivery::{Delivery, Entry, Kernel, WAIT_MAX};
 use crate::destination::{Addresses, Destination};
 use crate::error_queue::{ErrorQueue, QueuedError};
 use crate::message::{Messages, Run};
@@ -26,7 +26,7 @@ use crate::report::Report;
 use crate::socket::{Family, OpenError, SocketConfig, Sockets};
 
 /// How long an interface's full queue is left alone before the next try.
-const MOMENT: Duration = Duration::from_millis(1);
+const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
 
 /// Sends batches.
 pub struct Transmitter {
@@ -99,7 +99,7 @@ impl Transmitter {
             destinations: &mut self.destinations,
             outcomes: &mut [],
             report: &mut self.report,
-            patience: Duration::ZERO,
+            wait_left: Duration::ZERO,
         };
         for socket in self.sockets.all() {
             let run = self.messages.run();
@@ -129,7 +129,7 @@ impl Transmitter {
             .resize(batch.datagrams().len(), Outcome::Pending);
         self.send_groups(batch, block, table);
         for (number, outcome) in self.outcomes.iter().enumerate() {
-            batch.note(number, *outcome);
+            batch.set_outcome(number, *outcome);
         }
     }
 
@@ -139,7 +139,7 @@ impl Transmitter {
             destinations: &mut self.destinations,
             outcomes: &mut self.outcomes,
             report: &mut self.report,
-            patience: PATIENCE,
+            wait_left: WAIT_MAX,
         };
         for (port, group) in self.plan.groups() {
             for family in Family::ALL {
@@ -150,7 +150,7 @@ impl Transmitter {
                     continue;
                 }
                 let only = self.addresses.only(table, family);
-                let is_connected = self.peers.settle(socket, (family, port), only);
+                let is_connected = self.peers.connect(socket, (family, port), only);
                 let mut place = 0;
                 while place < group.len() {
                     let mut run = self.messages.run();
@@ -173,12 +173,12 @@ impl Transmitter {
                 }
             }
         }
-        name_the_unsent(batch, &mut delivery);
+        drop_unsent(batch, &mut delivery);
     }
 }
 
 /// Gives a reason to the datagrams that no socket had.
-fn name_the_unsent(batch: &Batch, delivery: &mut Delivery<'_>) {
+fn drop_unsent(batch: &Batch, delivery: &mut Delivery<'_>) {
     for (number, datagram) in batch.datagrams().iter().enumerate() {
         if delivery.outcomes.get(number) != Some(&Outcome::Pending) {
             continue;
@@ -191,7 +191,7 @@ fn name_the_unsent(batch: &Batch, delivery: &mut Delivery<'_>) {
             }
             None => DropReason::SendError,
         };
-        delivery.note(number, Outcome::Dropped(reason));
+        delivery.set_outcome(number, Outcome::Dropped(reason));
     }
 }
 
@@ -234,14 +234,14 @@ impl<'a> Layout<'a> {
             };
             let length = datagram.length();
             if let Some(reason) = delivery.refuses(sensor, length) {
-                delivery.note(number, Outcome::Dropped(reason));
+                delivery.set_outcome(number, Outcome::Dropped(reason));
                 continue;
             }
             let range = |range: &std::ops::Range<u32>| range.start as usize..range.end as usize;
             let head = self.batch.heads().get(range(&datagram.head));
             let body = self.block.get(range(&datagram.body));
             let (Some(head), Some(body)) = (head, body) else {
-                delivery.note(number, Outcome::Dropped(DropReason::SendError));
+                delivery.set_outcome(number, Outcome::Dropped(DropReason::SendError));
                 continue;
             };
             run.push((!self.is_connected).then_some(address), head, body);
@@ -277,7 +277,7 @@ impl Kernel for Linux<'_> {
         let mut room = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
         let (watched, at_most) = match cause {
             Cause::BufferFull => (&mut room[..], at_most),
-            _ => (&mut room[..0], at_most.min(MOMENT)),
+            _ => (&mut room[..0], at_most.min(QUEUE_FULL_PAUSE)),
         };
         let timeout = u8::try_from(at_most.as_millis()).unwrap_or(u8::MAX);
         // Whatever it says, the next try shows whether there is room.

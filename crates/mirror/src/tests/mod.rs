@@ -24,7 +24,7 @@ pub(crate) const SENSOR: [u8; 4] = [10, 0, 0, 99];
 
 /// A frame to be.
 #[derive(Clone)]
-pub(crate) struct Specimen {
+pub(crate) struct TestFrame {
     pub(crate) bytes: Vec<u8>,
     pub(crate) link: Link,
     pub(crate) vlan: Option<VlanTag>,
@@ -32,7 +32,7 @@ pub(crate) struct Specimen {
     pub(crate) direction: Direction,
 }
 
-impl Specimen {
+impl TestFrame {
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
         Self {
             bytes,
@@ -83,9 +83,9 @@ impl Specimen {
         mirror.push(&self.frame(), &table, &mut batch, &mut totals);
         let inner = inner_frames(&batch, &self.bytes, mtu);
         for datagram in 0..batch.datagrams().len() {
-            batch.note(datagram, crate::Outcome::Sent);
+            batch.set_outcome(datagram, crate::Outcome::Sent);
         }
-        batch.settle(&mut totals);
+        batch.count_outcomes(&mut totals);
         assert!(totals.check(), "{totals:?}");
         assert_eq!(totals.frames_seen, 1);
         (inner, totals)

@@ -7,7 +7,7 @@ use etherparse::{IpNumber, PacketBuilder};
 use proptest::prelude::*;
 use wire::{GsoKind, vxlan};
 
-use super::{Specimen, config};
+use super::{TestFrame, config};
 use crate::plan::Plan;
 use crate::{Batch, Mirror, MirrorConfig, Sensor, SensorIndex, SensorTable, SourcePorts, Spread};
 use crate::{PortIndex, Totals};
@@ -36,11 +36,11 @@ enum Kind {
     /// A frame that stands for several.
     Segmented(u8),
     /// Not sound behind its addresses.
-    Garbled,
+    Malformed,
 }
 
 impl Sent {
-    fn specimen(&self) -> Specimen {
+    fn test_frame(&self) -> TestFrame {
         let ip = || {
             PacketBuilder::ethernet2([2, 0, 0, 0, 0, self.from], [2, 0, 0, 0, 0, self.to]).ipv4(
                 [10, 0, 0, self.from],
@@ -57,7 +57,7 @@ impl Sent {
                 ip().udp(port.into(), 53)
                     .write(&mut bytes, &[7; 3000])
                     .unwrap();
-                return Specimen::new(bytes).gso(GsoKind::UdpL4, 1000);
+                return TestFrame::new(bytes).gso(GsoKind::UdpL4, 1000);
             }
             Kind::Ping => ip().icmpv4_echo_request(1, 1).write(&mut bytes, &[7; 20]),
             Kind::Error(port) => {
@@ -72,7 +72,7 @@ impl Sent {
                     .icmpv4_raw(3, 1, [0; 4])
                     .write(&mut bytes, &quoted[..28])
             }
-            Kind::Fragment(_) | Kind::Garbled | Kind::Other => {
+            Kind::Fragment(_) | Kind::Malformed | Kind::Other => {
                 ip().write(&mut bytes, IpNumber(17), &[7; 40])
             }
         }
@@ -82,11 +82,11 @@ impl Sent {
                 bytes[18..20].copy_from_slice(&id.to_be_bytes());
                 bytes[20..22].copy_from_slice(&[0, 9]);
             }
-            Kind::Garbled => bytes[14] = 0x4f,
+            Kind::Malformed => bytes[14] = 0x4f,
             Kind::Other => bytes[12..14].copy_from_slice(&[0x08, 0x06]),
             _ => {}
         }
-        Specimen::new(bytes)
+        TestFrame::new(bytes)
     }
 
     /// The two hosts that it is about, however it is sent.
@@ -107,7 +107,7 @@ fn any_sent() -> impl Strategy<Value = Sent> {
         Just(Kind::Other),
         port.clone().prop_map(Kind::Long),
         port.prop_map(Kind::Segmented),
-        Just(Kind::Garbled),
+        Just(Kind::Malformed),
     ];
     (1_u8..12, 1_u8..12, kind).prop_map(|(from, to, kind)| Sent { from, to, kind })
 }
@@ -128,7 +128,7 @@ fn leaving(
     let (mut batch, mut totals) = (Batch::new(), Totals::default());
     let mut frame_of = Vec::new();
     for (number, sent) in sent.iter().enumerate() {
-        mirror.push(&sent.specimen().frame(), &table, &mut batch, &mut totals);
+        mirror.push(&sent.test_frame().frame(), &table, &mut batch, &mut totals);
         frame_of.resize(batch.datagrams().len(), number);
     }
     let mut plan = Plan::default();
@@ -170,7 +170,7 @@ proptest! {
     }
 
     #[test]
-    fn two_hosts_keep_their_order_whatever_the_ports(
+    fn two_hosts_keep_their_order_with_any_number_of_ports(
         sent in proptest::collection::vec(any_sent(), 0..150),
         sensors in 1_u8..6,
         ports in prop::sample::select(vec![1_u8, 2, 4, 8, 16]),
@@ -195,7 +195,7 @@ proptest! {
     }
 
     #[test]
-    fn two_hosts_meet_at_one_sensor(sent in proptest::collection::vec(any_sent(), 0..150), sensors in 1_u8..6) {
+    fn all_traffic_of_two_hosts_goes_to_one_sensor(sent in proptest::collection::vec(any_sent(), 0..150), sensors in 1_u8..6) {
         let mut sensor_of = BTreeMap::new();
         for (frame, sensor, _) in leaving(&sent, sensors, config()) {
             let hosts = sent[frame].hosts();

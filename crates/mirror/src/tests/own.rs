@@ -3,7 +3,7 @@
 use etherparse::{IpNumber, PacketBuilder};
 use wire::{Direction, Timestamp};
 
-use super::{Specimen, mirror, table};
+use super::{TestFrame, mirror, table};
 use crate::own::PER_SECOND;
 use crate::{Batch, DropReason, Totals};
 
@@ -22,25 +22,25 @@ fn quotation(source_port: u16, vni: u8) -> Vec<u8> {
 }
 
 /// An ICMP message of this type and code to the pod.
-fn message(kind: u8, code: u8, quotation: &[u8]) -> Specimen {
+fn message(kind: u8, code: u8, quotation: &[u8]) -> TestFrame {
     let mut bytes = Vec::new();
     PacketBuilder::ethernet2([2; 6], [4; 6])
         .ipv4(super::SENSOR, POD, 64)
         .icmpv4_raw(kind, code, [0; 4])
         .write(&mut bytes, quotation)
         .unwrap();
-    Specimen {
+    TestFrame {
         direction: Direction::Incoming,
-        ..Specimen::new(bytes)
+        ..TestFrame::new(bytes)
     }
 }
 
 /// How many of so many copies of a frame, a microsecond apart, are mirrored.
-fn mirrored_of(specimen: &Specimen, count: u32, table: &crate::SensorTable) -> u64 {
+fn mirrored_of(test_frame: &TestFrame, count: u32, table: &crate::SensorTable) -> u64 {
     let mut mirror = mirror();
     let (mut batch, mut totals) = (Batch::new(), Totals::default());
     for number in 0..count {
-        let mut frame = specimen.frame();
+        let mut frame = test_frame.frame();
         frame.timestamp = Timestamp {
             seconds: 1_700_000_000,
             nanoseconds: number * 1000,
@@ -54,24 +54,24 @@ fn mirrored_of(specimen: &Specimen, count: u32, table: &crate::SensorTable) -> u
 }
 
 /// Asserts that of a flood of these only the sample is mirrored.
-fn assert_about_us(specimen: &Specimen, table: &crate::SensorTable) {
-    assert_eq!(mirrored_of(specimen, 1000, table), u64::from(PER_SECOND));
+fn assert_quotes_own_datagram(test_frame: &TestFrame, table: &crate::SensorTable) {
+    assert_eq!(mirrored_of(test_frame, 1000, table), u64::from(PER_SECOND));
 }
 
 #[test]
-fn an_icmp_error_about_our_own_datagram_stays_out_and_one_about_another_does_not() {
+fn an_icmp_error_about_podspans_datagram_is_not_mirrored_and_others_are() {
     let table = table(1500);
     let ours = message(3, 3, &quotation(OURS, OUR_VNI));
-    assert_about_us(&ours, &table);
+    assert_quotes_own_datagram(&ours, &table);
     let mut shorter = ours.clone();
     shorter.bytes.truncate(14 + 20 + 8 + 20 + 8);
     shorter.bytes[16..18].copy_from_slice(&56_u16.to_be_bytes());
     // As routers of old quote.
-    assert_about_us(&shorter, &table);
+    assert_quotes_own_datagram(&shorter, &table);
     // About a sensor that is not in the table any more, or not yet.
     let mut elsewhere = ours.clone();
     elsewhere.bytes[14 + 20 + 8 + 16] = 9;
-    assert_about_us(&elsewhere, &table);
+    assert_quotes_own_datagram(&elsewhere, &table);
     // Another's port; another's tunnel; what the pod says to others; a quotation of somebody else.
     let mut outgoing = ours.clone();
     outgoing.direction = Direction::Outgoing;
@@ -88,9 +88,9 @@ fn an_icmp_error_about_our_own_datagram_stays_out_and_one_about_another_does_not
 }
 
 #[test]
-fn a_redirect_of_our_own_datagrams_stays_out_and_one_of_others_does_not() {
+fn a_redirect_of_podspans_datagrams_is_not_mirrored_and_others_are() {
     let ipv4 = table(1500);
-    assert_about_us(&message(5, 1, &quotation(OURS, OUR_VNI)), &ipv4);
+    assert_quotes_own_datagram(&message(5, 1, &quotation(OURS, OUR_VNI)), &ipv4);
     let other = message(5, 1, &quotation(OURS - 1, OUR_VNI));
     assert_eq!(mirrored_of(&other, 1000, &ipv4), 1000);
 
@@ -114,14 +114,14 @@ fn a_redirect_of_our_own_datagrams_stays_out_and_one_of_others_does_not() {
             .ipv6([0xfc; 16], pod, 255)
             .write(&mut bytes, IpNumber(58), &icmp)
             .unwrap();
-        Specimen {
+        TestFrame {
             direction: Direction::Incoming,
-            ..Specimen::new(bytes)
+            ..TestFrame::new(bytes)
         }
     };
     // The target's Ethernet address may stand before what is quoted.
     for before in [&[][..], &[2, 1, 2, 0, 0, 0, 0, 9]] {
-        assert_about_us(&redirect(OURS, before), &ipv6);
+        assert_quotes_own_datagram(&redirect(OURS, before), &ipv6);
         assert_eq!(mirrored_of(&redirect(OURS - 1, before), 1000, &ipv6), 1000);
     }
     // An option of no length leads nowhere.

@@ -16,14 +16,14 @@ use transmit::{SocketConfig, Transmitter};
 use wire::{ChecksumState, Direction, Frame, Link, Mtu, Offload, Timestamp, Unfinished, Vni};
 
 /// A block of frames, and what is needed to mirror them.
-pub(crate) struct Bench {
+pub(crate) struct Fixture {
     pub(crate) transmitter: Transmitter,
     pub(crate) mirror: Mirror,
     pub(crate) batch: Batch,
     pub(crate) totals: Totals,
 }
 
-impl Bench {
+impl Fixture {
     pub(crate) fn new(config: SocketConfig) -> Self {
         let transmitter = Transmitter::open(&config).expect("the sockets open");
         let mirror = Mirror::new(MirrorConfig {
@@ -47,7 +47,7 @@ impl Bench {
         self.push(block, table);
         self.transmitter.send(&mut self.batch, &block.bytes, table);
         let built = built(&self.batch, block);
-        self.batch.settle(&mut self.totals);
+        self.batch.count_outcomes(&mut self.totals);
         assert!(self.totals.check(), "{:?}", self.totals);
         built
     }
