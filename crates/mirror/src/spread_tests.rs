@@ -15,7 +15,7 @@ fn hashes_by(spreader: &mut Spreader, test_frame: &TestFrame) -> Hashes {
     spreader.hashes(&frame, &ip::locate(&frame))
 }
 
-/// The hashes where nothing was seen before.
+/// The hashes of a new spreader.
 fn hashes(spread: Spread, test_frame: &TestFrame) -> Hashes {
     hashes_by(&mut Spreader::new(spread), test_frame)
 }
@@ -107,7 +107,7 @@ fn by_flows_later_fragments_follow_their_first_one() {
                 first
             );
         }
-        // Those of another packet, whose first fragment was not seen, go by their hosts.
+        // Fragments of another packet, whose first fragment was not read, have the hash of their hosts.
         let other = hashes_by(&mut spreader, &fragment(v6, 8, 9, true));
         assert_eq!(other, Hashes::of_hosts(hosts));
     }
@@ -146,13 +146,13 @@ fn hundreds_of_fragmented_packets_are_remembered() {
 #[test]
 fn a_malformed_packet_has_the_hash_of_its_addresses() {
     for v6 in [false, true] {
-        let mut garbled = tcp(v6, (A, 1000), (B, 80));
-        let sound = hashes(Spread::Hosts, &garbled);
-        // A header length, or a payload length, that leaves the frame.
-        garbled.bytes[if v6 { 18 } else { 14 }] = 0x4f;
-        assert_eq!(ip::locate(&garbled.frame()), Network::Malformed);
+        let mut malformed = tcp(v6, (A, 1000), (B, 80));
+        let valid = hashes(Spread::Hosts, &malformed);
+        // A header length, or a payload length, beyond the end of the frame.
+        malformed.bytes[if v6 { 18 } else { 14 }] = 0x4f;
+        assert_eq!(ip::locate(&malformed.frame()), Network::Malformed);
         for spread in [Spread::Hosts, Spread::Flows] {
-            assert_eq!(hashes(spread, &garbled), sound);
+            assert_eq!(hashes(spread, &malformed), valid);
         }
     }
     let mut short = tcp(false, (A, 1000), (B, 80));

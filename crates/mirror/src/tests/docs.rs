@@ -1,4 +1,4 @@
-//! The documents against the code: what they publish as numbers, labels, files and tests is true.
+//! The documents against the code: the published numbers, labels, files and tests exist and are correct.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -76,8 +76,8 @@ fn vectors() -> Vec<(&'static str, TestFrame)> {
     fragment.bytes[20] = 0x20;
     let mut later = fragment.clone();
     later.bytes[20..22].copy_from_slice(&[0, 185]);
-    let mut garbled = tcp();
-    garbled.bytes[14] = 0x4f;
+    let mut malformed = tcp();
+    malformed.bytes[14] = 0x4f;
     let arp = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 1, 0x08, 0x06]].concat();
     vec![
         ("tcp 10.0.0.1:40000 10.0.0.2:443", tcp()),
@@ -93,7 +93,7 @@ fn vectors() -> Vec<(&'static str, TestFrame)> {
         ),
         (
             "header length beyond the packet, 10.0.0.1 10.0.0.2",
-            garbled,
+            malformed,
         ),
     ]
 }
@@ -150,7 +150,7 @@ fn the_files_and_tests_that_the_documents_name_exist() {
                     .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
             assert!(
                 !is_path || root.join(code).exists(),
-                "{document} names {code}, which is not there"
+                "{document} names {code}, which does not exist"
             );
             assert!(
                 !is_test || words.contains(code),
@@ -197,7 +197,7 @@ fn words_of_sources(folder: &Path) -> BTreeSet<String> {
     words
 }
 
-/// The Rust files under a folder, with each string that goes on in the next line in one.
+/// The Rust files under a folder, with each string of several lines joined into one.
 fn sources(folder: &Path) -> Vec<String> {
     let mut sources = Vec::new();
     let mut folders: Vec<PathBuf> = vec![folder.to_owned()];

@@ -1,4 +1,4 @@
-//! Packets that become inner fragments, put together again by etherparse.
+//! Packets that become inner fragments, reassembled by etherparse.
 
 use etherparse::defrag::IpDefragPool;
 use etherparse::{IpNumber, NetSlice, PacketBuilder, SlicedPacket};
@@ -9,7 +9,7 @@ use wire::GsoKind;
 use super::{TestFrame, checksums_are_right};
 use crate::DropReason;
 
-/// The transport packet out of its fragments.
+/// The transport packet, reassembled from its fragments.
 fn reassembled(frames: &[Vec<u8>]) -> Option<(IpNumber, Vec<u8>)> {
     let mut pool = IpDefragPool::<(), ()>::new();
     let mut whole = None;
@@ -76,8 +76,8 @@ fn two_packets_with_dont_fragment_get_different_identifications() {
     assert_ne!(headers[1].identification, headers[2].identification);
 }
 
-/// With "don't fragment" or without: what was whole on the wire gets an identification of ours, or the
-/// one without could have that which was given to the one with it.
+/// A packet that was whole on the wire gets an identification from podspan, with "don't fragment" and
+/// without. Otherwise one without could have the identification that podspan gave to another.
 #[test]
 fn a_packet_that_was_whole_gets_an_identification_and_a_fragment_keeps_its_own() {
     for (field, expected) in [(0x4000_u16, 1), (0, 1), (0x2000, 0x1234), (0x0009, 0x1234)] {
@@ -128,7 +128,7 @@ fn an_ipv6_fragment_is_split_into_fragments_of_the_same_packet() {
 
 #[test]
 fn headers_before_a_fragment_header_stay_before_it() {
-    // Destination options before the Fragment header, as an evasion would have them.
+    // Destination options before the Fragment header, as in an evasion.
     let mut payload = vec![44, 0, 1, 4, 0, 0, 0, 0];
     payload.extend_from_slice(&[17, 0xab, 0, 0b101, 1, 2, 3, 4]);
     payload.extend_from_slice(&[7; 1440]);
@@ -160,7 +160,7 @@ fn a_packet_with_an_authentication_header_is_not_split_as_tcp() {
     assert_eq!(joined, payload);
 }
 
-/// Three datagrams out of one frame, each of which fits.
+/// Three datagrams from one frame, each of which fits.
 fn frames_of_whole_datagrams() -> Vec<Vec<u8>> {
     let mut bytes = packet(
         false,
@@ -198,7 +198,7 @@ fn datagrams_of_one_frame_do_not_share_an_identification() {
     assert_eq!(
         ids,
         [1000, 1001, 1002],
-        "what is not cut has the sender's, as the kernel counts on"
+        "whole datagrams have the sender's, increasing as the kernel does it"
     );
 }
 
@@ -259,11 +259,11 @@ fn a_datagram_of_a_uso_frame_that_is_too_long_becomes_fragments() {
     }
 }
 
-/// A frame that must be cut into fragments.
+/// A frame that must be split into fragments.
 #[derive(Debug, Clone, Copy)]
 struct LongPacket {
     v6: bool,
-    /// How many UDP datagrams are in it, each of which is too long; 0 is a packet by itself.
+    /// How many UDP datagrams are in it, each of which is too long; 0 is a packet without offload.
     datagrams: usize,
     /// Over IPv4, the identification that it has, with or without "don't fragment".
     id: u16,
@@ -271,7 +271,7 @@ struct LongPacket {
 }
 
 fn any_long_packet() -> impl Strategy<Value = LongPacket> {
-    // Senders count as well, and may come upon any number.
+    // Senders count too, and may use any number.
     let all = (any::<bool>(), 0_usize..5, 0_u16..50, any::<bool>());
     all.prop_map(|(v6, datagrams, id, dont_fragment)| LongPacket {
         v6,
@@ -342,7 +342,7 @@ proptest! {
     #[test]
     fn reassembled_fragments_are_the_packet(v6: bool, length in 1_usize..9000, mtu in 576_u32..9500) {
         let payload: Vec<u8> = (0..length).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
-        // A protocol without ports, so that nothing but the fragments is looked at.
+        // A protocol without ports, so that only the fragments are checked.
         let test_frame = TestFrame::new(packet(v6, 47, &payload));
         let frames = test_frame.mirrored(mtu);
         if frames.len() == 1 {

@@ -1,4 +1,4 @@
-//! Frames that no sound sender makes: they must not panic us, and must be counted.
+//! Invalid frames: they must not cause a panic, and must be counted.
 
 use proptest::prelude::*;
 use wire::{ChecksumState, Direction, Gso, GsoKind, Link, Offload, Unfinished, VlanTag};
@@ -26,7 +26,7 @@ fn any_offload() -> impl Strategy<Value = Offload> {
     (checksum, gso).prop_map(|(checksum, gso)| Offload { checksum, gso })
 }
 
-/// Bytes that look enough like IP to get past the first looks.
+/// Bytes that pass the first checks for IP.
 fn nearly_ip() -> impl Strategy<Value = Vec<u8>> {
     let first = prop::sample::select(vec![0x45_u8, 0x46, 0x4f, 0x44, 0x60, 0x65, 0x00]);
     let protocol = prop::sample::select(vec![0_u8, 1, 6, 17, 43, 44, 51, 58, 60, 132]);
@@ -102,8 +102,7 @@ proptest! {
         mtu in prop_oneof![Just(576_u32), 1280_u32..1600, Just(9000), Just(65_535)],
     ) {
         let vlan = tagged.then_some(VlanTag { tpid: 0x8100, tci: 1 });
-        // That the counts add up, that ranges lie within the block and that each datagram fits is
-        // asserted in there.
+        // `mirror_with` asserts the equations of the counts, and that each datagram fits.
         let direction = if incoming { Direction::Incoming } else { Direction::Outgoing };
         let spread = if flows { Spread::Flows } else { Spread::Hosts };
         let config = MirrorConfig { spread, source_ports: SourcePorts::MAX, ..super::config() };

@@ -1,4 +1,4 @@
-//! Whatever crosses, each sensor gets it in the order of the wire.
+//! Each sensor gets any traffic in the order of the wire.
 
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,9 +33,9 @@ enum Kind {
     Other,
     /// UDP that does not fit and becomes fragments.
     Long(u8),
-    /// A frame that stands for several.
+    /// A frame that represents several.
     Segmented(u8),
-    /// Not sound behind its addresses.
+    /// Malformed after its addresses.
     Malformed,
 }
 
@@ -66,7 +66,7 @@ impl Sent {
                     .udp(port.into(), 53)
                     .write(&mut quoted, &[7; 20])
                     .unwrap();
-                // A router says it, whose own address is another.
+                // A router with another address sends the error.
                 PacketBuilder::ethernet2([2; 6], [2, 0, 0, 0, 0, self.to])
                     .ipv4([10, 9, 9, 9], [10, 0, 0, self.to], 64)
                     .icmpv4_raw(3, 1, [0; 4])
@@ -89,7 +89,7 @@ impl Sent {
         TestFrame::new(bytes)
     }
 
-    /// The two hosts that it is about, however it is sent.
+    /// The two hosts that the frame belongs to.
     fn hosts(&self) -> (bool, u8, u8) {
         let is_ip = !matches!(self.kind, Kind::Other);
         (is_ip, self.from.min(self.to), self.from.max(self.to))
@@ -112,9 +112,8 @@ fn any_sent() -> impl Strategy<Value = Sent> {
     (1_u8..12, 1_u8..12, kind).prop_map(|(from, to, kind)| Sent { from, to, kind })
 }
 
-/// For each datagram of a batch in the order in which they leave: which frame it is of, to whom and
-/// by which port.
-fn leaving(
+/// For each datagram of a batch in the order of sending: its frame, its sensor and its port.
+fn send_order(
     sent: &[Sent],
     sensors: u8,
     config: MirrorConfig,
@@ -133,22 +132,22 @@ fn leaving(
     }
     let mut plan = Plan::default();
     plan.make(&batch);
-    let mut leaving = Vec::new();
+    let mut order = Vec::new();
     for (port, datagrams) in plan.groups() {
         for datagram in datagrams {
             let number = *datagram as usize;
             let planned = &batch.datagrams()[number];
             assert_eq!(planned.port, port);
-            leaving.push((number, frame_of[number], planned.sensor, port));
+            order.push((number, frame_of[number], planned.sensor, port));
         }
     }
-    let mut numbers: Vec<usize> = leaving.iter().map(|(number, ..)| *number).collect();
+    let mut numbers: Vec<usize> = order.iter().map(|(number, ..)| *number).collect();
     numbers.sort_unstable();
     assert!(
         numbers.into_iter().eq(0..batch.datagrams().len()),
-        "each leaves once"
+        "each is sent once"
     );
-    leaving
+    order
         .into_iter()
         .map(|(_, frame, sensor, port)| (frame, sensor, port))
         .collect()
@@ -163,9 +162,9 @@ proptest! {
     ) {
         let spread = if flows { Spread::Flows } else { Spread::Hosts };
         let mut last: BTreeMap<SensorIndex, usize> = BTreeMap::new();
-        for (frame, sensor, _) in leaving(&sent, sensors, MirrorConfig { spread, ..config() }) {
+        for (frame, sensor, _) in send_order(&sent, sensors, MirrorConfig { spread, ..config() }) {
             let before = last.insert(sensor, frame).unwrap_or_default();
-            prop_assert!(before <= frame, "frame {frame} leaves behind {before}");
+            prop_assert!(before <= frame, "frame {frame} is sent after {before}");
         }
     }
 
@@ -181,12 +180,12 @@ proptest! {
         let config = MirrorConfig { spread, source_ports, ..config() };
         let mut last = BTreeMap::new();
         let mut ports_of: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-        for (frame, sensor, port) in leaving(&sent, sensors, config) {
+        for (frame, sensor, port) in send_order(&sent, sensors, config) {
             let hosts = sent[frame].hosts();
             prop_assert!(port.0 < ports);
-            // Spread by flows, another conversation of the two may be at another sensor.
+            // With `Spread::Flows`, another conversation of the two may go to another sensor.
             let before = last.insert((hosts, sensor), frame).unwrap_or_default();
-            prop_assert!(before <= frame, "{hosts:?}: frame {frame} leaves behind {before}");
+            prop_assert!(before <= frame, "{hosts:?}: frame {frame} is sent after {before}");
             ports_of.entry(hosts).or_default().insert(port);
         }
         for (hosts, ports) in ports_of {
@@ -197,7 +196,7 @@ proptest! {
     #[test]
     fn all_traffic_of_two_hosts_goes_to_one_sensor(sent in proptest::collection::vec(any_sent(), 0..150), sensors in 1_u8..6) {
         let mut sensor_of = BTreeMap::new();
-        for (frame, sensor, _) in leaving(&sent, sensors, config()) {
+        for (frame, sensor, _) in send_order(&sent, sensors, config()) {
             let hosts = sent[frame].hosts();
             let before = *sensor_of.entry(hosts).or_insert(sensor);
             prop_assert_eq!(before, sensor, "{:?}", hosts);

@@ -1,4 +1,4 @@
-//! Frames that stand for several, and TCP frames that are too long.
+//! Frames that represent several, and TCP frames that are too long.
 
 use etherparse::{PacketBuilder, SlicedPacket, TcpOptionElement, TransportSlice};
 use proptest::prelude::*;
@@ -11,7 +11,7 @@ use crate::DropReason;
 const V4: ([u8; 4], [u8; 4]) = ([10, 0, 0, 1], [10, 0, 0, 2]);
 const V6: ([u8; 16], [u8; 16]) = ([0xfd; 16], [0xfe; 16]);
 
-/// A TCP frame with all flags that matter, timestamps, and a right checksum.
+/// A TCP frame with all flags that splitting changes, timestamps, and a correct checksum.
 fn tcp(v6: bool, payload: &[u8]) -> TestFrame {
     let options = [
         TcpOptionElement::Noop,
@@ -46,7 +46,7 @@ fn tcp(v6: bool, payload: &[u8]) -> TestFrame {
     TestFrame::new(bytes)
 }
 
-/// As the kernel gives it: `csum_start` set, the field holding the pseudo-header's sum.
+/// As the kernel captures it: with `csum_start`, and the pseudo-header's sum in the field.
 fn tso(v6: bool, payload: &[u8], size: u16) -> TestFrame {
     let test_frame = tcp(v6, payload);
     let transport = if v6 { 54 } else { 34 };
@@ -62,7 +62,7 @@ fn tso(v6: bool, payload: &[u8], size: u16) -> TestFrame {
     test_frame
 }
 
-/// Checks all that must hold for the segments of a frame that [`tcp`] or [`tso`] made.
+/// Checks the segments of a frame that [`tcp`] or [`tso`] made.
 fn check_segments(frames: &[Vec<u8>], payload: &[u8]) -> Result<(), TestCaseError> {
     let mut joined = Vec::new();
     for (number, frame) in frames.iter().enumerate() {
@@ -121,7 +121,7 @@ fn a_wrong_checksum_stays_wrong_in_a_split_frame() {
     for frame in test_frame.mirrored(1500) {
         assert!(!checksums_are_right(&frame));
         let (found, right) = transport_checksum(&frame).unwrap();
-        assert_eq!(found, right, "only the network header's was wrong");
+        assert_eq!(found, right, "only the checksum of the IP header was wrong");
     }
 }
 
@@ -156,7 +156,7 @@ fn big_tcp_is_split_over_ipv4_and_ipv6() {
     v4.bytes[16..18].fill(0);
     check_segments(&v4.mirrored(1500), &payload).unwrap();
 
-    // Over IPv6 so is the payload length, and there may be a jumbo payload option, or not.
+    // Over IPv6 the payload length is zero, with or without a jumbo payload option.
     let mut v6 = tso(true, &payload[..60_000], 1428);
     v6.bytes.extend_from_slice(&payload[60_000..]);
     v6.bytes[18..20].fill(0);
@@ -168,12 +168,12 @@ fn big_tcp_is_split_over_ipv4_and_ipv6() {
     v6.bytes[20] = 0;
     v6.bytes.splice(54..54, jumbo);
     let v6 = v6.unfinished(62, 16);
-    // The kernel's sum is over TCP alone.
+    // The kernel's sum is only over TCP.
     let mut v6 = v6;
     let pseudo = pseudo_v6(V6.0.into(), V6.1.into(), 6, length - 8);
     v6.bytes[78..80].copy_from_slice(&pseudo.fold().to_be_bytes());
     let frames = v6.mirrored(1500);
-    assert_eq!(frames[0][20], 6, "the option is gone");
+    assert_eq!(frames[0][20], 6, "the option is removed");
     check_segments(&frames, &payload).unwrap();
 }
 
@@ -232,7 +232,7 @@ fn a_frame_with_an_offload_inside_another_tunnel_is_not_split() {
     }
 }
 
-/// The kernel cuts behind an MPLS or `PPPoE` header too; where, it does not say.
+/// The kernel also splits frames after an MPLS or `PPPoE` header, but does not report where.
 #[test]
 fn a_frame_behind_mpls_or_pppoe_is_not_split() {
     for (ethertype, header) in [

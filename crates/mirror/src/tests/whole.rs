@@ -1,4 +1,4 @@
-//! Frames that leave in one piece.
+//! Frames that are sent in one piece.
 
 use etherparse::PacketBuilder;
 use proptest::prelude::*;
@@ -45,7 +45,7 @@ fn frames_of_lo_get_addresses_that_receivers_accept() {
     }
 }
 
-/// A netkit device in L3 mode says that it is Ethernet, and has no addresses either.
+/// A netkit device in L3 mode has the type of Ethernet, and no addresses either.
 #[test]
 fn addresses_of_zero_are_replaced_on_every_device() {
     let mut test_frame = TestFrame::new(udp(b"payload"));
@@ -55,7 +55,7 @@ fn addresses_of_zero_are_replaced_on_every_device() {
     };
     assert_eq!(frame[..12], wire::ethernet::ARTIFICIAL_ADDRESSES);
     assert_eq!(&frame[12..], &test_frame.bytes[12..]);
-    // On lo too, an address that is there stays.
+    // Also on lo, an address that is not zero stays.
     let mut test_frame = TestFrame::new(udp(b"payload"));
     test_frame.link = Link::Loopback;
     assert_eq!(test_frame.mirrored(1500), [test_frame.bytes]);
@@ -103,7 +103,7 @@ fn an_unfinished_sctp_checksum_is_a_crc() {
         .write(&mut bytes, etherparse::IpNumber(132), &[7; 40])
         .unwrap();
     let mut test_frame = TestFrame::new(bytes).unfinished(34, 8);
-    // A trailer belongs to no packet.
+    // A trailer is not part of the packet.
     test_frame.bytes.extend_from_slice(&[9; 6]);
     let mut zeroed = test_frame.bytes[34..74].to_vec();
     zeroed[8..12].fill(0);
