@@ -1,4 +1,4 @@
-//! Every error at every place, by a kernel that answers from a script.
+//! Every error at every place, with a scripted kernel.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,13 +8,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::report::SensorReport;
 
-/// What the scripted kernel says to one `sendmmsg`.
+/// The scripted result of one `sendmmsg`.
 #[derive(Debug, Clone)]
 enum SendResult {
-    /// It takes so many, as far as there are that many.
-    Take(usize),
+    /// It sends this many datagrams, or all if there are fewer.
+    Sent(usize),
     /// It fails, with these entries in the error queue.
-    Fail(Errno, Vec<QueuedError>),
+    Failed(Errno, Vec<QueuedError>),
 }
 
 #[derive(Default)]
@@ -23,7 +23,7 @@ struct Script {
     queue: VecDeque<QueuedError>,
     path_mtu: Option<Mtu>,
     length: usize,
-    /// What was asked: the first datagram of each try.
+    /// The first datagram of each try.
     tries: Vec<usize>,
     waits: Vec<Cause>,
     measured: Vec<SocketAddr>,
@@ -35,8 +35,8 @@ impl Kernel for Script {
         let rest = self.length - first;
         match self.answers.pop_front() {
             None => Ok(rest),
-            Some(SendResult::Take(count)) => Ok(count.clamp(1, rest)),
-            Some(SendResult::Fail(errno, entries)) => {
+            Some(SendResult::Sent(count)) => Ok(count.clamp(1, rest)),
+            Some(SendResult::Failed(errno, entries)) => {
                 self.queue.extend(entries);
                 Err(errno)
             }
@@ -64,10 +64,10 @@ fn address(sensor: u16) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], 4000 + sensor))
 }
 
-/// A router that speaks of unreachable and prohibited sensors.
+/// The router that sends the ICMP errors.
 const ROUTER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254));
 
-/// What ICMP messages become these numbers, usually.
+/// The usual ICMP error of an error number.
 fn answer(errno: Errno, sensor: u16) -> QueuedError {
     let icmp_error = match errno {
         Errno::ECONNREFUSED => IcmpError::PortUnreachable,
@@ -75,10 +75,10 @@ fn answer(errno: Errno, sensor: u16) -> QueuedError {
         Errno::EMSGSIZE => IcmpError::TooLong,
         _ => IcmpError::Other,
     };
-    about(icmp_error, sensor)
+    queued(icmp_error, sensor)
 }
 
-fn about(icmp_error: IcmpError, sensor: u16) -> QueuedError {
+fn queued(icmp_error: IcmpError, sensor: u16) -> QueuedError {
     QueuedError {
         icmp_error: Some(icmp_error),
         destination: Some(address(sensor)),
@@ -86,7 +86,7 @@ fn about(icmp_error: IcmpError, sensor: u16) -> QueuedError {
 }
 
 fn fail(errno: Errno) -> SendResult {
-    SendResult::Fail(errno, Vec::new())
+    SendResult::Failed(errno, Vec::new())
 }
 
 /// Two sensors, and a run of datagrams for them.
@@ -101,8 +101,7 @@ struct Case {
 }
 
 impl Case {
-    /// Delivers datagrams of 1,400 bytes to these sensors, as `transmitter` does: what is left
-    /// of a run is looked at again.
+    /// Delivers a run of datagrams of 1,400 bytes to these sensors once.
     fn deliver(sensors: &[u16], script: Script) -> Self {
         let table = (0..2).map(|n| Sensor::new(address(n), Mtu::ETHERNET));
         let run = sensors.iter().enumerate();
@@ -147,10 +146,10 @@ impl Case {
         )
     }
 
-    fn news(&self, sensor: u16) -> (u64, u64) {
+    fn counts(&self, sensor: u16) -> (u64, u64) {
         let mut all = self.report.sensors.iter();
-        all.find(|news| news.sensor == address(sensor))
-            .map_or((0, 0), |news| (news.unreachable, news.port_unreachable))
+        all.find(|entry| entry.sensor == address(sensor))
+            .map_or((0, 0), |entry| (entry.unreachable, entry.port_unreachable))
     }
 }
 
@@ -163,7 +162,7 @@ const PENDING: Outcome = Outcome::Pending;
 
 #[test]
 fn a_partial_send_continues_with_the_next_datagram() {
-    let case = Case::script(&[0; 5], [SendResult::Take(2), SendResult::Take(1)]);
+    let case = Case::script(&[0; 5], [SendResult::Sent(2), SendResult::Sent(1)]);
     assert_eq!(case.script.tries, [0, 2, 3]);
     assert_eq!(case.outcomes, [SENT; 5]);
 }
@@ -179,7 +178,7 @@ fn an_answer_about_an_earlier_datagram_drops_none() {
         let entries = vec![answer(errno, 1)];
         let case = Case::script(
             &[0; 3],
-            [SendResult::Take(1), SendResult::Fail(errno, entries)],
+            [SendResult::Sent(1), SendResult::Failed(errno, entries)],
         );
         assert_eq!(case.outcomes, [SENT; 3], "{errno}");
         assert_eq!(case.script.tries, [0, 1, 1], "{errno}");
@@ -194,12 +193,12 @@ fn answers_count_for_the_sensor_that_they_are_about() {
         answer(Errno::ECONNREFUSED, 1),
         answer(Errno::ECONNREFUSED, 77),
     ];
-    let case = Case::script(&[0; 3], [SendResult::Fail(Errno::ECONNREFUSED, entries)]);
-    assert_eq!((case.news(0), case.news(1)), ((1, 0), (0, 2)));
+    let case = Case::script(&[0; 3], [SendResult::Failed(Errno::ECONNREFUSED, entries)]);
+    assert_eq!((case.counts(0), case.counts(1)), ((1, 0), (0, 2)));
     assert_eq!(
         case.report.sensors.len(),
         2,
-        "a sensor of no table has no news"
+        "a sensor outside the table has no entry"
     );
 }
 
@@ -208,10 +207,10 @@ fn answers_count_for_the_sensor_that_they_are_about() {
 fn a_firewalls_answer_is_not_an_unreachable_sensor() {
     let errno = Errno::EHOSTUNREACH;
     let entries = vec![
-        about(IcmpError::Prohibited { by: ROUTER }, 0),
-        about(IcmpError::RefusedByHost, 1),
+        queued(IcmpError::Prohibited { by: ROUTER }, 0),
+        queued(IcmpError::RefusedByHost, 1),
     ];
-    let case = Case::script(&[0; 3], [SendResult::Fail(errno, entries)]);
+    let case = Case::script(&[0; 3], [SendResult::Failed(errno, entries)]);
     assert_eq!(case.outcomes, [SENT; 3]);
     let expected = [
         SensorReport {
@@ -229,8 +228,8 @@ fn a_firewalls_answer_is_not_an_unreachable_sensor() {
 
 #[test]
 fn a_sniffing_sensor_that_refuses_every_datagram_loses_none() {
-    let refusal = || SendResult::Fail(Errno::ECONNREFUSED, vec![answer(Errno::ECONNREFUSED, 0)]);
-    let answers = (0..20).flat_map(|_| [SendResult::Take(1), refusal()]);
+    let refusal = || SendResult::Failed(Errno::ECONNREFUSED, vec![answer(Errno::ECONNREFUSED, 0)]);
+    let answers = (0..20).flat_map(|_| [SendResult::Sent(1), refusal()]);
     let case = Case::script(&[0; 20], answers);
     assert_eq!(case.outcomes, [SENT; 20]);
 }
@@ -246,7 +245,7 @@ fn a_sensor_without_a_route_is_given_up_after_two_datagrams() {
         case.destinations[0].refuses(1),
         Some(DropReason::Unreachable)
     );
-    assert_eq!(case.news(0), (2, 0));
+    assert_eq!(case.counts(0), (2, 0));
 }
 
 #[test]
@@ -254,7 +253,7 @@ fn an_unreachable_sensor_does_not_affect_the_other() {
     let answers = [
         fail(Errno::EHOSTUNREACH),
         fail(Errno::EHOSTUNREACH),
-        SendResult::Take(2),
+        SendResult::Sent(2),
     ];
     let case = Case::script(&[0, 1, 1], answers);
     assert_eq!(case.outcomes, [UNREACHABLE, SENT, SENT]);
@@ -268,7 +267,7 @@ fn a_batch_waits_for_full_queues_only_once() {
         (Errno::ENOBUFS, Cause::QueueFull),
     ] {
         let case = Case::script(&[0; 3], (0..3).map(|_| fail(errno)));
-        assert_eq!(case.outcomes, [SENT; 3], "room came in time");
+        assert_eq!(case.outcomes, [SENT; 3], "there was room in time");
         assert_eq!(case.script.waits, [cause; 3]);
 
         // Four waits of a millisecond, then the first and the second datagram are dropped at once.
@@ -287,7 +286,7 @@ fn a_smaller_path_mtu_is_read_and_only_longer_datagrams_are_dropped() {
     };
     let case = Case::deliver(&[1, 1, 0], script);
     assert_eq!(case.outcomes, [PATH_MTU, PENDING, PENDING]);
-    assert_eq!(case.done, 1, "what is left is to be looked at again");
+    assert_eq!(case.done, 1, "the rest must be checked again");
     assert_eq!(case.script.measured, [address(1)]);
     assert_eq!(case.table.sensors()[1].path_mtu().get(), 1400);
     assert_eq!(case.table.sensors()[0].path_mtu(), Mtu::ETHERNET);
@@ -304,7 +303,7 @@ fn a_smaller_path_mtu_is_read_and_only_longer_datagrams_are_dropped() {
 fn a_path_mtu_from_the_network_is_read_before_a_datagram_is_lost() {
     let entries = vec![answer(Errno::EMSGSIZE, 1)];
     let script = Script {
-        answers: [SendResult::Fail(Errno::EMSGSIZE, entries)].into(),
+        answers: [SendResult::Failed(Errno::EMSGSIZE, entries)].into(),
         path_mtu: Mtu::new(1450),
         ..Script::default()
     };
@@ -359,9 +358,9 @@ fn a_firewalls_refusal_is_a_send_error_and_its_number_is_kept() {
 fn a_success_in_between_keeps_a_sensor() {
     let limited = [
         fail(Errno::EPERM),
-        SendResult::Take(1),
+        SendResult::Sent(1),
         fail(Errno::EPERM),
-        SendResult::Take(1),
+        SendResult::Sent(1),
         fail(Errno::EPERM),
         fail(Errno::EPERM),
     ];
@@ -371,8 +370,8 @@ fn a_success_in_between_keeps_a_sensor() {
     ];
     assert_eq!(case.outcomes, expected);
 
-    // What the other sensor was sent says nothing of this one.
-    let other = [fail(Errno::EPERM), SendResult::Take(1), fail(Errno::EPERM)];
+    // A success for the other sensor does not count for this one.
+    let other = [fail(Errno::EPERM), SendResult::Sent(1), fail(Errno::EPERM)];
     let case = Case::script(&[0, 1, 0, 0], other);
     assert_eq!(case.outcomes, [SEND_ERROR, SENT, SEND_ERROR, PENDING]);
 }
@@ -407,9 +406,9 @@ fn any_answer() -> impl Strategy<Value = SendResult> {
     ]);
     let entry = (errno.clone(), 0_u16..4).prop_map(|(errno, sensor)| answer(errno, sensor));
     prop_oneof![
-        (0_usize..9).prop_map(SendResult::Take),
+        (0_usize..9).prop_map(SendResult::Sent),
         (errno, prop::collection::vec(entry, 0..3))
-            .prop_map(|(errno, entries)| SendResult::Fail(errno, entries)),
+            .prop_map(|(errno, entries)| SendResult::Failed(errno, entries)),
     ]
 }
 
@@ -430,12 +429,12 @@ proptest! {
         let (done, left) = case.outcomes.split_at(case.done);
         prop_assert!(done.iter().all(|outcome| *outcome != PENDING));
         prop_assert!(left.iter().all(|outcome| *outcome == PENDING));
-        // Only what is known to fail is left.
-        let known_to_fail = |entry: &Entry| {
+        // If datagrams are left, one of them is refused.
+        let is_refused = |entry: &Entry| {
             let destination = case.destinations.get(usize::from(entry.sensor.0));
             destination.is_some_and(|destination| destination.refuses(entry.length).is_some())
         };
-        prop_assert!(left.is_empty() || case.run[case.done..].iter().any(known_to_fail));
+        prop_assert!(left.is_empty() || case.run[case.done..].iter().any(is_refused));
         prop_assert!(case.script.waits.len() <= WAIT_MAX.as_millis() as usize);
     }
 }

@@ -1,50 +1,49 @@
-//! What an ICMP error says about the way of a datagram.
+//! The meaning of an ICMP error about a datagram.
 //!
-//! In: type and code, who sent it, and where the datagram went. Out: [`IcmpError`]. An error number
-//! says less: `icmp_err_convert` makes "host unreachable" and "prohibited" the same `EHOSTUNREACH`,
-//! and a firewall may answer for a host that is alive and gets every datagram.
+//! In: type and code, the sender of the error, and the destination of the datagram. Out: [`IcmpError`].
+//! An error number is less exact: `icmp_err_convert` converts "host unreachable" and "prohibited" into
+//! the same `EHOSTUNREACH`, and a firewall may answer for a host that is alive and gets every datagram.
 //!
-//! A sender that is the destination proves the host alive only where a host or its firewall speaks:
-//! of a port, or of a prohibition. Where the destination is translated on the way (a Service's
-//! address, a load balancer), the kernel gives an ICMP error from behind the translation the
-//! destination as its sender (`nf_nat_icmp_reply_translation`), so "host unreachable" from the
-//! destination may be a router's. A prohibition by a router behind a translation cannot be told from
-//! the host's own.
+//! An error that the destination itself sends proves that the host is alive only if it is about a port or
+//! a prohibition. If the destination is translated on the way (a Service's address, a load balancer), the
+//! kernel replaces the sender of an ICMP error from behind the translation by the destination
+//! (`nf_nat_icmp_reply_translation`). So "host unreachable" from the destination may come from a router.
+//! A prohibition by a router behind a translation looks the same as one by the host.
 //!
-//! Nothing of this is authenticated: whoever can forge the address of a sensor or a router can send
-//! any of it. What follows from a verdict is the caller's decision.
+//! Nothing of this is authenticated: anybody who can forge the address of a sensor or a router can send
+//! any of these errors. The caller decides how to react.
 //!
 //! Sources: RFC 792, RFC 1122 section 3.2.2.1, RFC 1812 section 5.2.7.1, RFC 4443 section 3.
 
 use std::net::IpAddr;
 
-/// What an ICMP error says.
+/// The meaning of an ICMP error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IcmpError {
-    /// Nobody listens on the port, says the destination's own host: it is alive.
+    /// The destination's own host reports that no program listens on the port: it is alive.
     PortUnreachable,
     /// A firewall on the destination's own host refuses the datagram: the host is alive, and the
     /// datagram arrived at its interface.
     RefusedByHost,
     /// A firewall on the way refuses the datagram.
     Prohibited {
-        /// Whose.
+        /// The address of the firewall.
         by: IpAddr,
     },
-    /// There is no way to the host, or nobody at its end.
+    /// There is no route to the host, or the host does not answer.
     Unreachable {
-        /// Who says so: a router, or this machine when a neighbour does not answer
-        /// (`arp_error_report` and `ndisc_error_report` of the kernel). The destination's address is
-        /// that of a router behind a translation. None: the kernel did not say.
+        /// The sender of the error: a router, or this machine if a neighbour does not answer
+        /// (`arp_error_report` and `ndisc_error_report` of the kernel). The destination's address means a
+        /// router behind a translation. None: the kernel did not report it.
         by: Option<IpAddr>,
     },
-    /// The datagram is longer than what the path takes.
+    /// The datagram is too long for the path.
     TooLong,
-    /// Something else, such as a header that somebody did not understand.
+    /// Another error, for example an unknown header.
     Other,
 }
 
-/// Which ICMP.
+/// The version of ICMP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IcmpVersion {
     /// RFC 792.
@@ -53,12 +52,12 @@ pub(crate) enum IcmpVersion {
     V6,
 }
 
-/// Type and code, whatever the sender.
+/// The meaning of type and code, for any sender.
 enum Kind {
     Port,
-    /// What a host's firewall says as well as a router's.
+    /// Sent by the firewall of a host or of a router.
     Prohibited,
-    /// What routers alone say: a precedence that they do not take.
+    /// Sent only by routers: a refused precedence.
     Precedence,
     Unreachable,
     TooLong,
@@ -73,7 +72,7 @@ const fn kind(version: IcmpVersion, kind: u8, code: u8) -> Kind {
         // that rejects.
         (IcmpVersion::V4, 3, 9 | 10 | 13) | (IcmpVersion::V6, 1, 1 | 5 | 6) => Kind::Prohibited,
         (IcmpVersion::V4, 3, 14 | 15) => Kind::Precedence,
-        // The rest of "destination unreachable", and the loop that a hop limit ends.
+        // The rest of "destination unreachable", and the exceeded hop limit of a loop.
         (IcmpVersion::V4, 3, _)
         | (IcmpVersion::V6, 1, _)
         | (IcmpVersion::V4, 11, 0)
@@ -95,10 +94,10 @@ impl IcmpError {
             (Kind::TooLong, _) => Self::TooLong,
             (Kind::Port, _) if by_host => Self::PortUnreachable,
             (Kind::Prohibited, _) if by_host => Self::RefusedByHost,
-            // A port is not a router's to speak of; it is how a firewall refuses by default.
+            // A router has no ports: this is the default refusal of a firewall.
             (Kind::Port | Kind::Prohibited | Kind::Precedence, Some(by)) => Self::Prohibited { by },
-            // A host does not say of itself that it is unreachable; a router behind a translation
-            // says it with the host's address.
+            // A host never reports that it is unreachable itself. With the host's address, the error
+            // comes from a router behind a translation.
             (Kind::Unreachable, by) => Self::Unreachable { by },
             (Kind::Port | Kind::Prohibited | Kind::Precedence, None) | (Kind::Other, _) => {
                 Self::Other
@@ -111,14 +110,14 @@ impl IcmpError {
 mod tests {
     use super::*;
 
-    fn verdicts(
+    fn errors(
         version: IcmpVersion,
         icmp_type: u8,
         offender: IpAddr,
         host: IpAddr,
     ) -> Vec<IcmpError> {
-        let verdict = |code| IcmpError::of(version, (icmp_type, code), Some(offender), host);
-        (0..16).map(verdict).collect()
+        let error = |code| IcmpError::of(version, (icmp_type, code), Some(offender), host);
+        (0..16).map(error).collect()
     }
 
     #[test]
@@ -133,9 +132,9 @@ mod tests {
         for code in [3, 9, 10, 13, 14, 15] {
             expected[code] = prohibited;
         }
-        assert_eq!(verdicts(IcmpVersion::V4, 3, by, host), expected);
-        assert_eq!(verdicts(IcmpVersion::V4, 11, by, host)[0], unreachable);
-        assert_eq!(verdicts(IcmpVersion::V4, 12, by, host)[0], IcmpError::Other);
+        assert_eq!(errors(IcmpVersion::V4, 3, by, host), expected);
+        assert_eq!(errors(IcmpVersion::V4, 11, by, host)[0], unreachable);
+        assert_eq!(errors(IcmpVersion::V4, 12, by, host)[0], IcmpError::Other);
     }
 
     #[test]
@@ -145,13 +144,10 @@ mod tests {
         for code in [1, 4, 5, 6] {
             expected[code] = IcmpError::Prohibited { by };
         }
-        assert_eq!(verdicts(IcmpVersion::V6, 1, by, host), expected);
-        assert_eq!(
-            verdicts(IcmpVersion::V6, 2, by, host)[0],
-            IcmpError::TooLong
-        );
-        assert_eq!(verdicts(IcmpVersion::V6, 3, by, host)[0], expected[0]);
-        assert_eq!(verdicts(IcmpVersion::V6, 4, by, host)[0], IcmpError::Other);
+        assert_eq!(errors(IcmpVersion::V6, 1, by, host), expected);
+        assert_eq!(errors(IcmpVersion::V6, 2, by, host)[0], IcmpError::TooLong);
+        assert_eq!(errors(IcmpVersion::V6, 3, by, host)[0], expected[0]);
+        assert_eq!(errors(IcmpVersion::V6, 4, by, host)[0], IcmpError::Other);
     }
 
     #[test]
@@ -162,9 +158,9 @@ mod tests {
             (IcmpVersion::V4, 3, v4, 3, [9, 10, 13]),
             (IcmpVersion::V6, 1, v6, 4, [1, 5, 6]),
         ] {
-            let verdicts = verdicts(version, icmp_type, host, host);
+            let errors = errors(version, icmp_type, host, host);
             let codes = |of: IcmpError| -> Vec<usize> {
-                (0..16).filter(|code| verdicts[*code] == of).collect()
+                (0..16).filter(|code| errors[*code] == of).collect()
             };
             assert_eq!(codes(IcmpError::PortUnreachable), [port]);
             assert_eq!(codes(IcmpError::RefusedByHost), firewall);
@@ -184,23 +180,23 @@ mod tests {
         for (version, icmp_type, sensor, codes) in codes {
             for code in codes {
                 let kind = (icmp_type, *code);
-                let verdict = IcmpError::of(version, kind, Some(sensor), sensor);
+                let error = IcmpError::of(version, kind, Some(sensor), sensor);
                 let by = Some(sensor);
-                assert_eq!(verdict, IcmpError::Unreachable { by }, "{kind:?}");
+                assert_eq!(error, IcmpError::Unreachable { by }, "{kind:?}");
             }
         }
-        // The precedence of a datagram is a router's to judge (RFC 1812).
+        // Only routers check the precedence of a datagram (RFC 1812).
         for code in [14, 15] {
-            let verdict = IcmpError::of(IcmpVersion::V4, (3, code), Some(v4), v4);
-            assert_eq!(verdict, IcmpError::Prohibited { by: v4 });
+            let error = IcmpError::of(IcmpVersion::V4, (3, code), Some(v4), v4);
+            assert_eq!(error, IcmpError::Prohibited { by: v4 });
         }
     }
 
     #[test]
     fn without_a_sender_an_error_is_unreachable_or_other() {
         let host = IpAddr::from([192, 0, 2, 1]);
-        let verdict = |code| IcmpError::of(IcmpVersion::V4, (3, code), None, host);
-        assert_eq!(verdict(1), IcmpError::Unreachable { by: None });
-        assert_eq!([verdict(3), verdict(13)], [IcmpError::Other; 2]);
+        let error = |code| IcmpError::of(IcmpVersion::V4, (3, code), None, host);
+        assert_eq!(error(1), IcmpError::Unreachable { by: None });
+        assert_eq!([error(3), error(13)], [IcmpError::Other; 2]);
     }
 }

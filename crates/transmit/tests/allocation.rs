@@ -1,6 +1,6 @@
-//! Sending allocates nothing once it has seen a batch of the size.
+//! Sending allocates no memory after the first batch of a size.
 //!
-//! In a binary of its own, for the allocator is the whole process's. It counts by thread.
+//! This is a separate binary, because the allocator is for the whole process. It counts for each thread.
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::net::UdpSocket;
 use common::{Block, Fixture, table};
 use transmit::SocketConfig;
 
-/// The system's allocator, with a count of what it is asked for.
+/// The system's allocator, with a count of allocations.
 struct Counting;
 
 thread_local! {
@@ -22,7 +22,7 @@ fn count() {
     ALLOCATIONS.set(ALLOCATIONS.get() + 1);
 }
 
-// SAFETY: each call is the system's; counting does not touch what it returns.
+// SAFETY: each call goes to the system's allocator; counting does not change the result.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -48,7 +48,7 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn sending_allocates_nothing_after_the_first_batch() {
     let sensors = [UdpSocket::bind("127.0.0.1:0"), UdpSocket::bind("[::1]:0")].map(Result::unwrap);
-    // A third that refuses, so that the way of errors is walked too.
+    // A third sensor refuses, so that errors are handled too.
     let closed = UdpSocket::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

@@ -1,9 +1,9 @@
-//! What arrives on loopback sockets, without any privilege.
+//! Sending to loopback sockets, without any privilege.
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "tests say so by panicking"
+    reason = "tests fail by panicking"
 )]
 
 mod common;
@@ -19,7 +19,7 @@ use transmit::SocketConfig;
 
 fn receiver(address: &str) -> UdpSocket {
     let socket = UdpSocket::bind(address).unwrap();
-    // As much as the kernel gives: the default holds some 270 small datagrams.
+    // As much as the kernel allows: the default has room for some 270 small datagrams.
     SockRef::from(&socket)
         .set_recv_buffer_size(1 << 20)
         .unwrap();
@@ -29,7 +29,7 @@ fn receiver(address: &str) -> UdpSocket {
     socket
 }
 
-/// Takes so many datagrams: from which port, and which bytes.
+/// Receives `count` datagrams: source port and bytes.
 fn receive(socket: &UdpSocket, count: usize) -> Vec<(u16, Vec<u8>)> {
     let mut bytes = vec![0; 65_536];
     let one = |_| {
@@ -41,7 +41,7 @@ fn receive(socket: &UdpSocket, count: usize) -> Vec<(u16, Vec<u8>)> {
     (0..count).map(one).collect()
 }
 
-/// Asserts that exactly what was built arrived, and in order at each source port.
+/// Asserts that exactly the built datagrams arrived, and in order for each source port.
 fn assert_arrived(fixture: &Fixture, built: &[&Built], arrived: &[(u16, Vec<u8>)]) {
     let mut expected = BTreeMap::<u16, Vec<&[u8]>>::new();
     for datagram in built {
@@ -55,7 +55,7 @@ fn assert_arrived(fixture: &Fixture, built: &[&Built], arrived: &[(u16, Vec<u8>)
     assert!(expected == seen, "the datagrams of some port differ");
 }
 
-/// Sends 10,000 datagrams in batches that the receiver's buffer holds.
+/// Sends 10,000 datagrams in batches that fit in the receiver's buffer.
 fn ten_thousand(address: &str, source_ports: SourcePorts) {
     let sensor = receiver(address);
     let mut fixture = Fixture::new(SocketConfig {
@@ -73,7 +73,7 @@ fn ten_thousand(address: &str, source_ports: SourcePorts) {
     assert_eq!(fixture.totals.datagrams_sent, 10_000);
     assert_eq!(fixture.totals.frames_mirrored, 10_000);
     assert!(fixture.transmitter.report(&table).is_empty());
-    // 40 pairs of hosts: hardly on a few of 16 ports.
+    // 40 pairs of hosts use most of the 16 ports.
     let block = fixture.mirror(&block, &table);
     let used: BTreeSet<usize> = block.iter().map(|datagram| datagram.port).collect();
     let expected = if source_ports == SourcePorts::ONE {
@@ -135,13 +135,13 @@ fn a_group_longer_than_a_run_is_sent_completely() {
 #[test]
 fn a_closed_port_never_drops() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
-        // The sniffing sensor: reachable, with nobody on the port.
+        // A sniffing sensor: reachable, and no program listens on the port.
         let closed: SocketAddr = receiver(address).local_addr().unwrap();
         let open = receiver(address);
         let mut fixture = Fixture::new(SocketConfig::new(0));
         let table = table(&[closed, open.local_addr().unwrap()]);
-        // The kernel sends a thousand of these answers a second at most, for all that run here:
-        // what else takes of them is only a matter of time.
+        // The kernel sends at most a thousand of these answers per second for the whole machine. If
+        // other programs cause some too, the test only takes longer.
         let (mut batches, mut answers, end) = (0, 0, Instant::now() + Duration::from_mins(1));
         while batches < 20 || answers <= 50 {
             assert!(
@@ -157,9 +157,9 @@ fn a_closed_port_never_drops() {
             assert_arrived(&fixture, &own, &receive(&open, own.len()));
             let report = fixture.transmitter.report(&table);
             assert_eq!(report.refusals, 0);
-            for news in &report.sensors {
-                assert_eq!((news.sensor, news.unreachable), (closed, 0));
-                answers += news.port_unreachable;
+            for entry in &report.sensors {
+                assert_eq!((entry.sensor, entry.unreachable), (closed, 0));
+                answers += entry.port_unreachable;
             }
             batches += 1;
         }
@@ -170,7 +170,7 @@ fn a_closed_port_never_drops() {
 #[test]
 fn other_refusals_of_the_kernel_are_send_errors() {
     let mut fixture = Fixture::new(SocketConfig::new(0));
-    // Port 0 is nobody's: the kernel says EINVAL.
+    // For port 0 the kernel returns EINVAL.
     let table = table(&[SocketAddr::from(([127, 0, 0, 1], 0))]);
     let built = fixture.mirror(&Block::of_udp(50, 10, 64), &table);
     assert_eq!(count(&built, dropped(DropReason::SendError)), 50);
@@ -230,7 +230,7 @@ fn incoming_datagrams_are_discarded() {
     assert_eq!(queued, [0; 16]);
 }
 
-/// What waits to be read at each port, as the kernel lists it: `local_address` is column 1,
+/// The bytes in the receive queue of each port, from the kernel's list: `local_address` is column 1,
 /// `tx_queue:rx_queue` column 4.
 fn queued_bytes(ports: &[u16]) -> Vec<u64> {
     let sockets = std::fs::read_to_string("/proc/net/udp").unwrap();

@@ -1,11 +1,11 @@
-//! Sending over networks that misbehave, each test in a lab of network namespaces of its own.
+//! Sending over networks with faults, each test in its own lab of network namespaces.
 //!
 //! `main` enters a user namespace before any thread exists, so no root is needed.
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "tests say so by panicking"
+    reason = "tests fail by panicking"
 )]
 
 mod common;
@@ -25,7 +25,7 @@ use testbed::{Filter, Frame, Lab, Namespace, Offload, Sniffer};
 use transmit::{OpenError, SocketConfig, Transmitter};
 use wire::vxlan;
 
-/// The mark of the tests' packets; its only use here is that setting it takes a capability.
+/// The mark of the tests' packets. Setting it needs a capability, which the tests check.
 const MARK: u32 = 0x706f_6473;
 
 fn main() -> ExitCode {
@@ -83,8 +83,8 @@ fn sensor(address: impl Into<IpAddr>) -> SocketAddr {
     SocketAddr::new(address.into(), vxlan::PORT)
 }
 
-/// Sockets of the pod. What sends by them must run in the pod's namespace, too: the path's MTU is
-/// asked of the calling thread's.
+/// Sockets in the pod. Code that sends with them must run in the pod's namespace too: the path's MTU is
+/// read in the namespace of the calling thread.
 fn fixture(lab: &Lab) -> Fixture {
     lab.pod
         .namespace
@@ -95,7 +95,7 @@ fn mirror(lab: &Lab, fixture: &mut Fixture, block: &Block, table: &SensorTable) 
     lab.pod.namespace.run(|| fixture.mirror(block, table))
 }
 
-/// Mirrors a block every 20 ms until `end` says so of what became of it; how long that took.
+/// Mirrors a block every 20 ms until `end` returns true for the datagrams; returns how long that took.
 fn mirror_until(
     lab: &Lab,
     fixture: &mut Fixture,
@@ -211,7 +211,7 @@ fn the_mtu_of_a_routed_hop_is_found() {
         let mut fixture = fixture(&lab);
         let table = table(&[sensor(address)]);
         let sniffer = capture(&lab.pod.namespace, Filter::Outgoing);
-        // An inner frame that fills 1,500 bytes of IPv4 or IPv6, or of the latter all but.
+        // The outer packet has 1,500 bytes over IPv6, and 1,480 over IPv4.
         let block = Block::of_udp(8, 8, 1500 - 56 - 42);
         let path_mtu = || table.sensors()[0].path_mtu().get();
         mirror_until(&lab, &mut fixture, &block, &table, |_, _| {
@@ -223,7 +223,7 @@ fn the_mtu_of_a_routed_hop_is_found() {
         let report = fixture.transmitter.report(&table);
         assert_eq!(report.sensors[0].path_mtu.map(wire::Mtu::get), Some(1400));
 
-        // From here on everything is cut to what the path takes.
+        // From here on, the datagrams fit the path.
         let before = fixture.totals;
         let built = mirror(&lab, &mut fixture, &block, &table);
         assert_eq!(count(&built, Outcome::Sent), built.len());
@@ -266,12 +266,12 @@ fn no_route_is_counted_and_ends() {
     assert_eq!(
         count(&built, Outcome::Sent),
         built.len() - lost,
-        "the other takes its own"
+        "the other sensor gets its datagrams"
     );
     let report = fixture.transmitter.report(&table);
-    let unreachable = report.sensors.iter().filter(|news| news.unreachable > 0);
+    let unreachable = report.sensors.iter().filter(|entry| entry.unreachable > 0);
     let unreachable: Vec<_> = unreachable
-        .map(|news| (news.sensor, news.unreachable))
+        .map(|entry| (entry.sensor, entry.unreachable))
         .collect();
     assert_eq!(unreachable, [(nowhere, 2)], "given up after two");
 
@@ -291,16 +291,16 @@ fn a_router_without_the_sensor() {
     let table = table(&[sensor(address)]);
     let block = Block::of_udp(10, 10, 100);
     lab.sensor.eth0.remove_address(address, 24).unwrap();
-    // The router forgets its neighbour.
+    // This clears the router's neighbour entry.
     lab.sensor.port.down().unwrap();
     lab.sensor.port.up().unwrap();
     mirror_until(&lab, &mut fixture, &block, &table, |fixture, built| {
         assert!(
             all_sent(fixture, built),
-            "what the router says drops nothing"
+            "an error from the router drops nothing"
         );
         let report = fixture.transmitter.report(&table);
-        report.sensors.iter().any(|news| news.unreachable > 0)
+        report.sensors.iter().any(|entry| entry.unreachable > 0)
     });
 
     lab.sensor.eth0.add_address(address, 24).unwrap();
@@ -314,12 +314,12 @@ fn a_router_without_the_sensor() {
         assert!(all_sent(fixture, built));
         receiver.recv(&mut [0; 2000]).is_ok()
     });
-    // The router asks for the neighbour once a second.
+    // The router requests the neighbour's address once a second.
     assert!(back < Duration::from_secs(3), "{back:?}");
 }
 
-/// As behind a Service's address: the router translates what goes to the sensor, and gives what it
-/// says of the sensor the address that the pod sent to.
+/// As behind a Service's address: the router translates the sensor's address, and its errors have the
+/// address that the pod sent to.
 fn a_dead_sensor_behind_a_translated_address() {
     let lab = Lab::builder().routed(1500).build().unwrap();
     let router = lab.router.as_ref().unwrap();
@@ -350,15 +350,15 @@ fn a_dead_sensor_behind_a_translated_address() {
         mirror_until(&lab, &mut fixture, &block, &table, |fixture, built| {
             assert!(
                 all_sent(fixture, built),
-                "what the router says drops nothing"
+                "an error from the router drops nothing"
             );
             let report = fixture.transmitter.report(&table);
-            let Some(news) = report.sensors.first() else {
+            let Some(entry) = report.sensors.first() else {
                 return false;
             };
-            assert_eq!(news.refused_by_host, 0, "it is dead: {news:?}");
-            assert!(news.unreachable > 0, "{news:?}");
-            assert_eq!(news.unreachable_by, Some(service), "translated: {news:?}");
+            assert_eq!(entry.refused_by_host, 0, "it is dead: {entry:?}");
+            assert!(entry.unreachable > 0, "{entry:?}");
+            assert_eq!(entry.unreachable_by, Some(service), "translated: {entry:?}");
             true
         });
     }
@@ -373,11 +373,11 @@ fn a_silent_neighbour_is_reported() {
     let took = mirror_until(&lab, &mut fixture, &block, &table, |fixture, built| {
         assert!(
             all_sent(fixture, built),
-            "a neighbour's silence drops nothing"
+            "a neighbour without an answer drops nothing"
         );
         let report = fixture.transmitter.report(&table);
-        let news = report.sensors.iter().filter(|news| news.unreachable > 0);
-        let dead: Vec<_> = news.map(|news| news.sensor).collect();
+        let entries = report.sensors.iter().filter(|entry| entry.unreachable > 0);
+        let dead: Vec<_> = entries.map(|entry| entry.sensor).collect();
         assert!(dead.is_empty() || dead == [silent], "{dead:?}");
         !dead.is_empty()
     });
@@ -387,7 +387,8 @@ fn a_silent_neighbour_is_reported() {
 
 fn a_batch_waits_for_a_full_socket_only_once() {
     let lab = Lab::builder().build().unwrap();
-    // The least buffer that the kernel gives, and a neighbour for whom everything waits in it.
+    // The smallest buffer that the kernel allows, and a neighbour that does not answer, so that all
+    // datagrams stay in it.
     let config = SocketConfig {
         send_buffer: 1,
         source_ports: SourcePorts::MAX,
@@ -407,13 +408,18 @@ fn a_batch_waits_for_a_full_socket_only_once() {
         "{took:?}, of which 4 ms are for waiting"
     );
 
-    // When the neighbour is given up, the sockets are empty again, and a living sensor gets all.
-    let living = table(&[sensor(lab.sensor.ipv4)]);
+    // When the kernel gives the neighbour up, the sockets are empty again, and a reachable sensor gets all.
+    let reachable = table(&[sensor(lab.sensor.ipv4)]);
     let few = Block::of_udp(16, 16, 100);
-    mirror_until(&lab, &mut fixture, &few, &living, all_sent);
+    mirror_until(&lab, &mut fixture, &few, &reachable, all_sent);
     let received = {
         let sniffer = capture(&lab.sensor.namespace, Filter::Incoming);
-        let built = mirror(&lab, &mut fixture, &Block::of_udp(500, 50, 1000), &living);
+        let built = mirror(
+            &lab,
+            &mut fixture,
+            &Block::of_udp(500, 50, 1000),
+            &reachable,
+        );
         assert_eq!(count(&built, Outcome::Sent), 500);
         packets(sniffer, IPV4)
             .iter()
@@ -436,7 +442,7 @@ fn an_interface_goes_down() {
     let sniffer = capture(&lab.sensor.namespace, Filter::Incoming);
     let back = mirror_until(&lab, &mut fixture, &block, &table, all_sent);
     assert!(back < Duration::from_secs(1), "{back:?}");
-    // The neighbour is asked for first.
+    // The kernel resolves the neighbour's address first.
     sleep(Duration::from_millis(500));
     let arrived = packets(sniffer, IPV4)
         .iter()
@@ -448,7 +454,7 @@ fn an_interface_goes_down() {
 fn a_missing_capability() {
     let namespace = Namespace::new().unwrap();
     let open = || Transmitter::open(&SocketConfig::new(MARK)).err();
-    // Capabilities belong to the thread, and the thread to `run`.
+    // Capabilities are those of the thread, and `run` starts a new thread.
     let refused = namespace.run(|| {
         caps::clear(None, CapSet::Effective).unwrap();
         open()
