@@ -75,7 +75,7 @@ fn a_malformed_packet_is_mirrored_unchanged_or_counted() {
 }
 
 #[test]
-fn a_frame_becomes_at_most_16384_segments() {
+fn a_frame_of_too_many_segments_is_malformed() {
     let mut bytes = vec![2; 54 + 16_000];
     bytes[12..16].copy_from_slice(&[0x08, 0x00, 0x45, 0]);
     bytes[20..22].fill(0);
