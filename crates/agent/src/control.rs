@@ -10,7 +10,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use capture::{Change, InterfaceName};
+use capture::{InterfaceChange, InterfaceName};
 use discovery::Foreign;
 use mirror::totals::{DropReason, Dropped};
 use nix::errno::Errno;
@@ -213,17 +213,19 @@ impl Control {
         tracing::warn!(times = report.refusals, %errno, remedy, "the kernel refuses to send");
     }
 
-    fn tell_change(&mut self, name: InterfaceName, change: &Change, now: Instant) {
+    fn tell_change(&mut self, name: InterfaceName, change: &InterfaceChange, now: Instant) {
         // Whoever renames an interface chooses its name.
         let text = change.to_string();
         let text = Foreign(&text);
         match change {
-            Change::Bound { .. } | Change::Replaced { .. } | Change::Up => {
+            InterfaceChange::Bound { .. }
+            | InterfaceChange::Replaced { .. }
+            | InterfaceChange::Up => {
                 tracing::info!(interface = %name, "{text}");
             }
             _ => tracing::warn!(interface = %name, "{text}"),
         }
-        if matches!(change, Change::Missing) {
+        if matches!(change, InterfaceChange::Missing) {
             self.missing.insert(name, now);
         } else {
             self.missing.remove(&name);

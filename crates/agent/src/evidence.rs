@@ -21,7 +21,7 @@
 use std::net::IpAddr;
 
 use discovery::Receiver;
-use transmit::{Answer, SensorReport};
+use transmit::{ProbeResult, SensorReport};
 
 use crate::ejection::{Evidence, Failure};
 
@@ -58,10 +58,10 @@ pub(crate) fn of_report(
 }
 
 /// What the answer to a probe says of each sensor of the host.
-pub(crate) fn of_answer(answer: Answer, authentic: &impl Authentic) -> Evidence {
+pub(crate) fn of_answer(answer: ProbeResult, authentic: &impl Authentic) -> Evidence {
     match answer {
-        Answer::Reached => Evidence::Answered,
-        Answer::Unreachable { by } => unreachable(by, authentic),
+        ProbeResult::Reached => Evidence::Answered,
+        ProbeResult::Unreachable { by } => unreachable(by, authentic),
     }
 }
 
@@ -89,7 +89,7 @@ mod tests {
     }
 
     fn evidence(change: impl Fn(&mut SensorReport), receiver: Receiver) -> Vec<Evidence> {
-        let mut news = SensorReport::about(SocketAddr::from(([10, 0, 0, 2], 4789)));
+        let mut news = SensorReport::new(SocketAddr::from(([10, 0, 0, 2], 4789)));
         change(&mut news);
         of_report(&news, receiver, &Kernel)
     }
@@ -120,13 +120,13 @@ mod tests {
             assert_eq!(evidence(change, Receiver::Sniffer), [sniffer]);
             assert_eq!(evidence(change, Receiver::Socket), [socket]);
         }
-        assert_eq!(of_answer(Answer::Reached, &Kernel), Evidence::Answered);
+        assert_eq!(of_answer(ProbeResult::Reached, &Kernel), Evidence::Answered);
         for (by, expected) in [
             (by(1), Failed(Unreachable)),
             (by(254), MayFail(Unreachable)),
             (None, MayFail(Unreachable)),
         ] {
-            let answer = Answer::Unreachable { by };
+            let answer = ProbeResult::Unreachable { by };
             assert_eq!(of_answer(answer, &Kernel), expected);
         }
     }

@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use capture::{Change, InterfaceName};
+use capture::{InterfaceChange, InterfaceName};
 use mirror::totals::{DropReason, Dropped, Totals};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -29,7 +29,7 @@ pub(crate) enum Event {
         /// The one of the configuration.
         name: InterfaceName,
         /// What.
-        change: Change,
+        change: InterfaceChange,
     },
     /// A look at an interface failed.
     InterfaceFailed {
@@ -197,7 +197,7 @@ mod tests {
         for _ in 0..=EVENTS_MAX {
             let event = Event::Interface {
                 name: name.clone(),
-                change: Change::Down,
+                change: InterfaceChange::Down,
             };
             events.send(event, &published);
         }

@@ -125,7 +125,7 @@ impl Sensors {
     pub(crate) fn look(&mut self, now: Instant) {
         let mut news = News::default();
         let own: Own = LazyCell::new(own_addresses);
-        for (host, answer) in self.prober.answers() {
+        for (host, answer) in self.prober.results() {
             let evidence = of_answer(answer, &Kernel::with_route(&own));
             for sensor in self.ejections.of_host(host) {
                 self.judge(sensor, evidence, &mut news, now);
@@ -140,7 +140,7 @@ impl Sensors {
         news.returned = self.ejections.tick(now);
         let hosts: BTreeSet<_> = self.ejections.probed().map(|sensor| sensor.ip()).collect();
         for host in hosts {
-            self.prober.ask(host);
+            self.prober.probe(host);
         }
         self.refresh(&news, now);
     }
@@ -157,11 +157,11 @@ impl Sensors {
             None => {}
             Some(Change::Unhealthy) => {
                 tracing::debug!(address = %sensor, ?evidence, "a sensor is unhealthy; it is probed");
-                self.prober.ask(sensor.ip());
+                self.prober.probe(sensor.ip());
             }
             Some(Change::Ejected(failure)) => {
                 news.ejected.push((sensor, failure));
-                self.prober.ask(sensor.ip());
+                self.prober.probe(sensor.ip());
             }
             Some(Change::Kept(failure)) => {
                 // Whoever was ejected just now may be in use again: none of that was ever so.

@@ -410,7 +410,7 @@ impl DataPath {
         if !self.batch.is_empty() {
             self.transmitter.send(&mut self.batch, block, table);
         }
-        self.batch.settle(&mut self.totals);
+        self.batch.count_outcomes(&mut self.totals);
     }
 
     /// Whether podspan shall have ended by now. The time begins when this first sees the request.

@@ -1,7 +1,7 @@
-//! How a block passes from the kernel to us and back.
+//! How a block passes from the kernel to podspan and back.
 //!
-//! The ring is an array of blocks that the kernel fills in turn. Each has a status word, and whoever
-//! it names may touch the block, nobody else:
+//! The ring is an array of blocks that the kernel fills in turn. Each has a status word, which names the
+//! owner. Only the owner may access the block:
 //!
 //! ```text
 //!            kernel: copies frames in, then stores TP_STATUS_USER (after a write barrier)
@@ -10,21 +10,21 @@
 //!   TP_STATUS_KERNEL                                                        TP_STATUS_USER
 //!           ^                                                                     |
 //!           +---------------------------------------------------------------------+
-//!            us: read the frames, then store TP_STATUS_KERNEL (Release), on drop of `Block`
+//!            podspan: reads the frames, then stores TP_STATUS_KERNEL (Release) when `Block` is dropped
 //! ```
 //!
-//! We load the status with Acquire, so the frames are seen as they were before it was set; we store
-//! it with Release, so that all our reads are over when the kernel writes again. The memory is never
-//! borrowed as a whole: a slice over a block exists only within a borrow of its [`Block`], and the
-//! status word of a block that is the kernel's is only ever reached as an atomic.
+//! podspan loads the status with Acquire, so it reads the frames that were written before the status.
+//! It stores the status with Release, so all its reads are over when the kernel writes again. The
+//! memory is never borrowed as a whole: a slice over a block exists only within a borrow of its
+//! [`Block`], and the status word of a block that the kernel owns is accessed only as an atomic.
 //!
-//! `Blocks` does not care where the memory comes from. In the agent it is a mapping of the ring,
-//! in the tests an allocation with a thread that plays the kernel, and Miri watches it.
+//! `Blocks` works with any memory. In the agent it is a mapping of the ring. In the tests it is an
+//! allocation and a thread in the role of the kernel, and Miri checks the accesses.
 //! Source: `prb_close_block`, `prb_dispatch_next_block` in `net/packet/af_packet.c`.
 
 #![allow(
     unsafe_code,
-    reason = "the memory of blocks belongs to the kernel and to us in turns"
+    reason = "the kernel and podspan own the memory of blocks in turn"
 )]
 
 use core::marker::PhantomData;
@@ -40,8 +40,8 @@ use crate::walk::{Frames, Layout, STATUS, Walk};
 ///
 /// # Safety
 /// As long as the value lives, `base` stays the same, is aligned to 8 bytes and valid for reads and
-/// writes of `count() * block_len()` bytes, all of them initialised. Whatever else has access keeps
-/// to the rules at the top of this module.
+/// writes of `count() * block_len()` bytes, all of them initialised. Everything else with access
+/// follows the rules at the top of this module.
 pub(crate) unsafe trait Memory {
     /// The first byte of the first block.
     fn base(&self) -> NonNull<u8>;
@@ -51,7 +51,7 @@ pub(crate) unsafe trait Memory {
     fn block_len(&self) -> usize;
 }
 
-/// The blocks of a ring and the place of the one that is handed out next.
+/// The blocks of a ring and the number of the next one to read.
 #[derive(Debug)]
 pub(crate) struct Blocks<M> {
     memory: M,
@@ -72,8 +72,8 @@ impl<M: Memory> Blocks<M> {
             return None;
         }
         self.next = (self.next + 1) % self.memory.count();
-        // SAFETY: the block is ours: the Acquire load has seen the kernel give it away, and the
-        // kernel does not write to it before `Block::drop` gives it back.
+        // SAFETY: podspan owns the block: the Acquire load has read that the kernel handed it over, and
+        // the kernel does not write to it before `Block::drop` returns it.
         let bytes = unsafe { slice::from_raw_parts(base.as_ptr(), len) };
         let layout = Layout::check(bytes);
         Some(Block {
@@ -84,9 +84,9 @@ impl<M: Memory> Blocks<M> {
         })
     }
 
-    /// Whether at least half of the blocks are closed and were not handed out.
-    pub(crate) fn half_wait(&self) -> bool {
-        // The kernel closes them in turn, so the last of that half tells for all of it.
+    /// Whether at least half of the blocks are closed and not yet read.
+    pub(crate) fn is_half_full(&self) -> bool {
+        // The kernel closes them in turn, so if the last of that half is closed, all of it is.
         let last = self.next + (self.memory.count() / 2).max(1) - 1;
         self.status(last % self.memory.count()) & TP_STATUS_USER != 0
     }
@@ -99,18 +99,18 @@ impl<M: Memory> Blocks<M> {
         unsafe { self.memory.base().add(at) }
     }
 
-    /// The status of a block, by its number. Who has seen it closed may read what the kernel wrote.
+    /// The status of a block, by its number. If it is closed, the block may be read.
     fn status(&self, number: usize) -> u32 {
         // SAFETY: the status word lies in the descriptor, which every block holds.
         let status = unsafe { self.place(number).add(STATUS) }.cast::<u32>();
         // SAFETY: the word is aligned (the block to 8 bytes, the word in it to 4) and valid for as
-        // long as `self` is borrowed, and both sides reach it only as an atomic while it can change.
+        // long as `self` is borrowed, and both sides access it only as an atomic while it can change.
         let status = unsafe { AtomicU32::from_ptr(status.as_ptr()) };
         status.load(Ordering::Acquire)
     }
 }
 
-/// A block of frames; the kernel gets it back when it is dropped.
+/// A block of frames. Dropping it returns it to the kernel.
 #[derive(Debug)]
 pub struct Block<'r> {
     base: NonNull<u8>,
@@ -121,16 +121,16 @@ pub struct Block<'r> {
 }
 
 impl Block<'_> {
-    /// All bytes of the block. [`wire::Frame::at`] counts from the first.
+    /// All bytes of the block. [`wire::Frame::at`] is an offset in them.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the block is ours until it is dropped, see `Blocks::next`, and the slice does not
-        // outlive the borrow of `self`.
+        // SAFETY: podspan owns the block until it is dropped, see `Blocks::next`, and the slice does
+        // not outlive the borrow of `self`.
         unsafe { slice::from_raw_parts(self.base.as_ptr(), self.len) }
     }
 
-    /// The bytes up to the end of the last frame that can be read: a copy of them, given to
-    /// [`Walk::check`], is the same block as far as frames are concerned.
+    /// The bytes up to the end of the last frame that can be read. [`Walk::check`] finds the same
+    /// frames in a copy of them.
     #[must_use]
     pub fn used(&self) -> &[u8] {
         self.bytes().get(..self.layout.end()).unwrap_or_default()
@@ -148,14 +148,14 @@ impl Block<'_> {
         self.layout.len()
     }
 
-    /// Whether there is no frame: only where the block is damaged, or all its slots are void.
+    /// Whether there is no frame: only if the block is damaged, or all its slots are void.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many frames the kernel put into the block that cannot be read because it is damaged.
-    /// They are in none of the ring's drops: the reader counts them.
+    /// How many frames of the block cannot be read because it is damaged. The ring's drops do not
+    /// contain them: the reader counts them.
     #[must_use]
     pub fn unreadable(&self) -> u32 {
         self.layout.unreadable()
@@ -166,7 +166,7 @@ impl Drop for Block<'_> {
     fn drop(&mut self) {
         // SAFETY: the status word lies in the descriptor, which every block holds.
         let status = unsafe { self.base.add(STATUS) }.cast::<u32>();
-        // SAFETY: as in `Blocks::next`; no slice over the block is left, for each borrowed `self`.
+        // SAFETY: as in `Blocks::next`; no slice over the block is left, because each borrowed `self`.
         let status = unsafe { AtomicU32::from_ptr(status.as_ptr()) };
         status.store(TP_STATUS_KERNEL, Ordering::Release);
     }

@@ -1,21 +1,20 @@
-//! What the kernel lets into the ring: a cBPF program on the packet socket.
+//! Which frames the kernel writes into the ring: a cBPF program on the packet socket.
 //!
-//! In: the mark of our own datagrams. Out: a program for `SO_ATTACH_FILTER`. The kernel runs it on
-//! every frame before it counts or copies it, so what is refused here costs no memory of the ring
-//! and is in none of the counters.
+//! In: the mark of podspan's datagrams. Out: a program for `SO_ATTACH_FILTER`. The kernel runs it on
+//! every frame before it counts or copies it. A rejected frame uses no space in the ring and is in no
+//! counter.
 //!
-//! Refused are
-//! - frames with our mark: the mirrored datagrams leave through the interface that is captured. The
-//!   mark is a property of the packet in the kernel, so it is on every fragment of a datagram, which
-//!   ports are not;
-//! - on a loopback device the outgoing sighting: every packet comes back in, and is seen then;
-//! - frames of a hardware type that we do not know, see [`link_of`]. Only a device that changes its
-//!   type, or takes another's name, in the moment of binding could bring any.
+//! The program rejects
+//! - frames with podspan's mark, because the copies leave through the captured interface. The mark is a
+//!   property of the packet in the kernel, so every fragment of a datagram has it, unlike the ports;
+//! - on a loopback device the outgoing copy of a frame: every frame is captured when it comes back in;
+//! - frames of an unknown hardware type, see [`link_of`]. They occur only if a device changes its type,
+//!   or gets another's name, while the socket is bound.
 //!
-//! The program asks the frame's device for its type instead of being made for one device. So it is
-//! attached once, before the first bind, and holds whatever the socket is bound to later: there is
-//! no moment without it. Sources: `bpf_convert_filter` and `convert_bpf_extensions` in
-//! `net/core/filter.c`, `run_filter` in `net/packet/af_packet.c`.
+//! The program reads the type of each frame's device, so it works for all devices. It is attached once,
+//! before the first bind, and stays when the socket is bound to another device: the socket is never
+//! without it. Sources: `bpf_convert_filter` and `convert_bpf_extensions` in `net/core/filter.c`,
+//! `run_filter` in `net/packet/af_packet.c`.
 
 use std::num::NonZeroU32;
 
@@ -30,14 +29,13 @@ const ARPHRD_RAWIP: u16 = 519;
 /// `PACKET_OUTGOING` of `include/uapi/linux/if_packet.h`, as the kernel keeps it.
 pub(crate) const PACKET_OUTGOING: u8 = libc::PACKET_OUTGOING;
 
-/// The number of bytes of an accepted frame that go into the ring: all.
+/// How many bytes of an accepted frame go into the ring: all.
 const WHOLE: u32 = u32::MAX;
 
 /// A filter program.
 pub type Program = [sock_filter; 11];
 
-/// What frames of a hardware type (`ARPHRD_*`) start with; nothing for types that are not
-/// mirrored.
+/// The link header of frames of a hardware type (`ARPHRD_*`); `None` for types that are not mirrored.
 #[must_use]
 pub const fn link_of(hardware: u16) -> Option<Link> {
     match hardware {
@@ -48,8 +46,8 @@ pub const fn link_of(hardware: u16) -> Option<Link> {
     }
 }
 
-/// The program that refuses frames marked with `mark`, the first sighting on loopback, and frames
-/// of unknown hardware types.
+/// The program that rejects frames marked with `mark`, the outgoing copy on loopback, and frames of
+/// unknown hardware types.
 #[must_use]
 pub const fn program(mark: NonZeroU32) -> Program {
     const ACCEPT: u8 = 9;
@@ -64,18 +62,18 @@ pub const fn program(mark: NonZeroU32) -> Program {
         equal(6, ARPHRD_LOOPBACK as u32, 7, REFUSE),
         load(SKF_AD_PKTTYPE),
         equal(8, PACKET_OUTGOING as u32, REFUSE, ACCEPT),
-        give_back(WHOLE),
-        give_back(0),
+        return_bytes(WHOLE),
+        return_bytes(0),
     ]
 }
 
-/// The program that refuses every frame.
+/// The program that rejects every frame.
 #[must_use]
-pub const fn refuse_all() -> [sock_filter; 1] {
-    [give_back(0)]
+pub const fn reject_all() -> [sock_filter; 1] {
+    [return_bytes(0)]
 }
 
-/// Loads a property of the packet that stands beside its bytes (`SKF_AD_*`).
+/// Loads metadata of the packet (`SKF_AD_*`).
 const fn load(property: libc::c_int) -> sock_filter {
     sock_filter {
         code: code(BPF_LD | BPF_W | BPF_ABS),
@@ -85,8 +83,8 @@ const fn load(property: libc::c_int) -> sock_filter {
     }
 }
 
-/// The instruction at place `at`: where what was loaded equals `value` goes on at `then`, else at
-/// `otherwise`. Both lie behind it.
+/// The instruction at place `at`: continues at `then` if the loaded value equals `value`, else at
+/// `otherwise`. Both places are after `at`.
 const fn equal(at: u8, value: u32, then: u8, otherwise: u8) -> sock_filter {
     sock_filter {
         code: code(BPF_JMP | BPF_JEQ | BPF_K),
@@ -96,8 +94,8 @@ const fn equal(at: u8, value: u32, then: u8, otherwise: u8) -> sock_filter {
     }
 }
 
-/// Ends the program: that many bytes of the frame are taken, none for 0.
-const fn give_back(bytes: u32) -> sock_filter {
+/// Ends the program and accepts this many bytes of the frame; 0 rejects it.
+const fn return_bytes(bytes: u32) -> sock_filter {
     sock_filter {
         code: code(BPF_RET | BPF_K),
         jt: 0,
@@ -120,7 +118,7 @@ mod tests {
 
     const MARK: NonZeroU32 = NonZeroU32::new(0x706f_6473).unwrap();
 
-    /// What the program can see of a packet.
+    /// The metadata of a packet that the program can load.
     #[derive(Clone, Copy)]
     struct Packet {
         mark: u32,
@@ -128,8 +126,8 @@ mod tests {
         kind: u8,
     }
 
-    /// Runs a program as `Documentation/networking/filter.rst` describes the instructions, for the
-    /// subset that is in use. Any other instruction or a jump out of the program is a panic.
+    /// Runs a program as described in `Documentation/networking/filter.rst`, for the instructions that
+    /// are used. Panics at any other instruction and at a jump out of the program.
     fn run(program: &[sock_filter], packet: Packet) -> u32 {
         let mut accumulator = 0;
         let mut at = 0;
@@ -154,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn our_mark_is_refused_on_every_kind_of_device_and_in_both_directions() {
+    fn podspans_mark_is_rejected_on_every_kind_of_device_and_in_both_directions() {
         for hardware in [1, 772, 0xfffe, 519] {
             for kind in 0..8 {
                 let packet = |mark| Packet {
@@ -187,12 +185,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_passes_the_last_filter() {
+    fn the_filter_of_a_stopped_ring_rejects_every_frame() {
         let packet = Packet {
             mark: 0,
             hardware: 1,
             kind: 0,
         };
-        assert_eq!(run(&refuse_all(), packet), 0);
+        assert_eq!(run(&reject_all(), packet), 0);
     }
 }

@@ -1,17 +1,17 @@
-//! The interface that is captured, by name, and what becomes of it.
+//! The captured interface, by name, and its changes.
 //!
-//! A packet socket is bound to a *device* (its index), while an operator means a *name*. `Watch`
-//! compares two observations of both, and reports each change once:
+//! A packet socket is bound to a *device* (its index), but an operator configures a *name*.
+//! `ChangeDetector` compares two observations of both, and reports each change once:
 //!
-//! | seen | it means | capturing goes on |
+//! | observation | meaning | capturing continues |
 //! |-|-|-|
-//! | no device of the name, none bound | missing | when the name is there |
-//! | the name belongs to another device | deleted and made again, or replaced | with the new device |
-//! | our device has another name, and ours is free | renamed | with the same device |
-//! | our device is down | down | by itself when it is up |
+//! | no device has the name, none is bound | missing | when a device has the name |
+//! | another device has the name | deleted and created again, or replaced | with the new device |
+//! | the bound device has another name, and no device has the configured one | renamed | with the same device |
+//! | the bound device is down | down | by itself when it is up |
 //!
-//! The kernel forgets a device that is deleted or moved to another network namespace, so an index
-//! that is used again is never taken for the old device.
+//! The kernel unbinds the socket from a device that is deleted or moved to another network namespace.
+//! So a new device with the same index is never mistaken for the old one.
 
 use core::fmt;
 use core::num::NonZeroU32;
@@ -22,32 +22,33 @@ use wire::Link;
 use crate::filter::link_of;
 use crate::packet_socket::{Bound, DeviceName};
 
-/// The name of a network interface: 1 to 15 bytes, without `/`, `:`, blanks and what cannot be seen.
+/// The name of a network interface: 1 to 15 bytes, without `/`, `:`, spaces and invisible characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InterfaceName(String);
 
-/// A text that cannot be an interface's name.
+/// A text that is not a valid interface name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("INTERFACE names {0:?}: an interface's name has {rule}, for example eth0", rule = Self::RULE)]
 pub struct InvalidInterfaceName(pub String);
 
 impl InvalidInterfaceName {
-    /// What a name has and has not, as a part of a sentence.
+    /// The rule for names, as a part of a sentence.
     pub const RULE: &'static str =
-        "1 to 15 bytes without space, slash, colon or what cannot be seen";
+        "1 to 15 bytes without space, slash, colon or invisible characters";
 }
 
 impl FromStr for InterfaceName {
     type Err = InvalidInterfaceName;
 
     fn from_str(name: &str) -> Result<Self, InvalidInterfaceName> {
-        // As `dev_valid_name` in net/core/dev.c, and what the log can show: it has the name in most
-        // of its lines. A quote or a backslash can be seen, though Rust escapes it.
-        let can_be_seen = |c: char| c.escape_debug().len() == 1 || matches!(c, '\'' | '"' | '\\');
+        // As `dev_valid_name` in net/core/dev.c, and without characters that a log line cannot show,
+        // because most lines contain the name. Quotes and the backslash are visible, though Rust
+        // escapes them.
+        let is_visible = |c: char| c.escape_debug().len() == 1 || matches!(c, '\'' | '"' | '\\');
         let valid = (1..libc::IFNAMSIZ).contains(&name.len())
             && !matches!(name, "." | "..")
             && !name.contains(|c: char| matches!(c, '/' | ':') || c.is_whitespace())
-            && name.chars().all(can_be_seen);
+            && name.chars().all(is_visible);
         if valid {
             Ok(Self(name.to_owned()))
         } else {
@@ -78,47 +79,47 @@ impl fmt::Display for InterfaceName {
     }
 }
 
-/// What has become of an interface since the last observation.
+/// A change of an interface since the last observation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// There is no such interface. It may come later.
+pub enum InterfaceChange {
+    /// There is no such interface. It may be created later.
     Missing,
-    /// The interface is there and its frames come in, as soon as it is up.
+    /// The interface exists, and its frames are captured when it is up.
     Bound {
         /// The kernel's number of the device.
         index: u32,
-        /// What its frames start with.
+        /// The link header of its frames.
         link: Link,
         /// Whether it is up.
         up: bool,
     },
-    /// Another device has the name: it was deleted and made again, or a device was renamed to it.
-    /// That one's frames come in now.
+    /// Another device has the name: the interface was deleted and created again, or a device was
+    /// renamed to it. The frames of the new device are captured now.
     Replaced {
         /// The kernel's number of the new device.
         index: u32,
-        /// What its frames start with.
+        /// The link header of its frames.
         link: Link,
         /// Whether it is up.
         up: bool,
     },
-    /// The interface is there, but its frames have a form that is not mirrored; none comes in.
+    /// The interface exists, but frames of its type are not mirrored and not captured.
     Unsupported {
         /// Its type, `ARPHRD_*` of `include/uapi/linux/if_arp.h`.
         hardware: u16,
     },
-    /// The device has another name now; its frames go on to come in.
+    /// The device has another name now; its frames are still captured.
     Renamed {
         /// The new name.
         to: String,
     },
-    /// The device was taken down. It delivers again, by itself, when it is up.
+    /// The device is down. Its frames are captured again, without a call, when it is up.
     Down,
-    /// The device was brought up.
+    /// The device is up again.
     Up,
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for InterfaceChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = |link: &Link| match link {
             Link::Ethernet => "Ethernet",
@@ -138,7 +139,7 @@ impl fmt::Display for Change {
             }
             Self::Replaced { index, link, up } => write!(
                 f,
-                "another device has the name; capturing that (index {index}, {}, {})",
+                "another device has the name; capturing the new device (index {index}, {}, {})",
                 kind(link),
                 state(*up)
             ),
@@ -149,13 +150,13 @@ impl fmt::Display for Change {
                 name_of_type(*hardware)
             ),
             Self::Renamed { to } => write!(f, "renamed to {to}; still capturing it"),
-            Self::Down => f.write_str("down; capturing goes on when it is up"),
+            Self::Down => f.write_str("down; capturing continues when it is up"),
             Self::Up => f.write_str("up; capturing"),
         }
     }
 }
 
-/// The name of a hardware type that an operator may meet.
+/// The name of a hardware type, if it is a usual one.
 const fn name_of_type(hardware: u16) -> &'static str {
     match hardware {
         libc::ARPHRD_INFINIBAND => " (InfiniBand)",
@@ -169,22 +170,22 @@ const fn name_of_type(hardware: u16) -> &'static str {
     }
 }
 
-/// What an interface is found to be.
+/// The state of an interface at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Observation {
-    /// There is no device of the name, and none is bound.
+    /// No device has the name, and none is bound.
     Missing,
     /// A device is bound.
     Device(Device),
 }
 
-/// A device that is bound, as it was found.
+/// The state of a bound device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Device {
     pub(crate) index: NonZeroU32,
     pub(crate) hardware: u16,
     pub(crate) up: bool,
-    /// Its name, where that is no longer the one that was asked for.
+    /// Its name, if that is no longer the configured one.
     pub(crate) renamed: Option<String>,
 }
 
@@ -202,15 +203,15 @@ impl Device {
     }
 }
 
-/// What has been reported of an interface.
+/// Finds the changes of an interface to report.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct ChangeDetector {
     name: InterfaceName,
     /// Nothing before the first observation.
     reported: Option<Observation>,
 }
 
-impl Watch {
+impl ChangeDetector {
     pub(crate) const fn new(name: InterfaceName) -> Self {
         Self {
             name,
@@ -222,19 +223,19 @@ impl Watch {
         &self.name
     }
 
-    /// Takes an observation and returns what is to be reported. `rebound` says that the socket was bound
-    /// anew to what was found `now`. One change is reported at a time: a device that is new to us is not
-    /// also up or down, and one that was renamed and taken down is reported as down by the next call.
-    pub(crate) fn update(&mut self, now: Observation, rebound: bool) -> Option<Change> {
+    /// Compares an observation with the last one and returns the change to report. `rebound`: the socket
+    /// was bound again to the device in `now`. Each call reports one change: for a new device, up or down
+    /// is not a separate change; a device that is renamed and down is reported as down by the next call.
+    pub(crate) fn update(&mut self, now: Observation, rebound: bool) -> Option<InterfaceChange> {
         let change = match (self.reported.take(), &now) {
             (Some(Observation::Missing), Observation::Missing) => None,
-            (_, Observation::Missing) => Some(Change::Missing),
+            (_, Observation::Missing) => Some(InterfaceChange::Missing),
             (Some(Observation::Device(old)), Observation::Device(new)) => {
                 if rebound || old.hardware != new.hardware {
-                    Some(appeared(new, true))
+                    Some(bound_change(new, true))
                 } else if old.renamed != new.renamed {
                     let to = new.renamed.as_deref().unwrap_or(self.name.as_str());
-                    let change = Change::Renamed { to: to.to_owned() };
+                    let change = InterfaceChange::Renamed { to: to.to_owned() };
                     self.reported = Some(Observation::Device(Device {
                         up: old.up,
                         ..new.clone()
@@ -242,28 +243,28 @@ impl Watch {
                     return Some(change);
                 } else {
                     match (old.up, new.up) {
-                        (true, false) => Some(Change::Down),
-                        (false, true) => Some(Change::Up),
+                        (true, false) => Some(InterfaceChange::Down),
+                        (false, true) => Some(InterfaceChange::Up),
                         _ => None,
                     }
                 }
             }
-            (_, Observation::Device(new)) => Some(appeared(new, false)),
+            (_, Observation::Device(new)) => Some(bound_change(new, false)),
         };
         self.reported = Some(now);
         change
     }
 }
 
-/// The change when `device` is bound, in the place of another one or not.
-fn appeared(device: &Device, replaces: bool) -> Change {
+/// The change when `device` is bound; `replaces`: in place of another device.
+fn bound_change(device: &Device, replaces: bool) -> InterfaceChange {
     let (index, up) = (device.index.get(), device.up);
     match link_of(device.hardware) {
-        None => Change::Unsupported {
+        None => InterfaceChange::Unsupported {
             hardware: device.hardware,
         },
-        Some(link) if replaces => Change::Replaced { index, link, up },
-        Some(link) => Change::Bound { index, link, up },
+        Some(link) if replaces => InterfaceChange::Replaced { index, link, up },
+        Some(link) => InterfaceChange::Bound { index, link, up },
     }
 }
 
@@ -271,8 +272,8 @@ fn appeared(device: &Device, replaces: bool) -> Change {
 mod tests {
     use super::*;
 
-    fn watch() -> Watch {
-        Watch::new("eth0".parse().unwrap())
+    fn watch() -> ChangeDetector {
+        ChangeDetector::new("eth0".parse().unwrap())
     }
 
     fn device(index: u32) -> Device {
@@ -296,16 +297,16 @@ mod tests {
         device
     }
 
-    fn bound(index: u32) -> Change {
-        Change::Bound {
+    fn bound(index: u32) -> InterfaceChange {
+        InterfaceChange::Bound {
             index,
             link: Link::Ethernet,
             up: true,
         }
     }
 
-    fn replaced(index: u32) -> Change {
-        Change::Replaced {
+    fn replaced(index: u32) -> InterfaceChange {
+        InterfaceChange::Replaced {
             index,
             link: Link::Ethernet,
             up: true,
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_that_the_kernel_takes() {
+    fn names_are_those_that_the_kernel_accepts() {
         for good in ["lo", "eth0", "a", "abcdefghijklmno", "eth0.100", "wg-ü"] {
             assert_eq!(good.parse::<InterfaceName>().unwrap().as_str(), good);
         }
@@ -338,11 +339,11 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_interface_is_reported_once() {
+    fn a_missing_interface_is_reported_once() {
         let mut watch = watch();
         assert_eq!(
             watch.update(Observation::Missing, false),
-            Some(Change::Missing)
+            Some(InterfaceChange::Missing)
         );
         assert_eq!(watch.update(Observation::Missing, false), None);
         assert_eq!(
@@ -352,7 +353,7 @@ mod tests {
         assert_eq!(watch.update(Observation::Device(device(7)), false), None);
         assert_eq!(
             watch.update(Observation::Missing, false),
-            Some(Change::Missing)
+            Some(InterfaceChange::Missing)
         );
         assert_eq!(watch.update(Observation::Missing, false), None);
     }
@@ -382,7 +383,7 @@ mod tests {
             ..device(8)
         };
         let change = watch.update(Observation::Device(tunnel), true).unwrap();
-        assert_eq!(change, Change::Unsupported { hardware: 778 });
+        assert_eq!(change, InterfaceChange::Unsupported { hardware: 778 });
         assert!(change.to_string().contains("type 778 (GRE)"));
         // A tun device can change its type while it stays the same device.
         assert_eq!(
@@ -396,20 +397,23 @@ mod tests {
         let mut watch = watch();
         let mut update = |device| watch.update(Observation::Device(device), false);
         assert_eq!(update(device(2)), Some(bound(2)));
-        assert_eq!(update(down(device(2))), Some(Change::Down));
+        assert_eq!(update(down(device(2))), Some(InterfaceChange::Down));
         assert_eq!(update(down(device(2))), None);
-        assert_eq!(update(device(2)), Some(Change::Up));
+        assert_eq!(update(device(2)), Some(InterfaceChange::Up));
         assert_eq!(update(device(2)), None);
     }
 
     #[test]
-    fn of_two_changes_the_second_comes_with_the_next_call() {
+    fn of_two_changes_the_next_call_reports_the_second() {
         let mut watch = watch();
         let mut update = |device| watch.update(Observation::Device(device), false);
-        let to = |to: &str| Some(Change::Renamed { to: to.to_owned() });
+        let to = |to: &str| Some(InterfaceChange::Renamed { to: to.to_owned() });
         assert_eq!(update(device(2)), Some(bound(2)));
         assert_eq!(update(down(renamed(device(2)))), to("old0"));
-        assert_eq!(update(down(renamed(device(2)))), Some(Change::Down));
+        assert_eq!(
+            update(down(renamed(device(2)))),
+            Some(InterfaceChange::Down)
+        );
         assert_eq!(update(down(renamed(device(2)))), None);
         assert_eq!(update(down(device(2))), to("eth0"));
         assert_eq!(update(down(device(2))), None);

@@ -1,17 +1,17 @@
-//! Frames of an interface, out of a ring that the kernel fills.
+//! Frames of an interface, from a ring that the kernel fills.
 //!
-//! In: the name of an interface. Out: [`Block`]s of [`wire::Frame`]s, in place in the memory that
-//! the kernel wrote. In the order of a frame's way:
+//! In: the name of an interface. Out: [`Block`]s of [`wire::Frame`]s, in the memory that the kernel
+//! wrote. In the order in which a frame passes them:
 //!
-//! - [`filter`]: what the kernel lets into the ring, as a cBPF program;
+//! - [`filter`]: which frames the kernel writes into the ring, as a cBPF program;
 //! - [`ring`]: a packet socket with its ring, opened once with `CAP_NET_RAW` and bound again, without
-//!   any capability, whenever the interface comes back; [`interface`]: what becomes of the interface;
-//! - [`network_changes`]: when to see what has become of the interface;
-//! - [`block`](mod@block): how a block passes from the kernel to us and back;
+//!   any capability, when the interface is back; [`interface`]: the changes of the interface;
+//! - [`network_changes`]: when to check the interface for changes;
+//! - [`block`](mod@block): how a block passes from the kernel to podspan and back;
 //! - [`walk`]: the frames of a block, checked once.
 //!
-//! Unsafe code stands in `packet_socket` (system calls), `map` (the mapping) and `block` (the
-//! hand-over of memory). Everything that looks at bytes is safe.
+//! Unsafe code is only in `packet_socket` (system calls), `map` (the mapping) and `block` (the
+//! hand-over of memory). All code that reads frames is safe.
 
 #![deny(unsafe_code)]
 
@@ -28,7 +28,7 @@ pub mod walk;
 mod simulated;
 
 pub use block::Block;
-pub use interface::{Change, InterfaceName, InvalidInterfaceName};
+pub use interface::{InterfaceChange, InterfaceName, InvalidInterfaceName};
 pub use network_changes::NetworkChanges;
 pub use ring::{BLOCK_LEN, OpenError, Ring, RingConfig, RingStatistics};
 pub use walk::{Frames, Walk};

@@ -1,10 +1,10 @@
-//! The ring's memory, mapped.
+//! The mapping of the ring's memory.
 //!
-//! The kernel enters all pages of the ring into our page tables within the `mmap` call
-//! (`packet_mmap` calls `vm_insert_page` for each), and they are never swapped: they are its own. So
-//! there is nothing for `MAP_POPULATE` or `MAP_LOCKED` to do.
+//! The kernel enters all pages of the ring into the process's page tables within the `mmap` call
+//! (`packet_mmap` calls `vm_insert_page` for each), and never swaps them, because they are its own. So
+//! `MAP_POPULATE` and `MAP_LOCKED` are not needed.
 
-#![allow(unsafe_code, reason = "mapping memory, and taking the mapping away")]
+#![allow(unsafe_code, reason = "mapping and unmapping memory")]
 
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
@@ -16,7 +16,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use crate::block::Memory;
 use crate::packet_socket::PacketSocket;
 
-/// The mapping of a ring; gone when dropped.
+/// The mapping of a ring; dropping it unmaps the memory.
 #[derive(Debug)]
 pub(crate) struct Map {
     base: NonNull<c_void>,
@@ -26,8 +26,7 @@ pub(crate) struct Map {
 
 impl Map {
     /// Maps the ring of `socket`, which has `count` blocks of `block_len` bytes. The kernel refuses
-    /// any other length than the ring's (EINVAL), and a packet socket without a ring. Of any other
-    /// descriptor the bytes would not be a ring's.
+    /// any other length than the ring's (EINVAL), and a packet socket without a ring.
     pub(crate) fn new(
         socket: &PacketSocket,
         count: NonZeroUsize,
@@ -35,7 +34,7 @@ impl Map {
     ) -> Result<Self, Errno> {
         let len = count.checked_mul(block_len).ok_or(Errno::ENOMEM)?;
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: the kernel chooses the place, so nothing that exists is mapped over.
+        // SAFETY: the kernel chooses the address, so no existing mapping is replaced.
         let base = unsafe { mmap(None, len, access, MapFlags::MAP_SHARED, socket, 0) }?;
         Ok(Self {
             base,
@@ -45,9 +44,9 @@ impl Map {
     }
 }
 
-// SAFETY: the mapping is page-aligned and stays where it is until `Map` is dropped; its length is
-// `count * block_len`, which `new` has passed to mmap; its pages were zeroed by the kernel, so all
-// bytes are initialised; and the kernel keeps to the protocol of blocks.
+// SAFETY: the mapping is page-aligned and stays at its address until `Map` is dropped; its length is
+// `count * block_len`, which `new` has passed to mmap; the kernel has zeroed its pages, so all bytes
+// are initialised; and the kernel follows the protocol of blocks.
 unsafe impl Memory for Map {
     fn base(&self) -> NonNull<u8> {
         self.base.cast()
@@ -67,9 +66,9 @@ unsafe impl Send for Map {}
 
 impl Drop for Map {
     fn drop(&mut self) {
-        // The product was checked when the ring was mapped. Nothing could be done about a failure,
-        // and there is none: place and length are those that mmap gave.
-        // SAFETY: the mapping is ours alone, and every borrow of it has ended.
+        // The product was checked when the ring was mapped. The call cannot fail, because address and
+        // length are those of the mapping.
+        // SAFETY: `Map` is the only owner of the mapping, and every borrow of it has ended.
         let _ = unsafe { munmap(self.base, self.count.get() * self.block_len) };
     }
 }

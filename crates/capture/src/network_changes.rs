@@ -1,9 +1,9 @@
-//! That something has changed in the network namespace, from the kernel, so that nobody has to ask.
+//! Notifications by the kernel that something has changed in the network namespace.
 //!
-//! In: rtnetlink's groups for links, addresses and routes. Out: a descriptor that wakes when one of
-//! them has changed. What has changed is asked of the kernel by other means, so messages are thrown
-//! away unread, and one that was lost (`ENOBUFS`) counts like one that came. It is a subscription of
-//! the namespace in which it was made, and takes no capability (rtnetlink(7), netlink(7)).
+//! In: rtnetlink's groups for links, addresses and routes. Out: a descriptor that is readable when one
+//! of them has changed. The caller then reads the new state by other means, so messages are discarded
+//! unread, and a lost message (`ENOBUFS`) counts as a received one. The subscription is for the
+//! namespace in which it is made, and needs no capability (rtnetlink(7), netlink(7)).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -20,7 +20,7 @@ const GROUPS: i32 = libc::RTMGRP_LINK
     | libc::RTMGRP_IPV6_IFADDR
     | libc::RTMGRP_IPV6_ROUTE;
 
-/// So many messages are thrown away at a time; the rest wakes again.
+/// How many messages one call discards; the descriptor stays readable for the rest.
 const MESSAGES_MAX: usize = 1024;
 
 /// A subscription to changes of links, addresses and routes.
@@ -31,7 +31,7 @@ impl NetworkChanges {
     /// Subscribes, in the calling thread's network namespace.
     ///
     /// # Errors
-    /// What the kernel answers to `socket` and `bind`.
+    /// The kernel's error for `socket` or `bind`.
     pub fn subscribe() -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let protocol = SockProtocol::NetlinkRoute;
@@ -43,17 +43,17 @@ impl NetworkChanges {
         Ok(Self(subscription))
     }
 
-    /// Throws away the messages that have come, and returns whether there were any.
-    #[must_use = "a change that is not followed is lost"]
+    /// Discards the received messages, and returns whether there were any.
+    #[must_use = "a change that is not handled is lost"]
     pub fn clear(&self) -> bool {
-        let mut has_come = false;
+        let mut has_changed = false;
         for _ in 0..MESSAGES_MAX {
             match recv(self.0.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT) {
-                Ok(_) | Err(Errno::ENOBUFS | Errno::EINTR) => has_come = true,
+                Ok(_) | Err(Errno::ENOBUFS | Errno::EINTR) => has_changed = true,
                 Err(_) => break,
             }
         }
-        has_come
+        has_changed
     }
 }
 

@@ -1,10 +1,9 @@
 //! The system calls of a packet socket that have no safe wrapper.
 //!
-//! A small safe surface: what comes in is checked by types, what goes out is plain values. Devices
-//! are asked about through the packet socket itself (`dev_ioctl`), so the answers are of the network
-//! namespace in which it was opened, whichever thread asks. Nothing here but [`PacketSocket::new`]
-//! needs a capability. Sources: `net/packet/af_packet.c`, `net/core/dev_ioctl.c`, packet(7),
-//! netdevice(7).
+//! A small safe interface: types check what comes in, plain values come out. Devices are queried with
+//! the packet socket itself (`dev_ioctl`), so the results are those of the network namespace in which
+//! it was opened, in any thread. Only [`PacketSocket::new`] needs a capability. Sources:
+//! `net/packet/af_packet.c`, `net/core/dev_ioctl.c`, packet(7), netdevice(7).
 
 #![allow(
     unsafe_code,
@@ -28,7 +27,7 @@ use socket2::{Domain, SockFilter, Socket, Type};
 #[derive(Debug)]
 pub(crate) struct PacketSocket(Socket);
 
-/// What a packet socket is bound to.
+/// The device that a packet socket is bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bound {
     pub(crate) index: NonZeroU32,
@@ -36,11 +35,11 @@ pub(crate) struct Bound {
     pub(crate) hardware: u16,
 }
 
-/// A device's name as the kernel takes and gives it: bytes, then zeros.
+/// A device's name in the format of the kernel: bytes, then zeros.
 pub(crate) type DeviceName = [u8; IFNAMSIZ];
 
 impl PacketSocket {
-    /// Opens a socket for whole frames that is bound to nothing: with protocol 0 it gets no frame.
+    /// Opens a socket for whole frames that is not bound: with protocol 0 it receives no frame.
     ///
     /// Fails with EPERM without `CAP_NET_RAW`.
     pub(crate) fn new() -> io::Result<Self> {
@@ -60,13 +59,14 @@ impl PacketSocket {
     fn set_option<T: Copy>(&self, option: c_int, value: &T) -> io::Result<()> {
         let len = len_of::<T>();
         let value = ptr::from_ref(value).cast();
-        // SAFETY: `value` points at `len` bytes that live until the call returns; the kernel reads.
+        // SAFETY: `value` points at `len` bytes that live until the call returns; the kernel only reads
+        // them.
         let result = unsafe { libc::setsockopt(self.fd(), SOL_PACKET, option, value, len) };
         Errno::result(result).map(drop).map_err(Into::into)
     }
 
     /// Reads and resets the counters of the ring.
-    pub(crate) fn take_statistics(&self) -> io::Result<tpacket_stats_v3> {
+    pub(crate) fn read_and_reset_statistics(&self) -> io::Result<tpacket_stats_v3> {
         let mut stats = tpacket_stats_v3 {
             tp_packets: 0,
             tp_drops: 0,
@@ -83,7 +83,7 @@ impl PacketSocket {
         Ok(stats)
     }
 
-    /// Attaches a cBPF program in place of the one that is attached.
+    /// Attaches a cBPF program, which replaces the attached one.
     pub(crate) fn attach_filter(&self, program: &[sock_filter]) -> io::Result<()> {
         let program: Vec<SockFilter> = program
             .iter()
@@ -92,16 +92,16 @@ impl PacketSocket {
         self.0.attach_filter(&program)
     }
 
-    /// Takes the error that is pending on the socket, so that poll(2) no longer reports it.
+    /// Reads and clears the socket's pending error, so that poll(2) no longer reports it.
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         self.0.take_error()
     }
 
-    /// Binds to a device and a protocol (`ETH_P_*`). Where the socket was bound to another device or
-    /// protocol, none of its frames comes in any more when this returns.
+    /// Binds to a device and a protocol (`ETH_P_*`). When this returns, the socket no longer receives
+    /// frames of the device or protocol that it was bound to before.
     ///
-    /// Fails with ENODEV where there is no such device. A device that is down is no error: the
-    /// kernel starts to deliver when it comes up, and leaves ENETDOWN to [`Self::take_error`].
+    /// Fails with ENODEV if there is no such device. A device that is down is not an error: the kernel
+    /// delivers frames when the device is up, and sets ENETDOWN for [`Self::take_error`].
     pub(crate) fn bind(&self, index: NonZeroU32, protocol: c_int) -> io::Result<()> {
         let protocol = u16::try_from(protocol).map_err(|_| Errno::EINVAL)?;
         let address = sockaddr_ll {
@@ -113,13 +113,13 @@ impl PacketSocket {
         let len = len_of::<sockaddr_ll>();
         let address = ptr::from_ref(&address).cast();
         // SAFETY: `address` points at a `sockaddr_ll` of `len` bytes that lives until the call
-        // returns; the kernel reads.
+        // returns; the kernel only reads it.
         let result = unsafe { libc::bind(self.fd(), address, len) };
         Errno::result(result).map(drop).map_err(Into::into)
     }
 
-    /// The device that the socket is bound to; nothing before the first bind and once the device is
-    /// deleted or has moved to another namespace.
+    /// The device that the socket is bound to; `None` before the first bind and after the device was
+    /// deleted or moved to another namespace.
     pub(crate) fn bound(&self) -> io::Result<Option<Bound>> {
         let mut address = NO_ADDRESS;
         let mut len = len_of::<sockaddr_ll>();
@@ -128,7 +128,7 @@ impl PacketSocket {
         // that, and any bits make its integers.
         let result = unsafe { libc::getsockname(self.fd(), to, &raw mut len) };
         Errno::result(result)?;
-        // The kernel says 0 before the first bind, -1 when the device is gone.
+        // The index is 0 before the first bind, -1 when the device is gone.
         let index = u32::try_from(address.sll_ifindex).ok();
         Ok(index.and_then(NonZeroU32::new).map(|index| Bound {
             index,
@@ -138,26 +138,26 @@ impl PacketSocket {
 
     /// The index of the device with this name.
     pub(crate) fn index_of(&self, name: &DeviceName) -> io::Result<Option<NonZeroU32>> {
-        let answer = self.ask(SIOCGIFINDEX, Request::about(name))?;
-        Ok(answer.and_then(|answer| NonZeroU32::new(answer.integer())))
+        let result = self.query(SIOCGIFINDEX, Request::about(name))?;
+        Ok(result.and_then(|result| NonZeroU32::new(result.integer())))
     }
 
     /// The name of the device with this index.
     pub(crate) fn name_of(&self, index: NonZeroU32) -> io::Result<Option<DeviceName>> {
         let mut request = Request::about(&[0; IFNAMSIZ]);
         request.value[..4].copy_from_slice(&index.get().to_ne_bytes());
-        Ok(self.ask(SIOCGIFNAME, request)?.map(|answer| answer.name))
+        Ok(self.query(SIOCGIFNAME, request)?.map(|result| result.name))
     }
 
     /// Whether the device with this name is up.
     pub(crate) fn is_up(&self, name: &DeviceName) -> io::Result<Option<bool>> {
         let up = libc::IFF_UP.cast_unsigned();
-        let answer = self.ask(SIOCGIFFLAGS, Request::about(name))?;
-        Ok(answer.map(|answer| u32::from(answer.short()) & up != 0))
+        let result = self.query(SIOCGIFFLAGS, Request::about(name))?;
+        Ok(result.map(|result| u32::from(result.short()) & up != 0))
     }
 
-    /// Asks about a device; nothing where there is none.
-    fn ask(&self, what: libc::c_ulong, mut request: Request) -> io::Result<Option<Request>> {
+    /// Queries a device; `None` if there is none.
+    fn query(&self, what: libc::c_ulong, mut request: Request) -> io::Result<Option<Request>> {
         #[allow(
             clippy::useless_conversion,
             reason = "the type of an ioctl's number is glibc's c_ulong or musl's c_int"
@@ -205,7 +205,7 @@ const fn len_of<T>() -> socklen_t {
     mem::size_of::<T>() as socklen_t
 }
 
-/// A `struct ifreq` whose union is bytes, so that reading it needs no belief in what was written.
+/// A `struct ifreq` whose union is bytes, so that reading it is always safe.
 #[repr(C)]
 struct Request {
     name: DeviceName,

@@ -1,35 +1,35 @@
 //! A packet socket and the ring that it shares with the kernel.
 //!
 //! ```text
-//!   interface --> tpacket_rcv --> filter --+--> refused: not counted
+//!   interface --> tpacket_rcv --> filter --+--> rejected: not counted
 //!                                          |
 //!                                          v
-//!        mapped once, the same pages in the kernel and here
+//!        mapped once, the same pages in the kernel and in podspan
 //!        +-------------+-------------+-------------+-------------+
 //!        | block 0     | block 1     | block 2     | block 3     |   each BLOCK_LEN
 //!        | USER        | USER        | KERNEL      | KERNEL      |
-//!        | ours: being | closed,     | being filled| empty       |
-//!        | read        | waiting     |             |             |
+//!        | podspan     | closed,     | being filled| empty       |
+//!        | reads it    | waiting     |             |             |
 //!        +-------------+-------------+-------------+-------------+
-//!          ^ next_block                 ^ the kernel goes on here
+//!          ^ next_block                 ^ the kernel writes here
 //!          |                            |
 //!          +-- back to KERNEL on drop   +-- USER when full, or RETIRE_AFTER_MS after it was opened
 //! ```
 //!
-//! In: an interface's name. Out: [`Block`]s, in order, one at a time. When the block after the one
-//! being filled is still ours, the kernel drops frames and counts them until we give it back.
+//! In: an interface's name. Out: [`Block`]s, in order, one at a time. If podspan still owns the block
+//! after the one being filled, the kernel drops and counts frames until podspan returns that block.
 //!
-//! **Order of opening.** The socket is made with protocol 0, so it receives nothing. The filter is
-//! attached and the ring made and mapped while it is in that state, and only [`Ring::refresh`] binds
-//! it. No frame ever gets into the ring past the filter. The filter holds for any device (see
-//! [`crate::filter`]), so the same is true when the socket is bound anew.
+//! **Order of opening.** The socket is made with protocol 0, so it receives nothing. In this state the
+//! filter is attached, and the ring is made and mapped. Only [`Ring::refresh`] binds the socket. So no
+//! unfiltered frame enters the ring. The filter works for any device (see [`crate::filter`]), so this
+//! is also true when the socket is bound again.
 //!
-//! **Privilege.** Only making the socket needs `CAP_NET_RAW` (`packet_create`). Binding, also anew,
-//! needs nothing, so the capability can be dropped as soon as [`Ring::open`] has returned.
+//! **Privilege.** Only making the socket needs `CAP_NET_RAW` (`packet_create`). Binding, also again,
+//! needs no capability, so it can be dropped as soon as [`Ring::open`] has returned.
 //!
-//! **Accounting.** `packets = frames handed out + drops`, where `packets` and `drops` are the
-//! kernel's and frames handed out are [`Block::len`] and [`Block::unreadable`] together. It holds
-//! when nothing is in flight, which [`Ring::stop`] brings about and [`Ring::waiting`] checks.
+//! **Accounting.** `packets = frames read + drops`. `packets` and `drops` are the kernel's counters;
+//! the frames read are [`Block::len`] and [`Block::unreadable`] together. The equation is true when no
+//! frame is in flight: [`Ring::stop`] ends capturing, then [`Ring::waiting`] must become 0.
 //!
 //! Sources: `net/packet/af_packet.c` (`packet_create`, `packet_do_bind`, `tpacket_rcv`,
 //! `prb_retire_rx_blk_timer_expired`, `packet_notifier`),
@@ -45,28 +45,29 @@ use libc::{
 
 use crate::block::{Block, Blocks};
 use crate::filter;
-use crate::interface::{Change, Device, InterfaceName, Observation, Watch};
+use crate::interface::{ChangeDetector, Device, InterfaceChange, InterfaceName, Observation};
 use crate::map::Map;
 use crate::packet_socket::{Bound, PacketSocket};
 
 /// The length of a block in bytes.
 ///
-/// A frame lies in one block, or it is cut. The largest frames are those of BIG TCP: 524,280 bytes
-/// (`GSO_MAX_SIZE`) and headers; two of them do not fit, so more than 1 MiB would waste less at the
-/// end of blocks full of such frames, but make the ring coarser for everyone.
+/// A frame that does not fit in one block is truncated. The largest frames are those of BIG TCP: 524,280
+/// bytes (`GSO_MAX_SIZE`) and headers. A block holds only one of them; larger blocks would waste less
+/// space with such frames, but every ring would have fewer blocks.
 pub const BLOCK_LEN: usize = BLOCK_SIZE as usize;
 
 /// The kernel closes a block that is not full after this many milliseconds.
 ///
-/// It is the longest time that a frame waits in the ring on a quiet interface, and 1000 divided by
-/// it is how often a block wakes us there at most. Without frames the timer of the kernel runs, but
-/// wakes nobody. 16 ms delay no alert of a sensor that matters, and cost 60 wake-ups a second.
+/// It is the longest time that a frame waits in the ring on a quiet interface, and 1000 divided by it
+/// is the largest number of wake-ups per second there. Without frames the kernel's timer runs, but
+/// does not wake podspan. A delay of 16 ms is not important for a sensor, and it costs 60 wake-ups a
+/// second.
 const RETIRE_AFTER_MS: u32 = 16;
 
-/// The least number of blocks: one to be filled while one is read.
-const LEAST_BLOCKS: u32 = 2;
+/// The smallest number of blocks: one to be filled while one is read.
+const BLOCKS_MIN: u32 = 2;
 
-/// [`BLOCK_LEN`] as the kernel takes it.
+/// [`BLOCK_LEN`] in the type of the kernel's structure.
 const BLOCK_SIZE: u32 = 1 << 20;
 const BLOCK_LEN_NONZERO: NonZeroUsize = NonZeroUsize::new(BLOCK_LEN).unwrap();
 
@@ -74,9 +75,9 @@ const BLOCK_LEN_NONZERO: NonZeroUsize = NonZeroUsize::new(BLOCK_LEN).unwrap();
 #[derive(Debug, Clone, Copy)]
 pub struct RingConfig {
     /// The ring's size in bytes: a multiple of [`BLOCK_LEN`], at least two of them. It is memory of
-    /// the kernel, taken at once and kept until the ring is dropped.
+    /// the kernel, allocated at once and kept until the ring is dropped.
     pub bytes: usize,
-    /// The `SO_MARK` of our own datagrams, which are kept out.
+    /// The `SO_MARK` of podspan's datagrams, which are not captured.
     pub mark: NonZeroU32,
 }
 
@@ -92,16 +93,16 @@ pub enum OpenError {
         /// The interface.
         interface: InterfaceName,
     },
-    /// The size is no size of a ring.
+    /// The size is not valid for a ring.
     #[error(
         "RING_SIZE is {bytes} bytes: it must be a multiple of {BLOCK_LEN} (1MiB), at least 2MiB, \
          for example 32MiB"
     )]
     Size {
-        /// The size that was asked for.
+        /// The requested size.
         bytes: usize,
     },
-    /// The kernel has not that much memory to give.
+    /// The kernel does not have enough memory.
     #[error(
         "the kernel has no memory for a ring of {bytes} bytes on {interface}: choose a smaller \
          RING_SIZE than {}MiB", bytes / BLOCK_LEN
@@ -109,17 +110,17 @@ pub enum OpenError {
     Memory {
         /// The interface.
         interface: InterfaceName,
-        /// The size that was asked for.
+        /// The requested size.
         bytes: usize,
     },
-    /// A system call failed otherwise.
+    /// A system call failed for another reason.
     #[error("cannot capture on {interface}: {doing}: {source}")]
     System {
         /// The interface.
         interface: InterfaceName,
-        /// What was tried.
+        /// The step that failed.
         doing: &'static str,
-        /// What the kernel answered.
+        /// The kernel's error.
         source: io::Error,
     },
 }
@@ -127,7 +128,7 @@ pub enum OpenError {
 /// The kernel's counters of a ring, since it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RingStatistics {
-    /// Frames that passed the filter, the dropped ones included.
+    /// Frames that passed the filter, including the dropped ones.
     pub packets: u64,
     /// Frames for which the ring had no room.
     pub drops: u64,
@@ -135,33 +136,33 @@ pub struct RingStatistics {
 
 /// A ring of frames of one interface.
 ///
-/// [`AsFd`] gives the descriptor for poll(2). It is readable while a closed block waits. It is in
-/// error (POLLERR) once when the interface goes away or down; [`Ring::refresh`] takes the error, and
-/// without that call poll(2) does not wait any more.
+/// [`AsFd`] returns the descriptor for poll(2). It is readable while a closed block waits. It has an
+/// error (POLLERR) when the interface is deleted or down. [`Ring::refresh`] clears the error; without
+/// this call poll(2) no longer waits.
 #[derive(Debug)]
 pub struct Ring {
     // Dropped in this order: the mapping, then the socket.
     blocks: Blocks<Map>,
     socket: PacketSocket,
-    watch: Watch,
+    watch: ChangeDetector,
     statistics: RingStatistics,
-    /// Frames in the blocks that were handed out, unreadable ones included.
-    handed_out: u64,
+    /// Frames in the blocks that were read, including unreadable ones.
+    frames_read: u64,
     stopped: bool,
 }
 
 impl Ring {
-    /// Opens a ring that is bound to nothing yet; the interface need not exist.
+    /// Opens a ring that is not bound yet; the interface does not need to exist.
     ///
     /// # Errors
     /// [`OpenError::NotPermitted`] without `CAP_NET_RAW`, [`OpenError::Size`] and
-    /// [`OpenError::Memory`] for a bad size, else [`OpenError::System`].
+    /// [`OpenError::Memory`] for an invalid or too large size, else [`OpenError::System`].
     pub fn open(interface: InterfaceName, config: &RingConfig) -> Result<Self, OpenError> {
         let bytes = config.bytes;
         let count = Some(bytes / BLOCK_LEN)
             .filter(|_| bytes.is_multiple_of(BLOCK_LEN))
             .and_then(|count| u32::try_from(count).ok())
-            .filter(|&count| count >= LEAST_BLOCKS)
+            .filter(|&count| count >= BLOCKS_MIN)
             .ok_or(OpenError::Size { bytes })?;
         let failed = |doing| {
             let interface = interface.clone();
@@ -184,31 +185,31 @@ impl Ring {
         Ok(Self {
             blocks: Blocks::new(map),
             socket,
-            watch: Watch::new(interface),
+            watch: ChangeDetector::new(interface),
             statistics: RingStatistics::default(),
-            handed_out: 0,
+            frames_read: 0,
             stopped: false,
         })
     }
 
-    /// The interface's name, as it was given to [`Ring::open`].
+    /// The interface's name that was passed to [`Ring::open`].
     #[must_use]
     pub const fn interface(&self) -> &InterfaceName {
         self.watch.name()
     }
 
-    /// Finds the interface by its name, binds to it where it is new, and returns what has changed. To
-    /// be called after opening, when links have changed ([`crate::NetworkChanges`]), and when poll(2)
-    /// reports an error. Where nothing has changed it takes five system calls.
+    /// Finds the interface by its name, binds to it if it is new, and returns what has changed. Call it
+    /// after opening, when links have changed ([`crate::NetworkChanges`]), and when poll(2) reports an
+    /// error. If nothing has changed, it makes five system calls.
     ///
     /// # Errors
-    /// What the kernel answers to `bind`, `getsockname` and `ioctl`, other than that there is no
-    /// such device. The next call tries again.
-    pub fn refresh(&mut self) -> io::Result<Option<Change>> {
+    /// The kernel's errors for `bind`, `getsockname` and `ioctl`, except that there is no such device.
+    /// The next call tries again.
+    pub fn refresh(&mut self) -> io::Result<Option<InterfaceChange>> {
         if self.stopped {
             return Ok(None);
         }
-        // ENETDOWN says nothing that we do not find below, but must be taken for poll to wait again.
+        // The state is read below. But ENETDOWN must be cleared, or poll does not wait again.
         self.socket.take_error()?;
         let name = self.watch.name().to_device_name();
         let named = self.socket.index_of(&name)?;
@@ -225,10 +226,10 @@ impl Ring {
         Ok(self.watch.update(now, rebound))
     }
 
-    /// Binds to a device; gives nothing where it has gone away in the meantime.
+    /// Binds to a device; `None` if it was deleted in the meantime.
     fn bind(&self, index: NonZeroU32) -> io::Result<Option<Bound>> {
-        or_gone(self.socket.bind(index, ETH_P_ALL))?;
-        // A device that is down leaves ENETDOWN: it is reported as a property of the device.
+        ignore_no_device(self.socket.bind(index, ETH_P_ALL))?;
+        // A device that is down sets ENETDOWN. The state "down" is read separately.
         self.socket.take_error()?;
         self.socket.bound()
     }
@@ -236,59 +237,59 @@ impl Ring {
     fn describe(&self, bound: Bound) -> io::Result<Device> {
         let wanted = self.watch.name().to_device_name();
         let name = self.socket.name_of(bound.index)?.unwrap_or(wanted);
-        // A device that goes away just now is not up; the next call finds it gone.
+        // A device that is deleted just now is not up; the next call finds that it is missing.
         let up = self.socket.is_up(&name)?.unwrap_or(false);
         Ok(Device::new(bound, up, (name != wanted).then_some(name)))
     }
 
-    /// The next block, if the kernel has closed one. It goes back to the kernel when it is dropped.
+    /// The next block, if the kernel has closed one. Dropping it returns it to the kernel.
     pub fn next_block(&mut self) -> Option<Block<'_>> {
         let block = self.blocks.next()?;
-        self.handed_out += u64::from(block.len()) + u64::from(block.unreadable());
+        self.frames_read += u64::from(block.len()) + u64::from(block.unreadable());
         Some(block)
     }
 
-    /// Whether at least half of the blocks are closed and wait for [`Ring::next_block`]. Looking
-    /// takes no system call.
+    /// Whether at least half of the blocks are closed and wait for [`Ring::next_block`]. Makes no system
+    /// call.
     #[must_use]
     pub fn is_half_full(&self) -> bool {
-        self.blocks.half_wait()
+        self.blocks.is_half_full()
     }
 
     /// The kernel's counters since the ring was opened.
     ///
     /// # Errors
-    /// What the kernel answers to `getsockopt`.
+    /// The kernel's error for `getsockopt`.
     pub fn statistics(&mut self) -> io::Result<RingStatistics> {
-        // Reading resets the kernel's counters, so every reading is added.
-        let news = self.socket.take_statistics()?;
-        self.statistics.packets += u64::from(news.tp_packets);
-        self.statistics.drops += u64::from(news.tp_drops);
+        // Reading resets the kernel's counters, so the values are added.
+        let new = self.socket.read_and_reset_statistics()?;
+        self.statistics.packets += u64::from(new.tp_packets);
+        self.statistics.drops += u64::from(new.tp_drops);
         Ok(self.statistics)
     }
 
-    /// Ends capturing, for good. When this returns no frame gets into the ring any more; those that
-    /// are in it still come out of [`Ring::next_block`], the last within `RETIRE_AFTER_MS` or so,
-    /// until [`Ring::waiting`] is 0.
+    /// Ends capturing. When this returns, no more frames enter the ring. [`Ring::next_block`] still
+    /// returns the frames that are in it, the last ones after about `RETIRE_AFTER_MS`, until
+    /// [`Ring::waiting`] is 0.
     ///
     /// # Errors
-    /// What the kernel answers to `setsockopt` and `bind`. The filter that refuses everything is
-    /// attached first, so an error of the second leaves at most frames that were on their way.
+    /// The kernel's errors for `setsockopt` and `bind`. The filter that rejects everything is attached
+    /// first, so if `bind` fails, only frames that are being captured at this time can still enter.
     pub fn stop(&mut self) -> io::Result<()> {
         self.stopped = true;
-        self.socket.attach_filter(&filter::refuse_all())?;
-        // A frame that is in `tpacket_rcv` on another CPU may still run the old filter. To bind to
-        // another protocol takes the socket off the device and waits until nobody is in there
-        // (`synchronize_net` in `packet_do_bind`). The protocol is one that nobody uses, and the
-        // filter refuses that too. The timer that closes blocks belongs to the ring and runs on.
+        self.socket.attach_filter(&filter::reject_all())?;
+        // `tpacket_rcv` on another CPU may still run the old filter for a frame. Binding to another
+        // protocol detaches the socket from the device and waits until no CPU is in `tpacket_rcv`
+        // (`synchronize_net` in `packet_do_bind`). The protocol is one without traffic, and the filter
+        // rejects it too. The timer that closes blocks belongs to the ring and continues.
         let Some(bound) = self.socket.bound()? else {
             return Ok(());
         };
-        or_gone(self.socket.bind(bound.index, ETH_P_LOOP))
+        ignore_no_device(self.socket.bind(bound.index, ETH_P_LOOP))
     }
 
-    /// How many frames are in the ring that were not handed out. After [`Ring::stop`] none will
-    /// follow, so when it is 0 the ring is drained and the statistics stay as they are.
+    /// How many frames in the ring are not yet read. After [`Ring::stop`] no more frames enter, so when
+    /// this is 0, the ring is drained and the statistics no longer change.
     ///
     /// # Errors
     /// As [`Ring::statistics`].
@@ -296,7 +297,7 @@ impl Ring {
         let RingStatistics { packets, drops, .. } = self.statistics()?;
         Ok(packets
             .saturating_sub(drops)
-            .saturating_sub(self.handed_out))
+            .saturating_sub(self.frames_read))
     }
 }
 
@@ -306,8 +307,8 @@ impl AsFd for Ring {
     }
 }
 
-/// Furnishes a socket that is bound to nothing, in the order that the kernel wants: the version and
-/// the header in front of frames (`PACKET_VNET_HDR`) before the ring.
+/// Prepares a socket that is not bound, in the order that the kernel requires: the version and the
+/// header in front of frames (`PACKET_VNET_HDR`) before the ring.
 fn prepare(socket: &PacketSocket, count: u32, mark: NonZeroU32) -> io::Result<()> {
     socket.set(PACKET_VERSION, libc::tpacket_versions::TPACKET_V3 as i32)?;
     socket.set(PACKET_VNET_HDR, 1)?;
@@ -315,8 +316,8 @@ fn prepare(socket: &PacketSocket, count: u32, mark: NonZeroU32) -> io::Result<()
     socket.set_ring(&tpacket_req3 {
         tp_block_size: BLOCK_SIZE,
         tp_block_nr: count,
-        // TPACKET_V3 lays frames out one after another; size and number of frames are checked
-        // against each other and not used.
+        // TPACKET_V3 writes frames one after another. The kernel only checks that size and number of
+        // frames match each other.
         tp_frame_size: BLOCK_SIZE,
         tp_frame_nr: count,
         tp_retire_blk_tov: RETIRE_AFTER_MS,
@@ -325,8 +326,8 @@ fn prepare(socket: &PacketSocket, count: u32, mark: NonZeroU32) -> io::Result<()
     })
 }
 
-/// Takes "no such device" for an answer.
-fn or_gone(result: io::Result<()>) -> io::Result<()> {
+/// Treats "no such device" as success.
+fn ignore_no_device(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.raw_os_error() == Some(ENODEV) => Ok(()),
         other => other,

@@ -1,6 +1,6 @@
 //! The kernel's side of a ring, for tests: blocks in allocated memory, filled as `tpacket_rcv` does.
 
-#![allow(unsafe_code, reason = "plays the kernel's part on raw memory")]
+#![allow(unsafe_code, reason = "acts as the kernel on raw memory")]
 
 use core::mem::offset_of;
 use core::ptr::NonNull;
@@ -13,24 +13,24 @@ use libc::{TP_STATUS_KERNEL, TP_STATUS_USER, sockaddr_ll, tpacket3_hdr};
 use crate::block::Memory;
 use crate::walk::{DESCRIPTOR_LEN, FIRST, HEADER_LEN, NUM_PKTS, STATUS};
 
-/// A frame that shall be in a block.
+/// A frame to put into a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Given {
+pub(crate) struct SimulatedFrame {
     pub(crate) bytes: Vec<u8>,
-    /// More than `bytes` for a frame that is cut.
+    /// More than the length of `bytes` for a truncated frame.
     pub(crate) wire_len: u32,
     pub(crate) outgoing: bool,
     pub(crate) hardware: u16,
     /// TPID and TCI.
     pub(crate) vlan: Option<(u16, u16)>,
     pub(crate) vnet: [u8; 10],
-    /// The kernel gave up on it: the slot is void.
+    /// The kernel has abandoned it: the slot is void.
     pub(crate) void: bool,
     pub(crate) seconds: u32,
     pub(crate) nanoseconds: u32,
 }
 
-impl Given {
+impl SimulatedFrame {
     pub(crate) fn new(bytes: &[u8]) -> Self {
         Self {
             bytes: bytes.to_vec(),
@@ -46,11 +46,11 @@ impl Given {
     }
 }
 
-/// Where the frame of a slot starts: as `tpacket_rcv` works it out for an Ethernet header.
+/// Where the frame of a slot starts: as `tpacket_rcv` computes it for an Ethernet header.
 pub(crate) const MAC: usize = (HEADER_LEN + 16).next_multiple_of(16) + 10 - 14;
 
-/// Fills a block, all but its status, and returns how many frames fitted.
-pub(crate) fn fill(block: &mut [u8], frames: &[Given]) -> usize {
+/// Fills a block except its status, and returns how many frames fitted.
+pub(crate) fn fill(block: &mut [u8], frames: &[SimulatedFrame]) -> usize {
     let mut at = DESCRIPTOR_LEN;
     let mut last = None;
     let mut count = 0;
@@ -84,7 +84,7 @@ pub(crate) fn fill(block: &mut [u8], frames: &[Given]) -> usize {
     count
 }
 
-fn write_slot(slot: &mut [u8], frame: &Given) {
+fn write_slot(slot: &mut [u8], frame: &SimulatedFrame) {
     let len = u32::try_from(slot.len()).unwrap();
     let (tpid, tci) = frame.vlan.unwrap_or_default();
     // VLAN_VALID and VLAN_TPID_VALID.
@@ -162,15 +162,15 @@ struct Shared {
     layout: Layout,
 }
 
-// SAFETY: the memory has no owner but the count of `Shared`; who may touch which block is settled by
-// the status words.
+// SAFETY: only the reference count of `Shared` owns the memory; the status words say which side may
+// access which block.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout, and this is the last holder.
+        // SAFETY: allocated with this layout, and this is the last reference.
         unsafe { dealloc(self.base.as_ptr(), self.layout) }
     }
 }
@@ -183,7 +183,7 @@ pub(crate) struct Simulated {
     block_len: usize,
 }
 
-// SAFETY: the allocation is aligned to 8, zeroed, as long as is said, and does not move; the other
+// SAFETY: the allocation is aligned to 8, zeroed, has the stated length and does not move; the other
 // side is `Kernel`, which writes to a block only while its status is TP_STATUS_KERNEL.
 unsafe impl Memory for Simulated {
     fn base(&self) -> NonNull<u8> {
@@ -230,14 +230,14 @@ pub(crate) fn ring(count: usize, block_len: usize) -> (Simulated, Kernel) {
 }
 
 impl Kernel {
-    /// Closes the current block with as many of the frames as fit, and returns how many; nothing when
-    /// the block is still the reader's: the frames are lost then.
-    pub(crate) fn deliver(&mut self, frames: &[Given], status: u32) -> Option<usize> {
+    /// Closes the current block with as many of the frames as fit, and returns how many. `None` if the
+    /// reader still owns the block: then the frames are lost.
+    pub(crate) fn deliver(&mut self, frames: &[SimulatedFrame], status: u32) -> Option<usize> {
         // SAFETY: `current` is below `count`.
         let base = unsafe { self.shared.base.add(self.current * self.block_len) };
         // SAFETY: the status word lies in the descriptor.
         let word = unsafe { base.add(STATUS) }.cast::<u32>();
-        // SAFETY: aligned and valid; both sides reach it as an atomic while it can change.
+        // SAFETY: aligned and valid; both sides access it as an atomic while it can change.
         let word = unsafe { AtomicU32::from_ptr(word.as_ptr()) };
         if word.load(Ordering::Acquire) != TP_STATUS_KERNEL {
             return None;
@@ -248,7 +248,7 @@ impl Kernel {
             if !(STATUS..STATUS + 4).contains(&at) {
                 // SAFETY: `at` is below the block's length.
                 let place = unsafe { base.add(at) };
-                // SAFETY: the block is ours while its status is TP_STATUS_KERNEL.
+                // SAFETY: this side owns the block while its status is TP_STATUS_KERNEL.
                 unsafe { place.write(byte) };
             }
         }

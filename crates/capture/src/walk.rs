@@ -1,4 +1,4 @@
-//! The frames of a block, checked once and then read without a further failing check.
+//! The frames of a block, checked once and then read without errors.
 //!
 //! In: the bytes of a block that the kernel has closed. Out: its frames in the order in which they
 //! were captured. A block looks like this (all integers in the byte order of this machine):
@@ -14,16 +14,16 @@
 //! +-----------------+---------------------------------------------------------------+-----
 //! ```
 //!
-//! [`Walk::check`] follows the slots once and believes nothing: every slot must lie within the block
-//! and behind its predecessor, with room for its headers. The first that does not ends the walk; the
-//! frames before it are handed out, and [`Walk::unreadable`] tells how many are missing. After that
-//! [`Frames`] slices without looking back: as long as the bytes stay the same, and they do while the
-//! block is ours, no slice can fail.
+//! [`Walk::check`] follows the slots once and checks everything: every slot must lie within the block
+//! and after the previous slot, with room for its headers. The first invalid slot ends the walk. The
+//! frames before it can be read, and [`Walk::unreadable`] is the number of the others. After that,
+//! [`Frames`] slices without new checks. No slice can fail, because the bytes do not change while
+//! podspan owns the block.
 //!
-//! A slot without `TP_STATUS_USER` is void. The kernel has made room for a frame, then found that it
-//! cannot describe its offloads in a `virtio_net_hdr` (UFO or SCTP GSO), counted it as dropped and
-//! left the slot with whatever the memory held before. It is in `num_pkts` and in the drops, so it
-//! is passed over here and counted by nobody else.
+//! A slot without `TP_STATUS_USER` is void. The kernel has reserved it for a frame, then found that it
+//! cannot describe the frame's offloads in a `virtio_net_hdr` (UFO or SCTP GSO), counted the frame as
+//! dropped and left old bytes in the slot. The slot is in `num_pkts` and in the kernel's drops, so the
+//! walk skips it and does not count it.
 //!
 //! Sources: `tpacket_rcv` and `prb_*` in `net/packet/af_packet.c`, `include/uapi/linux/if_packet.h`.
 
@@ -41,7 +41,7 @@ use wire::{Direction, Frame, Link, Offload, Timestamp, VlanTag};
 
 use crate::filter::{PACKET_OUTGOING, link_of};
 
-/// Where the status of a block stands in it.
+/// The offset of a block's status.
 pub(crate) const STATUS: usize =
     offset_of!(tpacket_block_desc, hdr) + offset_of!(tpacket_hdr_v1, block_status);
 pub(crate) const NUM_PKTS: usize =
@@ -51,36 +51,35 @@ pub(crate) const FIRST: usize =
 /// The length of a block's descriptor.
 pub(crate) const DESCRIPTOR_LEN: usize = size_of::<tpacket_block_desc>();
 
-/// The `sockaddr_ll` stands behind the header, aligned to 16 bytes, which the header's length is.
+/// The `sockaddr_ll` follows the header. It is aligned to 16 bytes, as the header's length is.
 const ADDRESS: usize = size_of::<tpacket3_hdr>();
 const HARDWARE: usize = ADDRESS + offset_of!(sockaddr_ll, sll_hatype);
 const KIND: usize = ADDRESS + offset_of!(sockaddr_ll, sll_pkttype);
 /// The length of the fixed part of a slot.
 pub(crate) const HEADER_LEN: usize = ADDRESS + size_of::<sockaddr_ll>();
-/// The least length of a slot: that of its fixed part.
-const LEAST_SLOT: u32 = small(HEADER_LEN);
-/// The least `tp_mac`: the fixed part and the `virtio_net_hdr`.
-const LEAST_MAC: u32 = small(HEADER_LEN + VIRTIO_NET_HDR_LEN);
+/// The smallest length of a slot: that of its fixed part.
+const SLOT_LEN_MIN: u32 = small(HEADER_LEN);
+/// The smallest `tp_mac`: the fixed part and the `virtio_net_hdr`.
+const MAC_MIN: u32 = small(HEADER_LEN + VIRTIO_NET_HDR_LEN);
 
 const _: () = assert!(ADDRESS.is_multiple_of(libc::TPACKET_ALIGNMENT));
 const _: () = assert!(HEADER_LEN == libc::TPACKET3_HDRLEN);
 
-/// 802.1Q, for kernels that give a tag without its protocol identifier.
+/// 802.1Q, for a tag that the kernel reports without its protocol identifier.
 const TPID_8021Q: u16 = 0x8100;
 
-/// What the check of a block has found. It holds for the bytes that were checked, and only as long
-/// as they do not change.
+/// The result of checking a block. It is valid only for the checked bytes, as long as they do not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
     /// Where the first slot is.
     first: u32,
-    /// Slots that can be read, void ones included.
+    /// Slots that can be read, including void ones.
     slots: u32,
     /// Slots with a frame in them.
     frames: u32,
-    /// Slots that the block claims to have and that cannot be read.
+    /// Slots that are in the block's count and cannot be read.
     unreadable: u32,
-    /// Where the last slot that can be read ends; without one, the descriptor.
+    /// Where the last slot that can be read ends; without one, the end of the descriptor.
     end: u32,
 }
 
@@ -109,7 +108,7 @@ impl Layout {
             layout.slots += 1;
             layout.frames += u32::from(!slot.is_void());
             layout.end = at.saturating_add(slot.end());
-            // The last slot's offset is 0, and no slot starts in its predecessor.
+            // The last slot's offset is 0, and no slot starts within the previous one.
             next = Some(slot.next())
                 .filter(|&next| next >= slot.end())
                 .and_then(|next| at.checked_add(next));
@@ -125,7 +124,7 @@ impl Layout {
         end: 0,
     };
 
-    /// How many bytes of the block the frames take, with all that is before them.
+    /// How many bytes of the block are used, up to the end of the last frame.
     pub(crate) const fn end(&self) -> usize {
         self.end as usize
     }
@@ -139,7 +138,7 @@ impl Layout {
     }
 }
 
-/// A block whose frames are known to lie within it.
+/// A checked block: its frames lie within it.
 #[derive(Debug, Clone, Copy)]
 pub struct Walk<'a> {
     block: &'a [u8],
@@ -147,13 +146,13 @@ pub struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Checks a block. Any bytes will do; what makes no sense is [`Walk::unreadable`].
+    /// Checks a block. Any bytes are accepted; invalid slots count as [`Walk::unreadable`].
     #[must_use]
     pub fn check(block: &'a [u8]) -> Self {
         Self::checked(block, Layout::check(block))
     }
 
-    /// Takes up a check that was made of the same bytes.
+    /// Uses the result of an earlier check of the same bytes.
     pub(crate) const fn checked(block: &'a [u8], layout: Layout) -> Self {
         Self { block, layout }
     }
@@ -169,7 +168,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// How many slots the block claims to have and has not, because it is damaged.
+    /// How many slots of the block's count cannot be read because the block is damaged.
     #[must_use]
     pub const fn unreadable(&self) -> u32 {
         self.layout.unreadable
@@ -182,9 +181,9 @@ pub struct Frames<'a> {
     block: &'a [u8],
     /// Where the next slot is, if `slots` is not 0.
     at: u32,
-    /// Slots to come, void ones included.
+    /// The number of remaining slots, including void ones.
     slots: u32,
-    /// Frames to come.
+    /// The number of remaining frames.
     left: u32,
 }
 
@@ -218,7 +217,7 @@ impl FusedIterator for Frames<'_> {}
 struct Slot<'a>(&'a [u8; HEADER_LEN]);
 
 impl<'a> Slot<'a> {
-    /// The slot at `at`, whatever is in it.
+    /// The slot at `at`, without checks.
     fn unchecked(block: &'a [u8], at: u32) -> Option<Self> {
         block.get(at as usize..)?.first_chunk().map(Self)
     }
@@ -232,7 +231,7 @@ impl<'a> Slot<'a> {
         let end = u64::from(at) + u64::from(slot.mac()) + u64::from(slot.captured());
         // Places in a block have 32 bits.
         let limit = u32::try_from(block.len()).unwrap_or(u32::MAX);
-        let fits = slot.mac() >= LEAST_MAC
+        let fits = slot.mac() >= MAC_MIN
             && end <= u64::from(limit)
             && slot.captured() <= slot.len()
             && slot.link().is_some();
@@ -262,7 +261,7 @@ impl<'a> Slot<'a> {
     /// Where the slot ends at the earliest, counted from its start.
     fn end(self) -> u32 {
         if self.is_void() {
-            LEAST_SLOT
+            SLOT_LEN_MIN
         } else {
             self.mac().saturating_add(self.captured())
         }
@@ -297,8 +296,8 @@ impl<'a> Slot<'a> {
         }
     }
 
-    /// Frames say themselves what they start with, and not the interface that the socket is bound
-    /// to: a block can hold frames from before and after it was bound anew.
+    /// The link type comes from the frame and not from the interface that the socket is bound to: a
+    /// block can contain frames from before and after the socket was bound again.
     fn link(self) -> Option<Link> {
         link_of(u16_at(self.0, HARDWARE))
     }
@@ -335,7 +334,7 @@ const fn small(len: usize) -> u32 {
     len as u32
 }
 
-/// The integer at a place that is known when the program is built.
+/// The integer at a constant offset.
 const fn u32_at<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
     u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }

@@ -1,28 +1,29 @@
-//! A batch is data: what is to be sent, as ranges.
+//! A batch: the datagrams to send, as ranges.
 //!
-//! Each datagram is a *head*, bytes that were written here (VXLAN header, rewritten inner headers),
-//! and a *body*, a range of the block that the frame lies in. No lifetime, no pointer: a batch can
-//! be printed, compared, and tested without a socket, and is reused without allocation.
+//! Each datagram has a *head*, bytes that are written here (VXLAN header, rewritten inner headers), and a
+//! *body*, a range of the block that contains the frame. There is no lifetime and no pointer: a batch
+//! can be printed, compared, and tested without a socket. It is reused without allocation.
 //!
 //! ```text
 //! heads  [ VXLAN | Ether | IP | TCP ][ VXLAN | Ether | IP | TCP ][ VXLAN ] ...   one arena
 //!              ^ head of 0                  ^ head of 1             ^ head of 2
 //! block  ... [ Ether | IP | TCP | body of 0 | body of 1 ] [ body of 2          ] ...
 //! ```
-//! Invariants: ranges lie within the arena and the block; datagrams stand in the order of the wire;
-//! those of one frame are neighbours and go to one sensor through one port. `transmit` notes what became of each datagram, [`Batch::settle`] turns that into counts.
+//! Invariants: ranges lie within the arena and the block; datagrams are in the order of the wire; those
+//! of one frame are neighbours and go to one sensor from one port. `transmit` sets the outcome of each
+//! datagram, and [`Batch::count_outcomes`] counts them.
 
 use core::ops::Range;
 
 use crate::table::SensorIndex;
 use crate::totals::{DropReason, Totals};
 
-/// A batch with this many datagrams is sent before another frame is taken. Their iovecs and
-/// message headers (128 bytes each) stay within the first-level cache's reach, and a system call is
-/// spread over enough datagrams to vanish.
+/// A batch with this many datagrams is sent before the next frame is added. Their iovecs and message
+/// headers (128 bytes each) fit in the caches, and the cost of a system call is shared by enough
+/// datagrams.
 const FULL: usize = 512;
 
-/// Bytes of memory that are kept for heads, and for datagrams, from batch to batch.
+/// How many bytes of memory stay allocated for heads, and for datagrams, from batch to batch.
 const HEADS_KEPT: usize = 1 << 20;
 
 /// Which of the UDP sockets sends a datagram: a number below that of the
@@ -33,9 +34,9 @@ pub struct PortIndex(pub u8);
 /// Where the datagrams of a frame go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Route {
-    /// To which sensor.
+    /// The sensor.
     pub(crate) sensor: SensorIndex,
-    /// From which source port.
+    /// The source port.
     pub(crate) port: PortIndex,
 }
 
@@ -48,9 +49,9 @@ pub struct Datagram {
     pub body: Range<u32>,
     /// The sensor it goes to.
     pub sensor: SensorIndex,
-    /// The socket it leaves by.
+    /// The socket that sends it.
     pub port: PortIndex,
-    /// What became of it.
+    /// Whether it was sent.
     pub outcome: Outcome,
 }
 
@@ -62,14 +63,14 @@ impl Datagram {
     }
 }
 
-/// What became of a datagram.
+/// Whether a datagram was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was not sent yet.
+    /// It was not tried yet.
     Pending,
-    /// The kernel took it.
+    /// The kernel accepted it.
     Sent,
-    /// It did not.
+    /// It was not sent, for this reason.
     Dropped(DropReason),
 }
 
@@ -86,7 +87,7 @@ pub struct Batch {
 #[derive(Debug)]
 pub(crate) struct FrameDatagrams<'b> {
     batch: &'b mut Batch,
-    /// What every head starts with.
+    /// The first bytes of every head.
     vxlan: [u8; wire::vxlan::HEADER_LEN],
     route: Route,
     /// Where the frame starts in the block.
@@ -96,7 +97,7 @@ pub(crate) struct FrameDatagrams<'b> {
 }
 
 impl Batch {
-    /// An empty batch with room for what a block usually gives.
+    /// An empty batch with room for the datagrams of a usual block.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -106,19 +107,19 @@ impl Batch {
         }
     }
 
-    /// Whether it is to be sent before another frame is taken.
+    /// Whether it must be sent before another frame is added.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.datagrams.len() >= FULL
     }
 
-    /// Whether nothing is to be sent.
+    /// Whether there is nothing to send.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.datagrams.is_empty()
     }
 
-    /// The arena that heads are ranges of.
+    /// The arena: heads are ranges of it.
     #[must_use]
     pub fn heads(&self) -> &[u8] {
         &self.heads
@@ -130,8 +131,8 @@ impl Batch {
         &self.datagrams
     }
 
-    /// Notes what became of a datagram; a number that is none is ignored.
-    pub fn note(&mut self, datagram: usize, outcome: Outcome) {
+    /// Sets the outcome of a datagram; an unknown number is ignored.
+    pub fn set_outcome(&mut self, datagram: usize, outcome: Outcome) {
         if let Some(datagram) = self.datagrams.get_mut(datagram) {
             datagram.outcome = outcome;
         }
@@ -156,11 +157,11 @@ impl Batch {
         }
     }
 
-    /// Counts what became of every frame and datagram, and empties the batch.
+    /// Counts the outcomes of all frames and datagrams, and empties the batch.
     ///
-    /// A datagram that was never sent counts as [`DropReason::SendError`]: nothing may be lost from
-    /// the equations, whatever the sender did.
-    pub fn settle(&mut self, totals: &mut Totals) {
+    /// A datagram that is still pending counts as [`DropReason::SendError`], so that the equations of
+    /// [`Totals`] are always true.
+    pub fn count_outcomes(&mut self, totals: &mut Totals) {
         let mut first = 0;
         for &end in &self.frames {
             let end = end as usize;
@@ -189,7 +190,7 @@ impl Batch {
         self.heads.clear();
         self.datagrams.clear();
         self.frames.clear();
-        // One absurd frame may have needed much; the next thousand will not.
+        // One unusual frame may have needed much memory, which the next frames do not need.
         self.heads.shrink_to(HEADS_KEPT);
         self.datagrams.shrink_to(HEADS_KEPT / size_of::<Datagram>());
     }
@@ -229,19 +230,19 @@ impl FrameDatagrams<'_> {
         self.batch.datagrams.push(datagram);
     }
 
-    /// Ends the frame: its datagrams are to be sent.
+    /// Ends the frame: its datagrams stay in the batch.
     pub(crate) fn commit(self) {
         #[expect(clippy::cast_possible_truncation, reason = "as in `end`")]
         let end = self.batch.datagrams.len() as u32;
         self.batch.frames.push(end);
     }
 
-    /// Takes back all that was made for this frame, and ends it.
+    /// Removes everything that was made for this frame, and ends it.
     pub(crate) fn abandon(mut self) {
         self.restart();
     }
 
-    /// Takes back all that was made for this frame, for it to be made otherwise.
+    /// Removes everything that was made for this frame, so that it can be converted in another way.
     pub(crate) fn restart(&mut self) {
         let start = match self.batch.datagrams.get(self.first) {
             Some(datagram) => datagram.head.start as usize,
@@ -292,11 +293,11 @@ mod tests {
     fn a_frame_counts_as_mirrored_only_when_all_of_it_was_sent() {
         let mut batch = three_frames();
         for datagram in [0, 1, 3] {
-            batch.note(datagram, Outcome::Sent);
+            batch.set_outcome(datagram, Outcome::Sent);
         }
-        batch.note(2, Outcome::Dropped(DropReason::QueueFull));
+        batch.set_outcome(2, Outcome::Dropped(DropReason::QueueFull));
         let mut totals = Totals::default();
-        batch.settle(&mut totals);
+        batch.count_outcomes(&mut totals);
         assert!(totals.check(), "{totals:?}");
         assert_eq!((totals.frames_seen, totals.frames_mirrored), (3, 1));
         assert_eq!(totals.frames_dropped.of(DropReason::QueueFull), 1);
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn an_abandoned_frame_leaves_no_trace() {
+    fn an_abandoned_frame_leaves_nothing_in_the_batch() {
         let mut batch = three_frames();
         let (heads, datagrams) = (batch.heads().len(), batch.datagrams().len());
         let mut frame = batch.frame([8; 8], ROUTE, 400);
@@ -332,6 +333,6 @@ mod tests {
 
     #[test]
     fn an_unknown_datagram_is_ignored() {
-        Batch::new().note(7, Outcome::Sent);
+        Batch::new().set_outcome(7, Outcome::Sent);
     }
 }

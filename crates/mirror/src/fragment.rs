@@ -1,12 +1,15 @@
-//! Valid IP fragments of a packet that does not fit the tunnel and cannot be cut otherwise.
+//! Valid IP fragments of a packet that does not fit the tunnel and cannot be split in another way.
 //!
-//! In: a sound IP packet, perhaps a fragment already, and the room there is. Out: inner fragments;
-//! the outer packet is never fragmented (RFC 7348 section 4.3). Over IPv4 (RFC 791): all but the
-//! last carry a multiple of eight bytes, "don't fragment" goes, options without the copied bit
-//! become no-ops behind the first, and a packet that was whole on the wire gets an identification of
-//! ours: its own may be anything where it had "don't fragment" (RFC 6864), and be that of such a one
-//! where it had not. A fragment keeps its own, for the others of its packet. Over IPv6 (RFC 8200 section 4.5): the unfragmentable
-//! part is repeated, with a Fragment header behind it. An unfinished checksum is finished first.
+//! In: a valid IP packet, which can be a fragment already, and the length that fits. Out: inner
+//! fragments. The outer packet is never fragmented (RFC 7348 section 4.3). An unfinished checksum is
+//! finished first.
+//!
+//! Over IPv4 (RFC 791): all fragments except the last have a multiple of eight bytes, "don't fragment" is
+//! cleared, and after the first fragment, options without the copied bit become no-ops. A packet that was
+//! whole on the wire gets an identification from podspan: with "don't fragment", its own may have any
+//! value (RFC 6864); without, another packet may have the same one. A fragment keeps its identification,
+//! because the other fragments of its packet have it too. Over IPv6 (RFC 8200 section 4.5): the
+//! unfragmentable part is repeated, and a Fragment header follows it.
 
 use core::ops::Range;
 
@@ -18,9 +21,9 @@ use wire::ipv6::{self, Chain};
 use crate::batch::FrameDatagrams;
 use crate::{DropReason, Inner, whole};
 
-/// Room for rewritten bytes in front of the body: headers up to a checksum, tunnels included.
+/// The most rewritten bytes before the body: headers up to a checksum, including those of tunnels.
 const LEAD_MAX: usize = 256;
-/// Fragments carry multiples of this many bytes.
+/// Fragments have multiples of this many bytes.
 const UNIT: usize = 8;
 
 /// The fragmentable part of a packet: rewritten bytes, then a range of the frame.
@@ -50,7 +53,7 @@ impl Data {
         Ok(self)
     }
 
-    /// The fragmentable part of a packet, its checksum finished.
+    /// The fragmentable part of a packet, with its checksum finished.
     fn of_packet(frame: &Frame<'_>, packet: &Packet) -> Result<Self, DropReason> {
         let start = fragmentable(packet);
         match whole::finish(frame, &Network::Ip(*packet)) {
@@ -63,7 +66,7 @@ impl Data {
         }
     }
 
-    /// The fragmentable part of one UDP datagram out of several, with its new header.
+    /// The fragmentable part of one of several UDP datagrams, with its new header.
     pub(crate) fn of_datagram(
         frame: &Frame<'_>,
         packet: &Packet,
@@ -78,7 +81,7 @@ impl Data {
         self.lead_len + self.body.len()
     }
 
-    /// Writes what of a range of this is rewritten, and returns the rest as a range of the frame.
+    /// Writes the rewritten bytes of a range, and returns the rest of it as a range of the frame.
     fn write(&self, part: Range<usize>, out: &mut FrameDatagrams<'_>) -> Range<usize> {
         let lead = part.start.min(self.lead_len)..part.end.min(self.lead_len);
         out.write(&self.lead[lead]);
@@ -98,14 +101,14 @@ fn fragmentable(packet: &Packet) -> usize {
     }
 }
 
-/// The identifications that packets get here, for all sensors and both versions of IP: one for each
-/// packet that is cut into fragments, the next one for the next packet. IPv4 takes the lower 16 bits,
-/// so none comes again within 65,536 packets.
+/// The identifications that podspan gives to packets, for all sensors and both versions of IP: one for
+/// each packet that it fragments, increasing by one. IPv4 uses the lower 16 bits, so none is repeated
+/// within 65,536 packets.
 #[derive(Debug)]
 pub(crate) struct Identifications(u32);
 
 impl Identifications {
-    /// Beginning with this one.
+    /// Starts with this one.
     pub(crate) const fn from(first: u32) -> Self {
         Self(first)
     }
@@ -117,7 +120,7 @@ impl Identifications {
     }
 }
 
-/// Cuts a packet into fragments.
+/// Splits a packet into fragments.
 pub(crate) fn packet(
     inner: &Inner<'_>,
     packet: &Packet,
@@ -128,7 +131,7 @@ pub(crate) fn packet(
     data(inner, packet, &fragmentable, identifications.next(), out)
 }
 
-/// Cuts the fragmentable part of a packet into fragments; `id` is for one that is none itself.
+/// Splits the fragmentable part of a packet into fragments; `id` is for a packet that is not a fragment.
 pub(crate) fn data(
     inner: &Inner<'_>,
     packet: &Packet,
@@ -141,25 +144,25 @@ pub(crate) fn data(
         Version::V4 => {
             let header = &bytes[packet.start..packet.transport];
             let ip = Ipv4::parse(header).ok_or(DropReason::Malformed)?;
-            V4 { ip, id }.cut(inner, packet, data, out)
+            V4 { ip, id }.split(inner, packet, data, out)
         }
         Version::V6(chain) => {
             let header = &bytes[packet.start..packet.start + chain.unfragmentable];
-            V6::of(bytes, packet, &chain, header, id).cut(inner, packet, data, out)
+            V6::of(bytes, packet, &chain, header, id).split(inner, packet, data, out)
         }
     }
 }
 
 /// How one version writes a fragment's headers.
 trait Header {
-    /// The length of what stands before a fragment's data, link header aside.
+    /// The length of the headers before a fragment's data, without the link header.
     fn len(&self) -> usize;
-    /// The offset of the packet's data in units of eight bytes, where it is a fragment already.
+    /// The offset of the packet's data in units of eight bytes; not zero if it is a later fragment.
     fn first_offset(&self) -> usize;
-    /// Writes it for `length` bytes of data at `offset` units, more to follow or not.
+    /// Writes the headers for `length` bytes of data at `offset` units.
     fn write(&self, offset: u16, length: usize, place: Place, out: &mut FrameDatagrams<'_>);
 
-    fn cut(
+    fn split(
         &self,
         inner: &Inner<'_>,
         packet: &Packet,
@@ -194,7 +197,7 @@ trait Header {
     }
 }
 
-/// Where a fragment stands among those made of one packet.
+/// Whether a fragment is the first or the last of those made from one packet.
 #[derive(Clone, Copy)]
 struct Place {
     is_first: bool,
@@ -203,7 +206,7 @@ struct Place {
 
 struct V4<'f> {
     ip: Ipv4<'f>,
-    /// For a packet that is no fragment.
+    /// For a packet that is not a fragment.
     id: u32,
 }
 
@@ -218,7 +221,10 @@ impl Header for V4<'_> {
 
     fn write(&self, offset: u16, length: usize, place: Place, out: &mut FrameDatagrams<'_>) {
         let field = self.ip.fragment_field();
-        #[expect(clippy::cast_possible_truncation, reason = "any 16 bits do")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "IPv4 uses the lower 16 bits"
+        )]
         let id = if self.ip.is_fragment() {
             self.ip.id()
         } else {
@@ -254,7 +260,7 @@ pub(crate) fn patch_v4(header: &mut [u8], total_len: u16, id: u16, fragment_fiel
     }
 }
 
-/// Makes the right checksum of a rewritten IPv4 header as wrong as the one it was made from.
+/// Gives the correct checksum of a rewritten IPv4 header the error of the original one.
 pub(crate) fn keep_error_v4(header: &mut [u8], original: &Ipv4<'_>) {
     if let Some(right) = Ipv4::parse(header).map(|ip| ip.checksum()) {
         let kept = right.with_error_of(original.checksum(), original.right_checksum());
@@ -264,13 +270,13 @@ pub(crate) fn keep_error_v4(header: &mut [u8], original: &Ipv4<'_>) {
 
 struct V6<'f> {
     unfragmentable: &'f [u8],
-    /// Where the unfragmentable part says what follows it.
+    /// The offset of the last "next header" field of the unfragmentable part.
     next_at: usize,
-    /// What does follow it.
+    /// The number of the header that follows that part.
     next: u8,
     first_offset: usize,
     more: bool,
-    /// The reserved bits of the Fragment header, as they were.
+    /// The reserved bits of the original Fragment header.
     reserved: (u8, u16),
     id: [u8; 4],
 }

@@ -1,11 +1,11 @@
-//! The numbers from which sensor and source port follow: a contract between versions.
+//! The numbers that select sensor and source port. They are the same in all versions.
 //!
-//! In: addresses, a protocol, ports. Out: a [`HostsHash`] for two hosts, whichever of them sends, and
-//! a [`FlowHash`] for one conversation of theirs. Two podspans must choose the same sensor, so seed
-//! and mixing are fixed and their vectors are published in `docs/wire-truth.md`.
+//! In: addresses, a protocol, ports. Out: a [`HostsHash`] for two hosts, the same in both directions, and
+//! a [`FlowHash`] for one of their conversations. Two podspans must select the same sensor, so seed and
+//! mixing are fixed, and `docs/wire-truth.md` publishes test vectors.
 //!
-//! Mixing is the finaliser of SplitMix64 (Steele, Lea, Flood 2014). The hash need not resist an
-//! adversary: who can choose addresses can at most load one sensor.
+//! Mixing is the finaliser of SplitMix64 (Steele, Lea, Flood 2014). The hash does not have to resist an
+//! attacker: somebody who can choose addresses can at most put load on one sensor.
 
 use core::net::IpAddr;
 
@@ -15,15 +15,15 @@ const SEED: u64 = 0x706f_6473_7061_6e31;
 /// Bytes of an Ethernet address.
 pub(crate) const MAC_LEN: usize = 6;
 
-/// A number that two hosts share, in both directions, and in all that they exchange.
+/// A number for two hosts, the same for all their traffic in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HostsHash(pub u64);
 
-/// A number that one conversation of two hosts has, in both directions.
+/// A number for one conversation of two hosts, the same in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FlowHash(pub u64);
 
-/// One end of a conversation. The port is zero where the protocol has none.
+/// One end of a conversation. The port is zero if the protocol has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Endpoint {
     pub(crate) host: IpAddr,
@@ -38,7 +38,7 @@ pub(crate) const fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// Mixes an address in. An IPv4 address counts as its IPv4-mapped IPv6 one.
+/// Mixes an address into the hash. An IPv4 address is used as its IPv4-mapped IPv6 address.
 #[must_use]
 pub(crate) fn mix_address(hash: u64, address: IpAddr) -> u64 {
     let (high, low) = halves(address);
@@ -52,14 +52,14 @@ fn halves(address: IpAddr) -> (u64, u64) {
     };
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "the halves are what is wanted"
+        reason = "the lower half is intended"
     )]
     let halves = ((bits >> 64) as u64, bits as u64);
     halves
 }
 
 impl HostsHash {
-    /// Of two IP addresses, in any order. Both are of one family.
+    /// The hash of two IP addresses of one family, in any order.
     #[must_use]
     pub(crate) fn of_addresses(one: IpAddr, other: IpAddr) -> Self {
         let (low, high) = if one <= other {
@@ -70,7 +70,7 @@ impl HostsHash {
         Self(mix_address(mix_address(SEED, low), high))
     }
 
-    /// Of two Ethernet addresses, in any order.
+    /// The hash of two Ethernet addresses, in any order.
     #[must_use]
     pub(crate) fn of_macs(one: [u8; MAC_LEN], other: [u8; MAC_LEN]) -> Self {
         let [one, other] = [one, other].map(|mac| {
@@ -80,13 +80,13 @@ impl HostsHash {
         Self(mix(mix(SEED ^ one.min(other)) ^ one.max(other)))
     }
 
-    /// Of a frame that is too short for addresses.
+    /// The hash of a frame that is too short for addresses.
     #[must_use]
-    pub(crate) const fn of_nobody() -> Self {
+    pub(crate) const fn without_addresses() -> Self {
         Self(mix(SEED))
     }
 
-    /// As a flow's: all that two hosts exchange is one conversation then.
+    /// The same number as the hash of a flow: all traffic of two hosts counts as one conversation.
     #[must_use]
     pub(crate) const fn as_flow(self) -> FlowHash {
         FlowHash(self.0)
@@ -94,7 +94,7 @@ impl HostsHash {
 }
 
 impl FlowHash {
-    /// Of a conversation between two endpoints, in any order, of the hosts that `hosts` was made of.
+    /// The hash of a conversation between two endpoints, in any order; `hosts` is the hash of their hosts.
     #[must_use]
     pub(crate) fn of(hosts: HostsHash, protocol: u8, one: Endpoint, other: Endpoint) -> Self {
         let (low, high) = if one <= other {

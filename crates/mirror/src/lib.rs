@@ -1,19 +1,19 @@
-//! What becomes of a frame: every decision about bytes, and no I/O.
+//! From a frame to datagrams: every decision about bytes, and no I/O.
 //!
 //! In: a [`Frame`] of the ring and the table of sensors. Out: datagrams in a [`Batch`], or a reason
 //! in the [`Totals`]. In the order in which a frame passes them:
 //!
-//! 1. `own`: an ICMP message about our own datagrams stays out;
-//! 2. [`spread`]: the hashes of its hosts and its flow ([`hash`], `quoted`), from which sensor
-//!    ([`table`]) and source port follow;
-//! 3. `link`: addresses and VLAN tag put back;
-//! 4. one of three ways: `whole`, as it is with its checksum finished; `segment`, cut as the kernel
-//!    or the network card would have cut it, or finer where the path to the sensor is narrower;
-//!    `fragment`, valid inner IP fragments where a packet cannot be cut otherwise;
-//! 5. [`batch`]: heads written here, bodies as ranges of the block; [`plan`]: in which order they
-//!    leave; [`totals`]: what became of them.
+//! 1. `own`: ICMP messages about podspan's datagrams are not mirrored, except for some;
+//! 2. [`spread`]: the hashes of the frame's hosts and flow ([`hash`], `quoted`), which select the sensor
+//!    ([`table`]) and the source port;
+//! 3. `link`: restores addresses and VLAN tag;
+//! 4. one of three: `whole`, unchanged except for a completed checksum; `segment`, split as the kernel or
+//!    the network card does it, or into smaller segments if the path to the sensor is narrower;
+//!    `fragment`, valid inner IP fragments if a packet cannot be split in another way;
+//! 5. [`batch`]: heads are written here, bodies are ranges of the block; [`plan`]: the order in which
+//!    datagrams are sent; [`totals`]: the counters of the outcomes.
 //!
-//! Payload is read once, for a checksum, or not at all; it is never copied here.
+//! Payload is read once, for a checksum, or not at all. It is never copied here.
 
 #![forbid(unsafe_code)]
 
@@ -41,58 +41,58 @@ pub use totals::{DropReason, Totals};
 use batch::{FrameDatagrams, Route};
 use fragment::Identifications;
 use link::Prefix;
-use own::{Own, TokenBucket};
+use own::{OwnErrors, TokenBucket};
 use segment::Segmented;
 use spread::Spreader;
 
-/// What a [`Mirror`] is made with.
+/// The settings of a [`Mirror`].
 #[derive(Debug, Clone)]
 pub struct MirrorConfig {
     /// The network identifier in the VXLAN header.
     pub vni: Vni,
-    /// What goes to one sensor.
+    /// Which traffic goes to one sensor.
     pub spread: Spread,
-    /// How many source ports the datagrams leave by.
+    /// How many source ports the datagrams are sent from.
     pub source_ports: SourcePorts,
-    /// The UDP ports that anything of ours leaves by.
+    /// The UDP source ports of all datagrams that podspan sends.
     pub own_ports: Vec<u16>,
-    /// The identification of the first packet that is fragmented here. Random, so that two podspans
-    /// that mirror the same hosts to one sensor do not count from the same number.
+    /// The identification of the first packet that podspan fragments. Random, so that two podspans that
+    /// mirror the same hosts to one sensor do not start at the same number.
     pub first_identification: u32,
 }
 
 /// Turns frames into datagrams.
 #[derive(Debug)]
 pub struct Mirror {
-    own: Own,
+    own: OwnErrors,
     spreader: Spreader,
     source_ports: SourcePorts,
     identifications: Identifications,
 }
 
-/// A frame on its way, with what all of its datagrams share.
+/// A frame, and the values that all of its datagrams share.
 #[derive(Clone, Copy)]
 struct Inner<'f> {
     frame: &'f Frame<'f>,
-    /// What stands in front of the frame's bytes, or in place of the first of them.
+    /// Bytes before the frame's bytes, or in place of the first of them.
     prefix: Prefix,
-    /// The longest inner frame that reaches the sensor.
+    /// The length of the longest inner frame that fits the path to the sensor.
     room: usize,
 }
 
 impl Inner<'_> {
-    /// The length of the frame as it was on the wire, had it not been cut.
+    /// The length of the copy if the frame is sent whole.
     fn length(&self) -> usize {
         self.prefix.grown(self.frame.bytes.len())
     }
 }
 
 impl Mirror {
-    /// A mirror that has seen no frame yet.
+    /// A mirror without history.
     #[must_use]
     pub fn new(config: MirrorConfig) -> Self {
         Self {
-            own: Own {
+            own: OwnErrors {
                 vxlan: vxlan::header(config.vni),
                 ports: config.own_ports,
                 sample: TokenBucket::default(),
@@ -103,7 +103,7 @@ impl Mirror {
         }
     }
 
-    /// Adds the datagrams of a frame to the batch, or counts why there are none.
+    /// Adds the datagrams of a frame to the batch, or counts the reason for the drop.
     pub fn push(
         &mut self,
         frame: &Frame<'_>,
@@ -126,7 +126,7 @@ impl Mirror {
             return Err(DropReason::Truncated);
         }
         let network = ip::locate(frame);
-        if self.own.keeps_out(frame, &network) {
+        if self.own.rejects(frame, &network) {
             return Err(DropReason::OwnError);
         }
         let hashes = self.spreader.hashes(frame, &network);
@@ -142,7 +142,7 @@ impl Mirror {
         };
 
         let mut out = batch.frame(self.own.vxlan, route, frame.at);
-        match self.cut(&inner, &network, &mut out) {
+        match self.convert(&inner, &network, &mut out) {
             Ok(()) => {
                 out.commit();
                 Ok(())
@@ -154,8 +154,8 @@ impl Mirror {
         }
     }
 
-    /// Chooses the way of a frame.
-    fn cut(
+    /// Chooses how to convert a frame, and converts it.
+    fn convert(
         &mut self,
         inner: &Inner<'_>,
         network: &Network,
@@ -165,11 +165,11 @@ impl Mirror {
         let all = inner.frame.bytes.len();
         match (inner.frame.offload.gso, network) {
             (None, _) if fits => whole::whole(inner, network, all, out),
-            (None, Network::Ip(packet)) => self.fit(inner, packet, out)?,
+            (None, Network::Ip(packet)) => self.split_to_fit(inner, packet, out)?,
             (None, Network::Other) => return Err(DropReason::Oversize),
-            (None, Network::Garbled) => return Err(DropReason::Malformed),
-            (Some(gso), _) => match self.undo(inner, network, gso, out) {
-                // Absurd, so a sensor shall see it: an attack on parsers may look like this.
+            (None, Network::Malformed) => return Err(DropReason::Malformed),
+            (Some(gso), _) => match self.split_by_offload(inner, network, gso, out) {
+                // A sensor should see a malformed frame: it may be an attack on parsers.
                 Err(DropReason::Malformed) if fits => {
                     out.restart();
                     whole::whole(inner, network, all, out);
@@ -180,15 +180,15 @@ impl Mirror {
         Ok(())
     }
 
-    /// Cuts a frame that stood on the wire as it is, and that is too long for the tunnel.
-    fn fit(
+    /// Splits a frame that was whole on the wire and is too long for the tunnel.
+    fn split_to_fit(
         &mut self,
         inner: &Inner<'_>,
         packet: &Packet,
         out: &mut FrameDatagrams<'_>,
     ) -> Result<(), DropReason> {
         if inner.prefix.grown(packet.end) <= inner.room {
-            // What does not fit is an Ethernet trailer, which belongs to no packet.
+            // Only the Ethernet trailer does not fit, and it is not part of the packet.
             whole::whole(inner, &Network::Ip(*packet), packet.end, out);
             return Ok(());
         }
@@ -203,8 +203,8 @@ impl Mirror {
         fragment::packet(inner, packet, &mut self.identifications, out)
     }
 
-    /// Cuts a frame that stands for several.
-    fn undo(
+    /// Splits a frame that represents several.
+    fn split_by_offload(
         &mut self,
         inner: &Inner<'_>,
         network: &Network,
@@ -213,7 +213,7 @@ impl Mirror {
     ) -> Result<(), DropReason> {
         let packet = match network {
             Network::Ip(packet) => packet,
-            // MPLS or PPPoE, behind which the kernel cuts as well. Of what size, it says.
+            // The kernel also splits frames after an MPLS or PPPoE header, and reports the size only.
             Network::Other if gso.size > 0 => return Err(DropReason::UnknownOffload),
             _ => return Err(DropReason::Malformed),
         };
@@ -237,8 +237,8 @@ impl Mirror {
     }
 }
 
-/// Whether what is to be cut lies deeper than the outermost transport header: another tunnel's
-/// payload. The kernel tells where its checksum starts, but not what the headers before it are.
+/// Whether the offload is for headers after the outermost transport header: the payload of another
+/// tunnel. The kernel reports where its checksum starts, but not which headers are before it.
 fn is_tunnel(frame: &Frame<'_>, packet: &Packet) -> bool {
     match frame.offload.checksum {
         ChecksumState::Unfinished(unfinished) => {

@@ -1,9 +1,9 @@
 //! The link header of the copy.
 //!
-//! The kernel takes the outermost VLAN tag out of a frame; frames of `lo`, and of a netkit device in
-//! L3 mode, have addresses of zero, which receivers drop; and a raw IP interface has no link header
-//! at all. A [`Prefix`] is what stands in place of the frame's first bytes
-//! to make it a frame of the wire again. Usually it is empty and replaces nothing.
+//! The kernel removes the outermost VLAN tag from a frame. Frames of `lo`, and of a netkit device in L3
+//! mode, have addresses of zero, which receivers drop. A raw IP interface has no link header. A
+//! [`Prefix`] replaces the frame's first bytes to make it a frame of the wire again. Usually it is empty
+//! and replaces nothing.
 
 use wire::{Frame, Link, ethernet};
 
@@ -11,7 +11,7 @@ use crate::batch::FrameDatagrams;
 
 const LEN_MAX: usize = ethernet::HEADER_LEN + ethernet::TAG_LEN;
 
-/// Bytes that stand in place of the first `replaced` bytes of a frame.
+/// Bytes in place of the first `replaced` bytes of a frame.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Prefix {
     bytes: [u8; LEN_MAX],
@@ -26,7 +26,7 @@ impl Prefix {
         replaced: 0,
     };
 
-    /// What a frame needs.
+    /// The prefix that a frame needs.
     pub(crate) fn of(frame: &Frame<'_>) -> Self {
         if frame.link == Link::Ip {
             return Self::before_ip(frame);
@@ -52,13 +52,13 @@ impl Prefix {
     }
 
     fn before_ip(frame: &Frame<'_>) -> Self {
-        // A raw IP interface carries nothing but IP; what claims no version is left to the sensor.
+        // A raw IP interface has only IP packets. One without a valid version counts as IPv4.
         let ethertype = match frame.bytes.first().map(|first| first >> 4) {
             Some(6) => ethernet::TYPE_IPV6,
             _ => ethernet::TYPE_IPV4,
         };
         Self::NONE
-            .then(&ethernet::MADE_UP_ADDRESSES)
+            .then(&ethernet::ARTIFICIAL_ADDRESSES)
             .then(&ethertype.to_be_bytes())
     }
 
@@ -69,17 +69,17 @@ impl Prefix {
         self
     }
 
-    /// The length of the copy of a frame, or of a part of it from its start, of `length` bytes.
+    /// The length of the copy of a frame's first `length` bytes.
     pub(crate) const fn grown(&self, length: usize) -> usize {
         length - self.replaced + self.len
     }
 
-    /// How many bytes of the frame this stands in place of.
+    /// How many bytes of the frame this replaces.
     pub(crate) const fn replaced(&self) -> usize {
         self.replaced
     }
 
-    /// Writes this to a head, and the frame's own bytes up to `end`, which must be at least
+    /// Writes the prefix to a head, and the frame's bytes up to `end`, which must be at least
     /// [`Self::replaced`].
     pub(crate) fn write(&self, frame: &Frame<'_>, end: usize, out: &mut FrameDatagrams<'_>) {
         out.write(&self.bytes[..self.len]);

@@ -1,16 +1,17 @@
-//! ICMP messages about our own datagrams.
+//! ICMP messages about podspan's datagrams.
 //!
-//! The ring's filter keeps out what we send, by mark; an ICMP error or redirect that quotes it comes
-//! back unmarked. To mirror each would make the next datagram, which makes the next error: a
-//! sniffing sensor answers each datagram with "port unreachable", and a router that knows a better
-//! way redirects each. They are about us, not about the pod, so they stay out, counted.
+//! The ring's filter rejects podspan's datagrams by their mark. An ICMP error or redirect that quotes one
+//! comes back without the mark. If podspan mirrored it, that copy would cause the next message: the host
+//! of a sniffing sensor answers each datagram with "port unreachable", and a router with a better route
+//! sends a redirect for each. These messages are not about the pod's traffic, so they are not mirrored,
+//! but counted.
 //!
-//! All that can be known must fit: it comes in, it quotes a datagram from where it goes to, from a
-//! port that is bound by us; and where the quotation goes on to the VXLAN header, that is ours. To
-//! whom does not matter: a sensor that is gone or ejected, and is probed, causes such messages too. But
-//! who knows the port can forge all that and hide any bytes behind it. So some are mirrored,
-//! [`PER_SECOND`] at most: an analyst sees that there are such messages, and what was sent in them,
-//! while the number of copies that they cause stays bounded.
+//! A message counts as such only if everything matches: it is incoming, it quotes a datagram from the
+//! address that it goes to and from a port that podspan has bound, and if the quotation contains the
+//! VXLAN header, it is podspan's. The quoted destination is not compared: sensors that are gone, or are
+//! ejected and probed, cause such messages too. But anybody who has the port number can forge all of this
+//! and add any bytes. So at most [`PER_SECOND`] are mirrored per second: an analyst sees such messages
+//! and their content, and the number of copies that they cause is bounded.
 
 use wire::ip::{self, Network};
 use wire::{Direction, Frame, Timestamp, vxlan};
@@ -19,30 +20,30 @@ use crate::quoted::{Quoted, addresses, quoted};
 
 const UDP_HEADER_LEN: usize = 8;
 
-/// How many ICMP messages about our own datagrams are mirrored in a second, and at once after a
-/// quiet second.
+/// How many ICMP messages about podspan's datagrams are mirrored per second; after a quiet second, this
+/// many at once.
 pub const PER_SECOND: u32 = 10;
 
-/// What is ours.
+/// Finds the ICMP messages about podspan's datagrams.
 #[derive(Debug)]
-pub(crate) struct Own {
-    /// What each of our datagrams starts with.
+pub(crate) struct OwnErrors {
+    /// The first bytes of each of podspan's datagrams.
     pub(crate) vxlan: [u8; vxlan::HEADER_LEN],
-    /// The UDP ports that anything of ours leaves by.
+    /// The UDP source ports of all datagrams that podspan sends.
     pub(crate) ports: Vec<u16>,
-    /// Which of the messages about them are mirrored all the same.
+    /// Selects the messages that are mirrored all the same.
     pub(crate) sample: TokenBucket,
 }
 
-impl Own {
-    /// Whether a frame is an ICMP message to us about a datagram of ours, and one too many.
-    pub(crate) fn keeps_out(&mut self, frame: &Frame<'_>, network: &Network) -> bool {
-        let is_about_us = self.is_about_us(frame, network).unwrap_or(false);
-        is_about_us && !self.sample.take(frame.timestamp)
+impl OwnErrors {
+    /// Whether a frame is an ICMP message about one of podspan's datagrams, and above the rate.
+    pub(crate) fn rejects(&mut self, frame: &Frame<'_>, network: &Network) -> bool {
+        let quotes_own_datagram = self.quotes_own_datagram(frame, network).unwrap_or(false);
+        quotes_own_datagram && !self.sample.take(frame.timestamp)
     }
 
-    /// `None` where the message ends before all is known.
-    fn is_about_us(&self, frame: &Frame<'_>, network: &Network) -> Option<bool> {
+    /// `None` if the message is too short to decide.
+    fn quotes_own_datagram(&self, frame: &Frame<'_>, network: &Network) -> Option<bool> {
         let Network::Ip(packet) = network else {
             return Some(false);
         };
@@ -62,22 +63,22 @@ impl Own {
         let (source, _) = addresses(bytes)?;
         let udp = bytes.get(inner.transport..)?;
         let port = u16::from_be_bytes(*udp.first_chunk()?);
-        let is_about_us = inner.protocol == ip::UDP
+        let quotes_own_datagram = inner.protocol == ip::UDP
             && source == to
             && self.ports.contains(&port)
             && udp
                 .get(UDP_HEADER_LEN..UDP_HEADER_LEN + vxlan::HEADER_LEN)
                 .is_none_or(|found| found == self.vxlan);
-        Some(is_about_us)
+        Some(quotes_own_datagram)
     }
 }
 
-/// Lets [`PER_SECOND`] pass: as many at once, and then one each time a part of a second is over. The
-/// time is that of the frames, so nobody is asked for it; it goes back a little where blocks of several
-/// rings take turns.
+/// Allows [`PER_SECOND`] messages: this many at once, then one for each part of a second. The time is
+/// that of the frames, so no clock is read. It can go back a little when the blocks of several rings are
+/// read in turn.
 ///
-/// This is the generic cell rate algorithm (ITU-T I.371): the time at which the bucket would be full
-/// again is all that it has to keep.
+/// This is the generic cell rate algorithm (ITU-T I.371). Its only state is the time at which the bucket
+/// is full again.
 #[derive(Debug, Default)]
 pub(crate) struct TokenBucket {
     full_at: u64,
@@ -88,7 +89,7 @@ pub(crate) struct TokenBucket {
 impl TokenBucket {
     const SECOND: u64 = 1_000_000_000;
     const TOKEN: u64 = Self::SECOND / PER_SECOND as u64;
-    /// A time that goes back further than a ring's frames can be old is that of a clock that was set.
+    /// If the time goes back by more than the age of any frame in a ring, the clock was set back.
     const SET_BACK: u64 = 60 * Self::SECOND;
 
     fn take(&mut self, now: Timestamp) -> bool {
@@ -98,7 +99,7 @@ impl TokenBucket {
         }
         self.latest = self.latest.max(now);
         let now = self.latest;
-        // It is never more than a second away, unless the clock was set back.
+        // It is at most a second in the future, unless the clock was set back.
         let full_at = self.full_at.clamp(now, now + Self::SECOND);
         let has_token = full_at + Self::TOKEN <= now + Self::SECOND;
         self.full_at = if has_token {
@@ -131,21 +132,18 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_passes_at_the_rate_and_what_is_rare_always() {
+    fn a_flood_is_limited_to_the_rate_and_rare_messages_pass() {
         assert_eq!(passed([0; 1000]), 10);
         assert_eq!(passed(0..10_000), 10 + 99);
         assert_eq!(passed((0..100).map(|number| number * 100)), 100);
-        // Two rings whose frames are a second apart, and whose blocks take turns.
+        // Two rings whose frames are a second apart, and whose blocks are read in turn.
         let turns = (0..1000).map(|number| if number % 2 == 0 { 1000 } else { 0 });
         assert_eq!(passed(turns), 10);
         let mut bucket = TokenBucket::default();
         assert!((0..20).any(|_| !bucket.take(at(5_000_000))));
         let later = (0..20).filter(|_| bucket.take(at(0))).count();
-        assert_eq!(
-            later, 0,
-            "a clock that was set back gives nothing for nothing"
-        );
-        assert!(bucket.take(at(100)), "and takes no more than a second");
+        assert_eq!(later, 0, "a clock that was set back gives no extra tokens");
+        assert!(bucket.take(at(100)), "and blocks for at most a second");
     }
 
     proptest! {

@@ -1,13 +1,12 @@
-//! In which order the datagrams of a batch leave.
+//! The order in which the datagrams of a batch are sent.
 //!
-//! In: a batch. Out: for each source port the numbers of its datagrams, in the order of the batch.
-//! With one port, the default, that is the batch's order, so each sensor sees the order of the wire;
-//! with several, two hosts have one port, so what they exchange keeps its order. Nothing is sorted
-//! but by port: a counting sort, two passes, no comparison.
+//! In: a batch. Out: for each source port the numbers of its datagrams, in the order of the batch. With
+//! one port, the default, this is the batch's order, so each sensor gets the order of the wire. With
+//! several ports, all traffic of two hosts has one port, so it keeps its order. The datagrams are sorted
+//! only by port: a counting sort, two passes, no comparison.
 //!
-//! Neighbours of a group that go to one sensor and have one length can leave as one message (UDP GSO)
-//! where the sensor's receiver allows it: such runs are to be found here, in a group, and nowhere
-//! else.
+//! Later, neighbours of a group that go to one sensor and have the same length can be sent as one message
+//! (UDP GSO), if the sensor's receiver allows it. The code that finds them belongs here.
 
 use core::ops::Range;
 
@@ -69,7 +68,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_datagram_leaves_once_by_its_socket_and_in_order(ports in proptest::collection::vec(0_u8..SourcePorts::MAX.get(), 0..100)) {
+        fn each_datagram_is_sent_once_by_its_socket_and_in_order(ports in proptest::collection::vec(0_u8..SourcePorts::MAX.get(), 0..100)) {
             let mut batch = Batch::new();
             for port in &ports {
                 let route = Route { sensor: SensorIndex(0), port: PortIndex(*port) };

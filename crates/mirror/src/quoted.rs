@@ -1,8 +1,8 @@
 //! The packet that an ICMP message quotes.
 //!
-//! In: an ICMP message. Out: what it is, and the packet in it, as far as it goes, with offsets
-//! counted from its own start. Errors (RFC 792, RFC 4443) quote the packet that they are about, and
-//! so do redirects (RFC 792, RFC 4861 section 4.5), which change where a host sends next.
+//! In: an ICMP message. Out: the kind of the message, and the quoted part of the packet, with offsets
+//! counted from its start. Errors (RFC 792, RFC 4443) quote the packet that caused them. Redirects
+//! (RFC 792, RFC 4861 section 4.5), which report a better route, do too.
 
 use core::net::IpAddr;
 
@@ -15,23 +15,23 @@ const HEADER_LEN: usize = 8;
 
 const REDIRECT: u8 = 5;
 const REDIRECT_V6: u8 = 137;
-/// The header of an `ICMPv6` redirect, with the two addresses that it names.
+/// The header of an `ICMPv6` redirect, with its two addresses.
 const REDIRECT_V6_LEN: usize = HEADER_LEN + 2 * 16;
-/// The option of neighbour discovery that quotes a packet, and what stands before that packet: type,
-/// length in units of eight bytes, and six reserved bytes (RFC 4861 section 4.6.3).
+/// The option of neighbour discovery that quotes a packet. Before the packet are the type, the length in
+/// units of eight bytes, and six reserved bytes (RFC 4861 section 4.6.3).
 const REDIRECTED_HEADER: u8 = 4;
 const OPTION_UNIT: usize = 8;
 
-/// What quotes a packet.
+/// The kind of a message that quotes a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Message {
     /// An error: the packet did not arrive.
     Error,
-    /// A redirect: the packet did arrive, by a detour.
+    /// A redirect: the packet was forwarded, but there is a better route.
     Redirect,
 }
 
-/// A packet within an ICMP message. What is in it need not be there to its end.
+/// A packet within an ICMP message. Its end may be missing.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quoted<'f> {
     pub(crate) message: Message,
@@ -39,7 +39,7 @@ pub(crate) struct Quoted<'f> {
     pub(crate) packet: Packet,
 }
 
-/// The packet that an ICMP message quotes; `None` where it quotes none.
+/// The packet that an ICMP message quotes; `None` if it quotes none.
 pub(crate) fn quoted(protocol: u8, icmp: &[u8]) -> Option<Quoted<'_>> {
     let (message, bytes) = match (protocol, *icmp.first()?) {
         (ip::ICMP, 3 | 4 | 11 | 12) | (ip::ICMPV6, ..128) => {
@@ -61,13 +61,13 @@ pub(crate) fn quoted(protocol: u8, icmp: &[u8]) -> Option<Quoted<'_>> {
     })
 }
 
-/// What an `ICMPv6` redirect quotes in one of its options.
+/// The packet that an `ICMPv6` redirect quotes in one of its options.
 fn redirected(icmp: &[u8]) -> Option<&[u8]> {
     let mut options = icmp.get(REDIRECT_V6_LEN..)?;
     loop {
         let (kind, units) = (*options.first()?, *options.get(1)?);
         if kind == REDIRECTED_HEADER {
-            // Its length may say more than came along.
+            // The packet may be shorter than the option's length says.
             return options.get(OPTION_UNIT..);
         }
         if units == 0 {
@@ -101,8 +101,8 @@ fn in_v6(bytes: &[u8]) -> Option<Packet> {
     })
 }
 
-/// Source and destination of an IP packet. Only the version and these are looked at, so they are
-/// found in garbled packets too.
+/// Source and destination of an IP packet. Only the version and these are read, so this also works for
+/// malformed packets.
 pub(crate) fn addresses(bytes: &[u8]) -> Option<(IpAddr, IpAddr)> {
     if let Some(ip) = Ipv6::parse(bytes) {
         return Some((ip.source().into(), ip.destination().into()));

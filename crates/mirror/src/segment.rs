@@ -1,17 +1,17 @@
-//! TCP segments and UDP datagrams out of a frame that stands for several, or that is too long.
+//! TCP segments and UDP datagrams from a frame that represents several, or that is too long.
 //!
-//! In: a frame whose TCP or UDP header was found. Out: a datagram for each piece, its headers
-//! rewritten in the head, its payload a range of the block. The rules are the kernel's
-//! (`tcp_gso_segment` in `net/ipv4/tcp_offload.c`, `__udp_gso_segment`, `inet_gso_segment`):
+//! In: a frame whose TCP or UDP header was found. Out: a datagram for each piece, with rewritten headers
+//! in the head, and the payload as a range of the block. The rules are the kernel's (`tcp_gso_segment`
+//! in `net/ipv4/tcp_offload.c`, `__udp_gso_segment`, `inet_gso_segment`):
 //!
-//! - the sequence number grows by the payload before, the IPv4 identification by one;
+//! - the sequence number increases by the payload before, the IPv4 identification by one;
 //! - CWR (and SYN) stay on the first segment, PSH and FIN on the last; options are kept on all;
-//! - lengths and checksums are those of the piece; a jumbo payload option (BIG TCP) goes.
+//! - lengths and checksums are those of the piece; a jumbo payload option (BIG TCP) is removed.
 //!
-//! Where the tunnel is narrower than `gso_size`, TCP is cut finer, and UDP datagrams, whose bounds
-//! mean something, become IP fragments. A frame that was on the wire as it is and is cut only for
-//! the tunnel keeps a wrong checksum wrong ([`Checksum::with_error_of`]): receivers must not be
-//! shown a packet as good that the pod throws away.
+//! If `gso_size` does not fit the tunnel, TCP is split into smaller segments. UDP datagrams must keep
+//! their bounds, so they become IP fragments. If a frame was whole on the wire and is split only for the
+//! tunnel, a wrong checksum stays wrong ([`Checksum::with_error_of`]): the sensor must not accept a
+//! packet that the pod drops.
 
 use core::ops::Range;
 
@@ -26,25 +26,25 @@ use crate::batch::FrameDatagrams;
 use crate::fragment::{self, Data, Identifications};
 use crate::{DropReason, Inner};
 
-/// More pieces of one frame are absurd: BIG TCP has 512 KiB and the least segment size is 48.
+/// No valid frame has more pieces: BIG TCP has 512 KiB and the smallest segment size is 48.
 const PIECES_MAX: usize = 16_384;
-/// Where headers leave less room than this, a packet is cut as any other IP packet: to repeat them
-/// for each few bytes would multiply them.
-const FIT_LEAST: usize = 64;
+/// If less payload than this fits after the headers, a packet is fragmented like any other IP packet:
+/// otherwise there would be many copies of the headers for few bytes of payload.
+const PAYLOAD_MIN: usize = 64;
 const UDP_HEADER_LEN: usize = 8;
 
-/// What became of a frame that was to be cut into TCP segments.
+/// The result of splitting a frame into TCP segments.
 pub(crate) enum Segmented {
     /// Its segments are in the batch.
     Done,
-    /// No TCP header makes sense there, or it leaves too little room: the packet may be cut as any
-    /// other IP packet.
+    /// There is no valid TCP header, or too little payload fits after it: the packet can be fragmented
+    /// like any other IP packet.
     NotAsTcp,
-    /// It cannot be cut at all.
+    /// It cannot be split.
     Dropped(DropReason),
 }
 
-/// Cuts a TCP frame into segments: of `gso_size`, or of equal size where it is `None`.
+/// Splits a TCP frame into segments: of `gso_size`, or of equal size if it is `None`.
 pub(crate) fn tcp(
     inner: &Inner<'_>,
     packet: &Packet,
@@ -54,10 +54,10 @@ pub(crate) fn tcp(
     let Some(segments) = Segments::of(inner, packet, gso_size) else {
         return Segmented::NotAsTcp;
     };
-    if gso_size.is_none() && segments.fit() < FIT_LEAST {
+    if gso_size.is_none() && segments.payload_max() < PAYLOAD_MIN {
         return Segmented::NotAsTcp;
     }
-    match segments.cut(gso_size.map(usize::from), out) {
+    match segments.split(gso_size.map(usize::from), out) {
         Ok(()) => Segmented::Done,
         Err(reason) => Segmented::Dropped(reason),
     }
@@ -68,10 +68,10 @@ struct Segments<'f> {
     network: NetworkHeader<'f>,
     header: Tcp<'f>,
     payload: Range<usize>,
-    /// Whether the urgent pointer counts from each segment. The kernel copies it into every segment
-    /// of the wire; where only the tunnel makes us cut, it must still point at its byte.
+    /// Whether the urgent pointer is adjusted in each segment. The kernel copies it unchanged into every
+    /// segment of the wire. In a frame that is split only for the tunnel, it must still point at its byte.
     moves_urgent: bool,
-    /// The checksum as found, where it may be wrong.
+    /// The original checksum, if it may be wrong.
     error: Option<Checksum>,
 }
 
@@ -92,24 +92,28 @@ impl<'f> Segments<'f> {
         })
     }
 
-    /// How many bytes of payload fit behind the headers.
-    fn fit(&self) -> usize {
+    /// How many bytes of payload fit after the headers.
+    fn payload_max(&self) -> usize {
         let headers = self.inner.prefix.grown(self.network.start)
             + self.network.len()
             + self.header.header().len();
         self.inner.room.saturating_sub(headers)
     }
 
-    fn cut(&self, gso_size: Option<usize>, out: &mut FrameDatagrams<'_>) -> Result<(), DropReason> {
-        let fit = self.fit();
+    fn split(
+        &self,
+        gso_size: Option<usize>,
+        out: &mut FrameDatagrams<'_>,
+    ) -> Result<(), DropReason> {
+        let payload_max = self.payload_max();
         let length = self.payload.len();
-        if fit < FIT_LEAST {
+        if payload_max < PAYLOAD_MIN {
             return Err(DropReason::Oversize);
         }
         let size = match gso_size {
-            Some(gso_size) => gso_size.min(fit),
-            // As many as needed and all alike, where the wire gives no size.
-            None => length.div_ceil(length.div_ceil(fit).max(1)),
+            Some(gso_size) => gso_size.min(payload_max),
+            // Without a size from the wire: as few segments as possible, all of one size.
+            None => length.div_ceil(length.div_ceil(payload_max).max(1)),
         };
         let pieces = length.div_ceil(size.max(1)).max(1);
         if pieces > PIECES_MAX {
@@ -124,7 +128,7 @@ impl<'f> Segments<'f> {
         Ok(())
     }
 
-    /// What the checksum of the whole segment should be.
+    /// The correct checksum of the whole segment.
     fn right_checksum(&self) -> Checksum {
         let header = self.header.header();
         let payload = &self.inner.frame.bytes[self.payload.clone()];
@@ -146,7 +150,7 @@ impl<'f> Segments<'f> {
         let header = self.header.header();
         let flags = self.header.flags();
         let (is_first, is_last) = (piece == 0, body.end == self.payload.end);
-        // A SYN takes a sequence number of its own, before the payload (RFC 9293 section 3.4).
+        // A SYN uses one sequence number, before the payload (RFC 9293 section 3.4).
         let syn = u32::from(flags & tcp::SYN != 0 && !is_first);
         #[expect(
             clippy::cast_possible_truncation,
@@ -191,8 +195,8 @@ impl<'f> Segments<'f> {
     }
 }
 
-/// Makes the urgent pointer count from a segment that starts `before` bytes later; a segment behind
-/// the urgent data is not urgent.
+/// Adjusts the urgent pointer for a segment that starts `before` bytes later; a segment after the
+/// urgent data is not urgent.
 fn move_urgent(header: &mut [u8], before: u32) {
     let field = &mut header[tcp::AT_URGENT..tcp::AT_URGENT + 2];
     let pointer = u32::from(u16::from_be_bytes([field[0], field[1]])).saturating_sub(before);
@@ -202,7 +206,7 @@ fn move_urgent(header: &mut [u8], before: u32) {
     }
 }
 
-/// Cuts a frame of several UDP datagrams of one size (USO, UDP GRO) into them.
+/// Splits a frame of several UDP datagrams of one size (USO, UDP GRO) into these datagrams.
 pub(crate) fn udp(
     inner: &Inner<'_>,
     packet: &Packet,
@@ -250,16 +254,16 @@ pub(crate) fn udp(
     Ok(())
 }
 
-/// A length for a header's field; what exceeds 16 bits exists only in frames that are then cut.
+/// A length for a header's field. More than 16 bits occur only in packets that are fragmented later.
 fn length_field(length: usize) -> u16 {
     u16::try_from(length).unwrap_or(0)
 }
 
-/// The network header that all pieces share, but for their lengths.
+/// The network header, which is the same in all pieces except for the lengths.
 struct NetworkHeader<'f> {
     /// Where it starts in the frame.
     start: usize,
-    /// All its bytes, extension headers included.
+    /// All its bytes, including extension headers.
     bytes: &'f [u8],
     kind: Kind<'f>,
     /// The sum of the pseudo-header without protocol and length.
@@ -269,11 +273,11 @@ struct NetworkHeader<'f> {
 enum Kind<'f> {
     V4 {
         ip: Ipv4<'f>,
-        /// Whether a wrong header checksum is to be kept wrong.
+        /// Whether a wrong header checksum stays wrong.
         keep_error: bool,
     },
     V6 {
-        /// Whether a jumbo payload option is to be left out.
+        /// Whether a jumbo payload option is removed.
         jumbo: bool,
     },
 }
@@ -358,9 +362,9 @@ impl<'f> NetworkHeader<'f> {
     }
 }
 
-/// The pseudo-header's sum over IPv6 as the kernel left it in an unfinished checksum field, without
-/// protocol and length. Behind a routing header the destination that counts is the last one (RFC
-/// 8200 section 8.1), which the kernel knows; without extension headers the addresses do.
+/// The pseudo-header's sum over IPv6 from an unfinished checksum field, without protocol and length.
+/// With a routing header, the checksum uses the last destination (RFC 8200 section 8.1), and the kernel
+/// has already added it to the field. Without extension headers the addresses of the header are enough.
 fn unfinished_addresses(frame: &Frame<'_>, packet: &Packet) -> Option<Sum> {
     let ChecksumState::Unfinished(unfinished) = frame.offload.checksum else {
         return None;

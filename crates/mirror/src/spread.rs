@@ -1,18 +1,18 @@
 //! How the frames are spread over sensors and source ports.
 //!
-//! In: a frame and where its network layer is. Out: two hashes: that of its two hosts, from which the
-//! source port follows, and that from which the sensor follows.
+//! In: a frame and the place of its network layer. Out: two hashes: *hosts* of its two hosts selects the
+//! source port, and *flow* selects the sensor.
 //!
-//! - [`Spread::Hosts`]: all that two hosts exchange goes to one sensor, in the order of the wire: a
+//! - [`Spread::Hosts`]: all traffic of two hosts goes to one sensor, in the order of the wire: a
 //!   connection and the one that announced it, a datagram and the fragments of its answer.
-//! - [`Spread::Flows`]: each conversation by itself, so that few hosts load many sensors. A later
-//!   fragment has no ports: it goes where the first fragment of its packet went, which a table of
-//!   bounded size remembers, and where the table does not know it, by its hosts.
+//! - [`Spread::Flows`]: each conversation is assigned separately, so that the traffic of few hosts can use
+//!   many sensors. A later fragment has no ports. It gets the hash of the first fragment of its packet
+//!   from a table of bounded size, or the hash of its hosts if the table has no entry.
 //!
-//! The hosts are an IP packet's addresses, also where the rest of it is garbled; outside of IP they
-//! are the Ethernet addresses. An ICMP error goes with the packet that it quotes. So the order
-//! between two hosts is the wire's whatever is chosen, as the source port follows from the hosts and
-//! `transmit` sends what leaves by one port in order.
+//! The hosts are the addresses of an IP packet, also if the rest of it is malformed. For other frames
+//! they are the Ethernet addresses. An ICMP error has the hashes of the packet that it quotes. The
+//! traffic of two hosts always keeps the order of the wire: the hosts select the source port, and
+//! `transmit` sends the datagrams of one port in order.
 
 use core::net::IpAddr;
 
@@ -25,15 +25,15 @@ use crate::batch::PortIndex;
 use crate::hash::{Endpoint, FlowHash, HostsHash, MAC_LEN, mix};
 use crate::quoted::{Message, addresses, quoted};
 
-/// Packets in fragments are remembered in so many sets, a power of two, of so many each: some hundreds
-/// may be under way at a time before one that is needed is forgotten.
+/// Fragmented packets are remembered in this many sets, a power of two, with this many entries each. This
+/// is enough for some hundred fragmented packets at a time.
 const SETS: usize = 256;
 const WAYS: usize = 8;
 
-/// What goes to one sensor.
+/// Which traffic goes to one sensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Spread {
-    /// All that two hosts exchange.
+    /// All traffic of two hosts.
     #[default]
     Hosts,
     /// Each conversation of two hosts.
@@ -45,13 +45,13 @@ pub enum Spread {
 pub struct SourcePorts(u8);
 
 impl SourcePorts {
-    /// One: a sensor sees all packets of the pod in the order of the wire.
+    /// One: a sensor gets all packets of the pod in the order of the wire.
     pub const ONE: Self = Self(1);
-    /// The most. Each is a socket for each address family, and each that has traffic takes a system
-    /// call a batch.
+    /// The largest number. Each port has a socket for each address family, and each port with traffic
+    /// costs a system call per batch.
     pub const MAX: Self = Self(16);
 
-    /// That many, if it is a power of two and not too many.
+    /// This number, if it is a power of two and at most [`Self::MAX`].
     #[must_use]
     pub const fn new(count: u8) -> Option<Self> {
         if count.is_power_of_two() && count <= Self::MAX.0 {
@@ -67,20 +67,23 @@ impl SourcePorts {
         self.0
     }
 
-    /// The port for what two hosts exchange: by the low bits, so that it does not follow from the
+    /// The port for the traffic of two hosts. It uses the low bits, because the high bits select the
     /// sensor.
     pub(crate) const fn port_of(self, hosts: HostsHash) -> PortIndex {
-        #[expect(clippy::cast_possible_truncation, reason = "the rest is masked away")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "only the low bits are used"
+        )]
         PortIndex(hosts.0 as u8 & (self.0 - 1))
     }
 }
 
-/// What decides where a frame goes.
+/// The hashes that select where a frame goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Hashes {
-    /// The source port follows from it.
+    /// Selects the source port.
     pub(crate) hosts: HostsHash,
-    /// The sensor follows from it.
+    /// Selects the sensor.
     pub(crate) flow: FlowHash,
 }
 
@@ -93,7 +96,7 @@ impl Hashes {
     }
 }
 
-/// Spreads frames.
+/// Computes the hashes of frames.
 #[derive(Debug)]
 pub(crate) struct Spreader {
     spread: Spread,
@@ -121,10 +124,10 @@ impl Spreader {
             let icmp = bytes
                 .get(packet.transport - packet.start..)
                 .unwrap_or_default();
-            if let Some(about) = quoted(packet.protocol, icmp)
-                && about.message == Message::Error
+            if let Some(quoted) = quoted(packet.protocol, icmp)
+                && quoted.message == Message::Error
             {
-                return self.of_packet(about.bytes, &about.packet).0;
+                return self.of_packet(quoted.bytes, &quoted.packet).0;
             }
         }
         let (hashes, first) = self.of_packet(bytes, packet);
@@ -134,18 +137,18 @@ impl Spreader {
         hashes
     }
 
-    /// The hashes of a packet, which `bytes` start with, and the key of its later fragments where it
-    /// is the first of several.
+    /// The hashes of the packet at the start of `bytes`, and the key of its later fragments if it is the
+    /// first fragment.
     fn of_packet(&self, bytes: &[u8], packet: &Packet) -> (Hashes, Option<Key>) {
         let Some((source, destination)) = addresses(bytes) else {
-            return (Hashes::of_hosts(HostsHash::of_nobody()), None);
+            return (Hashes::of_hosts(HostsHash::without_addresses()), None);
         };
         let hosts = HostsHash::of_addresses(source, destination);
         if self.spread == Spread::Hosts {
             return (Hashes::of_hosts(hosts), None);
         }
-        let place = Place::of(bytes, packet, hosts, source < destination);
-        if let Place::Later(key) = place {
+        let kind = FragmentKind::of(bytes, packet, hosts, source < destination);
+        if let FragmentKind::Later(key) = kind {
             let flow = self.fragmented.get(key).unwrap_or(hosts.as_flow());
             return (Hashes { hosts, flow }, None);
         }
@@ -153,17 +156,17 @@ impl Spreader {
         let end = |host: IpAddr, port| Endpoint { host, port };
         let (from, to) = (end(source, from), end(destination, to));
         let flow = FlowHash::of(hosts, packet.protocol, from, to);
-        let first = match place {
-            Place::First(key) => Some(key),
+        let first = match kind {
+            FragmentKind::First(key) => Some(key),
             _ => None,
         };
         (Hashes { hosts, flow }, first)
     }
 }
 
-/// The hosts of a frame that holds no sound IP packet.
+/// The hosts of a frame without a valid IP packet.
 fn hosts_of_other(frame: &Frame<'_>, network: &Network) -> HostsHash {
-    if *network == Network::Garbled
+    if *network == Network::Malformed
         && let Some(payload) = ethernet::payload(frame)
         && let Some((source, destination)) = frame.bytes.get(payload.start..).and_then(addresses)
     {
@@ -171,7 +174,7 @@ fn hosts_of_other(frame: &Frame<'_>, network: &Network) -> HostsHash {
     }
     match macs(frame) {
         Some([destination, source]) => HostsHash::of_macs(destination, source),
-        None => HostsHash::of_nobody(),
+        None => HostsHash::without_addresses(),
     }
 }
 
@@ -184,7 +187,7 @@ fn macs(frame: &Frame<'_>) -> Option<[[u8; MAC_LEN]; 2]> {
     Some([*destination, *rest.first_chunk()?])
 }
 
-/// Source and destination port of a packet that has them, else zeros.
+/// Source and destination port of a packet; zeros if it has none.
 fn ports(bytes: &[u8], packet: &Packet) -> (u16, u16) {
     let transport = bytes
         .get(packet.transport - packet.start..)
@@ -197,20 +200,20 @@ fn ports(bytes: &[u8], packet: &Packet) -> (u16, u16) {
     }
 }
 
-/// What all fragments of one packet have in common, and others have not, mixed to a number.
+/// A number that all fragments of one packet share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Key(u64);
 
-/// Where a packet stands among the fragments of what was sent.
-enum Place {
+/// Whether a packet is whole, or a first or a later fragment.
+enum FragmentKind {
     Whole,
     First(Key),
     Later(Key),
 }
 
-impl Place {
-    /// `ascends` says whether the source is the smaller address: the two directions count their
-    /// identifications each for itself.
+impl FragmentKind {
+    /// `ascends`: the source is the smaller address. The identifications of the two directions are
+    /// independent.
     fn of(bytes: &[u8], packet: &Packet, hosts: HostsHash, ascends: bool) -> Self {
         if !packet.is_fragment {
             return Self::Whole;
@@ -220,7 +223,7 @@ impl Place {
         };
         let direction = u64::from(ascends) << 40;
         let key = mix(hosts.0 ^ (direction | u64::from(protocol) << 32 | u64::from(id)));
-        // No key is zero, which stands for an empty place.
+        // A key is never zero, because zero marks an empty entry.
         let key = Key(key | 1);
         if is_first {
             Self::First(key)
@@ -230,8 +233,8 @@ impl Place {
     }
 }
 
-/// A fragment's identification, the protocol where that belongs to it (RFC 791, but not RFC 8200
-/// section 4.5), and whether it is the first.
+/// A fragment's identification, the protocol where it is part of the key (RFC 791, but not RFC 8200
+/// section 4.5), and whether it is the first fragment.
 fn fragment(bytes: &[u8], packet: &Packet) -> Option<(u32, u8, bool)> {
     match packet.version {
         Version::V4 => {
@@ -251,8 +254,8 @@ fn fragment(bytes: &[u8], packet: &Packet) -> Option<(u32, u8, bool)> {
     }
 }
 
-/// The flows of packets whose first fragment was seen. In each set the newest stands first, and takes
-/// the oldest one's place.
+/// The flows of packets whose first fragment was read. The newest entry of a set is the first, and a new
+/// entry replaces the oldest.
 #[derive(Debug)]
 struct Fragmented(Box<[[(Key, FlowHash); WAYS]]>);
 
@@ -261,7 +264,7 @@ impl Fragmented {
         Self(vec![[(Key(0), FlowHash(0)); WAYS]; SETS].into_boxed_slice())
     }
 
-    /// By the lower bits, but for the lowest one, which is always set.
+    /// Uses the lower bits, except the lowest one, which is always set.
     const fn set(key: Key) -> usize {
         (key.0 >> 1) as usize & (SETS - 1)
     }
@@ -270,8 +273,8 @@ impl Fragmented {
         let Some(set) = self.0.get_mut(Self::set(key)) else {
             return;
         };
-        let known = set.iter().position(|(found, _)| *found == key);
-        set[..=known.unwrap_or(WAYS - 1)].rotate_right(1);
+        let present = set.iter().position(|(found, _)| *found == key);
+        set[..=present.unwrap_or(WAYS - 1)].rotate_right(1);
         set[0] = (key, flow);
     }
 

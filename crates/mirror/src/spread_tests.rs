@@ -5,19 +5,19 @@ use proptest::prelude::*;
 use wire::ip;
 
 use super::*;
-use crate::tests::Specimen;
+use crate::tests::TestFrame;
 
 const A: [u8; 16] = [10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 const B: [u8; 16] = [10, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
 
-fn hashes_by(spreader: &mut Spreader, specimen: &Specimen) -> Hashes {
-    let frame = specimen.frame();
+fn hashes_by(spreader: &mut Spreader, test_frame: &TestFrame) -> Hashes {
+    let frame = test_frame.frame();
     spreader.hashes(&frame, &ip::locate(&frame))
 }
 
-/// The hashes where nothing was seen before.
-fn hashes(spread: Spread, specimen: &Specimen) -> Hashes {
-    hashes_by(&mut Spreader::new(spread), specimen)
+/// The hashes of a new spreader.
+fn hashes(spread: Spread, test_frame: &TestFrame) -> Hashes {
+    hashes_by(&mut Spreader::new(spread), test_frame)
 }
 
 fn ip(
@@ -34,17 +34,17 @@ fn ip(
     }
 }
 
-fn tcp(v6: bool, from: ([u8; 16], u16), to: ([u8; 16], u16)) -> Specimen {
+fn tcp(v6: bool, from: ([u8; 16], u16), to: ([u8; 16], u16)) -> TestFrame {
     let mut bytes = Vec::new();
     ip(v6, from.0, to.0)
         .tcp(from.1, to.1, 1, 1)
         .write(&mut bytes, &[])
         .unwrap();
-    Specimen::new(bytes)
+    TestFrame::new(bytes)
 }
 
 /// A part of a UDP packet from A to B: `offset` in units of eight bytes.
-fn fragment(v6: bool, id: u16, offset: u16, more: bool) -> Specimen {
+fn fragment(v6: bool, id: u16, offset: u16, more: bool) -> TestFrame {
     let mut data = vec![7; 64];
     data[..4].copy_from_slice(&[0x12, 0x34, 0, 53]);
     let mut bytes = Vec::new();
@@ -64,21 +64,21 @@ fn fragment(v6: bool, id: u16, offset: u16, more: bool) -> Specimen {
         let field = offset | if more { 0x2000 } else { 0 };
         bytes[20..22].copy_from_slice(&field.to_be_bytes());
     }
-    Specimen::new(bytes)
+    TestFrame::new(bytes)
 }
 
-fn icmp_error(quoted: &[u8]) -> Specimen {
+fn icmp_error(quoted: &[u8]) -> TestFrame {
     let mut bytes = Vec::new();
     PacketBuilder::ethernet2([2; 6], [4; 6])
         .ipv4([10, 9, 9, 9], [10, 0, 0, 1], 64)
         .icmpv4_raw(3, 3, [0; 4])
         .write(&mut bytes, quoted)
         .unwrap();
-    Specimen::new(bytes)
+    TestFrame::new(bytes)
 }
 
 #[test]
-fn an_icmp_error_goes_with_the_hosts_and_the_flow_that_it_quotes() {
+fn an_icmp_error_has_the_hashes_of_the_packet_that_it_quotes() {
     let flow = tcp(false, (A, 1000), (B, 80));
     let error = icmp_error(&flow.bytes[14..42]);
     for spread in [Spread::Hosts, Spread::Flows] {
@@ -87,7 +87,7 @@ fn an_icmp_error_goes_with_the_hosts_and_the_flow_that_it_quotes() {
 }
 
 #[test]
-fn an_icmp_error_about_a_later_fragment_goes_with_its_flow() {
+fn an_icmp_error_about_a_later_fragment_has_the_hash_of_its_flow() {
     let mut spreader = Spreader::new(Spread::Flows);
     let first = hashes_by(&mut spreader, &fragment(false, 7, 0, true));
     let error = icmp_error(&fragment(false, 7, 9, false).bytes[14..42]);
@@ -107,14 +107,14 @@ fn by_flows_later_fragments_follow_their_first_one() {
                 first
             );
         }
-        // Those of another packet, whose first fragment was not seen, go by their hosts.
+        // Fragments of another packet, whose first fragment was not read, have the hash of their hosts.
         let other = hashes_by(&mut spreader, &fragment(v6, 8, 9, true));
         assert_eq!(other, Hashes::of_hosts(hosts));
     }
 }
 
 #[test]
-fn the_table_of_fragments_is_bounded_and_a_new_packet_takes_an_old_ones_place() {
+fn the_table_of_fragments_is_bounded_and_a_new_packet_replaces_an_old_one() {
     let mut spreader = Spreader::new(Spread::Flows);
     let room = spreader.fragmented.0.len();
     for id in 0..u16::MAX {
@@ -128,7 +128,7 @@ fn the_table_of_fragments_is_bounded_and_a_new_packet_takes_an_old_ones_place() 
 }
 
 #[test]
-fn hundreds_of_packets_in_fragments_may_be_under_way() {
+fn hundreds_of_fragmented_packets_are_remembered() {
     let mut spreader = Spreader::new(Spread::Flows);
     let (ids, parts) = (0..256, 1..6);
     let mut first = Vec::new();
@@ -144,15 +144,15 @@ fn hundreds_of_packets_in_fragments_may_be_under_way() {
 }
 
 #[test]
-fn what_is_garbled_goes_by_its_addresses() {
+fn a_malformed_packet_has_the_hash_of_its_addresses() {
     for v6 in [false, true] {
-        let mut garbled = tcp(v6, (A, 1000), (B, 80));
-        let sound = hashes(Spread::Hosts, &garbled);
-        // A header length, or a payload length, that leaves the frame.
-        garbled.bytes[if v6 { 18 } else { 14 }] = 0x4f;
-        assert_eq!(ip::locate(&garbled.frame()), Network::Garbled);
+        let mut malformed = tcp(v6, (A, 1000), (B, 80));
+        let valid = hashes(Spread::Hosts, &malformed);
+        // A header length, or a payload length, beyond the end of the frame.
+        malformed.bytes[if v6 { 18 } else { 14 }] = 0x4f;
+        assert_eq!(ip::locate(&malformed.frame()), Network::Malformed);
         for spread in [Spread::Hosts, Spread::Flows] {
-            assert_eq!(hashes(spread, &garbled), sound);
+            assert_eq!(hashes(spread, &malformed), valid);
         }
     }
     let mut short = tcp(false, (A, 1000), (B, 80));
@@ -166,10 +166,10 @@ fn what_is_garbled_goes_by_its_addresses() {
 }
 
 #[test]
-fn frames_of_no_network_go_by_their_ethernet_addresses_whatever_they_are() {
+fn frames_other_than_ip_have_the_hash_of_their_ethernet_addresses() {
     let other = |ethertype: [u8; 2]| {
         let bytes = [&[2; 6][..], &[4; 6], &ethertype, &[0; 40]].concat();
-        hashes(Spread::Flows, &Specimen::new(bytes))
+        hashes(Spread::Flows, &TestFrame::new(bytes))
     };
     assert_eq!(other([0x08, 0x06]), other([0x88, 0x47]));
     assert_eq!(
@@ -213,7 +213,7 @@ proptest! {
     }
 
     #[test]
-    fn a_garbled_quotation_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+    fn a_malformed_quotation_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
         hashes(Spread::Flows, &icmp_error(&bytes));
     }
 }

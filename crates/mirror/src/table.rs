@@ -1,12 +1,12 @@
-//! The sensors that there are, and which of them a flow goes to.
+//! The sensors, and which of them a flow goes to.
 //!
-//! In: a list of sensors from the control side. Out: for any hash its sensor, in one look-up
-//! whatever their number. The hash picks one of [`BUCKETS`] buckets; a bucket belongs to the
-//! sensor that wins it by rendezvous (highest random weight, Thaler and Ravishankar 1998). So the
-//! loss of a sensor moves only that sensor's buckets, and every podspan with the same table agrees.
+//! In: a list of sensors from the control side. Out: the sensor of any hash, with one lookup for any
+//! number of sensors. The hash selects one of [`BUCKETS`] buckets. A bucket belongs to the sensor that
+//! wins it by rendezvous hashing (highest random weight, Thaler and Ravishankar 1998). So the loss of a
+//! sensor moves only that sensor's buckets, and every podspan with the same sensors selects the same one.
 //!
-//! A table does not change once it is made, except for each sensor's path MTU, which the worker
-//! lowers when the kernel says so and the control side learns again.
+//! A table does not change after it is made, except for each sensor's path MTU: the worker lowers it when
+//! the kernel reports a smaller one, and the control side updates it.
 
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU16, Ordering};
@@ -16,19 +16,19 @@ use wire::{Mtu, vxlan};
 
 use crate::hash::{FlowHash, mix, mix_address};
 
-/// Into how many parts the flows are divided. A part is 1/16384 of them, fine enough for 64 sensors
-/// to differ by a few percent; what packets look at takes 32 KiB.
+/// The number of parts into which the flows are divided. It is large enough that the shares of 64
+/// sensors differ by a few percent only. The lookup table has 32 KiB.
 pub const BUCKETS: usize = 1 << BUCKET_BITS;
 const BUCKET_BITS: u32 = 14;
 
-/// The seed of sensors' weights: "sensors" in ASCII. Part of the contract between versions.
+/// The seed of sensors' weights: "sensors" in ASCII. It is the same in all versions.
 const WEIGHT_SEED: u64 = 0x0073_656e_736f_7273;
 
-/// A number of a sensor in its table.
+/// The number of a sensor in its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SensorIndex(pub u16);
 
-/// A place that takes VXLAN datagrams.
+/// A receiver of VXLAN datagrams.
 #[derive(Debug)]
 pub struct Sensor {
     address: SocketAddr,
@@ -51,18 +51,19 @@ impl Sensor {
         self.address
     }
 
-    /// The largest outer packet that reaches it.
+    /// The MTU of the path to it: the size of the largest outer packet.
     #[must_use]
     pub fn path_mtu(&self) -> Mtu {
         Mtu::saturating(u32::from(self.path_mtu.load(Ordering::Relaxed)))
     }
 
-    /// Notes that the path takes packets of another size now.
+    /// Sets the MTU of the path.
     pub fn set_path_mtu(&self, mtu: Mtu) {
         self.path_mtu.store(mtu.get(), Ordering::Relaxed);
     }
 
-    /// Notes the same, unless somebody has noted something since `before` was read; whether it did.
+    /// Sets the MTU of the path, unless another thread has changed it since `before` was read. Returns
+    /// whether it was set.
     pub fn replace_path_mtu(&self, before: Mtu, mtu: Mtu) -> bool {
         let order = Ordering::Relaxed;
         self.path_mtu
@@ -70,19 +71,19 @@ impl Sensor {
             .is_ok()
     }
 
-    /// The longest inner frame, link header included, that reaches it whole.
+    /// The length of the longest inner frame that fits the path, including the link header.
     #[must_use]
     pub fn inner_frame_max(&self) -> usize {
         usize::from(vxlan::inner_frame_max(self.path_mtu(), self.address.ip()))
     }
 
-    /// A number made from nothing but the address and port; with a bucket's, it gives the weight.
+    /// A number made only from address and port. Mixed with a bucket's number, it is the weight.
     fn identity(&self) -> u64 {
         mix(mix_address(WEIGHT_SEED, self.address.ip()) ^ u64::from(self.address.port()))
     }
 }
 
-/// A sensor in an election.
+/// A sensor that can win buckets.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     sensor: SensorIndex,
@@ -100,8 +101,8 @@ impl Candidate {
         }
     }
 
-    /// What it weighs in the bucket of this seed, and who it is.
-    const fn stands(&self, seed: u64) -> (Winner, SocketAddr) {
+    /// Its weight in the bucket of this seed, and its address.
+    const fn weight_in(&self, seed: u64) -> (Winner, SocketAddr) {
         (
             Winner {
                 weight: mix(self.identity ^ seed),
@@ -118,11 +119,11 @@ pub struct SensorTable {
     sensors: Vec<Sensor>,
     /// The winner of each bucket; empty when there is no sensor.
     winners: Vec<SensorIndex>,
-    /// What it weighs there, for the next table to be made from this one.
+    /// The winner's weight in each bucket, which the next table is computed from.
     weights: Vec<u64>,
 }
 
-/// Who has a bucket.
+/// The sensor that has a bucket.
 #[derive(Debug, Clone, Copy)]
 struct Winner {
     weight: u64,
@@ -130,18 +131,19 @@ struct Winner {
 }
 
 impl SensorTable {
-    /// How many sensors a table can hold; what is beyond is left out by the caller.
+    /// How many sensors a table can have; the caller leaves out the rest.
     pub const SENSORS_MAX: usize = u16::MAX as usize;
 
-    /// A table of these sensors, the first [`Self::SENSORS_MAX`] of them. Their order changes
-    /// nothing but their numbers. Of sensors with one address the first is meant.
+    /// A table of these sensors, the first [`Self::SENSORS_MAX`] of them. Their order determines only
+    /// their numbers. Of several sensors with one address, the first is used.
     #[must_use]
     pub fn new(sensors: Vec<Sensor>) -> Self {
         Self::default().followed_by(sensors)
     }
 
-    /// The table of these sensors, worked out from this one: the same as [`Self::new`] makes, but a
-    /// new sensor costs one comparison a bucket, and a lost one only its own buckets' elections.
+    /// The table of these sensors, computed from this one. The result is the same as that of
+    /// [`Self::new`], but a new sensor costs one comparison per bucket, and for a lost sensor only its own
+    /// buckets are computed again.
     #[must_use]
     pub fn followed_by(&self, mut sensors: Vec<Sensor>) -> Self {
         let mut numbers = BTreeMap::new();
@@ -151,7 +153,7 @@ impl SensorTable {
             numbers.insert(sensor.address, SensorIndex(number));
         }
         let all: Vec<Candidate> = (0..).zip(&sensors).map(Candidate::of).collect();
-        let stays: Vec<Option<SensorIndex>> = self
+        let new_index: Vec<Option<SensorIndex>> = self
             .sensors
             .iter()
             .map(|sensor| numbers.get(&sensor.address).copied())
@@ -162,28 +164,28 @@ impl SensorTable {
         let is_new = |candidate: &&Candidate| numbers.contains_key(&candidate.address);
         let new: Vec<Candidate> = all.iter().filter(is_new).copied().collect();
 
-        let elect = |bucket: usize| {
+        let winner_of = |bucket: usize| {
             let seed = mix(bucket as u64);
-            let holder = self.winners.get(bucket).and_then(|before| {
-                let sensor = (*stays.get(usize::from(before.0))?)?;
+            let current = self.winners.get(bucket).and_then(|before| {
+                let sensor = (*new_index.get(usize::from(before.0))?)?;
                 let weight = *self.weights.get(bucket)?;
                 Some((
                     Winner { weight, sensor },
                     sensors[usize::from(sensor.0)].address,
                 ))
             });
-            let challengers = if holder.is_some() { &new } else { &all };
-            let challengers = challengers.iter().map(|candidate| candidate.stands(seed));
-            holder
+            let candidates = if current.is_some() { &new } else { &all };
+            let candidates = candidates.iter().map(|candidate| candidate.weight_in(seed));
+            current
                 .into_iter()
-                .chain(challengers)
+                .chain(candidates)
                 .max_by_key(|(winner, address)| {
                     // Two weights are the same once in 2^64 times; then the address decides.
                     (winner.weight, *address)
                 })
         };
-        let elected = (0..BUCKETS).filter_map(elect);
-        let (winners, weights) = elected
+        let winners = (0..BUCKETS).filter_map(winner_of);
+        let (winners, weights) = winners
             .map(|(winner, _)| (winner.sensor, winner.weight))
             .unzip();
         Self {
@@ -193,19 +195,19 @@ impl SensorTable {
         }
     }
 
-    /// The sensors, in the order of their numbers.
+    /// The sensors, ordered by their numbers.
     #[must_use]
     pub fn sensors(&self) -> &[Sensor] {
         &self.sensors
     }
 
-    /// The sensor of a number, if it is from this table.
+    /// The sensor with a number, if the table has one.
     #[must_use]
     pub fn sensor(&self, index: SensorIndex) -> Option<&Sensor> {
         self.sensors.get(usize::from(index.0))
     }
 
-    /// The sensor that a flow goes to, and its number; `None` when there are none.
+    /// The sensor that a flow goes to, and its number; `None` if the table is empty.
     #[must_use]
     pub fn sensor_of(&self, flow: FlowHash) -> Option<(SensorIndex, &Sensor)> {
         let bucket = (flow.0 >> (u64::BITS - BUCKET_BITS)) as usize;
@@ -244,7 +246,7 @@ mod tests {
 
     #[test]
     fn the_published_buckets_are_kept() {
-        // docs/wire-truth.md publishes these: another version must agree.
+        // docs/wire-truth.md publishes these: every version must compute the same.
         let table = sensors([1, 2, 3]);
         let first: Vec<u16> = table.winners[..16].iter().map(|w| w.0).collect();
         assert_eq!(first, PUBLISHED);
@@ -275,9 +277,9 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_one_sensor_in_64_costs_a_fraction_of_an_election() {
+    fn a_change_of_one_sensor_in_64_costs_a_fraction_of_a_new_table() {
         let table = sensors(1..=64);
-        // The least of several runs: what the machine does beside it is not meant.
+        // The least of several runs, to exclude other work of the machine.
         let least = |work: &dyn Fn() -> SensorTable| {
             let run = |_| {
                 let start = std::time::Instant::now();
@@ -286,12 +288,12 @@ mod tests {
             };
             (0..20).map(run).min().unwrap()
         };
-        let election = least(&|| sensors(1..=64));
+        let new_table = least(&|| sensors(1..=64));
         for after in [1..=63, 1..=65] {
             let change = least(&|| table.followed_by(after.clone().map(sensor).collect()));
-            println!("a change of one sensor in 64 took {change:?}, an election {election:?}");
+            println!("a change of one sensor in 64 took {change:?}, a new table {new_table:?}");
             assert!(change < core::time::Duration::from_millis(1), "{change:?}");
-            assert!(change * 4 < election, "{change:?} of {election:?}");
+            assert!(change * 4 < new_table, "{change:?} of {new_table:?}");
         }
     }
 

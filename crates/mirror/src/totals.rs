@@ -1,33 +1,34 @@
-//! The accounting: what became of every frame and every datagram.
+//! The accounting: the outcome of every frame and every datagram.
 //!
-//! Only the worker counts, in plain integers; it publishes a copy after each block. Two equations
-//! hold whenever no batch is open, and [`Totals::check`] says whether they do:
+//! Only the worker counts, in plain integers; it publishes a copy after each block. Two equations are
+//! true when no batch is open, and [`Totals::check`] checks them:
 //!
 //! - frames seen = frames mirrored + sum of frames dropped by reason
 //! - datagrams built = datagrams sent + sum of datagrams dropped by reason
 //!
-//! A frame is mirrored when the kernel took all of its datagrams. A frame some of whose datagrams
-//! were dropped is dropped, for the reason of the first of them.
+//! A frame is mirrored if the kernel accepted all of its datagrams. If some of them were dropped, the
+//! frame is dropped, with the reason of the first of them.
 
 use core::fmt;
 
 /// Why a frame, or a datagram of it, did not reach the kernel's network stack.
 ///
-/// The labels are a contract: logs carry them, metrics will.
+/// The labels are stable: logs contain them, and metrics will.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum DropReason {
-    /// No sensor is known, or none that can take traffic.
+    /// The sensor table is empty.
     NoSensor,
-    /// The kernel cut the frame on its way into the ring; half a frame is no copy.
+    /// The kernel truncated the frame when it wrote it into the ring.
     Truncated,
-    /// The frame is too large for the path to the sensor, and too garbled to be cut.
+    /// The frame is too large for the path to the sensor, and too malformed to be split; or it is in a
+    /// damaged block of the ring.
     Malformed,
     /// The frame is too large for the path to the sensor, and neither TCP nor IP.
     Oversize,
-    /// An offload that we do not know how to undo.
+    /// podspan cannot split a frame with this offload.
     UnknownOffload,
-    /// An ICMP error about one of our own datagrams: to mirror it could cause the next one.
+    /// An ICMP error about one of podspan's datagrams: mirroring it could cause the next one.
     OwnError,
     /// It was still in the ring when the time for the drain was over.
     NotDrained,
@@ -101,45 +102,45 @@ impl Dropped {
         self.0[reason.index()] += more;
     }
 
-    /// How many for one reason.
+    /// The count for one reason.
     #[must_use]
     pub const fn of(&self, reason: DropReason) -> u64 {
         self.0[reason.index()]
     }
 
-    /// Sets how many for one reason; for reading published counts back.
+    /// Sets the count for one reason; to read published counts.
     pub const fn set(&mut self, reason: DropReason, count: u64) {
         self.0[reason.index()] = count;
     }
 
-    /// How many for all reasons.
+    /// The sum for all reasons.
     #[must_use]
     pub fn sum(&self) -> u64 {
         self.0.iter().sum()
     }
 }
 
-/// What happened since the start.
+/// The counters since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
-    /// Frames taken from the ring.
+    /// Frames read from the ring.
     pub frames_seen: u64,
-    /// Frames all of whose datagrams the kernel took.
+    /// Frames whose datagrams the kernel accepted, all of them.
     pub frames_mirrored: u64,
     /// Frames that were not mirrored.
     pub frames_dropped: Dropped,
     /// Datagrams made.
     pub datagrams_built: u64,
-    /// Datagrams the kernel took.
+    /// Datagrams that the kernel accepted.
     pub datagrams_sent: u64,
-    /// Datagrams it did not take.
+    /// Datagrams that were not sent.
     pub datagrams_dropped: Dropped,
     /// Bytes of the datagrams sent, from the VXLAN header on.
     pub bytes_sent: u64,
 }
 
 impl Totals {
-    /// Counts a frame that was seen and of which no datagram is made.
+    /// Counts a frame for which no datagram is made.
     pub const fn drop_frame(&mut self, reason: DropReason) {
         self.drop_frames(reason, 1);
     }
@@ -150,7 +151,7 @@ impl Totals {
         self.frames_dropped.add(reason, frames);
     }
 
-    /// Whether both equations hold.
+    /// Whether both equations are true.
     #[must_use]
     pub fn check(&self) -> bool {
         self.frames_seen == self.frames_mirrored + self.frames_dropped.sum()
@@ -163,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_stands_at_its_own_number_and_has_its_own_label() {
+    fn every_reason_has_its_own_number_and_label() {
         for (index, reason) in DropReason::ALL.into_iter().enumerate() {
             assert_eq!(reason.index(), index);
         }
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_count_is_noticed() {
+    fn a_wrong_count_is_detected() {
         let mut totals = Totals::default();
         totals.drop_frame(DropReason::Oversize);
         assert!(totals.check());

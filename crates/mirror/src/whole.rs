@@ -1,9 +1,9 @@
-//! A frame that leaves in one piece: as it is, with its checksum finished.
+//! A frame that is sent in one piece: unchanged, but with its checksum finished.
 //!
-//! In: a frame that fits the tunnel. Out: one datagram. Most frames of a veth still lack their
-//! checksum (`CHECKSUM_PARTIAL`): the field holds the pseudo-header's sum, and the sum of all bytes
-//! from `csum_start` on, that field included, is what belongs there (`skb_checksum_help` in
-//! `net/core/dev.c`). Offsets that lead outside the frame are not followed.
+//! In: a frame that fits the tunnel. Out: one datagram. Most frames of a veth do not have their checksum
+//! yet (`CHECKSUM_PARTIAL`): the field contains the pseudo-header's sum. The checksum is computed over
+//! all bytes from `csum_start` on, including that field (`skb_checksum_help` in `net/core/dev.c`).
+//! Offsets outside the frame are ignored.
 
 use wire::checksum::Sum;
 use wire::crc32c::Crc32c;
@@ -13,27 +13,27 @@ use wire::{ChecksumState, Frame};
 use crate::Inner;
 use crate::batch::FrameDatagrams;
 
-/// Where UDP and UDP-Lite keep their checksum.
+/// The offset of the checksum of UDP and UDP-Lite.
 const UDP_CHECKSUM_OFFSET: usize = 6;
-/// Where SCTP keeps its own.
+/// The offset of SCTP's checksum.
 const SCTP_CHECKSUM_OFFSET: usize = 8;
 
-/// A checksum that was worked out, and where it belongs.
+/// A finished checksum and its place.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Finished {
-    /// Where it stands in the frame.
+    /// The offset of the field in the frame.
     pub(crate) at: usize,
     bytes: [u8; 4],
     len: usize,
 }
 
 impl Finished {
-    /// The bytes that belong there: two, or SCTP's four.
+    /// The bytes of the checksum: two, or SCTP's four.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 
-    /// Just behind them.
+    /// The offset after the field.
     pub(crate) const fn end(&self) -> usize {
         self.at + self.len
     }
@@ -49,7 +49,7 @@ pub(crate) fn whole(
     let Inner { frame, prefix, .. } = inner;
     out.start();
     match finish(frame, network) {
-        // A field within the link header is absurd, and the prefix may have replaced it.
+        // A field within the link header is invalid, and the prefix may have replaced it.
         Some(finished) if finished.at >= prefix.replaced() && finished.end() <= length => {
             prefix.write(frame, finished.at, out);
             out.write(finished.bytes());
@@ -62,7 +62,7 @@ pub(crate) fn whole(
     }
 }
 
-/// Works out an unfinished checksum; `None` when there is none or it lies outside the frame.
+/// Finishes a checksum; `None` if it needs no change or the offsets are outside the frame.
 pub(crate) fn finish(frame: &Frame<'_>, network: &Network) -> Option<Finished> {
     let ChecksumState::Unfinished(unfinished) = frame.offload.checksum else {
         return None;
@@ -96,14 +96,14 @@ pub(crate) fn finish(frame: &Frame<'_>, network: &Network) -> Option<Finished> {
     })
 }
 
-/// SCTP's is over the packet with the field as zero (RFC 9260 appendix A).
+/// SCTP's checksum is computed over the packet with the field as zero (RFC 9260 appendix A).
 fn sctp(bytes: &[u8], start: usize) -> Option<Finished> {
     let at = start + SCTP_CHECKSUM_OFFSET;
-    let behind = bytes.get(at + 4..)?;
+    let rest = bytes.get(at + 4..)?;
     let crc = Crc32c::default()
         .plus(&bytes[start..at])
         .plus(&[0; 4])
-        .plus(behind);
+        .plus(rest);
     Some(Finished {
         at,
         bytes: crc.finish(),

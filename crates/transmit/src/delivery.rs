@@ -1,11 +1,11 @@
-//! A run of datagrams and a kernel that may refuse any of them.
+//! Sends a run of datagrams to a kernel that can refuse any of them.
 //!
-//! In: datagrams to one socket, in order. Out: an outcome for each, the sensors' newly learned
-//! path MTUs in the table, and news in the report. The kernel stands behind a trait of four calls,
-//! so that every error at every place is tested without one.
+//! In: datagrams for one socket, in order. Out: an outcome for each, changed path MTUs in the table, and
+//! entries in the report. The kernel is a trait of four calls, so every error at every place is tested
+//! without a real one.
 //!
-//! The loop ends: each round sends a datagram, drops one, or fails one again, and for one datagram
-//! `policy` allows eight failures, and waiting is bounded by what is left of [`PATIENCE`].
+//! The loop ends: each round sends a datagram, drops one, or one fails again. `policy` allows eight
+//! failures of one datagram, and [`WAIT_MAX`] limits the time of waiting.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,32 +16,32 @@ use wire::{Mtu, vxlan};
 
 use crate::destination::Destination;
 use crate::error_queue::QueuedError;
-use crate::icmp::Verdict;
+use crate::icmp::IcmpError;
 use crate::policy::Cause;
 use crate::report::Report;
 
-/// How long one call of [`Transmitter::send`](crate::Transmitter::send) waits for room, in all. The
-/// ring fills meanwhile, by half a megabyte at 1 Gbit/s.
-pub const PATIENCE: Duration = Duration::from_millis(4);
+/// How long one call of [`Transmitter::send`](crate::Transmitter::send) waits for room, in total. In this
+/// time the ring fills by half a megabyte at 1 Gbit/s.
+pub const WAIT_MAX: Duration = Duration::from_millis(4);
 
-/// The kernel is asked to wait in whole milliseconds.
-const WAIT_LEAST: Duration = Duration::from_millis(1);
+/// poll(2) waits in whole milliseconds.
+const WAIT_MIN: Duration = Duration::from_millis(1);
 
 /// The length of the VXLAN header, in bytes.
 #[expect(clippy::cast_possible_truncation, reason = "eight")]
 const VXLAN_HEADER: u32 = vxlan::HEADER_LEN as u32;
 
-/// How many entries of an error queue are read at a time; it holds fewer (`socket`).
+/// How many entries of an error queue are read at a time; the queue has room for fewer (`socket`).
 const ENTRIES_MAX: usize = 64;
 
-/// What the delivery asks of the kernel about one socket and one run.
+/// The system calls of the delivery for one socket and one run.
 pub(crate) trait Kernel {
-    /// Sends the run's datagrams from this number on; how many were taken, at least one.
+    /// Sends the run's datagrams from this number on; returns how many were sent, at least one.
     fn send(&mut self, first: usize) -> Result<usize, Errno>;
     /// The next entry of the error queue.
     fn next_error(&mut self) -> Option<QueuedError>;
-    /// Waits for room in the socket, or, where the kernel would not say, for a moment; at most
-    /// this long. Returns how long it took.
+    /// Waits for room in the socket, or, if the kernel does not report it, for a short time; not longer
+    /// than `at_most`. Returns the time it took.
     fn wait(&mut self, cause: Cause, at_most: Duration) -> Duration;
     /// The MTU of the path to a sensor, if there is one.
     fn path_mtu(&mut self, sensor: SocketAddr) -> Option<Mtu>;
@@ -52,11 +52,11 @@ pub(crate) trait Kernel {
 pub(crate) struct Entry {
     /// Its number in the batch.
     pub(crate) number: usize,
-    /// Its place in the group that the run was taken from.
+    /// Its place in the group that the run is a part of.
     pub(crate) place: usize,
     /// Where it goes.
     pub(crate) sensor: SensorIndex,
-    /// Bytes from the VXLAN header on.
+    /// Its length in bytes, from the VXLAN header on.
     pub(crate) length: u32,
 }
 
@@ -68,13 +68,13 @@ pub(crate) struct Delivery<'a> {
     /// One for each datagram of the batch.
     pub(crate) outcomes: &'a mut [Outcome],
     pub(crate) report: &'a mut Report,
-    /// How long it may still wait.
-    pub(crate) patience: Duration,
+    /// How long it may still wait for room.
+    pub(crate) wait_left: Duration,
 }
 
 impl Delivery<'_> {
-    /// Delivers a run and returns how many of its datagrams have an outcome now. When that is not
-    /// all, more is known of a sensor: the others are to be looked at again before they are tried.
+    /// Sends a run and returns how many of its datagrams have an outcome now. If not all have one, a sensor
+    /// now refuses some of the others: the caller must check them again before it sends them.
     pub(crate) fn deliver(&mut self, kernel: &mut impl Kernel, run: &[Entry]) -> usize {
         let mut first = 0;
         let mut failures = 0;
@@ -93,26 +93,26 @@ impl Delivery<'_> {
             let Some(reason) = self.failed(kernel, entry, errno, failures) else {
                 continue;
             };
-            self.note(entry.number, Outcome::Dropped(reason));
+            self.set_outcome(entry.number, Outcome::Dropped(reason));
             first += 1;
             failures = 0;
-            if self.knows_better(run.get(first..).unwrap_or_default()) {
+            if self.any_is_refused(run.get(first..).unwrap_or_default()) {
                 break;
             }
         }
         first.min(run.len())
     }
 
-    /// Notes that datagrams were sent. The sensors are looked up only where one has failed before:
-    /// usually this writes an outcome for each datagram, and no more.
+    /// Records that datagrams were sent. Usually this only writes an outcome for each datagram; the sensors
+    /// are updated only if one has failed before.
     fn sent(&mut self, entries: &[Entry]) {
         for entry in entries {
-            self.note(entry.number, Outcome::Sent);
+            self.set_outcome(entry.number, Outcome::Sent);
         }
         if !self
             .destinations
             .iter()
-            .any(|destination| destination.has_strikes())
+            .any(|destination| destination.has_failures())
         {
             return;
         }
@@ -123,29 +123,28 @@ impl Delivery<'_> {
         }
     }
 
-    /// Notes what became of a datagram.
-    pub(crate) fn note(&mut self, number: usize, outcome: Outcome) {
+    /// Sets the outcome of a datagram.
+    pub(crate) fn set_outcome(&mut self, number: usize, outcome: Outcome) {
         if let Some(slot) = self.outcomes.get_mut(number) {
             *slot = outcome;
         }
     }
 
-    /// Why a datagram is not worth a try.
+    /// The reason not to try a datagram, if there is one.
     pub(crate) fn refuses(&self, sensor: SensorIndex, length: u32) -> Option<DropReason> {
         self.destinations
             .get(usize::from(sensor.0))
             .and_then(|destination| destination.refuses(length))
     }
 
-    /// Whether one of these datagrams is known to fail.
-    fn knows_better(&self, entries: &[Entry]) -> bool {
+    /// Whether there is a reason not to try one of these datagrams.
+    fn any_is_refused(&self, entries: &[Entry]) -> bool {
         entries
             .iter()
             .any(|entry| self.refuses(entry.sensor, entry.length).is_some())
     }
 
-    /// Deals with an error at a datagram: why it is dropped, or `None` when it is to be tried
-    /// again.
+    /// Handles an error of a datagram: returns why it is dropped, or `None` to try it again.
     fn failed(
         &mut self,
         kernel: &mut impl Kernel,
@@ -154,7 +153,7 @@ impl Delivery<'_> {
         failures: u32,
     ) -> Option<DropReason> {
         let cause = Cause::of(errno);
-        // Also before waiting: a socket with something in its error queue never waits.
+        // Also before waiting: poll(2) returns at once if the error queue is not empty.
         let from_network = cause != Cause::Interrupted && self.read_errors(kernel);
         if matches!(cause, Cause::BufferFull | Cause::QueueFull) {
             return (!self.wait(kernel, cause)).then_some(DropReason::QueueFull);
@@ -168,11 +167,11 @@ impl Delivery<'_> {
         if !cause.is_own(failures, from_network) {
             return None;
         }
-        Some(self.blame(entry, cause, errno))
+        Some(self.record_failure(entry, cause, errno))
     }
 
-    /// Notes an error that is a datagram's own, and names the reason for its drop.
-    fn blame(&mut self, entry: &Entry, cause: Cause, errno: Errno) -> DropReason {
+    /// Records an error that is the datagram's own, and returns the reason for the drop.
+    fn record_failure(&mut self, entry: &Entry, cause: Cause, errno: Errno) -> DropReason {
         let index = usize::from(entry.sensor.0);
         let reason = match cause {
             Cause::TooLong => DropReason::PathMtu,
@@ -186,66 +185,66 @@ impl Delivery<'_> {
         }
         if let Some(destination) = self.destinations.get_mut(index) {
             match cause {
-                // The path takes less than its MTU says: below the least MTU, for one.
-                Cause::TooLong => destination.narrow(entry.length.saturating_sub(1)),
-                _ => destination.strike(reason),
+                // The path accepts less than its MTU, for example because it is below the smallest MTU.
+                Cause::TooLong => destination.limit(entry.length.saturating_sub(1)),
+                _ => destination.fail(reason),
             }
         }
         reason
     }
 
-    /// Waits for room, if there is patience left; whether it did.
+    /// Waits for room, if there is time left; returns whether it waited.
     fn wait(&mut self, kernel: &mut impl Kernel, cause: Cause) -> bool {
-        if self.patience < WAIT_LEAST {
+        if self.wait_left < WAIT_MIN {
             return false;
         }
-        let took = kernel.wait(cause, self.patience);
-        self.patience = self.patience.saturating_sub(took);
+        let took = kernel.wait(cause, self.wait_left);
+        self.wait_left = self.wait_left.saturating_sub(took);
         true
     }
 
-    /// Empties the error queue and learns from it; whether the network had put something there.
+    /// Empties the error queue and handles its entries; returns whether one came from the network.
     pub(crate) fn read_errors(&mut self, kernel: &mut impl Kernel) -> bool {
         let mut from_network = false;
         for _ in 0..ENTRIES_MAX {
             let Some(error) = kernel.next_error() else {
                 break;
             };
-            if let Some(verdict) = error.verdict {
+            if let Some(icmp_error) = error.icmp_error {
                 from_network = true;
-                self.learn(kernel, error.destination, verdict);
+                self.handle_icmp_error(kernel, error.destination, icmp_error);
             }
         }
         from_network
     }
 
-    /// Learns from an answer of the network about an earlier datagram.
-    fn learn(
+    /// Handles an ICMP error about an earlier datagram.
+    fn handle_icmp_error(
         &mut self,
         kernel: &mut impl Kernel,
         destination: Option<SocketAddr>,
-        verdict: Verdict,
+        icmp_error: IcmpError,
     ) {
         let Some(destination) = destination else {
             return;
         };
-        // Not by scope: the kernel gives that only for link-local addresses.
-        let meant = |sensor: &Sensor| {
+        // The scope is not compared: the kernel reports it only for link-local addresses.
+        let matches = |sensor: &Sensor| {
             let address = sensor.address();
             (address.ip(), address.port()) == (destination.ip(), destination.port())
         };
         let mut sensors = (0_u16..).zip(self.table.sensors());
-        let Some((index, sensor)) = sensors.find(|(_, sensor)| meant(sensor)) else {
+        let Some((index, sensor)) = sensors.find(|(_, sensor)| matches(sensor)) else {
             return;
         };
-        match verdict {
-            Verdict::TooLong => self.measure(kernel, SensorIndex(index)),
-            _ => self.report.verdict(sensor.address(), verdict),
+        match icmp_error {
+            IcmpError::TooLong => self.measure(kernel, SensorIndex(index)),
+            _ => self.report.icmp_error(sensor.address(), icmp_error),
         }
     }
 
-    /// Asks for the path's MTU, once a batch and sensor. It is lowered in the table, never raised:
-    /// the control side may have had a reason for less than the path takes.
+    /// Reads the path's MTU, once for each batch and sensor. It is lowered in the table, but never raised:
+    /// the control side may have set a smaller one than the path's.
     fn measure(&mut self, kernel: &mut impl Kernel, index: SensorIndex) {
         let (Some(sensor), Some(destination)) = (
             self.table.sensor(index),
@@ -261,7 +260,7 @@ impl Delivery<'_> {
             return;
         };
         let frame = vxlan::inner_frame_max(mtu, sensor.address().ip());
-        destination.narrow(u32::from(frame) + VXLAN_HEADER);
+        destination.limit(u32::from(frame) + VXLAN_HEADER);
         if mtu < sensor.path_mtu() {
             sensor.set_path_mtu(mtu);
             self.report.path_mtu(sensor.address(), mtu);

@@ -1,4 +1,4 @@
-//! Every error at every place, by a kernel that answers from a script.
+//! Every error at every place, with a scripted kernel.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,22 +8,22 @@ use proptest::prelude::*;
 use super::*;
 use crate::report::SensorReport;
 
-/// What the scripted kernel says to one `sendmmsg`.
+/// The scripted result of one `sendmmsg`.
 #[derive(Debug, Clone)]
-enum Answer {
-    /// It takes so many, as far as there are that many.
-    Take(usize),
+enum SendResult {
+    /// It sends this many datagrams, or all if there are fewer.
+    Sent(usize),
     /// It fails, with these entries in the error queue.
-    Fail(Errno, Vec<QueuedError>),
+    Failed(Errno, Vec<QueuedError>),
 }
 
 #[derive(Default)]
 struct Script {
-    answers: VecDeque<Answer>,
+    answers: VecDeque<SendResult>,
     queue: VecDeque<QueuedError>,
     path_mtu: Option<Mtu>,
     length: usize,
-    /// What was asked: the first datagram of each try.
+    /// The first datagram of each try.
     tries: Vec<usize>,
     waits: Vec<Cause>,
     measured: Vec<SocketAddr>,
@@ -35,8 +35,8 @@ impl Kernel for Script {
         let rest = self.length - first;
         match self.answers.pop_front() {
             None => Ok(rest),
-            Some(Answer::Take(count)) => Ok(count.clamp(1, rest)),
-            Some(Answer::Fail(errno, entries)) => {
+            Some(SendResult::Sent(count)) => Ok(count.clamp(1, rest)),
+            Some(SendResult::Failed(errno, entries)) => {
                 self.queue.extend(entries);
                 Err(errno)
             }
@@ -64,29 +64,29 @@ fn address(sensor: u16) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], 4000 + sensor))
 }
 
-/// A router that speaks of unreachable and prohibited sensors.
+/// The router that sends the ICMP errors.
 const ROUTER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254));
 
-/// What ICMP messages become these numbers, usually.
+/// The usual ICMP error of an error number.
 fn answer(errno: Errno, sensor: u16) -> QueuedError {
-    let verdict = match errno {
-        Errno::ECONNREFUSED => Verdict::PortUnreachable,
-        Errno::EHOSTUNREACH | Errno::ENETUNREACH => Verdict::Unreachable { by: Some(ROUTER) },
-        Errno::EMSGSIZE => Verdict::TooLong,
-        _ => Verdict::Other,
+    let icmp_error = match errno {
+        Errno::ECONNREFUSED => IcmpError::PortUnreachable,
+        Errno::EHOSTUNREACH | Errno::ENETUNREACH => IcmpError::Unreachable { by: Some(ROUTER) },
+        Errno::EMSGSIZE => IcmpError::TooLong,
+        _ => IcmpError::Other,
     };
-    about(verdict, sensor)
+    queued(icmp_error, sensor)
 }
 
-fn about(verdict: Verdict, sensor: u16) -> QueuedError {
+fn queued(icmp_error: IcmpError, sensor: u16) -> QueuedError {
     QueuedError {
-        verdict: Some(verdict),
+        icmp_error: Some(icmp_error),
         destination: Some(address(sensor)),
     }
 }
 
-fn fail(errno: Errno) -> Answer {
-    Answer::Fail(errno, Vec::new())
+fn fail(errno: Errno) -> SendResult {
+    SendResult::Failed(errno, Vec::new())
 }
 
 /// Two sensors, and a run of datagrams for them.
@@ -101,8 +101,7 @@ struct Case {
 }
 
 impl Case {
-    /// Delivers datagrams of 1,400 bytes to these sensors, as `transmitter` does: what is left
-    /// of a run is looked at again.
+    /// Delivers a run of datagrams of 1,400 bytes to these sensors once.
     fn deliver(sensors: &[u16], script: Script) -> Self {
         let table = (0..2).map(|n| Sensor::new(address(n), Mtu::ETHERNET));
         let run = sensors.iter().enumerate();
@@ -130,13 +129,13 @@ impl Case {
             destinations: &mut case.destinations,
             outcomes: &mut case.outcomes,
             report: &mut case.report,
-            patience: PATIENCE,
+            wait_left: WAIT_MAX,
         };
         case.done = delivery.deliver(&mut case.script, &case.run);
         case
     }
 
-    fn script(sensors: &[u16], answers: impl IntoIterator<Item = Answer>) -> Self {
+    fn script(sensors: &[u16], answers: impl IntoIterator<Item = SendResult>) -> Self {
         let answers = answers.into_iter().collect();
         Self::deliver(
             sensors,
@@ -147,10 +146,10 @@ impl Case {
         )
     }
 
-    fn news(&self, sensor: u16) -> (u64, u64) {
+    fn counts(&self, sensor: u16) -> (u64, u64) {
         let mut all = self.report.sensors.iter();
-        all.find(|news| news.sensor == address(sensor))
-            .map_or((0, 0), |news| (news.unreachable, news.port_unreachable))
+        all.find(|entry| entry.sensor == address(sensor))
+            .map_or((0, 0), |entry| (entry.unreachable, entry.port_unreachable))
     }
 }
 
@@ -162,8 +161,8 @@ const SEND_ERROR: Outcome = Outcome::Dropped(DropReason::SendError);
 const PENDING: Outcome = Outcome::Pending;
 
 #[test]
-fn a_partial_send_goes_on_from_there() {
-    let case = Case::script(&[0; 5], [Answer::Take(2), Answer::Take(1)]);
+fn a_partial_send_continues_with_the_next_datagram() {
+    let case = Case::script(&[0; 5], [SendResult::Sent(2), SendResult::Sent(1)]);
     assert_eq!(case.script.tries, [0, 2, 3]);
     assert_eq!(case.outcomes, [SENT; 5]);
 }
@@ -177,7 +176,10 @@ fn an_answer_about_an_earlier_datagram_drops_none() {
         Errno::EPROTO,
     ] {
         let entries = vec![answer(errno, 1)];
-        let case = Case::script(&[0; 3], [Answer::Take(1), Answer::Fail(errno, entries)]);
+        let case = Case::script(
+            &[0; 3],
+            [SendResult::Sent(1), SendResult::Failed(errno, entries)],
+        );
         assert_eq!(case.outcomes, [SENT; 3], "{errno}");
         assert_eq!(case.script.tries, [0, 1, 1], "{errno}");
     }
@@ -191,12 +193,12 @@ fn answers_count_for_the_sensor_that_they_are_about() {
         answer(Errno::ECONNREFUSED, 1),
         answer(Errno::ECONNREFUSED, 77),
     ];
-    let case = Case::script(&[0; 3], [Answer::Fail(Errno::ECONNREFUSED, entries)]);
-    assert_eq!((case.news(0), case.news(1)), ((1, 0), (0, 2)));
+    let case = Case::script(&[0; 3], [SendResult::Failed(Errno::ECONNREFUSED, entries)]);
+    assert_eq!((case.counts(0), case.counts(1)), ((1, 0), (0, 2)));
     assert_eq!(
         case.report.sensors.len(),
         2,
-        "a sensor of no table has no news"
+        "a sensor outside the table has no entry"
     );
 }
 
@@ -205,20 +207,20 @@ fn answers_count_for_the_sensor_that_they_are_about() {
 fn a_firewalls_answer_is_not_an_unreachable_sensor() {
     let errno = Errno::EHOSTUNREACH;
     let entries = vec![
-        about(Verdict::Prohibited { by: ROUTER }, 0),
-        about(Verdict::RefusedByHost, 1),
+        queued(IcmpError::Prohibited { by: ROUTER }, 0),
+        queued(IcmpError::RefusedByHost, 1),
     ];
-    let case = Case::script(&[0; 3], [Answer::Fail(errno, entries)]);
+    let case = Case::script(&[0; 3], [SendResult::Failed(errno, entries)]);
     assert_eq!(case.outcomes, [SENT; 3]);
     let expected = [
         SensorReport {
             prohibited: 1,
             prohibited_by: Some(ROUTER),
-            ..SensorReport::about(address(0))
+            ..SensorReport::new(address(0))
         },
         SensorReport {
             refused_by_host: 1,
-            ..SensorReport::about(address(1))
+            ..SensorReport::new(address(1))
         },
     ];
     assert_eq!(case.report.sensors, expected);
@@ -226,8 +228,8 @@ fn a_firewalls_answer_is_not_an_unreachable_sensor() {
 
 #[test]
 fn a_sniffing_sensor_that_refuses_every_datagram_loses_none() {
-    let refusal = || Answer::Fail(Errno::ECONNREFUSED, vec![answer(Errno::ECONNREFUSED, 0)]);
-    let answers = (0..20).flat_map(|_| [Answer::Take(1), refusal()]);
+    let refusal = || SendResult::Failed(Errno::ECONNREFUSED, vec![answer(Errno::ECONNREFUSED, 0)]);
+    let answers = (0..20).flat_map(|_| [SendResult::Sent(1), refusal()]);
     let case = Case::script(&[0; 20], answers);
     assert_eq!(case.outcomes, [SENT; 20]);
 }
@@ -243,15 +245,15 @@ fn a_sensor_without_a_route_is_given_up_after_two_datagrams() {
         case.destinations[0].refuses(1),
         Some(DropReason::Unreachable)
     );
-    assert_eq!(case.news(0), (2, 0));
+    assert_eq!(case.counts(0), (2, 0));
 }
 
 #[test]
-fn one_unreachable_sensor_does_not_harm_the_other() {
+fn an_unreachable_sensor_does_not_affect_the_other() {
     let answers = [
         fail(Errno::EHOSTUNREACH),
         fail(Errno::EHOSTUNREACH),
-        Answer::Take(2),
+        SendResult::Sent(2),
     ];
     let case = Case::script(&[0, 1, 1], answers);
     assert_eq!(case.outcomes, [UNREACHABLE, SENT, SENT]);
@@ -259,13 +261,13 @@ fn one_unreachable_sensor_does_not_harm_the_other() {
 }
 
 #[test]
-fn full_queues_are_waited_for_once_in_a_batch() {
+fn a_batch_waits_for_full_queues_only_once() {
     for (errno, cause) in [
         (Errno::EAGAIN, Cause::BufferFull),
         (Errno::ENOBUFS, Cause::QueueFull),
     ] {
         let case = Case::script(&[0; 3], (0..3).map(|_| fail(errno)));
-        assert_eq!(case.outcomes, [SENT; 3], "room came in time");
+        assert_eq!(case.outcomes, [SENT; 3], "there was room in time");
         assert_eq!(case.script.waits, [cause; 3]);
 
         // Four waits of a millisecond, then the first and the second datagram are dropped at once.
@@ -276,7 +278,7 @@ fn full_queues_are_waited_for_once_in_a_batch() {
 }
 
 #[test]
-fn a_narrower_path_is_learned_and_only_what_is_too_long_is_dropped() {
+fn a_smaller_path_mtu_is_read_and_only_longer_datagrams_are_dropped() {
     let script = Script {
         answers: [fail(Errno::EMSGSIZE)].into(),
         path_mtu: Mtu::new(1400),
@@ -284,7 +286,7 @@ fn a_narrower_path_is_learned_and_only_what_is_too_long_is_dropped() {
     };
     let case = Case::deliver(&[1, 1, 0], script);
     assert_eq!(case.outcomes, [PATH_MTU, PENDING, PENDING]);
-    assert_eq!(case.done, 1, "what is left is to be looked at again");
+    assert_eq!(case.done, 1, "the rest must be checked again");
     assert_eq!(case.script.measured, [address(1)]);
     assert_eq!(case.table.sensors()[1].path_mtu().get(), 1400);
     assert_eq!(case.table.sensors()[0].path_mtu(), Mtu::ETHERNET);
@@ -298,10 +300,10 @@ fn a_narrower_path_is_learned_and_only_what_is_too_long_is_dropped() {
 }
 
 #[test]
-fn a_path_mtu_from_the_network_is_learned_before_a_datagram_is_lost() {
+fn a_path_mtu_from_the_network_is_read_before_a_datagram_is_lost() {
     let entries = vec![answer(Errno::EMSGSIZE, 1)];
     let script = Script {
-        answers: [Answer::Fail(Errno::EMSGSIZE, entries)].into(),
+        answers: [SendResult::Failed(Errno::EMSGSIZE, entries)].into(),
         path_mtu: Mtu::new(1450),
         ..Script::default()
     };
@@ -325,7 +327,7 @@ fn a_path_mtu_is_never_raised() {
 }
 
 #[test]
-fn a_path_that_takes_less_than_it_says_is_believed_by_what_it_does() {
+fn a_path_that_refuses_its_own_mtu_gets_only_shorter_datagrams() {
     for path_mtu in [None, Mtu::new(1500)] {
         let script = Script {
             answers: (0..2).map(|_| fail(Errno::EMSGSIZE)).collect(),
@@ -343,7 +345,7 @@ fn a_path_that_takes_less_than_it_says_is_believed_by_what_it_does() {
 }
 
 #[test]
-fn a_firewalls_verdict_is_a_send_error_with_its_number_kept() {
+fn a_firewalls_refusal_is_a_send_error_and_its_number_is_kept() {
     let case = Case::script(&[0, 0, 0], [fail(Errno::EPERM), fail(Errno::EPERM)]);
     assert_eq!(case.outcomes, [SEND_ERROR, SEND_ERROR, PENDING]);
     assert_eq!(case.script.tries, [0, 1], "no retry");
@@ -356,9 +358,9 @@ fn a_firewalls_verdict_is_a_send_error_with_its_number_kept() {
 fn a_success_in_between_keeps_a_sensor() {
     let limited = [
         fail(Errno::EPERM),
-        Answer::Take(1),
+        SendResult::Sent(1),
         fail(Errno::EPERM),
-        Answer::Take(1),
+        SendResult::Sent(1),
         fail(Errno::EPERM),
         fail(Errno::EPERM),
     ];
@@ -368,28 +370,28 @@ fn a_success_in_between_keeps_a_sensor() {
     ];
     assert_eq!(case.outcomes, expected);
 
-    // What the other sensor was sent says nothing of this one.
-    let other = [fail(Errno::EPERM), Answer::Take(1), fail(Errno::EPERM)];
+    // A success for the other sensor does not count for this one.
+    let other = [fail(Errno::EPERM), SendResult::Sent(1), fail(Errno::EPERM)];
     let case = Case::script(&[0, 1, 0, 0], other);
     assert_eq!(case.outcomes, [SEND_ERROR, SENT, SEND_ERROR, PENDING]);
 }
 
 #[test]
-fn an_interruption_is_none() {
+fn an_interrupted_call_is_repeated() {
     let case = Case::script(&[0; 2], [fail(Errno::EINTR), fail(Errno::EINTR)]);
     assert_eq!(case.outcomes, [SENT; 2]);
     assert!(case.report.is_empty());
 }
 
 #[test]
-fn a_sensor_of_no_table_harms_nothing() {
+fn a_sensor_outside_the_table_does_not_affect_others() {
     let case = Case::script(&[9, 0], [fail(Errno::EINVAL), fail(Errno::EINVAL)]);
     assert_eq!(case.outcomes, [SEND_ERROR, SENT]);
     let case = Case::script(&[9, 0], [fail(Errno::EMSGSIZE), fail(Errno::EMSGSIZE)]);
     assert_eq!(case.outcomes, [PATH_MTU, SENT]);
 }
 
-fn any_answer() -> impl Strategy<Value = Answer> {
+fn any_answer() -> impl Strategy<Value = SendResult> {
     let errno = prop::sample::select(vec![
         Errno::EINTR,
         Errno::EAGAIN,
@@ -404,15 +406,15 @@ fn any_answer() -> impl Strategy<Value = Answer> {
     ]);
     let entry = (errno.clone(), 0_u16..4).prop_map(|(errno, sensor)| answer(errno, sensor));
     prop_oneof![
-        (0_usize..9).prop_map(Answer::Take),
+        (0_usize..9).prop_map(SendResult::Sent),
         (errno, prop::collection::vec(entry, 0..3))
-            .prop_map(|(errno, entries)| Answer::Fail(errno, entries)),
+            .prop_map(|(errno, entries)| SendResult::Failed(errno, entries)),
     ]
 }
 
 proptest! {
     #[test]
-    fn whatever_the_kernel_says_each_datagram_is_tried_in_order_and_gets_one_outcome(
+    fn for_any_answers_each_datagram_is_tried_in_order_and_gets_one_outcome(
         answers in prop::collection::vec(any_answer(), 0..60),
         sensors in prop::collection::vec(0_u16..3, 0..20),
         mtu in prop::option::of(576_u32..2000),
@@ -427,12 +429,12 @@ proptest! {
         let (done, left) = case.outcomes.split_at(case.done);
         prop_assert!(done.iter().all(|outcome| *outcome != PENDING));
         prop_assert!(left.iter().all(|outcome| *outcome == PENDING));
-        // Only what is known to fail is left.
-        let known_to_fail = |entry: &Entry| {
+        // If datagrams are left, one of them is refused.
+        let is_refused = |entry: &Entry| {
             let destination = case.destinations.get(usize::from(entry.sensor.0));
             destination.is_some_and(|destination| destination.refuses(entry.length).is_some())
         };
-        prop_assert!(left.is_empty() || case.run[case.done..].iter().any(known_to_fail));
-        prop_assert!(case.script.waits.len() <= PATIENCE.as_millis() as usize);
+        prop_assert!(left.is_empty() || case.run[case.done..].iter().any(is_refused));
+        prop_assert!(case.script.waits.len() <= WAIT_MAX.as_millis() as usize);
     }
 }

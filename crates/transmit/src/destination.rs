@@ -1,8 +1,8 @@
-//! Sensors as the sender sees them: their socket addresses, and what was learned during a batch.
+//! The sensors' socket addresses, and their failures during a batch.
 //!
-//! Addresses are kept from batch to batch and made anew only where the table has another sensor at
-//! that number. What was learned lasts for one batch: the next one tries every sensor again, so a
-//! sensor that returns gets its datagrams at once.
+//! Addresses are kept from batch to batch and made again only if the table has another sensor at that
+//! number. Failures are kept for one batch: the next one tries every sensor again, so a sensor that is
+//! back gets its datagrams at once.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -11,26 +11,27 @@ use socket2::SockAddr;
 
 use crate::socket::Family;
 
-/// After so many datagrams of a batch that failed for their own sake, and none that was sent in
-/// between, the sensor's others are not tried: each try is a system call, and the ring is filling
-/// meanwhile. A firewall's rule with a limit refuses some and lets others pass.
-const STRIKES: u8 = 2;
+/// If this many datagrams of a batch to a sensor fail with an error of their own, and none is sent in
+/// between, the sensor's other datagrams are not tried: each try costs a system call while the ring
+/// fills. A success in between resets the count, because a firewall's rule with a limit refuses only some.
+const FAILURES_MAX: u8 = 2;
 
 /// The socket addresses of a table's sensors, by their numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
-    known: Vec<(SocketAddr, SockAddr)>,
-    /// Which families the batch has sensors of.
+    prepared: Vec<(SocketAddr, SockAddr)>,
+    /// For which families the batch has datagrams.
     families: [bool; Family::ALL.len()],
 }
 
 impl Addresses {
-    /// Prepares the addresses that a batch needs.
+    /// Prepares the addresses for a batch.
     pub(crate) fn prepare(&mut self, batch: &Batch, table: &SensorTable) {
-        let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        if self.known.len() < table.sensors().len() {
-            self.known
-                .resize_with(table.sensors().len(), || (nobody, SockAddr::from(nobody)));
+        let unspecified = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        if self.prepared.len() < table.sensors().len() {
+            self.prepared.resize_with(table.sensors().len(), || {
+                (unspecified, SockAddr::from(unspecified))
+            });
         }
         self.families = [false; Family::ALL.len()];
         for datagram in batch.datagrams() {
@@ -39,15 +40,15 @@ impl Addresses {
             };
             let address = sensor.address();
             self.families[Family::of(address) as usize] = true;
-            if let Some(known) = self.known.get_mut(usize::from(datagram.sensor.0))
-                && known.0 != address
+            if let Some(prepared) = self.prepared.get_mut(usize::from(datagram.sensor.0))
+                && prepared.0 != address
             {
-                *known = (address, SockAddr::from(address));
+                *prepared = (address, SockAddr::from(address));
             }
         }
     }
 
-    /// The sensor of a family, if the table has just one; its address must have been prepared.
+    /// The sensor of a family, if the table has only one and its address is prepared.
     pub(crate) fn only(
         &self,
         table: &SensorTable,
@@ -60,7 +61,7 @@ impl Addresses {
         if of_family.next().is_some() {
             return None;
         }
-        self.known
+        self.prepared
             .get(number)
             .filter(|(address, _)| *address == sensor.address())
     }
@@ -72,20 +73,20 @@ impl Addresses {
 
     /// The address of a sensor, if it has one of that family.
     pub(crate) fn of(&self, sensor: SensorIndex, family: Family) -> Option<&SockAddr> {
-        let (address, raw) = self.known.get(usize::from(sensor.0))?;
+        let (address, raw) = self.prepared.get(usize::from(sensor.0))?;
         (Family::of(*address) == family).then_some(raw)
     }
 }
 
-/// What was learned of a sensor during a batch.
+/// The failures of a sensor during a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Destination {
-    /// The longest datagram that is worth a try, in bytes from the VXLAN header on.
+    /// The longest datagram to try, in bytes from the VXLAN header on.
     longest: u32,
-    /// Whether the path's MTU was asked for.
+    /// Whether the path's MTU was read.
     pub(crate) measured: bool,
-    strikes: u8,
-    /// Set when its datagrams are not worth a try any more.
+    failures: u8,
+    /// Set when its datagrams are no longer tried.
     given_up: Option<DropReason>,
 }
 
@@ -93,11 +94,11 @@ impl Destination {
     pub(crate) const UNTRIED: Self = Self {
         longest: u32::MAX,
         measured: false,
-        strikes: 0,
+        failures: 0,
         given_up: None,
     };
 
-    /// Why a datagram of a length is not worth a try.
+    /// The reason not to try a datagram of this length, if there is one.
     pub(crate) const fn refuses(self, length: u32) -> Option<DropReason> {
         match self.given_up {
             Some(reason) => Some(reason),
@@ -106,25 +107,25 @@ impl Destination {
         }
     }
 
-    /// Notes that longer datagrams do not get through.
-    pub(crate) fn narrow(&mut self, longest: u32) {
+    /// Refuses longer datagrams from now on.
+    pub(crate) fn limit(&mut self, longest: u32) {
         self.longest = self.longest.min(longest);
     }
 
-    /// Whether a datagram failed since the last that was sent.
-    pub(crate) const fn has_strikes(self) -> bool {
-        self.strikes > 0
+    /// Whether a datagram has failed since the last one that was sent.
+    pub(crate) const fn has_failures(self) -> bool {
+        self.failures > 0
     }
 
-    /// Notes that a datagram was sent.
+    /// Records that a datagram was sent.
     pub(crate) const fn succeed(&mut self) {
-        self.strikes = 0;
+        self.failures = 0;
     }
 
-    /// Notes that a datagram failed for its own sake, and not for its length.
-    pub(crate) const fn strike(&mut self, reason: DropReason) {
-        self.strikes = self.strikes.saturating_add(1);
-        if self.strikes >= STRIKES {
+    /// Records that a datagram failed with an error of its own, except for its length.
+    pub(crate) const fn fail(&mut self, reason: DropReason) {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= FAILURES_MAX {
             self.given_up = Some(reason);
         }
     }
@@ -135,26 +136,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_narrow_path_takes_the_short_ones() {
+    fn a_narrow_path_accepts_short_datagrams() {
         let mut destination = Destination::UNTRIED;
         assert_eq!(destination.refuses(u32::MAX), None);
-        destination.narrow(1400);
-        destination.narrow(9000);
+        destination.limit(1400);
+        destination.limit(9000);
         assert_eq!(destination.refuses(1400), None);
         assert_eq!(destination.refuses(1401), Some(DropReason::PathMtu));
     }
 
     #[test]
-    fn two_failures_in_a_row_give_a_sensor_up() {
+    fn after_two_failures_in_a_row_a_sensor_is_not_tried_again() {
         let mut destination = Destination::UNTRIED;
         for _ in 0..3 {
-            destination.strike(DropReason::Unreachable);
+            destination.fail(DropReason::Unreachable);
             assert_eq!(destination.refuses(1), None);
-            assert!(destination.has_strikes());
+            assert!(destination.has_failures());
             destination.succeed();
         }
-        destination.strike(DropReason::Unreachable);
-        destination.strike(DropReason::Unreachable);
+        destination.fail(DropReason::Unreachable);
+        destination.fail(DropReason::Unreachable);
         assert_eq!(destination.refuses(1), Some(DropReason::Unreachable));
     }
 }

@@ -1,10 +1,10 @@
-//! What the network answered, from a socket's error queue (ip(7), `IP_RECVERR`).
+//! ICMP errors from a socket's error queue (ip(7), `IP_RECVERR`).
 //!
-//! Each entry has the ICMP type and code of the answer, who sent it (`SO_EE_OFFENDER`) and, as the
-//! message's own address, where the datagram in question went. Its error number is not read: it says
-//! less than the type and code. An entry of the kernel itself (`SO_EE_ORIGIN_LOCAL`) repeats what
-//! `sendmmsg` returned and has no port. Taking the last entry clears the socket's pending error;
-//! taking any other sets it to the next entry's, so the queue is to be emptied.
+//! Each entry has the ICMP type and code, the sender of the error (`SO_EE_OFFENDER`) and, as the message's
+//! own address, the destination of the datagram. Its error number is not read, because it is less exact
+//! than type and code. An entry of the kernel itself (`SO_EE_ORIGIN_LOCAL`) repeats the error of
+//! `sendmmsg` and has no port. Reading the last entry clears the socket's pending error; reading another
+//! one sets it to the next entry's. So the queue must be emptied.
 
 use std::io::IoSliceMut;
 use std::net::{IpAddr, SocketAddr};
@@ -15,14 +15,14 @@ use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg,
 };
 
-use crate::icmp::{Verdict, Version};
+use crate::icmp::{IcmpError, IcmpVersion};
 
 /// One entry of the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct QueuedError {
-    /// What an ICMP message says, where one brought it; else it is the kernel's own entry.
-    pub(crate) verdict: Option<Verdict>,
-    /// Where the datagram went; the port is 0 where the kernel did not say.
+    /// The ICMP error; `None` for the kernel's own entry.
+    pub(crate) icmp_error: Option<IcmpError>,
+    /// The destination of the datagram; the port is 0 if the kernel did not report it.
     pub(crate) destination: Option<SocketAddr>,
 }
 
@@ -39,9 +39,9 @@ impl ErrorQueue {
         Self { control }
     }
 
-    /// Takes the next entry, if there is one. Never waits.
-    pub(crate) fn take(&mut self, socket: &impl AsFd) -> Option<QueuedError> {
-        // The start of the datagram in question comes along and is of no use.
+    /// Reads and removes the next entry, if there is one. Never waits.
+    pub(crate) fn read(&mut self, socket: &impl AsFd) -> Option<QueuedError> {
+        // The entry contains the start of the datagram, which is not used.
         let mut quoted = [0; 8];
         let mut parts = [IoSliceMut::new(&mut quoted)];
         let answer = recvmsg::<SockaddrStorage>(
@@ -57,26 +57,26 @@ impl ErrorQueue {
             .ok()?
             .find_map(|message| extended_error(&message))
             .unzip();
-        // An entry without the error would be no entry; it counts as one, for the next to be read.
+        // An entry without an error is not expected; it counts as an entry, so that the next is read.
         let version = error.and_then(|error: libc::sock_extended_err| match error.ee_origin {
-            libc::SO_EE_ORIGIN_ICMP => Some(Version::V4),
-            libc::SO_EE_ORIGIN_ICMP6 => Some(Version::V6),
+            libc::SO_EE_ORIGIN_ICMP => Some(IcmpVersion::V4),
+            libc::SO_EE_ORIGIN_ICMP6 => Some(IcmpVersion::V6),
             _ => None,
         });
-        let verdict = version.zip(error).map(|(version, error)| {
-            destination.map_or(Verdict::Other, |destination| {
+        let icmp_error = version.zip(error).map(|(version, error)| {
+            destination.map_or(IcmpError::Other, |destination| {
                 let kind = (error.ee_type, error.ee_code);
-                Verdict::of(version, kind, offender.flatten(), destination.ip())
+                IcmpError::of(version, kind, offender.flatten(), destination.ip())
             })
         });
         Some(QueuedError {
-            verdict,
+            icmp_error,
             destination,
         })
     }
 }
 
-/// The error of a control message, and the address of who sent it.
+/// The error of a control message, and the address of its sender.
 fn extended_error(
     message: &ControlMessageOwned,
 ) -> Option<(libc::sock_extended_err, Option<IpAddr>)> {

@@ -1,16 +1,15 @@
 //! From ranges to `sendmmsg`: the only place where bytes become pointers.
 //!
 //! ```text
-//! headers  [ name, iov ][ name, iov ] ...      what the kernel takes
+//! headers  [ name, iov ][ name, iov ] ...      the argument of `sendmmsg`
 //!              |    '-----------.
 //! addresses <--'                v
 //! parts                     [ head, body ][ head, body ] ...
 //!                               |     '--> a range of the block
 //!                               '--------> a range of the batch's arena
 //! ```
-//! Invariant: whatever [`Messages`] holds is older than the [`Run`] that uses it, or was put there
-//! by that run, which borrows all it points to. A new run starts empty, so no pointer is followed
-//! after the borrow it came from.
+//! Invariant: each [`Run`] starts with empty [`Messages`] and borrows everything that its pointers point
+//! to. So no pointer is used after the end of the borrow that it came from.
 
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd};
@@ -19,22 +18,22 @@ use libc::{c_uint, iovec, mmsghdr, msghdr};
 use nix::errno::Errno;
 use socket2::SockAddr;
 
-/// How many datagrams leave by one system call. More would spread its cost no thinner that anyone
-/// could measure, and their headers (96 bytes each) would leave the first-level cache.
+/// How many datagrams one system call sends. More would not be measurably cheaper, and their headers (96
+/// bytes each) would not fit in the first-level cache.
 const RUN_MAX: usize = 256;
 
-/// Memory for a run, used again and again.
+/// Memory for runs, which is reused.
 #[derive(Default)]
 pub(crate) struct Messages {
     headers: Vec<mmsghdr>,
     parts: Vec<[iovec; 2]>,
 }
 
-// SAFETY: the pointers that make it not `Send` by itself are followed only by `Run::send`, which
-// holds the borrows that they came from; outside a run they are bytes without a meaning.
+// SAFETY: only `Run::send` uses the pointers that make it not `Send` by itself, and it has the borrows
+// that they came from; outside a run they are bytes without a meaning.
 unsafe impl Send for Messages {}
 
-/// Datagrams that leave by one socket, one after the other.
+/// Datagrams that one socket sends, in order.
 pub(crate) struct Run<'a> {
     messages: &'a mut Messages,
     /// The addresses, the arena and the block.
@@ -66,7 +65,7 @@ impl<'a> Run<'a> {
         self.messages.headers.len() >= RUN_MAX
     }
 
-    /// Adds a datagram, to the socket's peer where it has one.
+    /// Adds a datagram to `to`, or to the socket's peer if that is `None`.
     pub(crate) fn push(&mut self, to: Option<&'a SockAddr>, head: &'a [u8], body: &'a [u8]) {
         self.messages.parts.push([part(head), part(body)]);
         self.messages.headers.push(mmsghdr {
@@ -75,10 +74,10 @@ impl<'a> Run<'a> {
         });
     }
 
-    /// Sends the datagrams from number `first` on, and says how many the kernel took; at least one.
+    /// Sends the datagrams from number `first` on, and returns how many the kernel accepted; at least one.
     ///
     /// # Errors
-    /// The kernel's, about datagram `first`; `EINVAL` when there is none of that number.
+    /// The kernel's error for datagram `first`; `EINVAL` if there is no such number.
     pub(crate) fn send(&mut self, socket: &impl AsFd, first: usize) -> Result<usize, Errno> {
         let Messages { headers, parts } = &mut *self.messages;
         let base = parts.as_mut_ptr();
@@ -92,14 +91,14 @@ impl<'a> Run<'a> {
         }
         let fd = socket.as_fd().as_raw_fd();
         // SAFETY: `rest` has `count` headers. Each points to an address or to none and, by its element of
-        // `parts`, to a head and a body, all borrowed for 'a, which outlives this run; lengths
-        // are those of the borrowed slices. `parts` has as many elements as `headers`, and neither
-        // vector is touched during the call. The kernel writes to `msg_len` of the headers alone.
+        // `parts`, to a head and a body, all borrowed for 'a, which outlives this run; lengths are those of
+        // the borrowed slices. `parts` has as many elements as `headers`, and neither vector is changed
+        // during the call. The kernel writes only to `msg_len` of the headers.
         let sent = unsafe { libc::sendmmsg(fd, rest.as_mut_ptr(), count, libc::MSG_DONTWAIT) };
         let sent = Errno::result(sent)?;
         match usize::try_from(sent) {
             Ok(sent @ 1..) => Ok(sent),
-            // The kernel never says so; taken as progress it would end the loop's.
+            // The kernel never returns this. As a success it would make the caller's loop endless.
             _ => Err(Errno::EAGAIN),
         }
     }
@@ -112,7 +111,7 @@ const fn part(bytes: &[u8]) -> iovec {
     }
 }
 
-/// A header whose parts `Run::send` fills in.
+/// A header; `Run::send` sets the pointer to its parts.
 const fn header(to: Option<&SockAddr>, parts: usize) -> msghdr {
     // SAFETY: all fields are integers and pointers, for which zero is a value.
     let mut header: msghdr = unsafe { std::mem::zeroed() };

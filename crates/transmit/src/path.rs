@@ -1,7 +1,7 @@
-//! The MTU of the path to a sensor, by the kernel's own routing.
+//! The MTU of the path to a sensor, from the kernel's routing.
 //!
-//! A UDP socket is connected, which sends nothing, and asked for its route's MTU: the least of the
-//! interface's, the route's, and what an ICMP message said of the path in the last ten minutes
+//! Connecting a UDP socket sends nothing. The socket then has the MTU of its route: the smallest of the
+//! interface's, the route's, and the one that an ICMP message reported in the last ten minutes
 //! (`net.ipv4.route.mtu_expires`).
 
 use std::io;
@@ -15,13 +15,13 @@ use crate::option::SocketOption;
 const IP_MTU: SocketOption = SocketOption(libc::IPPROTO_IP, libc::IP_MTU);
 const IPV6_MTU: SocketOption = SocketOption(libc::IPPROTO_IPV6, libc::IPV6_MTU);
 
-/// The largest outer packet, in bytes, that the path to a sensor takes, but at most `limit`.
+/// The MTU of the path to a sensor, for the outer packet, but at most `limit`.
 ///
-/// Needs no capability. Takes four system calls and never waits for the network.
+/// Needs no capability. Makes four system calls and never waits for the network.
 ///
 /// # Errors
-/// The kernel's where there is no route to the sensor (`ENETUNREACH`, `EHOSTUNREACH`), or no
-/// IPv6 for an IPv6 address (`EAFNOSUPPORT`, `EADDRNOTAVAIL`).
+/// The kernel's error if there is no route to the sensor (`ENETUNREACH`, `EHOSTUNREACH`), or no IPv6 for
+/// an IPv6 address (`EAFNOSUPPORT`, `EADDRNOTAVAIL`).
 pub fn path_mtu(sensor: SocketAddr, limit: Option<Mtu>) -> io::Result<Mtu> {
     let socket = Socket::new(Domain::for_address(sensor), Type::DGRAM, None)?;
     socket.connect(&SockAddr::from(sensor))?;
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_takes_all_that_an_ip_packet_can_hold_unless_limited() {
+    fn loopback_has_the_largest_mtu_unless_limited() {
         let sensor = SocketAddr::from(([127, 0, 0, 1], 4789));
         assert_eq!(path_mtu(sensor, None).unwrap(), Mtu::MAX);
         assert_eq!(

@@ -1,12 +1,12 @@
-//! Which sensor a socket is connected to, if to any.
+//! Which sensor a socket is connected to, if any.
 //!
-//! A UDP socket that is connected keeps its route; one that is not looks it up for each datagram,
-//! which costs several percent of the whole way. A socket serves all sensors of its family, so it
-//! is connected only where there is one, which is the usual case, and takes addresses otherwise.
+//! For a connected UDP socket, the kernel keeps the route. For others it looks up the route of each
+//! datagram, which costs several percent of the CPU time. A socket is for all sensors of its family, so it
+//! is connected only if there is one, which is the usual case. Otherwise each datagram has an address.
 //!
-//! A connected socket also keeps the source address that it got. [`Peers::renew`] makes the next
-//! batch connect anew, so that neither outlives a change by more than the time between its calls.
-//! Connecting takes no capability and sends nothing. Source: `__ip4_datagram_connect` and
+//! A connected socket also keeps its source address. After [`Peers::renew`], the next batch connects
+//! again, so an old route or source address is not used longer than the time between these calls.
+//! Connecting needs no capability and sends nothing. Source: `__ip4_datagram_connect` and
 //! `__udp_disconnect` in the kernel's `net/ipv4`.
 
 use std::mem::size_of;
@@ -20,18 +20,18 @@ use socket2::{SockAddr, Socket};
 
 use crate::socket::Family;
 
-/// How a socket stands to the sensors.
+/// The sensor that a socket is connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Peer {
-    /// It is connected to none.
+    /// It is not connected.
     None,
-    /// It is connected to this one; a stale one is to be connected anew.
+    /// It is connected to this one; if it is stale, it must be connected again.
     Connected { to: SocketAddr, stale: bool },
-    /// The kernel would not connect it to this one, for example because there is no route now.
+    /// The kernel refused to connect it to this one, for example because there is no route now.
     Refused(SocketAddr),
 }
 
-/// As many as there can be of a family.
+/// The largest number of sockets of a family.
 const PORTS: usize = SourcePorts::MAX.get() as usize;
 
 /// All sockets' peers.
@@ -43,15 +43,15 @@ impl Peers {
         Self([[Peer::None; PORTS]; Family::ALL.len()])
     }
 
-    /// Connects a socket to the only sensor of its family, or to none where there are several, and
-    /// says whether it is connected. One look and no system call where all is as before.
-    pub(crate) fn settle(
+    /// Connects a socket to the only sensor of its family, or disconnects it if there are several, and
+    /// returns whether it is connected. Makes no system call if nothing has changed.
+    pub(crate) fn connect(
         &mut self,
         socket: &Socket,
         (family, port): (Family, PortIndex),
         only: Option<&(SocketAddr, SockAddr)>,
     ) -> bool {
-        // Connected to port 0 the kernel would send there, while as an address it refuses it.
+        // The kernel refuses port 0 in an address, but would send to it over a connected socket.
         let only = only.filter(|(to, _)| to.port() != 0);
         let peers = &mut self.0[family as usize];
         let Some(peer) = peers.get_mut(usize::from(port.0)) else {
@@ -66,7 +66,7 @@ impl Peers {
             _ => {}
         }
         if matches!(peer, Peer::Connected { .. }) && disconnect(socket).is_err() {
-            // It stays connected, so an address with each datagram is what is sure.
+            // It stays connected, so each datagram needs an address.
             return false;
         }
         *peer = match only {
@@ -80,7 +80,7 @@ impl Peers {
         matches!(peer, Peer::Connected { .. })
     }
 
-    /// Has every socket connected anew when it is next used.
+    /// Every socket is connected again when it is used next.
     pub(crate) fn renew(&mut self) {
         for peer in self.0.as_flattened_mut() {
             match peer {
@@ -92,14 +92,15 @@ impl Peers {
     }
 }
 
-/// Takes the peer and the source address from a socket; the bound port stays.
+/// Removes the peer and the source address of a socket; the bound port stays.
 fn disconnect(socket: &impl AsFd) -> Result<(), Errno> {
     // SAFETY: all fields are integers, for which zero is a value; zero is AF_UNSPEC.
-    let nobody: sockaddr = unsafe { std::mem::zeroed() };
+    let unspecified: sockaddr = unsafe { std::mem::zeroed() };
     let length = socklen_t::try_from(size_of::<sockaddr>()).map_err(|_| Errno::EINVAL)?;
     // SAFETY: the address is valid for reads of its whole length during the call, and the kernel
     // keeps no pointer to it.
-    let result = unsafe { libc::connect(socket.as_fd().as_raw_fd(), &raw const nobody, length) };
+    let result =
+        unsafe { libc::connect(socket.as_fd().as_raw_fd(), &raw const unspecified, length) };
     Errno::result(result).map(drop)
 }
 
@@ -109,8 +110,8 @@ mod tests {
     use std::net::UdpSocket;
 
     #[test]
-    fn a_socket_follows_the_only_sensor_and_keeps_its_port() {
-        // Only a port that was asked for by its number stays when a socket is disconnected.
+    fn a_socket_is_connected_to_the_only_sensor_and_keeps_its_port() {
+        // Only a port that was bound by its number stays when a socket is disconnected.
         let free = UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap();
         let socket = Socket::from(UdpSocket::bind(free).unwrap());
         let bound = socket.local_addr().unwrap().as_socket().unwrap();
@@ -122,26 +123,26 @@ mod tests {
         let place = (Family::V4, PortIndex(0));
         let mut peers = Peers::new();
 
-        assert!(!peers.settle(&socket, place, None));
+        assert!(!peers.connect(&socket, place, None));
         for port in [4789, 4790] {
-            assert!(peers.settle(&socket, place, Some(&sensor(port))));
+            assert!(peers.connect(&socket, place, Some(&sensor(port))));
             assert_eq!(peer().unwrap(), Some(sensor(port).0));
         }
         peers.renew();
-        assert!(peers.settle(&socket, place, Some(&sensor(4790))));
-        assert!(!peers.settle(&socket, place, None));
+        assert!(peers.connect(&socket, place, Some(&sensor(4790))));
+        assert!(!peers.connect(&socket, place, None));
         assert!(peer().is_err(), "no peer is left");
         assert_eq!(socket.local_addr().unwrap().as_socket(), Some(bound));
     }
 
     #[test]
-    fn a_refusal_is_not_asked_for_again_until_it_is_renewed() {
+    fn a_refused_connect_is_not_tried_again_before_renew() {
         let socket = Socket::from(UdpSocket::bind("127.0.0.1:0").unwrap());
         let nowhere = SocketAddr::from(([255, 255, 255, 255], 9));
         let nowhere = (nowhere, SockAddr::from(nowhere));
         let place = (Family::V4, PortIndex(3));
         let mut peers = Peers::new();
-        assert!(!peers.settle(&socket, place, Some(&nowhere)));
+        assert!(!peers.connect(&socket, place, Some(&nowhere)));
         assert_eq!(peers.0[0][3], Peer::Refused(nowhere.0));
         peers.renew();
         assert_eq!(peers.0[0][3], Peer::None);

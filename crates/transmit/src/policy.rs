@@ -1,37 +1,37 @@
-//! What an error of `sendmmsg` means.
+//! The meaning of an error of `sendmmsg`.
 //!
-//! An error number is ambiguous. With `IP_RECVERR` an ICMP message about an *earlier* datagram, to
-//! whichever sensor, is put into the error queue and makes the *next* send on that socket fail with
-//! the number it stands for; nothing is sent then, and the pending error is cleared. So an error
-//! belongs to the datagram at hand only if it comes again and the error queue, emptied in between,
-//! held nothing from the network. One retry is made in any case: the kernel queues the message a
-//! moment before it sets the pending error (`__udp4_lib_err`), and we may look in between.
+//! An error number is ambiguous. With `IP_RECVERR`, the kernel puts an ICMP message about an *earlier*
+//! datagram to any sensor into the error queue, and the *next* send on that socket fails with the
+//! message's error number. That call sends nothing, and clears the pending error. So an error belongs to
+//! the current datagram only if it occurs again and the error queue, emptied in between, had no entry
+//! from the network. There is always one retry: the kernel queues the message shortly before it sets the
+//! pending error (`__udp4_lib_err`), and podspan may read the queue in between.
 //!
-//! Which numbers ICMP messages become: `icmp_err_convert` in `net/ipv4/icmp.c`,
-//! `icmpv6_err_convert` in `net/ipv6/icmp.c`.
+//! The error numbers of ICMP messages: `icmp_err_convert` in `net/ipv4/icmp.c`, `icmpv6_err_convert` in
+//! `net/ipv6/icmp.c`.
 
 use nix::errno::Errno;
 
-/// How many times a datagram is tried against errors that may be those of others. Each retry needs
-/// an ICMP message that arrives between two system calls.
+/// How often a datagram is tried when the errors may belong to other datagrams. Each further retry
+/// requires an ICMP message that arrives between two system calls.
 const ATTEMPTS: u32 = 8;
 
-/// What went wrong, as far as the number tells.
+/// The meaning of an error number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// A signal came in.
     Interrupted,
-    /// The socket's send buffer is full; the kernel says when there is room.
+    /// The socket's send buffer is full; poll(2) reports when there is room.
     BufferFull,
-    /// The interface's queue is full, or memory is short; nobody says when that is over.
+    /// The interface's queue is full, or memory is short; the kernel does not report when this is over.
     QueueFull,
-    /// The datagram is longer than what the path takes.
+    /// The datagram is too long for the path.
     TooLong,
-    /// There is no way to the sensor.
+    /// There is no route to the sensor.
     Unreachable,
-    /// The network's answer to an earlier datagram, and nothing else.
+    /// Always an ICMP error about an earlier datagram.
     Answer,
-    /// A firewall's verdict on this datagram, and nothing else.
+    /// Always a firewall's refusal of this datagram.
     Forbidden,
     /// Anything else.
     Other,
@@ -58,8 +58,8 @@ impl Cause {
         }
     }
 
-    /// Whether the error is the datagram's own, after so many failures of it in a row, this one
-    /// included, and with or without something from the network in the error queue just now.
+    /// Whether the error is the datagram's own. `failures`: how often it has failed in a row, including
+    /// this time. `from_network`: the error queue had an entry from the network.
     pub(crate) const fn is_own(self, failures: u32, from_network: bool) -> bool {
         match self {
             Self::BufferFull | Self::QueueFull | Self::Forbidden => true,

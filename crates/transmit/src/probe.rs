@@ -1,59 +1,59 @@
-//! Asks the hosts of sensors whether they are there.
+//! Probes the hosts of sensors.
 //!
-//! In: a sensor's host. Out: what the network answers, some time later. The question is an empty
-//! datagram to the discard port (RFC 863): it makes the kernel look for the way and the neighbour,
-//! as a mirrored datagram would, and no sensor decodes it. A host that is there says that nobody
-//! listens or that its firewall refuses, or nothing; a host that is not is reported by the kernel or
-//! by a router. What a firewall on the way says is neither.
+//! In: a sensor's host. Out: the result, some time later. The probe is an empty datagram to the discard
+//! port (RFC 863): the kernel looks up the route and the neighbour, as for a mirrored datagram, and no
+//! sensor decodes it. A reachable host answers that no program listens or that its firewall refuses, or
+//! does not answer. The kernel or a router reports an unreachable host. An error from a firewall on the
+//! way is not a result.
 //!
-//! The sockets are opened with the others, before the capabilities are dropped, and marked like
-//! them: what they send is kept out of the ring. They are the control side's.
+//! The sockets are opened with the others, before the capabilities are dropped, and have the same mark:
+//! the ring's filter rejects the probes. The control side uses them.
 
 use std::net::{IpAddr, SocketAddr};
 
 use socket2::SockAddr;
 
 use crate::error_queue::ErrorQueue;
-use crate::icmp::Verdict;
+use crate::icmp::IcmpError;
 use crate::socket::{Family, OpenError, ProbeSockets, SocketConfig};
 
-/// Nobody decodes what comes to this port.
+/// No sensor decodes datagrams to this port.
 const DISCARD_PORT: u16 = 9;
-/// As many answers are read from a socket at a time.
-const ANSWERS_MAX: usize = 64;
-/// The answer to an earlier question makes the next send fail, once, and nothing is sent then.
+/// How many results are read from a socket at a time.
+const RESULTS_MAX: usize = 64;
+/// An ICMP error about an earlier probe makes the next send fail once.
 const ATTEMPTS: usize = 2;
 
-/// What is known of a host that was asked.
+/// The result of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// There is no way to it, or nobody at its end.
+pub enum ProbeResult {
+    /// There is no route to the host, or it does not answer.
     Unreachable {
-        /// Who says so; see [`Verdict::Unreachable`].
+        /// The sender of the error; see [`IcmpError::Unreachable`].
         by: Option<IpAddr>,
     },
-    /// It is there: it says itself that nobody listens on the port, or that it refuses.
+    /// The host itself answered that no program listens on the port, or that it refuses.
     Reached,
 }
 
-impl Answer {
-    /// What an ICMP message about a question says of the host, if anything.
-    const fn of(verdict: Verdict) -> Option<Self> {
-        match verdict {
-            Verdict::PortUnreachable | Verdict::RefusedByHost => Some(Self::Reached),
-            Verdict::Unreachable { by } => Some(Self::Unreachable { by }),
-            Verdict::Prohibited { .. } | Verdict::TooLong | Verdict::Other => None,
+impl ProbeResult {
+    /// The result that follows from an ICMP error about a probe, if any.
+    const fn of(error: IcmpError) -> Option<Self> {
+        match error {
+            IcmpError::PortUnreachable | IcmpError::RefusedByHost => Some(Self::Reached),
+            IcmpError::Unreachable { by } => Some(Self::Unreachable { by }),
+            IcmpError::Prohibited { .. } | IcmpError::TooLong | IcmpError::Other => None,
         }
     }
 }
 
-/// Sockets to ask with.
+/// Sends probes and reads their results.
 #[derive(Debug)]
 pub struct Prober {
     sockets: ProbeSockets,
     error_queue: ErrorQueue,
-    /// Before the first question there is no answer, and nothing to read.
-    has_asked: bool,
+    /// Before the first probe there is nothing to read.
+    has_probed: bool,
 }
 
 impl Prober {
@@ -66,23 +66,23 @@ impl Prober {
         Ok(Self {
             sockets,
             error_queue: ErrorQueue::new(),
-            has_asked: false,
+            has_probed: false,
         })
     }
 
-    /// The UDP port that the questions leave by, the same in both address families.
+    /// The UDP source port of the probes, the same in both address families.
     #[must_use]
     pub const fn source_port(&self) -> u16 {
         self.sockets.port
     }
 
-    /// Asks a host. Where the kernel knows of no way nothing is asked, and no answer comes.
-    pub fn ask(&mut self, host: IpAddr) {
+    /// Probes a host. If there is no route, nothing is sent, and there is no result.
+    pub fn probe(&mut self, host: IpAddr) {
         let to = SocketAddr::new(host, DISCARD_PORT);
         let Some(socket) = self.sockets.get(Family::of(to)) else {
             return;
         };
-        self.has_asked = true;
+        self.has_probed = true;
         for _ in 0..ATTEMPTS {
             if socket.send_to(&[], &SockAddr::from(to)).is_ok() {
                 return;
@@ -90,22 +90,22 @@ impl Prober {
         }
     }
 
-    /// Reads what has come in since the last call.
-    pub fn answers(&mut self) -> Vec<(IpAddr, Answer)> {
-        let mut answers = Vec::new();
-        if !self.has_asked {
-            return answers;
+    /// Reads the results since the last call.
+    pub fn results(&mut self) -> Vec<(IpAddr, ProbeResult)> {
+        let mut results = Vec::new();
+        if !self.has_probed {
+            return results;
         }
         for socket in self.sockets.all() {
-            for _ in 0..ANSWERS_MAX {
-                let Some(entry) = self.error_queue.take(socket) else {
+            for _ in 0..RESULTS_MAX {
+                let Some(entry) = self.error_queue.read(socket) else {
                     break;
                 };
                 let host = entry.destination.map(|host| host.ip());
-                answers.extend(host.zip(entry.verdict.and_then(Answer::of)));
+                results.extend(host.zip(entry.icmp_error.and_then(ProbeResult::of)));
             }
         }
-        answers
+        results
     }
 }
 
@@ -114,27 +114,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_that_is_there_says_so() {
+    fn a_reachable_host_answers() {
         let mut prober = Prober::open(&SocketConfig::new(0)).unwrap();
         let host: IpAddr = "127.0.0.1".parse().unwrap();
-        prober.ask(host);
-        assert_eq!(prober.answers(), [(host, Answer::Reached)]);
-        assert!(prober.answers().is_empty());
+        prober.probe(host);
+        assert_eq!(prober.results(), [(host, ProbeResult::Reached)]);
+        assert!(prober.results().is_empty());
     }
 
     #[test]
-    fn only_the_host_itself_proves_that_it_is_there() {
+    fn only_an_answer_of_the_host_proves_that_it_is_reachable() {
         let by = IpAddr::from([192, 0, 2, 254]);
-        let unreachable = Answer::Unreachable { by: Some(by) };
-        for (verdict, answer) in [
-            (Verdict::PortUnreachable, Some(Answer::Reached)),
-            (Verdict::RefusedByHost, Some(Answer::Reached)),
-            (Verdict::Unreachable { by: Some(by) }, Some(unreachable)),
-            (Verdict::Prohibited { by }, None),
-            (Verdict::TooLong, None),
-            (Verdict::Other, None),
+        let unreachable = ProbeResult::Unreachable { by: Some(by) };
+        for (error, result) in [
+            (IcmpError::PortUnreachable, Some(ProbeResult::Reached)),
+            (IcmpError::RefusedByHost, Some(ProbeResult::Reached)),
+            (IcmpError::Unreachable { by: Some(by) }, Some(unreachable)),
+            (IcmpError::Prohibited { by }, None),
+            (IcmpError::TooLong, None),
+            (IcmpError::Other, None),
         ] {
-            assert_eq!(Answer::of(verdict), answer, "{verdict:?}");
+            assert_eq!(ProbeResult::of(error), result, "{error:?}");
         }
     }
 }

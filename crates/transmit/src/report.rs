@@ -1,64 +1,64 @@
-//! What the control side should know of the sending, gathered without a log line on the way.
+//! A report about sending for the control side, which logs it.
 //!
-//! The worker takes the report when it likes, a few times a second, and hands it on. Dropped
-//! datagrams are counted in the batch; here stands why, and what the network answered about
-//! datagrams that were sent.
+//! The worker reads the report a few times a second and passes it on. The batch counts the dropped
+//! datagrams; the report has the reasons, and the ICMP errors about datagrams that were sent.
 
 use std::net::{IpAddr, SocketAddr};
 
 use nix::errno::Errno;
 use wire::Mtu;
 
-use crate::icmp::Verdict;
+use crate::icmp::IcmpError;
 
-/// How many sensors a report names. News of more waits for a later report: they repeat. A failure
-/// does not wait for sensors that say only that a port is unreachable, as sniffers' hosts always do.
+/// How many sensors a report has. Errors of others repeat, so a later report has them. A failure replaces
+/// an entry that has only "port unreachable", which the hosts of sniffers always send.
 const SENSORS_MAX: usize = 64;
 
-/// What happened since the last report.
+/// Errors since the last report.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
-    /// News of sensors, each at most once; at most 64 of them.
+    /// One entry for each sensor with errors; at most 64.
     pub sensors: Vec<SensorReport>,
-    /// How many times the kernel refused a datagram for a reason that has no name of its own:
-    /// what drops as `send_error`.
+    /// How many times the kernel refused a datagram for a reason without its own name: these drops count
+    /// as `send_error`.
     pub refusals: u64,
-    /// The last of these refusals. `EPERM` is netfilter's: a network policy or a firewall.
+    /// The error number of the last of these refusals. `EPERM` comes from netfilter: a network policy or a
+    /// firewall.
     pub last_refusal: Option<Errno>,
 }
 
-/// News of a sensor.
+/// The errors of a sensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SensorReport {
-    /// Which one.
+    /// The sensor's address.
     pub sensor: SocketAddr,
-    /// The path to it turned out narrower; already noted in the table.
+    /// The new, smaller MTU of the path; it is already in the table.
     pub path_mtu: Option<Mtu>,
-    /// How many times there was no way to it, or nobody at its end: said by the kernel's routing, by
-    /// a neighbour's silence, or by a router.
+    /// How many times there was no route to it, or it did not answer: reported by the kernel's routing,
+    /// by the kernel for a neighbour without an answer, or by a router.
     pub unreachable: u64,
-    /// Who said so last, where an ICMP message did: this machine of a silent neighbour, or a router.
+    /// The sender of the last ICMP error of this kind: this machine for a neighbour, or a router.
     pub unreachable_by: Option<IpAddr>,
-    /// How many times its host answered that nobody listens on the port. A failure where the
-    /// receiver is a socket; where it sniffs, this is how it is.
+    /// How many times its host answered that no program listens on the port. This is a failure if the
+    /// receiver is a socket, and normal if it is a sniffer.
     pub port_unreachable: u64,
-    /// How many times a firewall on its host refused a datagram. Who sniffs there gets the datagram
+    /// How many times a firewall on its host refused a datagram. A sniffer on that host gets the datagram
     /// all the same.
     pub refused_by_host: u64,
     /// How many times a firewall on the way refused a datagram.
     pub prohibited: u64,
-    /// Whose that was, the last time.
+    /// The address of the last of these firewalls.
     pub prohibited_by: Option<IpAddr>,
 }
 
 impl Report {
-    /// Whether there is nothing to tell.
+    /// Whether there is nothing to report.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.sensors.is_empty() && self.refusals == 0
     }
 
-    /// An empty report that can take all its news without allocating.
+    /// An empty report with room for all its entries, so that adding them does not allocate memory.
     pub(crate) fn with_room() -> Self {
         Self {
             sensors: Vec::with_capacity(SENSORS_MAX),
@@ -66,12 +66,12 @@ impl Report {
         }
     }
 
-    /// A copy without room to spare; this one is empty then and keeps its room.
+    /// Returns a copy and empties this report, which keeps its room.
     pub(crate) fn take(&mut self) -> Self {
-        let news = self.clone();
+        let copy = self.clone();
         self.sensors.clear();
         (self.refusals, self.last_refusal) = (0, None);
-        news
+        copy
     }
 
     pub(crate) fn refused(&mut self, errno: Errno) {
@@ -79,55 +79,55 @@ impl Report {
         self.last_refusal = Some(errno);
     }
 
-    /// The kernel's routing has no way to a sensor.
+    /// Adds that the kernel has no route to a sensor.
     pub(crate) fn unreachable(&mut self, sensor: SocketAddr) {
-        self.about(sensor, |news| news.unreachable += 1);
+        self.update(sensor, |entry| entry.unreachable += 1);
     }
 
-    /// An ICMP message about a sensor.
-    pub(crate) fn verdict(&mut self, sensor: SocketAddr, verdict: Verdict) {
-        match verdict {
-            Verdict::Unreachable { by } => self.about(sensor, |news| {
-                news.unreachable += 1;
-                news.unreachable_by = by;
+    /// Adds an ICMP error about a sensor.
+    pub(crate) fn icmp_error(&mut self, sensor: SocketAddr, icmp_error: IcmpError) {
+        match icmp_error {
+            IcmpError::Unreachable { by } => self.update(sensor, |entry| {
+                entry.unreachable += 1;
+                entry.unreachable_by = by;
             }),
-            Verdict::PortUnreachable => self.about(sensor, |news| news.port_unreachable += 1),
-            Verdict::RefusedByHost => self.about(sensor, |news| news.refused_by_host += 1),
-            Verdict::Prohibited { by } => self.about(sensor, |news| {
-                news.prohibited += 1;
-                news.prohibited_by = Some(by);
+            IcmpError::PortUnreachable => self.update(sensor, |entry| entry.port_unreachable += 1),
+            IcmpError::RefusedByHost => self.update(sensor, |entry| entry.refused_by_host += 1),
+            IcmpError::Prohibited { by } => self.update(sensor, |entry| {
+                entry.prohibited += 1;
+                entry.prohibited_by = Some(by);
             }),
-            // The path's MTU is asked of the kernel; the rest is no matter of the sensor's.
-            Verdict::TooLong | Verdict::Other => {}
+            // The path's MTU is read from the kernel; the others are not about the sensor.
+            IcmpError::TooLong | IcmpError::Other => {}
         }
     }
 
     pub(crate) fn path_mtu(&mut self, sensor: SocketAddr, mtu: Mtu) {
-        self.about(sensor, |news| news.path_mtu = Some(mtu));
+        self.update(sensor, |entry| entry.path_mtu = Some(mtu));
     }
 
-    fn about(&mut self, sensor: SocketAddr, note: impl FnOnce(&mut SensorReport)) {
-        if let Some(news) = self.sensors.iter_mut().find(|news| news.sensor == sensor) {
-            note(news);
+    fn update(&mut self, sensor: SocketAddr, change: impl FnOnce(&mut SensorReport)) {
+        if let Some(entry) = self.sensors.iter_mut().find(|entry| entry.sensor == sensor) {
+            change(entry);
             return;
         }
-        let mut news = SensorReport::about(sensor);
-        note(&mut news);
+        let mut new = SensorReport::new(sensor);
+        change(&mut new);
         if self.sensors.len() < SENSORS_MAX {
-            self.sensors.push(news);
-        } else if !news.says_only_port_unreachable() {
+            self.sensors.push(new);
+        } else if !new.has_only_port_unreachable() {
             let mut entries = self.sensors.iter_mut();
-            if let Some(entry) = entries.find(|entry| entry.says_only_port_unreachable()) {
-                *entry = news;
+            if let Some(entry) = entries.find(|entry| entry.has_only_port_unreachable()) {
+                *entry = new;
             }
         }
     }
 }
 
 impl SensorReport {
-    /// Of a sensor, without news yet.
+    /// An entry without errors.
     #[must_use]
-    pub const fn about(sensor: SocketAddr) -> Self {
+    pub const fn new(sensor: SocketAddr) -> Self {
         Self {
             sensor,
             path_mtu: None,
@@ -140,11 +140,11 @@ impl SensorReport {
         }
     }
 
-    /// Whether it says what the host of a healthy sniffer says, and nothing else.
-    fn says_only_port_unreachable(&self) -> bool {
+    /// Whether there is only "port unreachable", as for a healthy sniffer.
+    fn has_only_port_unreachable(&self) -> bool {
         let only = Self {
             port_unreachable: self.port_unreachable,
-            ..Self::about(self.sensor)
+            ..Self::new(self.sensor)
         };
         *self == only
     }
@@ -168,16 +168,16 @@ mod tests {
             }
         }
         report.path_mtu(sensor(5), Mtu::MIN);
-        report.verdict(sensor(5), Verdict::PortUnreachable);
+        report.icmp_error(sensor(5), IcmpError::PortUnreachable);
         let by = IpAddr::from([192, 0, 2, 2]);
-        for verdict in [
-            Verdict::Unreachable { by: Some(by) },
-            Verdict::Prohibited { by },
-            Verdict::RefusedByHost,
-            Verdict::TooLong,
-            Verdict::Other,
+        for icmp_error in [
+            IcmpError::Unreachable { by: Some(by) },
+            IcmpError::Prohibited { by },
+            IcmpError::RefusedByHost,
+            IcmpError::TooLong,
+            IcmpError::Other,
         ] {
-            report.verdict(sensor(5), verdict);
+            report.icmp_error(sensor(5), icmp_error);
         }
         assert_eq!(report.sensors.len(), SENSORS_MAX);
         let fifth = SensorReport {
@@ -188,7 +188,7 @@ mod tests {
             refused_by_host: 1,
             prohibited: 1,
             prohibited_by: Some(by),
-            ..SensorReport::about(sensor(5))
+            ..SensorReport::new(sensor(5))
         };
         assert_eq!(report.sensors[5], fifth);
         assert_eq!(report.take().sensors.len(), SENSORS_MAX);
@@ -197,43 +197,50 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_displaces_an_entry_that_says_only_that_a_port_is_unreachable() {
+    fn a_failure_replaces_an_entry_that_has_only_port_unreachable() {
         let sniffers = 1000..1000 + 2 * u16::try_from(SENSORS_MAX).unwrap();
         let failures: [fn(&mut Report, SocketAddr); 5] = [
             Report::unreachable,
-            |report, sensor| report.verdict(sensor, Verdict::Unreachable { by: None }),
-            |report, sensor| report.verdict(sensor, Verdict::RefusedByHost),
+            |report, sensor| report.icmp_error(sensor, IcmpError::Unreachable { by: None }),
+            |report, sensor| report.icmp_error(sensor, IcmpError::RefusedByHost),
             |report, sensor| report.path_mtu(sensor, Mtu::MIN),
             |report, sensor| {
                 let by = IpAddr::from([192, 0, 2, 2]);
-                report.verdict(sensor, Verdict::Prohibited { by });
+                report.icmp_error(sensor, IcmpError::Prohibited { by });
             },
         ];
         let mut report = Report::with_room();
         for number in sniffers.clone() {
-            report.verdict(sensor(number), Verdict::PortUnreachable);
+            report.icmp_error(sensor(number), IcmpError::PortUnreachable);
         }
         for (number, failure) in (0..).zip(failures) {
             failure(&mut report, sensor(number));
         }
         for number in sniffers {
-            report.verdict(sensor(number), Verdict::PortUnreachable);
+            report.icmp_error(sensor(number), IcmpError::PortUnreachable);
         }
         assert_eq!(report.sensors.len(), SENSORS_MAX);
         let entry = |number| {
             let mut entries = report.sensors.iter();
-            *entries.find(|news| news.sensor == sensor(number)).unwrap()
+            *entries
+                .find(|entry| entry.sensor == sensor(number))
+                .unwrap()
         };
-        assert_eq!([entry(0), entry(1)].map(|news| news.unreachable), [1, 1]);
+        assert_eq!([entry(0), entry(1)].map(|entry| entry.unreachable), [1, 1]);
         assert_eq!(entry(2).refused_by_host, 1);
         assert_eq!(entry(3).path_mtu, Some(Mtu::MIN));
         assert_eq!(entry(4).prohibited, 1);
-        // One failure does not displace another.
+        // A failure does not replace another.
         for number in 0..1000 {
             report.unreachable(sensor(number));
         }
         assert_eq!(report.sensors.len(), SENSORS_MAX);
-        assert!(report.sensors.iter().all(|news| news.sensor.port() < 1000));
+        assert!(
+            report
+                .sensors
+                .iter()
+                .all(|entry| entry.sensor.port() < 1000)
+        );
         assert_eq!(report.sensors.capacity(), SENSORS_MAX);
     }
 

@@ -1,11 +1,10 @@
 //! The sockets, opened once and before the capabilities are dropped.
 //!
-//! In: the mark and how many source ports. Out: for each of these a socket of each address family
-//! that the network namespace has. The port numbers are the same in both families, so that a source port says the
-//! same of a flow whichever way it goes.
+//! In: the mark and the number of source ports. Out: for each source port a socket of each address family
+//! that the network namespace has. The port numbers are the same in both families.
 //!
-//! They send to every sensor and are never read: what comes in is dropped by a filter that was
-//! attached before the port was there, and costs no memory. The error queue is not filtered.
+//! The sockets send to every sensor and are never read: a filter, attached before the port is bound, drops
+//! what they receive, so it uses no memory. The error queue is not filtered.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -18,31 +17,31 @@ use wire::vxlan::FIRST_SOURCE_PORT;
 
 use crate::option::SocketOption;
 
-/// The first port that is tried: just above those that Linux gives to whoever asks for any
-/// (`net.ipv4.ip_local_port_range` is 32768 to 60999), so that the application misses none.
+/// The first port that is tried: above the range that Linux assigns to applications
+/// (`net.ipv4.ip_local_port_range` is 32768 to 60999), so that podspan uses no port of that range.
 const FIRST_TRIED: u16 = 61_000;
 
-/// Bytes of incoming packets that a socket may hold. Only its error queue has any: two dozen.
+/// The receive buffer of a socket in bytes. Only its error queue uses it, for about two dozen entries.
 const RECEIVE_BUFFER: usize = 16 << 10;
 
-/// `BPF_RET | BPF_K` with 0: keep no byte of any packet.
+/// `BPF_RET | BPF_K` with 0: drop every packet.
 const DROP_EVERYTHING: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
 
-/// How the sockets shall be.
+/// The settings of the sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketConfig {
-    /// `SO_MARK` of every outer packet, by which the ring's filter knows our own. Setting it takes
-    /// a capability; 0 is what every socket has, and takes none.
+    /// `SO_MARK` of every outer packet; the ring's filter rejects packets with it. Setting it needs a
+    /// capability. 0 is the default of every socket and needs none.
     pub mark: u32,
-    /// Bytes of datagrams (with the kernel's overhead) that may wait in each socket; the kernel
-    /// gives at most `net.core.wmem_max`, doubled.
+    /// The send buffer of each socket in bytes, including the kernel's overhead; the kernel limits it to
+    /// `net.core.wmem_max`, doubled.
     pub send_buffer: u32,
-    /// How many source ports the datagrams leave by.
+    /// How many source ports the datagrams are sent from.
     pub source_ports: SourcePorts,
 }
 
 impl SocketConfig {
-    /// With this mark, one source port, and send buffers as large as the kernel allows.
+    /// The settings with this mark, one source port, and send buffers as large as the kernel allows.
     #[must_use]
     pub const fn new(mark: u32) -> Self {
         // Above any wmem_max in use, and far below where the kernel's doubling would overflow.
@@ -60,7 +59,7 @@ pub enum OpenError {
     /// The capability for `SO_MARK` is missing.
     #[error(
         "marking the UDP sockets (SO_MARK {mark:#x}) is not permitted: give the container the \
-         capability NET_RAW (before Linux 5.17 it takes NET_ADMIN), as \
+         capability NET_RAW (before Linux 5.17 this needs NET_ADMIN), as \
          `securityContext: {{capabilities: {{add: [\"NET_RAW\"]}}}}`"
     )]
     NotPermitted {
@@ -70,7 +69,7 @@ pub enum OpenError {
     /// Too few ports are free.
     #[error(
         "only {found} of {wanted} UDP source ports from {FIRST_SOURCE_PORT} to 65535 are free in \
-         this network namespace: close what holds them (`ss -uan` lists it)"
+         this network namespace: close the sockets that use them (`ss -uan` lists these)"
     )]
     NoPorts {
         /// How many were found.
@@ -83,9 +82,9 @@ pub enum OpenError {
     Socket {
         /// `IPv4` or `IPv6`.
         family: &'static str,
-        /// What was being done.
+        /// The step that failed.
         step: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
@@ -133,7 +132,7 @@ impl Family {
         use SocketOption as Name;
         match self {
             Self::V4 => &[
-                // Don't fragment, and refuse what is longer than the path takes.
+                // Don't fragment, and refuse datagrams that are too long for the path.
                 (
                     Name(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
                     libc::IP_PMTUDISC_DO,
@@ -143,7 +142,7 @@ impl Family {
                 (Name(libc::SOL_SOCKET, libc::SO_NO_CHECK), 1),
             ],
             Self::V6 => &[
-                // So that the same port can be had in both families.
+                // So that the same port can be bound in both families.
                 (Name(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY), 1),
                 (
                     Name(libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
@@ -162,11 +161,11 @@ impl Family {
 pub(crate) struct Sockets {
     pub(crate) ports: Vec<u16>,
     v4: Vec<Socket>,
-    /// Empty where the namespace has no IPv6.
+    /// Empty if the namespace has no IPv6.
     v6: Vec<Socket>,
 }
 
-/// What came of binding a socket.
+/// The result of binding a socket.
 enum Bound {
     Yes(Socket),
     PortTaken,
@@ -219,7 +218,7 @@ impl Sockets {
         self.v4.iter().chain(&self.v6)
     }
 
-    /// What is opened where there is no IPv6.
+    /// The sockets of a namespace without IPv6.
     #[cfg(test)]
     pub(crate) fn without_ipv6(mut self) -> Self {
         self.v6.clear();
@@ -231,7 +230,7 @@ impl Sockets {
     }
 }
 
-/// A socket of each family to ask with, on a port of its own.
+/// A socket of each family for probes, on a separate port.
 #[derive(Debug)]
 pub(crate) struct ProbeSockets {
     pub(crate) port: u16,
@@ -267,7 +266,7 @@ impl ProbeSockets {
     }
 }
 
-/// A socket of a family with everything set, bound to a port of every address.
+/// A socket of a family with all options, bound to a port on all addresses.
 fn bound(family: Family, port: u16, config: SocketConfig) -> Result<Bound, OpenError> {
     let failed = |step| {
         move |source| OpenError::Socket {

@@ -1,8 +1,8 @@
-//! A batch's way through the sockets.
+//! Sends a batch through the sockets.
 //!
-//! In: a batch, and the block and the table that it was made from. The batch's plan gives each
-//! socket its datagrams in order; of these, a run of one address family at a time is laid out for
-//! `sendmmsg` and delivered. Datagrams that are known to fail are left out of the run.
+//! In: a batch, and the block and the table that it was made from. The batch's plan has the datagrams of
+//! each socket in order. They are sent in runs of one address family, each prepared for `sendmmsg`.
+//! Datagrams to a sensor that refuses them are left out of the run.
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 use wire::Mtu;
 
-use crate::delivery::{Delivery, Entry, Kernel, PATIENCE};
+use crate::delivery::{Delivery, Entry, Kernel, WAIT_MAX};
 use crate::destination::{Addresses, Destination};
 use crate::error_queue::{ErrorQueue, QueuedError};
 use crate::message::{Messages, Run};
@@ -25,15 +25,15 @@ use crate::policy::Cause;
 use crate::report::Report;
 use crate::socket::{Family, OpenError, SocketConfig, Sockets};
 
-/// How long an interface's full queue is left alone before the next try.
-const MOMENT: Duration = Duration::from_millis(1);
+/// How long to wait after an interface's queue was full, before the next try.
+const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
 
 /// Sends batches.
 pub struct Transmitter {
     sockets: Sockets,
     peers: Peers,
     report: Report,
-    // Memory that is used again for each batch.
+    // Memory that is reused for each batch.
     plan: Plan,
     addresses: Addresses,
     destinations: Vec<Destination>,
@@ -45,12 +45,11 @@ pub struct Transmitter {
 
 impl Transmitter {
     /// Opens a socket for each source port and each address family that the calling thread's network
-    /// namespace has. Everything that takes a capability is over then.
+    /// namespace has. Nothing needs a capability after this.
     ///
     /// # Errors
-    /// [`OpenError::NotPermitted`] where the capability for the mark is missing,
-    /// [`OpenError::NoPorts`] where too few ports are free, [`OpenError::Socket`] for what else
-    /// the kernel refuses.
+    /// [`OpenError::NotPermitted`] if the capability for the mark is missing, [`OpenError::NoPorts`] if
+    /// too few ports are free, [`OpenError::Socket`] for other errors of the kernel.
     pub fn open(config: &SocketConfig) -> Result<Self, OpenError> {
         Ok(Self {
             sockets: Sockets::open(*config)?,
@@ -66,30 +65,29 @@ impl Transmitter {
         })
     }
 
-    /// The UDP ports that datagrams leave by, the same in both address families.
+    /// The UDP source ports of the datagrams, the same in both address families.
     #[must_use]
     pub fn source_ports(&self) -> &[u16] {
         &self.sockets.ports
     }
 
-    /// Whether sensors with an IPv6 address can be sent to. Decided when the sockets were opened.
+    /// Whether there are sockets for sensors with an IPv6 address.
     #[must_use]
     pub fn has_ipv6(&self) -> bool {
         self.sockets.has(Family::V6)
     }
 
-    /// Has the sockets look up their routes and source addresses anew when they next send. To be called
+    /// Makes the sockets look up their routes and source addresses again when they send next. Call it
     /// when addresses or routes have changed.
     pub fn reconnect(&mut self) {
         self.peers.renew();
     }
 
-    /// What happened since this was last called.
+    /// The errors since the last call.
     ///
-    /// To be called some times a second while datagrams are sent, and for some seconds more: the
-    /// network's answers wait in the error queues of the sockets that the datagrams left by, and a flow
-    /// that has ended sends nothing that they could surface at. Takes a system call for each socket;
-    /// allocates only when there is news of sensors.
+    /// Call it a few times a second while datagrams are sent, and for some seconds more: ICMP errors wait
+    /// in the error queues of the sockets, and when a flow has ended, no later send would return them.
+    /// Makes a system call for each socket; allocates memory only if a sensor has errors.
     pub fn report(&mut self, table: &SensorTable) -> Report {
         self.destinations.clear();
         self.destinations
@@ -99,7 +97,7 @@ impl Transmitter {
             destinations: &mut self.destinations,
             outcomes: &mut [],
             report: &mut self.report,
-            patience: Duration::ZERO,
+            wait_left: Duration::ZERO,
         };
         for socket in self.sockets.all() {
             let run = self.messages.run();
@@ -113,11 +111,10 @@ impl Transmitter {
         self.report.take()
     }
 
-    /// Sends a batch, and notes in it what became of each datagram.
+    /// Sends a batch, and sets the outcome of each datagram in it.
     ///
-    /// `block` holds the bytes that the bodies are ranges of, and `table` is the one that the
-    /// batch's sensors are numbers of; a datagram that fits neither is dropped as
-    /// [`DropReason::SendError`].
+    /// The bodies are ranges of `block`, and the batch's sensors are numbers in `table`. A datagram whose
+    /// body or sensor does not exist there is dropped as [`DropReason::SendError`].
     pub fn send(&mut self, batch: &mut Batch, block: &[u8], table: &SensorTable) {
         self.plan.make(batch);
         self.addresses.prepare(batch, table);
@@ -129,7 +126,7 @@ impl Transmitter {
             .resize(batch.datagrams().len(), Outcome::Pending);
         self.send_groups(batch, block, table);
         for (number, outcome) in self.outcomes.iter().enumerate() {
-            batch.note(number, *outcome);
+            batch.set_outcome(number, *outcome);
         }
     }
 
@@ -139,7 +136,7 @@ impl Transmitter {
             destinations: &mut self.destinations,
             outcomes: &mut self.outcomes,
             report: &mut self.report,
-            patience: PATIENCE,
+            wait_left: WAIT_MAX,
         };
         for (port, group) in self.plan.groups() {
             for family in Family::ALL {
@@ -150,11 +147,11 @@ impl Transmitter {
                     continue;
                 }
                 let only = self.addresses.only(table, family);
-                let is_connected = self.peers.settle(socket, (family, port), only);
+                let is_connected = self.peers.connect(socket, (family, port), only);
                 let mut place = 0;
                 while place < group.len() {
                     let mut run = self.messages.run();
-                    let layout = Layout {
+                    let source = Source {
                         batch,
                         block,
                         group,
@@ -162,7 +159,7 @@ impl Transmitter {
                         is_connected,
                         addresses: &self.addresses,
                     };
-                    let next = layout.fill(place, &mut run, &mut self.entries, &mut delivery);
+                    let next = source.fill(place, &mut run, &mut self.entries, &mut delivery);
                     let mut kernel = Linux {
                         socket,
                         run,
@@ -173,12 +170,12 @@ impl Transmitter {
                 }
             }
         }
-        name_the_unsent(batch, &mut delivery);
+        drop_unsent(batch, &mut delivery);
     }
 }
 
-/// Gives a reason to the datagrams that no socket had.
-fn name_the_unsent(batch: &Batch, delivery: &mut Delivery<'_>) {
+/// Drops the datagrams for which there is no socket.
+fn drop_unsent(batch: &Batch, delivery: &mut Delivery<'_>) {
     for (number, datagram) in batch.datagrams().iter().enumerate() {
         if delivery.outcomes.get(number) != Some(&Outcome::Pending) {
             continue;
@@ -191,24 +188,24 @@ fn name_the_unsent(batch: &Batch, delivery: &mut Delivery<'_>) {
             }
             None => DropReason::SendError,
         };
-        delivery.note(number, Outcome::Dropped(reason));
+        delivery.set_outcome(number, Outcome::Dropped(reason));
     }
 }
 
-/// What runs are taken from.
-struct Layout<'a> {
+/// The datagrams of one socket, from which runs are made.
+struct Source<'a> {
     batch: &'a Batch,
     block: &'a [u8],
     group: &'a [u32],
     family: Family,
-    /// Whether the socket knows where to, so that no address is needed.
+    /// Whether the socket is connected, so that the datagrams need no address.
     is_connected: bool,
     addresses: &'a Addresses,
 }
 
-impl<'a> Layout<'a> {
-    /// Fills a run with the group's datagrams from `place` on, as many as it holds, and returns
-    /// the place after the last that was looked at.
+impl<'a> Source<'a> {
+    /// Fills a run with the group's datagrams from `place` on, as many as fit, and returns the place after
+    /// the last that was handled.
     fn fill(
         &self,
         place: usize,
@@ -234,14 +231,14 @@ impl<'a> Layout<'a> {
             };
             let length = datagram.length();
             if let Some(reason) = delivery.refuses(sensor, length) {
-                delivery.note(number, Outcome::Dropped(reason));
+                delivery.set_outcome(number, Outcome::Dropped(reason));
                 continue;
             }
             let range = |range: &std::ops::Range<u32>| range.start as usize..range.end as usize;
             let head = self.batch.heads().get(range(&datagram.head));
             let body = self.block.get(range(&datagram.body));
             let (Some(head), Some(body)) = (head, body) else {
-                delivery.note(number, Outcome::Dropped(DropReason::SendError));
+                delivery.set_outcome(number, Outcome::Dropped(DropReason::SendError));
                 continue;
             };
             run.push((!self.is_connected).then_some(address), head, body);
@@ -256,7 +253,7 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// The kernel that is there.
+/// The real kernel.
 struct Linux<'a> {
     socket: &'a Socket,
     run: Run<'a>,
@@ -269,19 +266,19 @@ impl Kernel for Linux<'_> {
     }
 
     fn next_error(&mut self) -> Option<QueuedError> {
-        self.error_queue.take(self.socket)
+        self.error_queue.read(self.socket)
     }
 
     fn wait(&mut self, cause: Cause, at_most: Duration) -> Duration {
         let start = Instant::now();
         let mut room = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
-        let (watched, at_most) = match cause {
+        let (polled, at_most) = match cause {
             Cause::BufferFull => (&mut room[..], at_most),
-            _ => (&mut room[..0], at_most.min(MOMENT)),
+            _ => (&mut room[..0], at_most.min(QUEUE_FULL_PAUSE)),
         };
         let timeout = u8::try_from(at_most.as_millis()).unwrap_or(u8::MAX);
-        // Whatever it says, the next try shows whether there is room.
-        let _ = poll(watched, PollTimeout::from(timeout));
+        // The result is not needed: the next try shows whether there is room.
+        let _ = poll(polled, PollTimeout::from(timeout));
         start.elapsed()
     }
 

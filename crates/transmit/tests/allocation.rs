@@ -1,6 +1,6 @@
-//! Sending allocates nothing once it has seen a batch of the size.
+//! Sending allocates no memory after the first batch of a size.
 //!
-//! In a binary of its own, for the allocator is the whole process's. It counts by thread.
+//! This is a separate binary, because the allocator is for the whole process. It counts for each thread.
 
 mod common;
 
@@ -8,10 +8,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::UdpSocket;
 
-use common::{Bench, Block, table};
+use common::{Block, Fixture, table};
 use transmit::SocketConfig;
 
-/// The system's allocator, with a count of what it is asked for.
+/// The system's allocator, with a count of allocations.
 struct Counting;
 
 thread_local! {
@@ -22,7 +22,7 @@ fn count() {
     ALLOCATIONS.set(ALLOCATIONS.get() + 1);
 }
 
-// SAFETY: each call is the system's; counting does not touch what it returns.
+// SAFETY: each call goes to the system's allocator; counting does not change the result.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -46,9 +46,9 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 #[test]
-fn sending_allocates_nothing_in_the_steady_state() {
+fn sending_allocates_nothing_after_the_first_batch() {
     let sensors = [UdpSocket::bind("127.0.0.1:0"), UdpSocket::bind("[::1]:0")].map(Result::unwrap);
-    // A third that refuses, so that the way of errors is walked too.
+    // A third sensor refuses, so that errors are handled too.
     let closed = UdpSocket::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -57,20 +57,20 @@ fn sending_allocates_nothing_in_the_steady_state() {
         .each_ref()
         .map(|sensor| sensor.local_addr().unwrap());
     let table = table(&[v4, v6, closed]);
-    let mut bench = Bench::new(SocketConfig::new(0));
+    let mut fixture = Fixture::new(SocketConfig::new(0));
     let block = Block::of_udp(500, 100, 128);
     for round in 0..10 {
-        bench.push(&block, &table);
+        fixture.push(&block, &table);
         let before = ALLOCATIONS.get();
-        bench
+        fixture
             .transmitter
-            .send(&mut bench.batch, &block.bytes, &table);
+            .send(&mut fixture.batch, &block.bytes, &table);
         let allocated = ALLOCATIONS.get() - before;
-        bench.batch.settle(&mut bench.totals);
+        fixture.batch.count_outcomes(&mut fixture.totals);
         assert!(
             round == 0 || allocated == 0,
             "round {round}: {allocated} allocations"
         );
     }
-    assert_eq!(bench.totals.datagrams_sent, 5000);
+    assert_eq!(fixture.totals.datagrams_sent, 5000);
 }

@@ -1,9 +1,9 @@
-//! What arrives on loopback sockets, without any privilege.
+//! Sending to loopback sockets, without any privilege.
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "tests say so by panicking"
+    reason = "tests fail by panicking"
 )]
 
 mod common;
@@ -12,14 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use common::{Bench, Block, Built, count, dropped, table};
+use common::{Block, Built, Fixture, count, dropped, table};
 use mirror::{DropReason, Outcome, SourcePorts};
 use socket2::SockRef;
 use transmit::SocketConfig;
 
 fn receiver(address: &str) -> UdpSocket {
     let socket = UdpSocket::bind(address).unwrap();
-    // As much as the kernel gives: the default holds some 270 small datagrams.
+    // As much as the kernel allows: the default has room for some 270 small datagrams.
     SockRef::from(&socket)
         .set_recv_buffer_size(1 << 20)
         .unwrap();
@@ -29,7 +29,7 @@ fn receiver(address: &str) -> UdpSocket {
     socket
 }
 
-/// Takes so many datagrams: from which port, and which bytes.
+/// Receives `count` datagrams: source port and bytes.
 fn receive(socket: &UdpSocket, count: usize) -> Vec<(u16, Vec<u8>)> {
     let mut bytes = vec![0; 65_536];
     let one = |_| {
@@ -41,11 +41,11 @@ fn receive(socket: &UdpSocket, count: usize) -> Vec<(u16, Vec<u8>)> {
     (0..count).map(one).collect()
 }
 
-/// Asserts that exactly what was built arrived, and in order at each source port.
-fn assert_arrived(bench: &Bench, built: &[&Built], arrived: &[(u16, Vec<u8>)]) {
+/// Asserts that exactly the built datagrams arrived, and in order for each source port.
+fn assert_arrived(fixture: &Fixture, built: &[&Built], arrived: &[(u16, Vec<u8>)]) {
     let mut expected = BTreeMap::<u16, Vec<&[u8]>>::new();
     for datagram in built {
-        let port = bench.transmitter.source_ports()[datagram.port];
+        let port = fixture.transmitter.source_ports()[datagram.port];
         expected.entry(port).or_default().push(&datagram.bytes);
     }
     let mut seen = BTreeMap::<u16, Vec<&[u8]>>::new();
@@ -55,26 +55,26 @@ fn assert_arrived(bench: &Bench, built: &[&Built], arrived: &[(u16, Vec<u8>)]) {
     assert!(expected == seen, "the datagrams of some port differ");
 }
 
-/// Sends 10,000 datagrams in batches that the receiver's buffer holds.
+/// Sends 10,000 datagrams in batches that fit in the receiver's buffer.
 fn ten_thousand(address: &str, source_ports: SourcePorts) {
     let sensor = receiver(address);
-    let mut bench = Bench::new(SocketConfig {
+    let mut fixture = Fixture::new(SocketConfig {
         source_ports,
         ..SocketConfig::new(0)
     });
     let table = table(&[sensor.local_addr().unwrap()]);
     let block = Block::of_udp(100, 40, 64);
     for _ in 0..100 {
-        let built = bench.mirror(&block, &table);
+        let built = fixture.mirror(&block, &table);
         assert_eq!(count(&built, Outcome::Sent), 100);
         let arrived = receive(&sensor, 100);
-        assert_arrived(&bench, &built.iter().collect::<Vec<_>>(), &arrived);
+        assert_arrived(&fixture, &built.iter().collect::<Vec<_>>(), &arrived);
     }
-    assert_eq!(bench.totals.datagrams_sent, 10_000);
-    assert_eq!(bench.totals.frames_mirrored, 10_000);
-    assert!(bench.transmitter.report(&table).is_empty());
-    // 40 pairs of hosts: hardly on a few of 16 ports.
-    let block = bench.mirror(&block, &table);
+    assert_eq!(fixture.totals.datagrams_sent, 10_000);
+    assert_eq!(fixture.totals.frames_mirrored, 10_000);
+    assert!(fixture.transmitter.report(&table).is_empty());
+    // 40 pairs of hosts use most of the 16 ports.
+    let block = fixture.mirror(&block, &table);
     let used: BTreeSet<usize> = block.iter().map(|datagram| datagram.port).collect();
     let expected = if source_ports == SourcePorts::ONE {
         1..=1
@@ -99,14 +99,14 @@ fn ten_thousand_datagrams_arrive_over_ipv6_byte_for_byte_and_in_order() {
 #[test]
 fn sensors_of_both_families_share_the_ports() {
     let sensors = [receiver("127.0.0.1:0"), receiver("[::1]:0")];
-    let mut bench = Bench::new(SocketConfig::new(0));
-    assert!(bench.transmitter.has_ipv6());
+    let mut fixture = Fixture::new(SocketConfig::new(0));
+    assert!(fixture.transmitter.has_ipv6());
     let table = table(
         &sensors
             .each_ref()
             .map(|sensor| sensor.local_addr().unwrap()),
     );
-    let built = bench.mirror(&Block::of_udp(200, 100, 32), &table);
+    let built = fixture.mirror(&Block::of_udp(200, 100, 32), &table);
     for (number, sensor) in sensors.iter().enumerate() {
         let own: Vec<&Built> = built
             .iter()
@@ -114,19 +114,19 @@ fn sensors_of_both_families_share_the_ports() {
             .collect();
         assert!(own.len() > 20, "{} of 200", own.len());
         let arrived = receive(sensor, own.len());
-        assert_arrived(&bench, &own, &arrived);
+        assert_arrived(&fixture, &own, &arrived);
     }
 }
 
 #[test]
-fn a_group_longer_than_a_run_goes_out_whole() {
+fn a_group_longer_than_a_run_is_sent_completely() {
     let sensor = receiver("127.0.0.1:0");
-    let mut bench = Bench::new(SocketConfig::new(0));
+    let mut fixture = Fixture::new(SocketConfig::new(0));
     let table = table(&[sensor.local_addr().unwrap()]);
-    let built = bench.mirror(&Block::of_udp(270, 1, 8), &table);
+    let built = fixture.mirror(&Block::of_udp(270, 1, 8), &table);
     assert_eq!(count(&built, Outcome::Sent), 270);
     assert_arrived(
-        &bench,
+        &fixture,
         &built.iter().collect::<Vec<_>>(),
         &receive(&sensor, 270),
     );
@@ -135,46 +135,46 @@ fn a_group_longer_than_a_run_goes_out_whole() {
 #[test]
 fn a_closed_port_never_drops() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
-        // The sniffing sensor: reachable, with nobody on the port.
+        // A sniffing sensor: reachable, and no program listens on the port.
         let closed: SocketAddr = receiver(address).local_addr().unwrap();
         let open = receiver(address);
-        let mut bench = Bench::new(SocketConfig::new(0));
+        let mut fixture = Fixture::new(SocketConfig::new(0));
         let table = table(&[closed, open.local_addr().unwrap()]);
-        // The kernel sends a thousand of these answers a second at most, for all that run here:
-        // what else takes of them is only a matter of time.
+        // The kernel sends at most a thousand of these answers per second for the whole machine. If
+        // other programs cause some too, the test only takes longer.
         let (mut batches, mut answers, end) = (0, 0, Instant::now() + Duration::from_mins(1));
         while batches < 20 || answers <= 50 {
             assert!(
                 Instant::now() < end,
                 "{answers} answers to {batches} batches"
             );
-            let built = bench.mirror(&Block::of_udp(100, 50, 64), &table);
+            let built = fixture.mirror(&Block::of_udp(100, 50, 64), &table);
             assert_eq!(count(&built, Outcome::Sent), 100);
             let own: Vec<&Built> = built
                 .iter()
                 .filter(|datagram| datagram.sensor == 1)
                 .collect();
-            assert_arrived(&bench, &own, &receive(&open, own.len()));
-            let report = bench.transmitter.report(&table);
+            assert_arrived(&fixture, &own, &receive(&open, own.len()));
+            let report = fixture.transmitter.report(&table);
             assert_eq!(report.refusals, 0);
-            for news in &report.sensors {
-                assert_eq!((news.sensor, news.unreachable), (closed, 0));
-                answers += news.port_unreachable;
+            for entry in &report.sensors {
+                assert_eq!((entry.sensor, entry.unreachable), (closed, 0));
+                answers += entry.port_unreachable;
             }
             batches += 1;
         }
-        assert!(bench.transmitter.report(&table).is_empty());
+        assert!(fixture.transmitter.report(&table).is_empty());
     }
 }
 
 #[test]
-fn what_the_kernel_refuses_for_no_named_reason_is_a_send_error() {
-    let mut bench = Bench::new(SocketConfig::new(0));
-    // Port 0 is nobody's: the kernel says EINVAL.
+fn other_refusals_of_the_kernel_are_send_errors() {
+    let mut fixture = Fixture::new(SocketConfig::new(0));
+    // For port 0 the kernel returns EINVAL.
     let table = table(&[SocketAddr::from(([127, 0, 0, 1], 0))]);
-    let built = bench.mirror(&Block::of_udp(50, 10, 64), &table);
+    let built = fixture.mirror(&Block::of_udp(50, 10, 64), &table);
     assert_eq!(count(&built, dropped(DropReason::SendError)), 50);
-    let report = bench.transmitter.report(&table);
+    let report = fixture.transmitter.report(&table);
     assert_eq!(report.refusals, 2, "two tries a batch");
     assert_eq!(
         report.last_refusal.map(|errno| errno as i32),
@@ -183,52 +183,54 @@ fn what_the_kernel_refuses_for_no_named_reason_is_a_send_error() {
 }
 
 #[test]
-fn a_batch_of_another_table_or_block_harms_nothing() {
+fn datagrams_of_another_table_or_block_are_dropped() {
     let sensor = receiver("127.0.0.1:0");
     let address = sensor.local_addr().unwrap();
-    let mut bench = Bench::new(SocketConfig::new(0));
+    let mut fixture = Fixture::new(SocketConfig::new(0));
     let two = table(&[SocketAddr::from(([127, 0, 0, 2], address.port())), address]);
     let one = table(&[address]);
     let block = Block::of_udp(100, 50, 64);
 
-    bench.push(&block, &two);
-    bench.transmitter.send(&mut bench.batch, &block.bytes, &one);
-    let built = common::built(&bench.batch, &block);
-    bench.batch.settle(&mut bench.totals);
+    fixture.push(&block, &two);
+    fixture
+        .transmitter
+        .send(&mut fixture.batch, &block.bytes, &one);
+    let built = common::built(&fixture.batch, &block);
+    fixture.batch.count_outcomes(&mut fixture.totals);
     let beyond = built.iter().filter(|datagram| datagram.sensor == 1).count();
     assert!(beyond > 0);
     assert_eq!(count(&built, dropped(DropReason::SendError)), beyond);
     assert_eq!(count(&built, Outcome::Sent), 100 - beyond);
 
-    bench.push(&block, &one);
-    bench.transmitter.send(&mut bench.batch, &[], &one);
-    let built = common::built(&bench.batch, &block);
-    bench.batch.settle(&mut bench.totals);
+    fixture.push(&block, &one);
+    fixture.transmitter.send(&mut fixture.batch, &[], &one);
+    let built = common::built(&fixture.batch, &block);
+    fixture.batch.count_outcomes(&mut fixture.totals);
     assert_eq!(
         count(&built, dropped(DropReason::SendError)),
         100,
         "no body is in the block"
     );
-    assert!(bench.totals.check());
+    assert!(fixture.totals.check());
 }
 
 #[test]
-fn nothing_that_comes_in_is_kept() {
-    let bench = Bench::new(SocketConfig {
+fn incoming_datagrams_are_discarded() {
+    let fixture = Fixture::new(SocketConfig {
         source_ports: SourcePorts::MAX,
         ..SocketConfig::new(0)
     });
     let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
-    for port in bench.transmitter.source_ports() {
+    for port in fixture.transmitter.source_ports() {
         for _ in 0..10 {
             stranger.send_to(b"hello", ("127.0.0.1", *port)).unwrap();
         }
     }
-    let queued = queued_bytes(bench.transmitter.source_ports());
+    let queued = queued_bytes(fixture.transmitter.source_ports());
     assert_eq!(queued, [0; 16]);
 }
 
-/// What waits to be read at each port, as the kernel lists it: `local_address` is column 1,
+/// The bytes in the receive queue of each port, from the kernel's list: `local_address` is column 1,
 /// `tx_queue:rx_queue` column 4.
 fn queued_bytes(ports: &[u16]) -> Vec<u64> {
     let sockets = std::fs::read_to_string("/proc/net/udp").unwrap();

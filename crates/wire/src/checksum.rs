@@ -1,9 +1,9 @@
-//! The Internet checksum (RFC 1071), with its three forms as three types' worth of care.
+//! The Internet checksum (RFC 1071).
 //!
-//! A [`Sum`] is a running ones' complement sum; a [`Checksum`] is what stands in a header field.
-//! Sums are kept in the byte order of memory, which RFC 1071 (2)(B) allows, so that bytes are
-//! added as whole machine words. Each run of bytes that is added must start at an even offset of
-//! the packet; only the last may have an odd length.
+//! A [`Sum`] is a running ones' complement sum. A [`Checksum`] is the value of a header field. Sums
+//! are kept in the byte order of memory, which RFC 1071 (2)(B) allows, so that bytes are added as
+//! whole machine words. Each run of bytes must start at an even offset of the packet; only the last
+//! run may have an odd length.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -80,13 +80,13 @@ impl Sum {
         u16::from_be(folded)
     }
 
-    /// Whether a packet that was summed with its checksum and pseudo-header is right.
+    /// Whether this is the sum of a packet with its pseudo-header and a correct checksum.
     #[must_use]
     pub const fn is_valid(self) -> bool {
         self.fold() == 0xffff
     }
 
-    /// The value for the checksum field of a packet that was summed with the field as zero.
+    /// The value of the checksum field; the packet must be summed with this field as zero.
     #[must_use]
     pub const fn finish(self) -> Checksum {
         Checksum(!self.fold())
@@ -94,13 +94,13 @@ impl Sum {
 }
 
 impl Checksum {
-    /// A value as it was read from a field.
+    /// A value that was read from a field.
     #[must_use]
     pub const fn from_field(value: u16) -> Self {
         Self(value)
     }
 
-    /// The value as it is written to a field.
+    /// The value to write to a field.
     #[must_use]
     pub const fn get(self) -> u16 {
         self.0
@@ -112,10 +112,10 @@ impl Checksum {
         if self.0 == 0 { Self(0xffff) } else { self }
     }
 
-    /// This right checksum made as wrong as `found` was, where `right` would have stood.
+    /// This correct checksum with the error that `found` had, where `right` would be correct.
     ///
-    /// A frame that is cut gets new checksums. If its own was wrong, the copies' must be too, or
-    /// the sensor would see a packet that the receiving host throws away.
+    /// A frame that is split gets new checksums. If its own checksum was wrong, those of the copies
+    /// must be wrong too. Otherwise the sensor would accept a packet that the receiving host drops.
     #[must_use]
     pub const fn with_error_of(self, found: Self, right: Self) -> Self {
         if Sum::ZERO.plus_u16(found.0).minus_u16(right.0).is_valid() {
@@ -155,7 +155,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// RFC 1071 section 4.1, word by word.
-    fn by_the_book(bytes: &[u8]) -> u16 {
+    fn word_by_word(bytes: &[u8]) -> u16 {
         let mut sum = 0_u32;
         for pair in bytes.chunks(2) {
             let low = pair.get(1).copied().unwrap_or(0);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_rfc_1071_sums_up() {
+    fn the_example_of_rfc_1071_has_its_sum() {
         let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
         assert_eq!(Sum::of(&bytes).fold(), 0xddf2);
         assert_eq!(Sum::of(&bytes).finish().get(), !0xddf2);
@@ -191,42 +191,42 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_sum_up_as_in_the_rfc(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            prop_assert!(same(Sum::of(&bytes).fold(), by_the_book(&bytes)));
+        fn any_bytes_have_the_sum_of_the_rfc(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(same(Sum::of(&bytes).fold(), word_by_word(&bytes)));
         }
 
         #[test]
         fn sums_of_parts_add_up(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in 0_usize..150) {
             let at = (at * 2).min(bytes.len());
             let (a, b) = bytes.split_at(at);
-            prop_assert!(same(Sum::of(a).plus(Sum::of(b)).fold(), by_the_book(&bytes)));
+            prop_assert!(same(Sum::of(a).plus(Sum::of(b)).fold(), word_by_word(&bytes)));
         }
 
         #[test]
-        fn what_was_added_can_be_taken_away(a in any::<u16>(), b in any::<u16>()) {
+        fn what_was_added_can_be_subtracted(a in any::<u16>(), b in any::<u16>()) {
             let sum = Sum::ZERO.plus_u16(a).plus_u16(b).minus_u16(b);
             prop_assert!(same(sum.fold(), a));
         }
 
         #[test]
-        fn an_error_is_carried_over_and_only_an_error(right in any::<u16>(), found in any::<u16>(), other in any::<u16>()) {
-            let carried = Checksum(other).with_error_of(Checksum(found), Checksum(right)).get();
-            prop_assert_eq!(same(carried, other), same(found, right));
+        fn a_checksum_error_is_kept_and_none_is_added(right in any::<u16>(), found in any::<u16>(), other in any::<u16>()) {
+            let kept = Checksum(other).with_error_of(Checksum(found), Checksum(right)).get();
+            prop_assert_eq!(same(kept, other), same(found, right));
         }
 
         #[test]
-        fn etherparse_agrees_on_tcp_over_both(payload in proptest::collection::vec(any::<u8>(), 0..200), s in any::<[u8; 16]>(), d in any::<[u8; 16]>()) {
+        fn etherparse_computes_the_same_tcp_checksums(payload in proptest::collection::vec(any::<u8>(), 0..200), s in any::<[u8; 16]>(), d in any::<[u8; 16]>()) {
             let tcp = etherparse::TcpHeader::new(1, 2, 3, 4);
             let mut segment = tcp.to_bytes().to_vec();
             segment.extend_from_slice(&payload);
             let length = u16::try_from(segment.len()).unwrap();
 
             let (s4, d4) = ([s[0], s[1], s[2], s[3]], [d[0], d[1], d[2], d[3]]);
-            let ours = pseudo_v4(s4.into(), d4.into(), 6, length).plus(Sum::of(&segment)).finish();
-            prop_assert_eq!(ours.get(), tcp.calc_checksum_ipv4_raw(s4, d4, &payload).unwrap());
+            let checksum = pseudo_v4(s4.into(), d4.into(), 6, length).plus(Sum::of(&segment)).finish();
+            prop_assert_eq!(checksum.get(), tcp.calc_checksum_ipv4_raw(s4, d4, &payload).unwrap());
 
-            let ours = pseudo_v6(s.into(), d.into(), 6, u32::from(length)).plus(Sum::of(&segment)).finish();
-            prop_assert_eq!(ours.get(), tcp.calc_checksum_ipv6_raw(s, d, &payload).unwrap());
+            let checksum = pseudo_v6(s.into(), d.into(), 6, u32::from(length)).plus(Sum::of(&segment)).finish();
+            prop_assert_eq!(checksum.get(), tcp.calc_checksum_ipv6_raw(s, d, &payload).unwrap());
         }
     }
 }

@@ -1,8 +1,8 @@
 //! SCTP's checksum: CRC32c (RFC 9260 appendix A, Castagnoli's polynomial, reflected).
 //!
-//! Eight bytes a step by eight tables ("slicing-by-8"), worked out at compile time. A pod's SCTP is
-//! rare and its checksum is nearly always on the wire already, so tables do: no processor
-//! instruction is needed, and no `unsafe`.
+//! Eight bytes in each step with eight tables ("slicing-by-8"), computed at compile time. SCTP is rare
+//! in pods, and its checksum is nearly always complete already. So tables are fast enough, and no
+//! processor instruction and no `unsafe` is needed.
 
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 
@@ -35,7 +35,7 @@ const fn tables() -> [[u32; 256]; 8] {
     tables
 }
 
-/// A CRC32c that is being worked out.
+/// A running CRC32c.
 #[derive(Debug, Clone, Copy)]
 pub struct Crc32c(u32);
 
@@ -46,7 +46,7 @@ impl Default for Crc32c {
 }
 
 impl Crc32c {
-    /// With a further run of bytes.
+    /// This CRC with more bytes.
     #[must_use]
     pub fn plus(self, bytes: &[u8]) -> Self {
         let at = |table: usize, byte: u8| TABLES[table][usize::from(byte)];
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_vectors_of_rfc_3720_b_4_come_out() {
+    fn the_vectors_of_rfc_3720_b_4_match() {
         assert_eq!(crc(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc(&[0xff; 32]), 0x62a8_ab43);
         let ascending: Vec<u8> = (0..32).collect();
@@ -94,7 +94,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_give_what_the_whole_gives(bytes in proptest::collection::vec(any::<u8>(), 0..100), at in 0_usize..100) {
+        fn parts_and_whole_have_the_same_crc(bytes in proptest::collection::vec(any::<u8>(), 0..100), at in 0_usize..100) {
             let (a, b) = bytes.split_at(at.min(bytes.len()));
             prop_assert_eq!(Crc32c::default().plus(a).plus(b).finish(), Crc32c::default().plus(&bytes).finish());
         }

@@ -1,8 +1,8 @@
-//! The link header: two addresses, any tags, and what protocol follows (IEEE 802.3, 802.1Q).
+//! The link header: two addresses, tags, and the protocol that follows (IEEE 802.3, 802.1Q).
 //!
-//! In: a frame. Out: the EtherType behind all tags and where its payload starts. A frame that ends
-//! within its tags, or carries a length (802.3/LLC) where the type should be, has no network layer
-//! that we read; it is still mirrored.
+//! In: a frame. Out: the EtherType after all tags, and where the payload starts. For a frame that ends
+//! within its tags, or has a length (802.3/LLC) in place of the type, podspan reads no network layer.
+//! It mirrors the frame all the same.
 
 use crate::frame::{Frame, Link};
 
@@ -23,40 +23,40 @@ pub const TYPE_IPV4: u16 = 0x0800;
 /// IPv6.
 pub const TYPE_IPV6: u16 = 0x86dd;
 
-/// More tags than this are no VLAN stacking, and not looked behind.
+/// A frame with more tags has no payload here: no network stacks so many VLANs.
 const TAGS_MAX: usize = 8;
 
-/// Made-up addresses for frames that have none, source last: locally administered (the second
+/// Artificial addresses for frames that have none, destination first: locally administered (the second
 /// lowest bit), unicast, and neither zero nor a device's own, which receivers would drop.
-pub const MADE_UP_ADDRESSES: [u8; ADDRESSES_LEN] =
+pub const ARTIFICIAL_ADDRESSES: [u8; ADDRESSES_LEN] =
     [0x02, b'p', b'o', b'd', 0, 2, 0x02, b'p', b'o', b'd', 0, 1];
 
-/// What stands in place of a frame's addresses where its source is zero, which receivers drop (the
-/// kernel's `vxlan_rcv` does): a made-up source, and a made-up destination where that is zero too.
-/// `None` where the source is an address.
+/// The addresses that replace those of a frame whose source is zero, which receivers drop (the
+/// kernel's `vxlan_rcv` does): an artificial source, and an artificial destination if that is zero too.
+/// `None` if the source is not zero.
 #[must_use]
 pub fn usable_addresses(addresses: &[u8; ADDRESSES_LEN]) -> Option<[u8; ADDRESSES_LEN]> {
     let (destination, source) = addresses.split_at(ADDRESSES_LEN / 2);
     if source != [0; 6] {
         return None;
     }
-    let mut usable = MADE_UP_ADDRESSES;
+    let mut usable = ARTIFICIAL_ADDRESSES;
     if destination != [0; 6] {
         usable[..6].copy_from_slice(destination);
     }
     Some(usable)
 }
 
-/// What a frame carries, and where.
+/// The payload of a frame: its type and its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payload {
-    /// The EtherType behind the last tag; below 1,536 it is a length.
+    /// The EtherType after the last tag; below 1,536 it is a length.
     pub ethertype: u16,
     /// Where the payload starts in [`Frame::bytes`].
     pub start: usize,
 }
 
-/// Looks behind the link header; `None` when the frame ends within it.
+/// Finds the payload after the link header; `None` if the frame ends within the header.
 #[must_use]
 pub fn payload(frame: &Frame<'_>) -> Option<Payload> {
     match frame.link {
@@ -71,11 +71,11 @@ pub fn payload(frame: &Frame<'_>) -> Option<Payload> {
                 start: 0,
             })
         }
-        Link::Ethernet | Link::Loopback => behind_tags(frame.bytes),
+        Link::Ethernet | Link::Loopback => after_tags(frame.bytes),
     }
 }
 
-fn behind_tags(bytes: &[u8]) -> Option<Payload> {
+fn after_tags(bytes: &[u8]) -> Option<Payload> {
     let mut at = ADDRESSES_LEN;
     for _ in 0..=TAGS_MAX {
         let field = bytes.get(at..at + 2)?;
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_looked_behind() {
+    fn the_payload_starts_after_the_tags() {
         let plain = with_types(&[0x08, 0x00, 0x45]);
         let want = Payload {
             ethertype: TYPE_IPV4,
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_ends_within_its_tags_carries_nothing() {
+    fn a_frame_that_ends_within_its_tags_has_no_payload() {
         for types in [&[][..], &[0x08], &[0x81, 0x00], &[0x81, 0x00, 0, 1, 0x08]] {
             assert_eq!(payload(&frame(&with_types(types), Link::Ethernet)), None);
         }
@@ -140,13 +140,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_source_of_zero_is_replaced_and_the_destination_with_it_if_it_is_zero_too() {
+    fn a_zero_source_is_replaced_and_then_a_zero_destination_too() {
         let mut addresses = [0; ADDRESSES_LEN];
-        assert_eq!(usable_addresses(&addresses), Some(MADE_UP_ADDRESSES));
+        assert_eq!(usable_addresses(&addresses), Some(ARTIFICIAL_ADDRESSES));
         addresses[..6].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
         let usable = usable_addresses(&addresses).unwrap();
         assert_eq!(usable[..6], addresses[..6]);
-        assert_eq!(usable[6..], MADE_UP_ADDRESSES[6..]);
+        assert_eq!(usable[6..], ARTIFICIAL_ADDRESSES[6..]);
         addresses[11] = 1;
         assert_eq!(usable_addresses(&addresses), None);
         addresses[..6].fill(0);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_raw_ip_interface_says_its_protocol_by_the_version() {
+    fn the_version_is_the_protocol_of_a_raw_ip_frame() {
         let want = Payload {
             ethertype: TYPE_IPV6,
             start: 0,

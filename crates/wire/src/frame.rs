@@ -1,29 +1,29 @@
-//! A frame as it came from the ring: its bytes, and all that the kernel says about them.
+//! A frame of the ring: its bytes and the kernel's metadata.
 //!
-//! `capture` makes frames, `mirror` decides what becomes of each. The bytes start at the link
-//! header; a VLAN tag that the kernel took out stands beside them, not in them.
+//! `capture` makes frames, `mirror` converts them into datagrams. The bytes start at the link header. A
+//! VLAN tag that the kernel removed is a separate field and not in the bytes.
 
 use crate::offload::Offload;
 
 /// One frame of a block.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
-    /// What was captured, from the link header on, without a tag that the kernel took out.
+    /// The captured bytes, from the link header on, without a tag that the kernel removed.
     pub bytes: &'a [u8],
     /// Where `bytes` starts in the bytes of its block. With it a datagram can point into the block
     /// without borrowing it.
     pub at: u32,
-    /// The frame's length in bytes on the interface; more than `bytes.len()` when cut off.
+    /// The frame's length in bytes on the interface; more than `bytes.len()` if it is truncated.
     pub wire_len: u32,
-    /// When the kernel saw it.
+    /// When the kernel captured it.
     pub timestamp: Timestamp,
-    /// Which way it went.
+    /// Whether it was received or sent.
     pub direction: Direction,
-    /// What its first bytes are.
+    /// The kind of its link header.
     pub link: Link,
-    /// The outermost VLAN tag, if the kernel took one out.
+    /// The outermost VLAN tag, if the kernel removed one.
     pub vlan: Option<VlanTag>,
-    /// What the kernel left undone.
+    /// What the kernel left to be done later.
     pub offload: Offload,
 }
 
@@ -32,11 +32,11 @@ pub struct Frame<'a> {
 pub struct Timestamp {
     /// Whole seconds; the ring has 32 bits for them.
     pub seconds: u32,
-    /// And nanoseconds.
+    /// Nanoseconds of the second.
     pub nanoseconds: u32,
 }
 
-/// Which way a frame crossed the interface.
+/// Whether a frame was received or sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// Towards the pod.
@@ -52,7 +52,7 @@ pub enum Link {
     Ethernet,
     /// An Ethernet header whose addresses are zero: `lo`.
     Loopback,
-    /// An IP header: tun and WireGuard interfaces. The copy gets a made-up Ethernet header.
+    /// An IP header: tun and WireGuard interfaces. The copy gets an artificial Ethernet header.
     Ip,
 }
 
@@ -66,7 +66,7 @@ pub struct VlanTag {
 }
 
 impl VlanTag {
-    /// The tag as it stands on the wire, behind the two addresses.
+    /// The bytes of the tag on the wire, where it follows the two addresses.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 4] {
         let [a, b] = self.tpid.to_be_bytes();

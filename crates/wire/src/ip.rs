@@ -1,10 +1,10 @@
 //! Where the network and the transport header of a frame are.
 //!
-//! In: a frame. Out: [`Network`]: a sound IP packet with all its offsets, or what is known of a
-//! frame that holds none. Invariant of a [`Packet`]: `start < transport <= end <= bytes.len()`, and
-//! the header between `start` and `transport` was checked. The packet's end comes from its own
-//! length field, so that an Ethernet trailer is never taken for payload; only a GSO frame, whose
-//! length field may be zero (BIG TCP), ends with the frame.
+//! In: a frame. Out: [`Network`]: a valid IP packet with its offsets, or why there is none.
+//! Invariant of a [`Packet`]: `start < transport <= end <= bytes.len()`, and the header between
+//! `start` and `transport` was checked. The packet's end comes from its own length field, so an
+//! Ethernet trailer does not count as payload. Only a GSO frame, whose length field may be zero (BIG
+//! TCP), ends with the frame.
 
 use crate::ethernet::{self, TYPE_IPV4, TYPE_IPV6};
 use crate::frame::Frame;
@@ -32,14 +32,14 @@ pub const SCTP: u8 = 132;
 /// UDP-Lite, with ports where UDP has them.
 pub const UDP_LITE: u8 = 136;
 
-/// What a frame holds behind its link header.
+/// What follows the link header of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
-    /// A sound IP packet.
+    /// A valid IP packet.
     Ip(Packet),
-    /// Something that calls itself IP and is not sound: a wrong version, a header or a length that
-    /// leaves the frame, an endless chain of extension headers.
-    Garbled,
+    /// A frame with the EtherType of IP whose packet is invalid: a wrong version, a header or a length
+    /// beyond the end of the frame, or too many extension headers.
+    Malformed,
     /// Anything else.
     Other,
 }
@@ -47,17 +47,17 @@ pub enum Network {
 /// The offsets of an IP packet in [`Frame::bytes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet {
-    /// Which version it is, with what only that version has.
+    /// The version, with the fields that only this version has.
     pub version: Version,
     /// Where its header starts.
     pub start: usize,
     /// Where its transport header, or a fragment's data, starts.
     pub transport: usize,
-    /// Just behind its last byte.
+    /// The offset after its last byte.
     pub end: usize,
     /// The protocol at `transport`.
     pub protocol: u8,
-    /// Whether it is a fragment, the first included.
+    /// Whether it is a fragment; the first fragment is one too.
     pub is_fragment: bool,
 }
 
@@ -66,7 +66,7 @@ pub struct Packet {
 pub enum Version {
     /// IPv4.
     V4,
-    /// IPv6, and what its extension headers say; offsets there count from the IPv6 header.
+    /// IPv6 and its extension headers; their offsets count from the IPv6 header.
     V6(Chain),
 }
 
@@ -83,7 +83,7 @@ pub fn locate(frame: &Frame<'_>) -> Network {
         TYPE_IPV6 => locate_v6(bytes, payload.start, gso),
         _ => return Network::Other,
     };
-    packet.map_or(Network::Garbled, Network::Ip)
+    packet.map_or(Network::Malformed, Network::Ip)
 }
 
 fn locate_v4(bytes: &[u8], start: usize, gso: bool) -> Option<Packet> {
@@ -165,31 +165,31 @@ mod tests {
         let end = bytes.len();
         bytes.extend_from_slice(&[0; 8]);
         let Network::Ip(packet) = locate(&frame(&bytes, false)) else {
-            panic!("sound")
+            panic!("valid")
         };
         assert_eq!((packet.start, packet.transport, packet.end), (14, 34, end));
         let Network::Ip(packet) = locate(&frame(&bytes, true)) else {
-            panic!("sound")
+            panic!("valid")
         };
         assert_eq!(packet.end, bytes.len());
     }
 
     #[test]
-    fn lengths_beyond_the_frame_are_garbled() {
+    fn lengths_beyond_the_frame_are_malformed() {
         let bytes = udp_v4(10);
         assert_eq!(
             locate(&frame(&bytes[..bytes.len() - 1], false)),
-            Network::Garbled
+            Network::Malformed
         );
         let mut short = bytes.clone();
         short[16..18].copy_from_slice(&19_u16.to_be_bytes());
-        assert_eq!(locate(&frame(&short, false)), Network::Garbled);
+        assert_eq!(locate(&frame(&short, false)), Network::Malformed);
         assert_eq!(locate(&frame(&bytes[..13], false)), Network::Other);
     }
 
     proptest! {
         #[test]
-        fn offsets_are_ordered_whatever_the_bytes(mut bytes in proptest::collection::vec(any::<u8>(), 14..200), v6: bool, gso: bool) {
+        fn offsets_are_ordered_for_any_bytes(mut bytes in proptest::collection::vec(any::<u8>(), 14..200), v6: bool, gso: bool) {
             let (ethertype, version) = if v6 { (TYPE_IPV6, 0x60) } else { (TYPE_IPV4, 0x45) };
             bytes[12..14].copy_from_slice(&ethertype.to_be_bytes());
             if let Some(first) = bytes.get_mut(14) { *first = version; }

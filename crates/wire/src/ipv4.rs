@@ -1,8 +1,8 @@
 //! A view over an IPv4 header with its options (RFC 791).
 //!
-//! In: bytes that should start with one. Out: accessors that cannot fail, because the version, the
-//! header's length and the bytes for it were checked when the view was made. The total length is
-//! *not* checked here: a GSO frame's may be zero, a garbled one's anything.
+//! In: bytes that should start with an IPv4 header. Out: accessors that cannot fail, because the
+//! version, the header's length and the number of bytes are checked when the view is made. The total
+//! length is *not* checked here: it may be zero in a GSO frame, and any value in a malformed packet.
 
 use core::net::Ipv4Addr;
 
@@ -10,13 +10,13 @@ use crate::checksum::{Checksum, Sum};
 
 /// Length of a header without options.
 pub const HEADER_LEN_MIN: usize = 20;
-/// Where the total length stands.
+/// Offset of the total length.
 pub const AT_TOTAL_LEN: usize = 2;
-/// Where the identification stands.
+/// Offset of the identification.
 pub const AT_ID: usize = 4;
-/// Where flags and fragment offset stand.
+/// Offset of the field with flags and fragment offset.
 pub const AT_FRAGMENT: usize = 6;
-/// Where the header checksum stands.
+/// Offset of the header checksum.
 pub const AT_CHECKSUM: usize = 10;
 /// "More fragments", in the field at [`AT_FRAGMENT`].
 pub const MORE_FRAGMENTS: u16 = 0x2000;
@@ -36,7 +36,7 @@ pub struct Ipv4<'a> {
 }
 
 impl<'a> Ipv4<'a> {
-    /// Checks version and header length; `None` when they are absurd or the bytes end before.
+    /// Checks version and header length; `None` if they are invalid or the header is incomplete.
     #[must_use]
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let first = *bytes.first()?;
@@ -59,13 +59,13 @@ impl<'a> Ipv4<'a> {
         self.header
     }
 
-    /// The packet's length by its header.
+    /// The packet's length, from its header.
     #[must_use]
     pub fn total_len(&self) -> u16 {
         self.u16_at(AT_TOTAL_LEN)
     }
 
-    /// The identification, which fragments of one packet share.
+    /// The identification, which is the same in all fragments of a packet.
     #[must_use]
     pub fn id(&self) -> u16 {
         self.u16_at(AT_ID)
@@ -77,7 +77,7 @@ impl<'a> Ipv4<'a> {
         self.u16_at(AT_FRAGMENT)
     }
 
-    /// Whether this is a fragment, the first included.
+    /// Whether this is a fragment; the first fragment is one too.
     #[must_use]
     pub fn is_fragment(&self) -> bool {
         self.fragment_field() & (MORE_FRAGMENTS | OFFSET_MASK) != 0
@@ -89,13 +89,13 @@ impl<'a> Ipv4<'a> {
         self.header[9]
     }
 
-    /// The checksum of the header, as it stands there.
+    /// The checksum in the header.
     #[must_use]
     pub fn checksum(&self) -> Checksum {
         Checksum::from_field(self.u16_at(AT_CHECKSUM))
     }
 
-    /// The checksum that should stand there.
+    /// The correct checksum of the header.
     #[must_use]
     pub fn right_checksum(&self) -> Checksum {
         Sum::of(self.header)
@@ -118,9 +118,9 @@ impl<'a> Ipv4<'a> {
     }
 }
 
-/// Turns the options that belong in the first fragment only into no-ops, in place: RFC 791 says
-/// that an option goes into all fragments only if its "copied" bit is set. The header keeps its
-/// length, as with the kernel's `ip_options_fragment`.
+/// Replaces the options that belong only in the first fragment by no-ops, in place. An option belongs
+/// in all fragments only if its "copied" bit is set (RFC 791). The header keeps its length, as in the
+/// kernel's `ip_options_fragment`.
 pub fn blank_uncopied_options(options: &mut [u8]) {
     let mut at = 0;
     while let Some(&kind) = options.get(at) {
@@ -151,7 +151,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn absurd_headers_are_refused() {
+    fn invalid_headers_are_rejected() {
         let mut bytes = [0_u8; 60];
         for (first, length, good) in [
             (0x45, 20, true),
@@ -181,7 +181,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn garbled_options_never_panic(mut options in proptest::collection::vec(any::<u8>(), 0..40)) {
+        fn malformed_options_never_panic(mut options in proptest::collection::vec(any::<u8>(), 0..40)) {
             blank_uncopied_options(&mut options);
         }
 
@@ -189,21 +189,21 @@ mod tests {
         fn etherparse_reads_the_same(bytes in proptest::collection::vec(any::<u8>(), 0..80), first in 0x43_u8..0x50) {
             let mut bytes = bytes;
             if let Some(b) = bytes.first_mut() { *b = first; }
-            // Theirs has no place for the reserved bit.
+            // etherparse does not keep the reserved bit.
             if let Some(b) = bytes.get_mut(AT_FRAGMENT) { *b &= 0x7f; }
-            let theirs = etherparse::Ipv4HeaderSlice::from_slice(&bytes).ok();
-            let ours = Ipv4::parse(&bytes);
-            prop_assert_eq!(ours.is_some(), theirs.is_some());
-            if let (Some(ours), Some(theirs)) = (ours, theirs) {
-                prop_assert_eq!(ours.header(), theirs.slice());
-                prop_assert_eq!(ours.total_len(), theirs.total_len());
-                prop_assert_eq!(ours.id(), theirs.identification());
-                prop_assert_eq!(ours.is_fragment(), theirs.is_fragmenting_payload());
-                prop_assert_eq!(ours.protocol(), theirs.protocol().0);
-                prop_assert_eq!(ours.source(), theirs.source_addr());
-                prop_assert_eq!(ours.destination(), theirs.destination_addr());
-                prop_assert_eq!(ours.checksum().get(), theirs.header_checksum());
-                prop_assert_eq!(ours.right_checksum().get(), theirs.to_header().calc_header_checksum());
+            let expected = etherparse::Ipv4HeaderSlice::from_slice(&bytes).ok();
+            let found = Ipv4::parse(&bytes);
+            prop_assert_eq!(found.is_some(), expected.is_some());
+            if let (Some(found), Some(expected)) = (found, expected) {
+                prop_assert_eq!(found.header(), expected.slice());
+                prop_assert_eq!(found.total_len(), expected.total_len());
+                prop_assert_eq!(found.id(), expected.identification());
+                prop_assert_eq!(found.is_fragment(), expected.is_fragmenting_payload());
+                prop_assert_eq!(found.protocol(), expected.protocol().0);
+                prop_assert_eq!(found.source(), expected.source_addr());
+                prop_assert_eq!(found.destination(), expected.destination_addr());
+                prop_assert_eq!(found.checksum().get(), expected.header_checksum());
+                prop_assert_eq!(found.right_checksum().get(), expected.to_header().calc_header_checksum());
             }
         }
     }

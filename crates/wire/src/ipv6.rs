@@ -1,21 +1,21 @@
 //! A view over an IPv6 header and a walk along its extension headers (RFC 8200).
 //!
-//! In: bytes that should start with an IPv6 header. Out: what the upper-layer protocol is and where
-//! it starts, where a Fragment header belongs (RFC 8200 section 4.5), and whether there is a jumbo
-//! payload option (RFC 2675), which BIG TCP frames carry. The walk is bounded: a chain longer than
-//! [`CHAIN_MAX`] headers, or one that leaves the packet, is garbled.
+//! In: bytes that should start with an IPv6 header. Out: the upper-layer protocol and where it
+//! starts, where a Fragment header belongs (RFC 8200 section 4.5), and whether there is a jumbo
+//! payload option (RFC 2675), which BIG TCP frames have. The walk is bounded: a chain of more than
+//! [`CHAIN_MAX`] headers, or one that leaves the packet, is malformed.
 
 use core::net::Ipv6Addr;
 
 /// Length of the fixed header.
 pub const HEADER_LEN: usize = 40;
-/// Where the payload length stands.
+/// Offset of the payload length.
 pub const AT_PAYLOAD_LEN: usize = 4;
-/// Where the next header's number stands.
+/// Offset of the next header's number.
 pub const AT_NEXT_HEADER: usize = 6;
 /// Length of a Fragment header.
 pub const FRAGMENT_HEADER_LEN: usize = 8;
-/// Length of a hop-by-hop header that holds a jumbo payload option alone.
+/// Length of a hop-by-hop header that contains only a jumbo payload option.
 pub const JUMBO_HEADER_LEN: usize = 8;
 /// More extension headers than any real packet has.
 pub const CHAIN_MAX: usize = 16;
@@ -34,7 +34,7 @@ const MOBILITY: u8 = 135;
 const HOST_IDENTITY: u8 = 139;
 const SHIM6: u8 = 140;
 
-/// The jumbo payload option as the kernel writes it: its type and length (RFC 2675 section 2).
+/// Type and length of the jumbo payload option (RFC 2675 section 2).
 const JUMBO_OPTION: [u8; 2] = [0xc2, 4];
 
 /// The fixed header.
@@ -43,22 +43,22 @@ pub struct Ipv6<'a> {
     header: &'a [u8; HEADER_LEN],
 }
 
-/// What a walk along the extension headers found. All offsets count from the IPv6 header's start.
+/// The result of the walk. All offsets count from the start of the IPv6 header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chain {
-    /// The number of the last header: the upper-layer protocol, or what cannot be walked past.
+    /// The number of the last header: the upper-layer protocol, or a header of unknown length.
     pub protocol: u8,
-    /// Where that protocol starts, behind a Fragment header if there is one.
+    /// Where that protocol starts, after a Fragment header if there is one.
     pub transport: usize,
     /// The end of the unfragmentable part, where a Fragment header belongs.
     pub unfragmentable: usize,
-    /// Where the number stands that says what follows the unfragmentable part.
+    /// The offset of the "next header" field of the unfragmentable part's last header.
     pub unfragmentable_next: usize,
     /// Where the Fragment header starts, if there is one.
     pub fragment: Option<usize>,
-    /// Whether the first extension header is a jumbo payload option alone.
+    /// Whether the first extension header contains only a jumbo payload option.
     pub jumbo: bool,
-    /// Whether an Authentication header was passed: nothing behind it can be changed unnoticed.
+    /// Whether there is an Authentication header: it makes every change of the packet visible.
     pub authenticated: bool,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Ipv6<'a> {
         Some(Self { header })
     }
 
-    /// The payload's length by the header; zero with a jumbo payload option.
+    /// The payload's length, from the header; zero with a jumbo payload option.
     #[must_use]
     pub const fn payload_len(&self) -> u16 {
         u16::from_be_bytes([self.header[4], self.header[5]])
@@ -106,8 +106,8 @@ fn address(header: &[u8; HEADER_LEN], at: usize) -> Ipv6Addr {
 
 /// Walks along the extension headers of `packet`, which starts with an IPv6 header.
 ///
-/// Stops behind the first Fragment header with an offset other than zero, since what follows there
-/// is the middle of something. `None` when a header leaves the packet or the chain is too long.
+/// Stops after the first Fragment header with an offset other than zero, because no header follows
+/// there. `None` if a header leaves the packet or the chain is too long.
 #[must_use]
 pub fn chain(packet: &[u8]) -> Option<Chain> {
     let ip = Ipv6::parse(packet)?;
@@ -120,7 +120,7 @@ pub fn chain(packet: &[u8]) -> Option<Chain> {
         jumbo: false,
         authenticated: false,
     };
-    // Where the number of the header at `chain.transport` stands.
+    // The offset of the number of the header at `chain.transport`.
     let mut named_at = AT_NEXT_HEADER;
     for _ in 0..=CHAIN_MAX {
         let (at, number) = (chain.transport, chain.protocol);
@@ -136,7 +136,7 @@ pub fn chain(packet: &[u8]) -> Option<Chain> {
                     at == HEADER_LEN && length == JUMBO_HEADER_LEN && option == JUMBO_OPTION;
             }
             FRAGMENT if chain.fragment.is_none() => {
-                // Whatever stood before it was repeated in each fragment, and is to be again.
+                // The headers before it are repeated in each fragment, also in new ones.
                 chain.fragment = Some(at);
                 chain.unfragmentable = at;
                 chain.unfragmentable_next = named_at;
@@ -158,7 +158,7 @@ pub fn chain(packet: &[u8]) -> Option<Chain> {
     None
 }
 
-/// Whether a number is that of an extension header that can be walked past.
+/// Whether this is the number of an extension header of known length.
 const fn is_extension(number: u8) -> bool {
     matches!(
         number,
@@ -173,7 +173,7 @@ const fn is_extension(number: u8) -> bool {
     )
 }
 
-/// The length of the extension header at `at`; `None` when it leaves the packet.
+/// The length of the extension header at `at`; `None` if it leaves the packet.
 fn extension_len(packet: &[u8], number: u8, at: usize) -> Option<usize> {
     let units = usize::from(*packet.get(at + 1)?);
     let length = match number {
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jumbo_option_is_known_by_its_bytes() {
+    fn a_jumbo_option_is_recognised() {
         assert!(
             chain(&packet(HOP_BY_HOP, &[6, 0, 0xc2, 4, 0, 2, 0, 0]))
                 .unwrap()
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn chains_that_leave_the_packet_or_never_end_are_garbled() {
+    fn chains_that_leave_the_packet_or_never_end_are_malformed() {
         assert_eq!(chain(&packet(HOP_BY_HOP, &[6, 1, 0, 0, 0, 0, 0, 0])), None);
         assert_eq!(chain(&packet(FRAGMENT, &[6, 0, 0])), None);
         assert_eq!(
@@ -262,7 +262,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_can_panic_it_or_lead_it_outside(bytes in proptest::collection::vec(any::<u8>(), 0..200), first in prop::sample::select(vec![0_u8, 43, 44, 51, 60, 6, 17, 135])) {
+        fn no_bytes_cause_a_panic_or_an_offset_outside(bytes in proptest::collection::vec(any::<u8>(), 0..200), first in prop::sample::select(vec![0_u8, 43, 44, 51, 60, 6, 17, 135])) {
             let packet = packet(first, &bytes);
             if let Some(chain) = chain(&packet) {
                 prop_assert!(chain.transport <= packet.len());
@@ -271,9 +271,9 @@ mod tests {
         }
 
         #[test]
-        fn etherparse_walks_the_same_way(bytes in proptest::collection::vec(0_u8..8, 0..100), first in prop::sample::select(vec![0_u8, 43, 60, 6, 17])) {
+        fn etherparse_finds_the_same_transport_header(bytes in proptest::collection::vec(0_u8..8, 0..100), first in prop::sample::select(vec![0_u8, 43, 60, 6, 17])) {
             let packet = packet(first, &bytes);
-            // It knows only orders that RFC 8200 recommends; where it succeeds, we must agree.
+            // etherparse accepts only the order that RFC 8200 recommends.
             let Ok((_, protocol, rest)) = etherparse::Ipv6Extensions::from_slice(etherparse::IpNumber(first), &packet[HEADER_LEN..]) else {
                 return Ok(());
             };

@@ -1,11 +1,11 @@
 //! What is on the wire: views over headers, checksums, and a frame with its offload metadata.
 //!
 //! A view checks the lengths once, when it is made; after that its accessors cannot fail. Nothing
-//! here decides anything, allocates, or does I/O. In the order of a frame's bytes:
+//! here makes decisions, allocates memory, or does I/O. In the order of a frame's bytes:
 //!
-//! - [`frame`]: a frame as captured, [`offload`]: what the kernel left undone on it;
+//! - [`frame`]: a captured frame, [`offload`]: what the kernel left to be done later;
 //! - [`ethernet`]: link header and tags; [`ip`], [`ipv4`], [`ipv6`]: the network header with its
-//!   options and extension headers; [`tcp`]: the one transport header that is rewritten;
+//!   options and extension headers; [`tcp`]: the TCP header, whose fields are rewritten;
 //! - [`checksum`] and [`crc32c`]: sums as types;
 //! - [`vxlan`]: the header of the tunnel; [`units`]: numbers with bounds.
 

@@ -1,77 +1,77 @@
-//! What the kernel left undone on a frame, as it says so in a `virtio_net_hdr`.
+//! What the kernel left to be done later on a frame, as described by its `virtio_net_hdr`.
 //!
-//! In: the ten bytes that `PACKET_VNET_HDR` puts in front of a frame. Out: where a checksum is to
-//! be finished and how the frame is to be cut. Nothing here trusts the offsets: they are checked
-//! against the frame where they are used. Source: `include/uapi/linux/virtio_net.h` and
+//! In: the ten bytes that `PACKET_VNET_HDR` puts in front of a frame. Out: where a checksum must be
+//! completed, and how the frame must be split. The offsets are not trusted: they are checked against
+//! the frame where they are used. Source: `include/uapi/linux/virtio_net.h` and
 //! `virtio_net_hdr_from_skb` in `include/linux/virtio_net.h`.
 
-/// `VIRTIO_NET_HDR_F_NEEDS_CSUM`: the checksum field holds only the pseudo-header's sum.
+/// `VIRTIO_NET_HDR_F_NEEDS_CSUM`: the checksum field contains only the pseudo-header's sum.
 const F_NEEDS_CSUM: u8 = 1;
 /// `VIRTIO_NET_HDR_F_DATA_VALID`: the receiving device has checked the checksum.
 const F_DATA_VALID: u8 = 2;
-/// `VIRTIO_NET_HDR_GSO_ECN`, a bit beside the type.
+/// `VIRTIO_NET_HDR_GSO_ECN`, a bit in addition to the type.
 const GSO_ECN: u8 = 0x80;
 
 /// The length of the header, without the fields that newer kernels can append.
 pub const VIRTIO_NET_HDR_LEN: usize = 10;
 
-/// How much of a frame's transport checksum is to be believed.
+/// The state of a frame's transport checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ChecksumState {
-    /// It stands in the frame as it was on the wire, right or wrong.
+    /// It is the checksum of the wire, correct or wrong.
     #[default]
     AsOnWire,
-    /// It was found right by the receiving device or an earlier layer.
+    /// The receiving device or an earlier layer has found it correct.
     Verified,
-    /// It is still to be worked out (`CHECKSUM_PARTIAL`).
+    /// It must still be completed (`CHECKSUM_PARTIAL`).
     Unfinished(Unfinished),
 }
 
-/// Where a checksum is to be finished; offsets are in bytes and as the kernel gave them.
+/// Where a checksum must be completed; the offsets are in bytes, as the kernel reports them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unfinished {
     /// Where the sum starts, counted from the first byte of the frame.
     pub start: u16,
-    /// Where the field stands, counted from `start`.
+    /// Where the checksum field is, counted from `start`.
     pub offset: u16,
 }
 
-/// What a frame with `gso_size` is to be cut into.
+/// What a frame with `gso_size` must be split into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GsoKind {
     /// TCP segments over IPv4.
     TcpV4,
     /// TCP segments over IPv6.
     TcpV6,
-    /// UDP datagrams, each with a header of its own (USO, UDP GRO).
+    /// UDP datagrams, each with its own header (USO, UDP GRO).
     UdpL4,
-    /// A kind that no kernel gives to packet sockets today; its number.
+    /// The number of a kind that no kernel passes to packet sockets today.
     Other(u8),
 }
 
-/// A frame that stands for several frames of the wire.
+/// The offload of a frame that represents several frames of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gso {
-    /// The protocol that is cut.
+    /// The protocol that is split.
     pub kind: GsoKind,
-    /// Bytes of payload in each frame of the wire but the last.
+    /// Bytes of payload in each frame of the wire except the last.
     pub size: u16,
 }
 
-/// All that a `virtio_net_hdr` says.
+/// The content of a `virtio_net_hdr`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Offload {
     /// The state of the transport checksum.
     pub checksum: ChecksumState,
-    /// How to cut the frame, if it stands for several.
+    /// How to split the frame, if it represents several.
     pub gso: Option<Gso>,
 }
 
 impl Offload {
-    /// Reads a header in the byte order of this machine, as packet sockets give it.
+    /// Reads a header in the byte order of this machine, as packet sockets write it.
     ///
-    /// The `ECN` bit of `gso_type` needs no place here: CWR belongs to the first segment whether
-    /// or not it is set. `hdr_len` is a hint about memory, not about headers, and is not read.
+    /// The `ECN` bit of `gso_type` is not needed: CWR belongs to the first segment with and without
+    /// it. `hdr_len` is a hint about memory, not about headers, and is not read.
     #[must_use]
     pub fn parse(header: &[u8; VIRTIO_NET_HDR_LEN]) -> Self {
         let [flags, gso_type, _, _, s0, s1, c0, c1, o0, o1] = *header;
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_frame_has_nothing_left_undone() {
+    fn a_plain_frame_has_no_offload() {
         assert_eq!(Offload::parse(&header(0, 0, 0, 0, 0)), Offload::default());
     }
 
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_gso_is_told_apart() {
+    fn every_kind_of_gso_is_read() {
         let kind = |t| Offload::parse(&header(2, t, 9, 0, 0)).gso.map(|g| g.kind);
         assert_eq!(kind(0), None);
         assert_eq!(kind(4), Some(GsoKind::TcpV6));

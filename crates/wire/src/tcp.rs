@@ -1,26 +1,27 @@
-//! A view over a TCP header with its options (RFC 9293), and the fields that cutting rewrites.
+//! A view over a TCP header with its options (RFC 9293), and the fields that are rewritten when a
+//! segment is split.
 
 use crate::checksum::Checksum;
 
 /// Length of a header without options.
 pub const HEADER_LEN_MIN: usize = 20;
-/// Where the sequence number stands.
+/// Offset of the sequence number.
 pub const AT_SEQUENCE: usize = 4;
-/// Where the flags stand: CWR, ECE, URG, ACK, PSH, RST, SYN, FIN from the highest bit.
+/// Offset of the flags: CWR, ECE, URG, ACK, PSH, RST, SYN, FIN from the highest bit.
 pub const AT_FLAGS: usize = 13;
-/// Where the checksum stands.
+/// Offset of the checksum.
 pub const AT_CHECKSUM: usize = 16;
-/// Where the urgent pointer stands.
+/// Offset of the urgent pointer.
 pub const AT_URGENT: usize = 18;
 /// Congestion window reduced: belongs on the first segment.
 pub const CWR: u8 = 0x80;
-/// The urgent pointer counts.
+/// The urgent pointer is valid.
 pub const URG: u8 = 0x20;
-/// Push: belongs on the last.
+/// Push: belongs on the last segment.
 pub const PSH: u8 = 0x08;
-/// Opens a connection.
+/// Opens a connection: belongs on the first segment.
 pub const SYN: u8 = 0x02;
-/// Ends one: belongs on the last.
+/// Ends a connection: belongs on the last segment.
 pub const FIN: u8 = 0x01;
 
 /// A TCP header, options included.
@@ -30,7 +31,7 @@ pub struct Tcp<'a> {
 }
 
 impl<'a> Tcp<'a> {
-    /// Checks the data offset; `None` when it is absurd or the bytes end before.
+    /// Checks the data offset; `None` if it is invalid or the header is incomplete.
     #[must_use]
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let length = usize::from(*bytes.get(12)? >> 4) * 4;
@@ -61,7 +62,7 @@ impl<'a> Tcp<'a> {
         self.header[AT_FLAGS]
     }
 
-    /// The checksum as it stands there.
+    /// The checksum in the header.
     #[must_use]
     pub fn checksum(&self) -> Checksum {
         Checksum::from_field(u16::from_be_bytes([self.header[16], self.header[17]]))
@@ -76,17 +77,17 @@ mod tests {
     proptest! {
         #[test]
         fn etherparse_reads_the_same(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let theirs = etherparse::TcpHeaderSlice::from_slice(&bytes).ok();
-            let ours = Tcp::parse(&bytes);
-            prop_assert_eq!(ours.is_some(), theirs.is_some());
-            if let (Some(ours), Some(theirs)) = (ours, theirs) {
-                prop_assert_eq!(ours.header(), theirs.slice());
-                prop_assert_eq!(ours.sequence(), theirs.sequence_number());
-                prop_assert_eq!(ours.checksum().get(), theirs.checksum());
-                prop_assert_eq!(ours.flags() & FIN != 0, theirs.fin());
-                prop_assert_eq!(ours.flags() & SYN != 0, theirs.syn());
-                prop_assert_eq!(ours.flags() & PSH != 0, theirs.psh());
-                prop_assert_eq!(ours.flags() & CWR != 0, theirs.cwr());
+            let expected = etherparse::TcpHeaderSlice::from_slice(&bytes).ok();
+            let found = Tcp::parse(&bytes);
+            prop_assert_eq!(found.is_some(), expected.is_some());
+            if let (Some(found), Some(expected)) = (found, expected) {
+                prop_assert_eq!(found.header(), expected.slice());
+                prop_assert_eq!(found.sequence(), expected.sequence_number());
+                prop_assert_eq!(found.checksum().get(), expected.checksum());
+                prop_assert_eq!(found.flags() & FIN != 0, expected.fin());
+                prop_assert_eq!(found.flags() & SYN != 0, expected.syn());
+                prop_assert_eq!(found.flags() & PSH != 0, expected.psh());
+                prop_assert_eq!(found.flags() & CWR != 0, expected.cwr());
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Numbers that carry their meaning and their bounds.
+//! Numbers with a type and bounds.
 //!
-//! What comes in is a bare integer from the environment, an annotation or the kernel; what goes out
-//! can only be a valid one. Sources: RFC 7348 section 5 (VNI), `net/ipv4/route.c` (least MTU).
+//! In: an integer from the environment, an annotation or the kernel. Out: a number within its bounds.
+//! Sources: RFC 7348 section 5 (VNI), `net/ipv4/route.c` (smallest MTU).
 
 use core::fmt;
 
@@ -13,7 +13,7 @@ impl Vni {
     /// The largest VNI, 2^24 - 1.
     pub const MAX: Self = Self(0x00ff_ffff);
 
-    /// Takes a number when it fits 24 bits.
+    /// Accepts a number that fits in 24 bits.
     #[must_use]
     pub const fn new(vni: u32) -> Option<Self> {
         if vni <= Self::MAX.0 {
@@ -36,23 +36,22 @@ impl fmt::Display for Vni {
     }
 }
 
-/// The size in bytes of the largest IP packet that a link or path takes, its IP header included.
+/// The size in bytes of the largest IP packet that a link or path accepts, including its IP header.
 ///
-/// Here it is always the *outer* packet's: [`crate::vxlan::overhead`] says what is left for the
-/// inner frame.
+/// Here it is always the MTU for the *outer* packet. [`crate::vxlan::overhead`] is the part of it that
+/// the inner frame cannot use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mtu(u16);
 
 impl Mtu {
-    /// The least MTU that is taken: the least that Linux believes of a path
-    /// (`net.ipv4.route.min_pmtu`).
+    /// The smallest MTU: Linux accepts no smaller one for a path (`net.ipv4.route.min_pmtu`).
     pub const MIN: Self = Self(552);
-    /// The largest: the length field of an IP packet has 16 bits.
+    /// The largest MTU: the length field of an IP packet has 16 bits.
     pub const MAX: Self = Self(u16::MAX);
-    /// Ethernet's.
+    /// The MTU of Ethernet.
     pub const ETHERNET: Self = Self(1500);
 
-    /// Takes a number of bytes from [`Mtu::MIN`] to [`Mtu::MAX`].
+    /// Accepts a number of bytes from [`Mtu::MIN`] to [`Mtu::MAX`].
     #[must_use]
     pub const fn new(bytes: u32) -> Option<Self> {
         if bytes >= Self::MIN.0 as u32 && bytes <= Self::MAX.0 as u32 {
@@ -67,7 +66,7 @@ impl Mtu {
         }
     }
 
-    /// Takes any number and brings it within the bounds: loopback's 65,536 becomes 65,535.
+    /// Accepts any number and limits it to the bounds: loopback's 65,536 becomes 65,535.
     #[must_use]
     pub const fn saturating(bytes: u32) -> Self {
         match Self::new(bytes) {
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_mtu_is_bounded_or_brought_within_bounds() {
+    fn an_mtu_is_rejected_or_limited_to_its_bounds() {
         assert_eq!(Mtu::new(551), None);
         assert_eq!(Mtu::new(552), Some(Mtu::MIN));
         assert_eq!(Mtu::new(65_535), Some(Mtu::MAX));

@@ -15,7 +15,8 @@ use crate::units::{Mtu, Vni};
 pub const HEADER_LEN: usize = 8;
 /// The port that IANA assigned.
 pub const PORT: u16 = 4789;
-/// The first of the dynamic ports (RFC 6335); source ports lie there (RFC 7348 section 4.1).
+/// The first of the dynamic ports (RFC 6335), from which source ports are chosen (RFC 7348 section
+/// 4.1).
 pub const FIRST_SOURCE_PORT: u16 = 49_152;
 
 /// The header for a network identifier.
@@ -58,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_of_1500_loses_50_or_70_bytes_of_packet_to_the_tunnel() {
+    fn the_tunnel_uses_50_bytes_over_ipv4_and_70_over_ipv6() {
         let ethernet = 14;
         let v4 = inner_frame_max(Mtu::ETHERNET, IpAddr::V4(Ipv4Addr::LOCALHOST));
         let v6 = inner_frame_max(Mtu::ETHERNET, IpAddr::V6(Ipv6Addr::LOCALHOST));

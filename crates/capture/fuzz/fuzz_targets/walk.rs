@@ -1,7 +1,7 @@
-//! The walk over damaged blocks: any bytes are a block, and no bytes may break it.
+//! The walk over damaged blocks. Any bytes can be a block.
 //!
-//! Run with `cargo +nightly fuzz run walk` in `crates/capture`. What holds for every block: each
-//! frame lies within it, where it says, behind its predecessor, and there are as many as announced.
+//! Run with `cargo +nightly fuzz run walk` in `crates/capture`. For every block: each frame lies
+//! within the block, at its offset, after the previous frame, and their number is the announced one.
 
 #![no_main]
 

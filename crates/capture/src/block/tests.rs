@@ -6,10 +6,10 @@ use std::thread;
 use libc::{TP_STATUS_BLK_TMO, TP_STATUS_LOSING};
 
 use super::*;
-use crate::simulated::{self, Given};
+use crate::simulated::{self, SimulatedFrame};
 
-fn numbered(number: u32) -> Given {
-    Given::new(&number.to_ne_bytes())
+fn numbered(number: u32) -> SimulatedFrame {
+    SimulatedFrame::new(&number.to_ne_bytes())
 }
 
 fn number(frame: &wire::Frame<'_>) -> u32 {
@@ -29,7 +29,7 @@ fn there_is_no_block_before_the_kernel_has_closed_one() {
 }
 
 #[test]
-fn a_frame_can_be_found_again_in_the_bytes_of_its_block() {
+fn a_frame_has_its_offset_in_the_block() {
     let (memory, mut kernel) = simulated::ring(1, 512);
     let mut blocks = Blocks::new(memory);
     kernel.deliver(&[numbered(1), numbered(2)], 0).unwrap();
@@ -41,24 +41,27 @@ fn a_frame_can_be_found_again_in_the_bytes_of_its_block() {
 }
 
 #[test]
-fn half_of_the_blocks_wait_when_so_many_are_closed_and_none_was_handed_out() {
+fn the_ring_is_half_full_when_half_of_its_blocks_are_closed() {
     for (count, half) in [(1, 1), (2, 1), (3, 1), (4, 2), (7, 3)] {
         let (memory, mut kernel) = simulated::ring(count, 512);
         let mut blocks = Blocks::new(memory);
-        // Twice around, so that each block is the first once.
+        // Two rounds, so that each block is the first one once.
         for round in 0..2 * count {
             for closed in 0..half {
-                assert!(!blocks.half_wait(), "{closed} of {count} in round {round}");
+                assert!(
+                    !blocks.is_half_full(),
+                    "{closed} of {count} in round {round}"
+                );
                 kernel.deliver(&[numbered(1)], 0).unwrap();
             }
-            assert!(blocks.half_wait(), "{half} of {count} in round {round}");
+            assert!(blocks.is_half_full(), "{half} of {count} in round {round}");
             while blocks.next().is_some() {}
         }
     }
 }
 
 #[test]
-fn the_used_bytes_hold_all_frames_and_little_else() {
+fn the_used_bytes_contain_all_frames_and_little_else() {
     let (memory, mut kernel) = simulated::ring(1, 4096);
     let mut blocks = Blocks::new(memory);
     kernel.deliver(&[numbered(1), numbered(2)], 0).unwrap();
@@ -78,7 +81,7 @@ fn the_used_bytes_hold_all_frames_and_little_else() {
 }
 
 #[test]
-fn a_block_is_the_kernels_again_when_it_is_dropped_and_not_before() {
+fn a_block_returns_to_the_kernel_when_it_is_dropped_and_not_before() {
     let (memory, mut kernel) = simulated::ring(1, 512);
     let mut blocks = Blocks::new(memory);
     kernel.deliver(&[numbered(1)], TP_STATUS_LOSING).unwrap();
@@ -91,7 +94,7 @@ fn a_block_is_the_kernels_again_when_it_is_dropped_and_not_before() {
 }
 
 #[test]
-fn a_block_that_is_forgotten_is_never_given_back() {
+fn a_leaked_block_never_returns_to_the_kernel() {
     let (memory, mut kernel) = simulated::ring(2, 512);
     let mut blocks = Blocks::new(memory);
     kernel.deliver(&[numbered(1)], 0).unwrap();
@@ -101,9 +104,9 @@ fn a_block_that_is_forgotten_is_never_given_back() {
     assert_eq!(kernel.deliver(&[numbered(3)], 0), None);
 }
 
-/// A thread plays the kernel and drops what finds no room, as the kernel does.
+/// A thread in the role of the kernel drops frames for which there is no room, as the kernel does.
 #[test]
-fn the_reader_sees_every_delivered_frame_once_and_in_order() {
+fn the_reader_gets_every_delivered_frame_once_and_in_order() {
     const ROUNDS: u32 = if cfg!(miri) { 40 } else { 4000 };
     const A_BLOCK: u32 = 3;
     let (memory, mut kernel) = simulated::ring(3, 512);
@@ -132,5 +135,8 @@ fn the_reader_sees_every_delivered_frame_once_and_in_order() {
         thread::yield_now();
     };
     assert_eq!(seen, delivered);
-    assert!(seen.len() >= 3 * A_BLOCK as usize, "the ring was of no use");
+    assert!(
+        seen.len() >= 3 * A_BLOCK as usize,
+        "too few frames were read"
+    );
 }

@@ -5,25 +5,27 @@ use proptest::prelude::*;
 
 use super::tests::{block, slots, walk};
 use super::*;
-use crate::simulated::Given;
+use crate::simulated::SimulatedFrame;
 
-fn given() -> impl Strategy<Value = Given> {
+fn any_frame() -> impl Strategy<Value = SimulatedFrame> {
     let bytes = prop::collection::vec(any::<u8>(), 0..200);
     let flags = (any::<bool>(), prop::bool::weighted(0.1));
     let hardware = prop::sample::select(vec![1, 772, 0xfffe, 519]);
     let vlan = prop::option::of(any::<(u16, u16)>());
     let rest = (any::<[u8; 10]>(), 0..2000u32, any::<(u32, u32)>());
     (bytes, flags, hardware, vlan, rest).prop_map(
-        |(bytes, (outgoing, void), hardware, vlan, (vnet, cut, (seconds, nanoseconds)))| Given {
-            wire_len: u32::try_from(bytes.len()).unwrap() + cut,
-            bytes,
-            outgoing,
-            hardware,
-            vlan,
-            vnet,
-            void,
-            seconds,
-            nanoseconds,
+        |(bytes, (outgoing, void), hardware, vlan, (vnet, missing, (seconds, nanoseconds)))| {
+            SimulatedFrame {
+                wire_len: u32::try_from(bytes.len()).unwrap() + missing,
+                bytes,
+                outgoing,
+                hardware,
+                vlan,
+                vnet,
+                void,
+                seconds,
+                nanoseconds,
+            }
         },
     )
 }
@@ -40,9 +42,9 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn what_was_put_into_a_block_comes_out(given in prop::collection::vec(given(), 0..12)) {
-        let block = block(&given);
-        let want: Vec<_> = given.iter().filter(|given| !given.void).collect();
+    fn all_frames_of_a_block_are_read(frames in prop::collection::vec(any_frame(), 0..12)) {
+        let block = block(&frames);
+        let want: Vec<_> = frames.iter().filter(|frames| !frames.void).collect();
         let got: Vec<_> = Walk::check(&block).frames().collect();
         prop_assert_eq!(got.len(), want.len());
         for (got, want) in got.into_iter().zip(want) {
@@ -64,12 +66,12 @@ proptest! {
 
     #[test]
     fn no_flipped_bits_break_the_walk(
-        given in prop::collection::vec(given(), 1..12),
+        frames in prop::collection::vec(any_frame(), 1..12),
         flips in prop::collection::vec((any::<prop::sample::Index>(), 0..8u8), 1..20),
-        cut in any::<prop::sample::Index>(),
+        end in any::<prop::sample::Index>(),
     ) {
-        let mut block = block(&given);
-        // Most bytes are payload, whose damage means nothing here: only headers are hit.
+        let mut block = block(&frames);
+        // Most bytes are payload, where damage has no effect on the walk: only headers are changed.
         let mut headers: Vec<usize> = (0..DESCRIPTOR_LEN).collect();
         headers.extend(slots(&block).into_iter().flat_map(|at| at..at + HEADER_LEN));
         for (index, bit) in flips {
@@ -77,6 +79,6 @@ proptest! {
             block[at] ^= 1 << bit;
             walk(&block);
         }
-        walk(&block[..cut.index(block.len())]);
+        walk(&block[..end.index(block.len())]);
     }
 }

@@ -2,14 +2,14 @@ use libc::{TP_STATUS_CSUMNOTREADY, TP_STATUS_VLAN_VALID as VLAN};
 use wire::{ChecksumState, Gso, GsoKind, Unfinished};
 
 use super::*;
-use crate::simulated::{Given, MAC, fill, put};
+use crate::simulated::{MAC, SimulatedFrame, fill, put};
 
 const NEXT: usize = offset_of!(tpacket3_hdr, tp_next_offset);
 const MAC_FIELD: usize = offset_of!(tpacket3_hdr, tp_mac);
 const SNAPLEN: usize = offset_of!(tpacket3_hdr, tp_snaplen);
 const SLOT_STATUS: usize = offset_of!(tpacket3_hdr, tp_status);
 
-pub(super) fn block(frames: &[Given]) -> Vec<u8> {
+pub(super) fn block(frames: &[SimulatedFrame]) -> Vec<u8> {
     let mut block = vec![0xff; 4096];
     assert_eq!(fill(&mut block, frames), frames.len());
     block
@@ -28,7 +28,7 @@ pub(super) fn slots(block: &[u8]) -> Vec<usize> {
     }
 }
 
-/// Reads all frames and says how many there were and how many could not be read.
+/// Reads all frames and returns how many there were and how many could not be read.
 pub(super) fn walk(block: &[u8]) -> (usize, u32) {
     let walk = Walk::check(block);
     let frames = walk.frames();
@@ -44,7 +44,7 @@ pub(super) fn walk(block: &[u8]) -> (usize, u32) {
         })
         .count();
     assert_eq!(read, promised);
-    // The used bytes alone are the same block.
+    // The used bytes have the same frames as the whole block.
     let used = Walk::check(&block[..walk.layout.end()]);
     let places = |walk: &Walk<'_>| -> Vec<_> {
         let frames = walk.frames();
@@ -56,21 +56,21 @@ pub(super) fn walk(block: &[u8]) -> (usize, u32) {
 }
 
 #[test]
-fn all_that_the_kernel_says_of_a_frame_is_read() {
+fn all_metadata_of_a_frame_is_read() {
     let mut vnet = [0; 10];
     vnet[0] = 1;
     vnet[1] = 1;
     vnet[4..6].copy_from_slice(&1448u16.to_ne_bytes());
     vnet[6..8].copy_from_slice(&34u16.to_ne_bytes());
     vnet[8..10].copy_from_slice(&16u16.to_ne_bytes());
-    let given = Given {
+    let given = SimulatedFrame {
         wire_len: 9000,
         outgoing: true,
         vlan: Some((0x88a8, 0xe064)),
         vnet,
         seconds: 1_700_000_000,
         nanoseconds: 999_999_999,
-        ..Given::new(b"the bytes of a frame")
+        ..SimulatedFrame::new(b"the bytes of a frame")
     };
     let block = block(&[given]);
     let frame = Walk::check(&block).frames().next().unwrap();
@@ -108,9 +108,9 @@ fn an_empty_block_has_no_frames() {
 
 #[test]
 fn frames_of_several_devices_can_share_a_block() {
-    let with = |hardware| Given {
+    let with = |hardware| SimulatedFrame {
         hardware,
-        ..Given::new(b"x")
+        ..SimulatedFrame::new(b"x")
     };
     let block = block(&[with(1), with(772), with(0xfffe), with(519)]);
     let links: Vec<_> = Walk::check(&block).frames().map(|f| f.link).collect();
@@ -120,9 +120,9 @@ fn frames_of_several_devices_can_share_a_block() {
 
 #[test]
 fn a_tag_without_its_protocol_is_8021q() {
-    let given = Given {
+    let given = SimulatedFrame {
         vlan: Some((0, 5)),
-        ..Given::new(b"x")
+        ..SimulatedFrame::new(b"x")
     };
     let mut block = block(&[given]);
     let status = TP_STATUS_USER | VLAN | TP_STATUS_CSUMNOTREADY;
@@ -140,17 +140,17 @@ fn a_tag_without_its_protocol_is_8021q() {
 }
 
 #[test]
-fn a_void_slot_is_passed_over_whatever_it_holds() {
-    let void = Given {
+fn a_void_slot_is_skipped() {
+    let void = SimulatedFrame {
         void: true,
-        ..Given::new(&[1; 100])
+        ..SimulatedFrame::new(&[1; 100])
     };
     let given = [
         void.clone(),
-        Given::new(b"a"),
+        SimulatedFrame::new(b"a"),
         void.clone(),
         void.clone(),
-        Given::new(b"b"),
+        SimulatedFrame::new(b"b"),
         void,
     ];
     let block = block(&given);
@@ -161,15 +161,21 @@ fn a_void_slot_is_passed_over_whatever_it_holds() {
 
 #[test]
 fn a_frame_of_no_bytes_is_a_frame() {
-    assert_eq!(walk(&block(&[Given::new(b""), Given::new(b"")])), (2, 0));
+    assert_eq!(
+        walk(&block(&[
+            SimulatedFrame::new(b""),
+            SimulatedFrame::new(b"")
+        ])),
+        (2, 0)
+    );
 }
 
-/// What it is, where, which bytes, and how many frames are read and how many missed.
+/// A description, where, which bytes, and how many frames can be read and how many cannot.
 type Damage<'a> = (&'a str, usize, &'a [u8], (usize, u32));
 
 #[test]
 fn damage_ends_the_walk_and_is_counted() {
-    let given: Vec<_> = (1..=5u8).map(|i| Given::new(&[i; 60])).collect();
+    let given: Vec<_> = (1..=5u8).map(|i| SimulatedFrame::new(&[i; 60])).collect();
     let whole = block(&given);
     assert_eq!(walk(&whole), (5, 0));
     let third = slots(&whole)[2];
@@ -194,7 +200,7 @@ fn damage_ends_the_walk_and_is_counted() {
         ),
         ("unknown type", third + HARDWARE, &[0, 0], (2, 3)),
         (
-            "captured more than there was",
+            "captured more than the frame has",
             third + SNAPLEN,
             &61u32.to_ne_bytes(),
             (2, 3),
@@ -222,8 +228,8 @@ fn damage_ends_the_walk_and_is_counted() {
 }
 
 #[test]
-fn a_damaged_descriptor_gives_no_frames_or_those_that_are_there() {
-    let whole = block(&[Given::new(&[1; 60]), Given::new(&[2; 60])]);
+fn a_damaged_descriptor_gives_no_frames_or_only_valid_ones() {
+    let whole = block(&[SimulatedFrame::new(&[1; 60]), SimulatedFrame::new(&[2; 60])]);
     for first in [0u32, 47, 4000, 4096, u32::MAX] {
         let mut block = whole.clone();
         put(&mut block, FIRST, &first.to_ne_bytes());

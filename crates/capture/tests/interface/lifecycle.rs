@@ -1,16 +1,17 @@
-//! Interfaces that come, go, return and change their names.
+//! Interfaces that are created, deleted, created again and renamed.
 
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 
 use caps::{CapSet, Capability};
-use capture::{BLOCK_LEN, Change, NetworkChanges, OpenError, Ring, RingConfig};
+use capture::{BLOCK_LEN, InterfaceChange, NetworkChanges, OpenError, Ring, RingConfig};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use testbed::{Link, Namespace, veth};
 use wire::Direction;
 
 use crate::support::{
-    HERE, Pair, Seen, THERE, Test, bound, drain, finish, numbered, numbers, receiver, sender, wait,
+    CapturedFrame, HERE, Pair, THERE, Test, bound, drain, finish, numbered, numbers, receiver,
+    sender, wait,
 };
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -18,19 +19,19 @@ pub(crate) fn tests() -> Vec<Test> {
         ("an_interface_that_is_missing_at_first_is_found", missing),
         ("an_interface_goes_down_and_comes_up", down_and_up),
         (
-            "an_interface_deleted_and_made_again_is_bound_again",
+            "an_interface_that_is_deleted_and_created_again_is_bound_again",
             made_again,
         ),
-        ("a_renamed_interface_is_captured_on", renamed),
-        ("changes_of_the_network_are_told_by_the_kernel", changes),
+        ("a_renamed_interface_is_still_captured", renamed),
+        ("the_kernel_reports_changes_of_the_network", changes),
         ("rebinding_needs_no_capability", without_capabilities),
-        ("without_net_raw_the_error_says_so", not_permitted),
-        ("a_bad_size_is_refused", bad_size),
+        ("without_net_raw_the_error_names_it", not_permitted),
+        ("an_invalid_size_is_rejected", bad_size),
     ]
 }
 
-/// Sends a numbered datagram from afar and waits for it in the ring.
-fn arrives(pair: &Pair, ring: &mut Ring, number: u32) -> Vec<Seen> {
+/// Sends a numbered datagram from the other namespace and waits for it in the ring.
+fn arrives(pair: &Pair, ring: &mut Ring, number: u32) -> Vec<CapturedFrame> {
     sender(&pair.there, HERE, false)
         .send(&numbered(number, 64))
         .unwrap();
@@ -45,21 +46,21 @@ fn arrives(pair: &Pair, ring: &mut Ring, number: u32) -> Vec<Seen> {
     seen
 }
 
-/// What poll says at once.
+/// What poll reports without waiting.
 fn state(ring: &Ring) -> PollFlags {
     let mut fds = [PollFd::new(ring.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::ZERO).unwrap();
     fds[0].revents().unwrap()
 }
 
-fn is_bound(change: Option<&Change>, link: &Link) -> bool {
-    matches!(change, Some(Change::Bound { index, up: true, .. }) if *index == link.index())
+fn is_bound(change: Option<&InterfaceChange>, link: &Link) -> bool {
+    matches!(change, Some(InterfaceChange::Bound { index, up: true, .. }) if *index == link.index())
 }
 
 /// What changes, and the change.
 type Step<'s> = (&'s str, Box<dyn Fn() + 's>);
 
-/// Without any capability, and where more has changed than the kernel keeps.
+/// Without any capability, and with more changes than the kernel's buffer holds.
 fn changes() {
     let pair = Pair::new();
     let (here, there) = (&pair.eth0, &pair.there);
@@ -72,12 +73,15 @@ fn changes() {
         let mut fds = [PollFd::new(changes.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
     };
-    // The links' own coming up may still be under way.
+    // The kernel may still report that the links are up.
     while changes.clear() {
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     there.set_forwarding(true).unwrap();
-    assert!(!wakes() && !changes.clear(), "another namespace's affairs");
+    assert!(
+        !wakes() && !changes.clear(),
+        "a change in another namespace"
+    );
     let address: std::net::IpAddr = "10.5.5.1".parse().unwrap();
     let gateway = "10.5.5.2".parse().unwrap();
     let route = ("10.6.0.0".parse().unwrap(), 16);
@@ -94,7 +98,7 @@ fn changes() {
         ("an MTU", Box::new(|| here.set_mtu(1400).unwrap())),
         ("a link that goes down", Box::new(|| here.down().unwrap())),
         (
-            "more than the kernel keeps",
+            "more than the kernel's buffer holds",
             Box::new(move || {
                 mtus.clone().for_each(|mtu| here.set_mtu(mtu).unwrap());
             }),
@@ -104,7 +108,7 @@ fn changes() {
         change();
         assert!(wakes() && changes.clear(), "{what}");
         while changes.clear() {}
-        assert!(!wakes(), "{what}: taken");
+        assert!(!wakes(), "{what}: not cleared");
     }
 }
 
@@ -112,17 +116,17 @@ fn missing() {
     let pair = Pair::new();
     let _receiver = receiver(&pair.here);
     let mut ring = pair.ring("eth1", 2);
-    assert_eq!(ring.refresh().unwrap(), Some(Change::Missing));
+    assert_eq!(ring.refresh().unwrap(), Some(InterfaceChange::Missing));
     assert_eq!(ring.refresh().unwrap(), None);
     let (eth1, _far) = veth((&pair.here, "eth1"), (&pair.there, "eth1")).unwrap();
     let change = ring.refresh().unwrap();
     assert!(
-        matches!(change, Some(Change::Bound { up: false, .. })),
+        matches!(change, Some(InterfaceChange::Bound { up: false, .. })),
         "{change:?}"
     );
-    assert_eq!(state(&ring), PollFlags::empty(), "ENETDOWN was not taken");
+    assert_eq!(state(&ring), PollFlags::empty(), "ENETDOWN was not cleared");
     eth1.up().unwrap();
-    assert_eq!(ring.refresh().unwrap(), Some(Change::Up));
+    assert_eq!(ring.refresh().unwrap(), Some(InterfaceChange::Up));
     finish(ring, Vec::new());
 }
 
@@ -133,16 +137,16 @@ fn down_and_up() {
     let mut seen = arrives(&pair, &mut ring, 1);
     pair.eth0.down().unwrap();
     assert!(state(&ring).contains(PollFlags::POLLERR));
-    assert_eq!(ring.refresh().unwrap(), Some(Change::Down));
+    assert_eq!(ring.refresh().unwrap(), Some(InterfaceChange::Down));
     assert!(
         !state(&ring).contains(PollFlags::POLLERR),
         "the error stays"
     );
     assert_eq!(ring.refresh().unwrap(), None);
     pair.eth0.up().unwrap();
-    // The kernel delivers again without our doing.
+    // The kernel delivers again without a call.
     seen.extend(arrives(&pair, &mut ring, 2));
-    assert_eq!(ring.refresh().unwrap(), Some(Change::Up));
+    assert_eq!(ring.refresh().unwrap(), Some(InterfaceChange::Up));
     let (seen, _) = finish(ring, seen);
     assert_eq!(numbers(&seen), [1, 2]);
 }
@@ -152,14 +156,14 @@ fn made_again() {
     let (_here, _there) = (receiver(&pair.here), receiver(&pair.there));
     let mut ring = bound(&pair.here, "eth0", 2);
     let mut seen = arrives(&pair, &mut ring, 1);
-    // Seen while it was gone.
+    // Observed while it does not exist.
     pair.eth0.clone().delete().unwrap();
     assert!(state(&ring).contains(PollFlags::POLLERR));
-    assert_eq!(ring.refresh().unwrap(), Some(Change::Missing));
+    assert_eq!(ring.refresh().unwrap(), Some(InterfaceChange::Missing));
     pair.make_again();
     assert!(is_bound(ring.refresh().unwrap().as_ref(), &pair.eth0));
     seen.extend(arrives(&pair, &mut ring, 2));
-    // Not seen while it was gone; our own datagrams cross before, while and after it is bound.
+    // Not observed while it does not exist; marked datagrams are sent before and after it is bound.
     pair.eth0.clone().delete().unwrap();
     pair.make_again();
     let own = sender(&pair.here, THERE, true);
@@ -168,7 +172,7 @@ fn made_again() {
     own.send(&numbered(1001, 64)).unwrap();
     let index = pair.eth0.index();
     assert!(
-        matches!(change, Some(Change::Replaced { index: i, .. }) if i == index),
+        matches!(change, Some(InterfaceChange::Replaced { index: i, .. }) if i == index),
         "{change:?}"
     );
     seen.extend(arrives(&pair, &mut ring, 3));
@@ -182,22 +186,22 @@ fn renamed() {
     let mut ring = bound(&pair.here, "eth0", 2);
     let mut seen = arrives(&pair, &mut ring, 1);
     pair.eth0.rename("old0").unwrap();
-    let to = |to: &str| Some(Change::Renamed { to: to.to_owned() });
+    let to = |to: &str| Some(InterfaceChange::Renamed { to: to.to_owned() });
     assert_eq!(ring.refresh().unwrap(), to("old0"));
     assert_eq!(ring.refresh().unwrap(), None);
     seen.extend(arrives(&pair, &mut ring, 2));
-    // Another device takes the name: that one is meant.
+    // Another device gets the name: the ring must capture that one.
     let (eth0, _far) = veth((&pair.here, "eth0"), (&pair.there, "eth1")).unwrap();
     let change = ring.refresh().unwrap();
     assert!(
-        matches!(change, Some(Change::Replaced { index, up: false, .. }) if index == eth0.index()),
+        matches!(change, Some(InterfaceChange::Replaced { index, up: false, .. }) if index == eth0.index()),
         "{change:?}"
     );
     sender(&pair.there, HERE, false)
         .send(&numbered(3, 64))
         .unwrap();
     eth0.delete().unwrap();
-    assert_eq!(ring.refresh().unwrap(), Some(Change::Missing));
+    assert_eq!(ring.refresh().unwrap(), Some(InterfaceChange::Missing));
     pair.eth0.rename("eth0").unwrap();
     assert!(is_bound(ring.refresh().unwrap().as_ref(), &pair.eth0));
     seen.extend(arrives(&pair, &mut ring, 4));
@@ -205,7 +209,7 @@ fn renamed() {
     assert_eq!(numbers(&seen), [1, 2, 4]);
 }
 
-/// Gives up the capabilities of this thread, which is one of the test's own.
+/// Drops the capabilities of this thread, which only this test uses.
 fn drop_capabilities() {
     caps::clear(None, CapSet::Effective).unwrap();
     caps::clear(None, CapSet::Permitted).unwrap();
@@ -217,18 +221,18 @@ fn without_capabilities() {
     let _receiver = receiver(&pair.here);
     let mut ring = bound(&pair.here, "eth0", 2);
     pair.eth0.clone().delete().unwrap();
-    assert_eq!(ring.refresh().unwrap(), Some(Change::Missing));
+    assert_eq!(ring.refresh().unwrap(), Some(InterfaceChange::Missing));
     pair.make_again();
     let change = std::thread::scope(|scope| {
-        let attend = || {
+        let refresh = || {
             drop_capabilities();
             ring.refresh()
         };
-        scope.spawn(attend).join().unwrap().unwrap()
+        scope.spawn(refresh).join().unwrap().unwrap()
     });
     assert!(is_bound(change.as_ref(), &pair.eth0));
     let seen = arrives(&pair, &mut ring, 1);
-    // Stopping needs none either.
+    // Stopping needs no capability either.
     let mut ring = std::thread::scope(|scope| {
         let stop = move || {
             drop_capabilities();

@@ -1,13 +1,13 @@
-//! The ring on real interfaces, in network namespaces of our own.
+//! The ring on real interfaces, in network namespaces that the tests create.
 //!
-//! Every test counts: what was sent is numbered, and what comes out of the ring is compared with it
-//! and with the kernel's counters. The judge is the kernel; nothing here reads a block but `capture`.
+//! Every test counts: the sent datagrams have numbers, and the frames from the ring are compared with
+//! them and with the kernel's counters. Only `capture` reads the blocks.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "tests say what they expect by panicking; these are no #[test] functions"
+    reason = "tests fail by panicking; these are not #[test] functions"
 )]
 
 mod lifecycle;

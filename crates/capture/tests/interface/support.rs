@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use capture::{BLOCK_LEN, Change, Ring, RingConfig, RingStatistics};
+use capture::{BLOCK_LEN, InterfaceChange, Ring, RingConfig, RingStatistics};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::SockRef;
 use testbed::{Link, Namespace, veth};
@@ -14,10 +14,10 @@ use wire::{Direction, Frame, Offload, VlanTag};
 /// A test and its name.
 pub(crate) type Test = (&'static str, fn());
 
-/// The mark of "our own" datagrams.
+/// The mark that the ring's filter rejects.
 pub(crate) const MARK: NonZeroU32 = NonZeroU32::new(0x7064_7370).unwrap();
 
-/// What a datagram of ours starts with, so that nothing else is taken for one.
+/// The first bytes of each test datagram, which other traffic does not have.
 const MAGIC: [u8; 4] = *b"CAPT";
 
 pub(crate) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 1));
@@ -43,15 +43,15 @@ impl Pair {
             there,
             far,
         };
-        pair.furnish();
+        pair.configure();
         pair
     }
 
-    /// Gives both ends addresses and waits until the cable carries: the kernel switches a veth's
-    /// queues on up to a second after its carrier, and drops what is sent before.
-    fn furnish(&self) {
-        furnish(&self.eth0, HERE);
-        furnish(&self.far, THERE);
+    /// Gives both ends addresses and waits until the cable works: the kernel enables a veth's queues up
+    /// to a second after its carrier, and drops frames that are sent earlier.
+    fn configure(&self) {
+        configure(&self.eth0, HERE);
+        configure(&self.far, THERE);
         let bind = |namespace: &Namespace, address| {
             let socket = namespace.run(|| UdpSocket::bind((address, 0)).unwrap());
             socket
@@ -67,15 +67,15 @@ impl Pair {
                 if to.recv(&mut [0; 8]).is_ok() {
                     break;
                 }
-                assert!(Instant::now() < end, "the cable does not carry");
+                assert!(Instant::now() < end, "the cable does not work");
             }
         }
     }
 
-    /// Makes the veth anew; the old one was deleted.
+    /// Creates the veth again; the old one was deleted.
     pub(crate) fn make_again(&mut self) {
         (self.eth0, self.far) = veth((&self.here, "eth0"), (&self.there, "eth0")).unwrap();
-        self.furnish();
+        self.configure();
     }
 
     pub(crate) fn ring(&self, interface: &str, blocks: usize) -> Ring {
@@ -83,8 +83,8 @@ impl Pair {
     }
 }
 
-/// Brings a link up with an address, and keeps it from sending anything unasked.
-pub(crate) fn furnish(link: &Link, address: IpAddr) {
+/// Sets a link up with an address, without IPv6, so that it sends nothing by itself.
+pub(crate) fn configure(link: &Link, address: IpAddr) {
     link.disable_ipv6().unwrap();
     link.add_address(address, 24).unwrap();
     link.up().unwrap();
@@ -99,18 +99,18 @@ pub(crate) fn open(namespace: &Namespace, interface: &str, blocks: usize) -> Rin
     namespace.run(|| Ring::open(name, &config)).unwrap()
 }
 
-/// Opens and binds a ring to an interface that is there and up.
+/// Opens a ring and binds it to an interface that exists and is up.
 pub(crate) fn bound(namespace: &Namespace, interface: &str, blocks: usize) -> Ring {
     let mut ring = open(namespace, interface, blocks);
     let change = ring.refresh().unwrap();
     assert!(
-        matches!(change, Some(Change::Bound { up: true, .. })),
+        matches!(change, Some(InterfaceChange::Bound { up: true, .. })),
         "{change:?}"
     );
     ring
 }
 
-/// A UDP socket that sends to the other end, marked as ours or not.
+/// A UDP socket that sends to the other end, with the mark or without.
 pub(crate) fn sender(namespace: &Namespace, to: IpAddr, marked: bool) -> UdpSocket {
     namespace.run(|| {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
@@ -122,7 +122,7 @@ pub(crate) fn sender(namespace: &Namespace, to: IpAddr, marked: bool) -> UdpSock
     })
 }
 
-/// A socket at which datagrams arrive; without it the answer would be ICMP errors.
+/// A socket that receives the datagrams; without it the kernel would answer with ICMP errors.
 pub(crate) fn receiver(namespace: &Namespace) -> UdpSocket {
     namespace.run(|| UdpSocket::bind(("0.0.0.0", PORT)).unwrap())
 }
@@ -135,9 +135,9 @@ pub(crate) fn numbered(number: u32, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// What a test keeps of a frame.
+/// The copy of a frame that a test keeps.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen {
+pub(crate) struct CapturedFrame {
     pub(crate) bytes: Vec<u8>,
     pub(crate) wire_len: u32,
     pub(crate) direction: Direction,
@@ -146,7 +146,7 @@ pub(crate) struct Seen {
     pub(crate) offload: Offload,
 }
 
-impl From<Frame<'_>> for Seen {
+impl From<Frame<'_>> for CapturedFrame {
     fn from(frame: Frame<'_>) -> Self {
         Self {
             bytes: frame.bytes.to_vec(),
@@ -159,28 +159,28 @@ impl From<Frame<'_>> for Seen {
     }
 }
 
-/// The number of the datagram in a frame, if it is one of ours and not a later fragment.
-pub(crate) fn number(frame: &Seen) -> Option<u32> {
+/// The number of the datagram in a frame, if it is a test datagram and not a later fragment.
+pub(crate) fn number(frame: &CapturedFrame) -> Option<u32> {
     let at = frame.bytes.windows(4).position(|bytes| bytes == MAGIC)?;
     let number = frame.bytes.get(at + 4..at + 8)?;
     Some(u32::from_be_bytes(number.try_into().unwrap()))
 }
 
-pub(crate) fn numbers(frames: &[Seen]) -> Vec<u32> {
+pub(crate) fn numbers(frames: &[CapturedFrame]) -> Vec<u32> {
     frames.iter().filter_map(number).collect()
 }
 
-/// All frames in the closed blocks.
-pub(crate) fn take(ring: &mut Ring, into: &mut Vec<Seen>) {
+/// Reads all frames of the closed blocks.
+pub(crate) fn read_closed(ring: &mut Ring, into: &mut Vec<CapturedFrame>) {
     while let Some(block) = ring.next_block() {
         assert_eq!(block.unreadable(), 0);
         assert_eq!(block.frames().len(), block.len() as usize);
-        into.extend(block.frames().map(Seen::from));
+        into.extend(block.frames().map(CapturedFrame::from));
     }
 }
 
-/// Waits until a block is closed, by poll(2), and takes the frames; asserts that one was.
-pub(crate) fn wait(ring: &mut Ring) -> Vec<Seen> {
+/// Waits with poll(2) until a block is closed, and reads the frames; asserts that one is closed.
+pub(crate) fn wait(ring: &mut Ring) -> Vec<CapturedFrame> {
     let mut seen = Vec::new();
     let mut fds = [PollFd::new(ring.as_fd(), PollFlags::POLLIN)];
     assert_eq!(
@@ -188,22 +188,28 @@ pub(crate) fn wait(ring: &mut Ring) -> Vec<Seen> {
         Ok(1),
         "no block was closed"
     );
-    take(ring, &mut seen);
+    read_closed(ring, &mut seen);
     seen
 }
 
 /// Stops the ring, reads it to its end, and checks that the equation of the accounting holds.
-/// `before` is what was read from it already.
-pub(crate) fn finish(mut ring: Ring, before: Vec<Seen>) -> (Vec<Seen>, RingStatistics) {
+/// `before` are the frames that were read earlier.
+pub(crate) fn finish(
+    mut ring: Ring,
+    before: Vec<CapturedFrame>,
+) -> (Vec<CapturedFrame>, RingStatistics) {
     ring.stop().unwrap();
     drain(ring, before)
 }
 
 /// The second half of [`finish`].
-pub(crate) fn drain(mut ring: Ring, mut seen: Vec<Seen>) -> (Vec<Seen>, RingStatistics) {
+pub(crate) fn drain(
+    mut ring: Ring,
+    mut seen: Vec<CapturedFrame>,
+) -> (Vec<CapturedFrame>, RingStatistics) {
     let end = Instant::now() + Duration::from_secs(2);
     loop {
-        take(&mut ring, &mut seen);
+        read_closed(&mut ring, &mut seen);
         if ring.waiting().unwrap() == 0 {
             break;
         }
@@ -212,7 +218,7 @@ pub(crate) fn drain(mut ring: Ring, mut seen: Vec<Seen>) -> (Vec<Seen>, RingStat
     }
     let statistics = ring.statistics().unwrap();
     assert_eq!(statistics.packets, seen.len() as u64 + statistics.drops);
-    // Nothing may follow, not even a late block.
+    // Nothing follows, not even a late block.
     std::thread::sleep(Duration::from_millis(50));
     assert!(ring.next_block().is_none());
     assert_eq!(ring.statistics().unwrap(), statistics);

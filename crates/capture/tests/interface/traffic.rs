@@ -1,4 +1,4 @@
-//! What gets into the ring, and what the ring says of it.
+//! Which frames enter the ring, and with which metadata.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,18 +11,18 @@ use socket2::{Domain, Socket, Type};
 use wire::{ChecksumState, Direction, GsoKind, Link, VlanTag};
 
 use crate::support::{
-    HERE, PORT, Pair, Seen, THERE, Test, bound, drain, finish, number, numbered, numbers, receiver,
-    sender, take, wait,
+    CapturedFrame, HERE, PORT, Pair, THERE, Test, bound, drain, finish, number, numbered, numbers,
+    read_closed, receiver, sender, wait,
 };
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        ("no_marked_frame_slips_in_while_the_ring_opens", opening),
-        ("fragments_of_a_marked_datagram_are_kept_out", fragments),
+        ("no_marked_frame_enters_the_ring_while_it_opens", opening),
+        ("fragments_of_a_marked_datagram_are_not_captured", fragments),
         ("frames_have_their_direction_and_length", directions),
-        ("loopback_is_seen_once", loopback),
-        ("a_segmented_stream_says_how_to_cut_it", segmentation),
-        ("a_vlan_tag_stands_beside_the_frame", vlan),
+        ("a_loopback_frame_is_captured_once", loopback),
+        ("a_large_tcp_frame_has_its_segment_size", segmentation),
+        ("a_removed_vlan_tag_is_in_the_metadata", vlan),
         ("the_counters_agree_when_the_ring_overflows", overflow),
         (
             "nothing_is_lost_or_added_when_stopped_under_traffic",
@@ -31,8 +31,8 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Datagrams with our mark and without cross while rings are opened: of the marked ones, which have
-/// odd numbers, none is ever seen.
+/// Datagrams with and without the mark are sent while rings are opened. The marked ones have odd
+/// numbers. None of them is captured.
 fn opening() {
     let pair = Pair::new();
     let _receiver = receiver(&pair.there);
@@ -70,7 +70,7 @@ fn opening() {
     });
 }
 
-/// An IP fragment but the first has no port, but it has the mark.
+/// A later IP fragment has no port, but it has the mark.
 fn fragments() {
     let pair = Pair::new();
     let _receiver = receiver(&pair.there);
@@ -110,7 +110,7 @@ fn directions() {
             (len, 14 + 20 + 8 + wanted * 100)
         );
         assert_eq!((frame.direction, frame.link), (direction, Link::Ethernet));
-        // veth leaves the UDP checksum to a device that is not there.
+        // veth leaves the UDP checksum to a network card, and there is none.
         let ChecksumState::Unfinished(unfinished) = frame.offload.checksum else {
             panic!("{:?}", frame.offload);
         };
@@ -154,7 +154,7 @@ fn segmentation() {
         .iter()
         .filter(|frame| frame.bytes.len() > 1514)
         .collect();
-    assert!(!large.is_empty(), "no frame was left for a device to cut");
+    assert!(!large.is_empty(), "no frame was left for a device to split");
     for frame in large {
         let gso = frame.offload.gso.unwrap();
         assert_eq!((gso.kind, gso.size), (GsoKind::TcpV4, 1448));
@@ -166,7 +166,7 @@ fn segmentation() {
     }
 }
 
-/// A frame with a tag in its bytes arrives without it: the kernel takes it out on the way in.
+/// A frame that is sent with a tag is captured without it: the kernel removes it on receipt.
 fn vlan() {
     let pair = Pair::new();
     let ring = bound(&pair.here, "eth0", 2);
@@ -209,7 +209,7 @@ fn send_frame(namespace: &testbed::Namespace, index: u32, frame: &[u8]) {
     });
 }
 
-/// A small ring that nobody reads overflows; what was dropped and what is in it is all there was.
+/// A small ring overflows when it is not read; dropped and captured frames together are all frames.
 fn overflow() {
     const SENT: u32 = 4000;
     let pair = Pair::new();
@@ -220,15 +220,15 @@ fn overflow() {
         socket.send(&numbered(number, 1400)).unwrap();
     }
     let mut seen = Vec::new();
-    take(&mut ring, &mut seen);
+    read_closed(&mut ring, &mut seen);
     for number in SENT + 1..=SENT + 10 {
         socket.send(&numbered(number, 1400)).unwrap();
     }
     let end = Instant::now() + Duration::from_secs(2);
     while seen.iter().filter_map(number).max() < Some(SENT + 10) {
-        assert!(Instant::now() < end, "the last datagrams did not come");
+        assert!(Instant::now() < end, "the last datagrams did not arrive");
         if let Some(block) = ring.next_block() {
-            seen.extend(block.frames().map(Seen::from));
+            seen.extend(block.frames().map(CapturedFrame::from));
         }
     }
     let (seen, statistics) = finish(ring, seen);
@@ -243,8 +243,8 @@ fn overflow() {
     assert!(statistics.packets >= u64::from(SENT) + 10);
 }
 
-/// Datagrams cross while the ring is stopped: what was seen is a run without a gap, and the counters
-/// say the same as the frames (see `finish`).
+/// Datagrams are sent while the ring is stopped: the captured ones have no gap, and the counters match
+/// the number of frames (see `finish`).
 fn stopping() {
     let pair = Pair::new();
     let _receiver = receiver(&pair.there);

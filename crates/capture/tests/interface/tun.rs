@@ -1,10 +1,10 @@
-//! Interfaces that a program feeds: bare IP packets, and frames that no `virtio_net_hdr` can hold.
+//! Interfaces that a program writes to: bare IP packets, and frames that no `virtio_net_hdr` describes.
 
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 
-use capture::{Change, Ring};
+use capture::{InterfaceChange, Ring};
 use nix::errno::Errno;
 use testbed::Namespace;
 use wire::{Direction, Link};
@@ -14,12 +14,12 @@ use crate::support::{Test, finish, number, numbered, numbers, open};
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         ("a_tun_interface_carries_bare_ip", bare_ip),
-        ("a_slot_that_the_kernel_gave_up_is_passed_over", void_slot),
+        ("a_slot_that_the_kernel_abandoned_is_skipped", void_slot),
         ("an_interface_of_another_type_is_named", unsupported),
     ]
 }
 
-/// Makes a tun or tap device and brings it up; it lives as long as the file.
+/// Makes a tun or tap device and sets it up; it exists as long as the file is open.
 fn device(namespace: &Namespace, name: &str, flags: libc::c_int) -> File {
     let file = namespace.run(|| {
         let file = File::options()
@@ -62,7 +62,7 @@ fn bare_ip() {
     let mut ring = open(&namespace, "tun0", 2);
     let change = ring.refresh().unwrap();
     assert!(
-        matches!(change, Some(Change::Bound { link: Link::Ip, .. })),
+        matches!(change, Some(InterfaceChange::Bound { link: Link::Ip, .. })),
         "{change:?}"
     );
     let packet = packet(5, 64);
@@ -73,8 +73,8 @@ fn bare_ip() {
     assert_eq!((got.link, got.direction), (Link::Ip, Direction::Incoming));
 }
 
-/// UFO cannot be described to a packet socket. The kernel finds out when the slot is made already:
-/// it counts a drop and leaves the slot in the block (`tpacket_rcv`).
+/// A `virtio_net_hdr` cannot describe UFO. The kernel notices this when the slot is already reserved: it
+/// counts a drop and leaves the slot in the block (`tpacket_rcv`).
 fn void_slot() {
     let namespace = Namespace::new().unwrap();
     let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
@@ -102,7 +102,7 @@ fn void_slot() {
     assert_eq!((statistics.packets, statistics.drops), (4, 2));
 }
 
-/// A tun device can take on any type while it is down.
+/// The type of a tun device can be changed while it is down.
 fn unsupported() {
     let namespace = Namespace::new().unwrap();
     let mut tun = device(&namespace, "tun0", libc::IFF_TUN | libc::IFF_NO_PI);
@@ -115,7 +115,7 @@ fn unsupported() {
     link.up().unwrap();
     let mut ring = open(&namespace, "tun0", 2);
     let change = ring.refresh().unwrap().unwrap();
-    assert_eq!(change, Change::Unsupported { hardware: 778 });
+    assert_eq!(change, InterfaceChange::Unsupported { hardware: 778 });
     assert!(change.to_string().contains("type 778 (GRE)"));
     tun.write_all(&packet(1, 64)).unwrap();
     let (seen, statistics) = finish(ring, Vec::new());

@@ -1,4 +1,4 @@
-//! The documents against the code: what they publish as numbers, labels, files and tests is true.
+//! The documents against the code: the published numbers, labels, files and tests exist and are correct.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use etherparse::PacketBuilder;
 use wire::{Mtu, ip, vxlan};
 
-use super::Specimen;
+use super::TestFrame;
 use crate::hash::FlowHash;
 use crate::spread::Spreader;
 use crate::{DropReason, Sensor, SensorTable, Spread};
@@ -38,10 +38,10 @@ const DOCUMENTS: [(&str, &str); 7] = [
     ("docs/wire-truth.md", WIRE_TRUTH),
 ];
 
-fn packet(payload: &[u8], header: impl FnOnce(&mut Vec<u8>, &[u8])) -> Specimen {
+fn packet(payload: &[u8], header: impl FnOnce(&mut Vec<u8>, &[u8])) -> TestFrame {
     let mut bytes = Vec::new();
     header(&mut bytes, payload);
-    Specimen::new(bytes)
+    TestFrame::new(bytes)
 }
 
 fn v4() -> etherparse::PacketBuilderStep<etherparse::IpHeaders> {
@@ -49,7 +49,7 @@ fn v4() -> etherparse::PacketBuilderStep<etherparse::IpHeaders> {
 }
 
 /// The frames of the document's test vectors.
-fn vectors() -> Vec<(&'static str, Specimen)> {
+fn vectors() -> Vec<(&'static str, TestFrame)> {
     let address = |text: &str| text.parse::<core::net::Ipv6Addr>().unwrap().octets();
     let tcp = || {
         packet(&[], |bytes, payload| {
@@ -76,8 +76,8 @@ fn vectors() -> Vec<(&'static str, Specimen)> {
     fragment.bytes[20] = 0x20;
     let mut later = fragment.clone();
     later.bytes[20..22].copy_from_slice(&[0, 185]);
-    let mut garbled = tcp();
-    garbled.bytes[14] = 0x4f;
+    let mut malformed = tcp();
+    malformed.bytes[14] = 0x4f;
     let arp = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 1, 0x08, 0x06]].concat();
     vec![
         ("tcp 10.0.0.1:40000 10.0.0.2:443", tcp()),
@@ -89,11 +89,11 @@ fn vectors() -> Vec<(&'static str, Specimen)> {
         ("its later fragments", later.clone()),
         (
             "arp ff:ff:ff:ff:ff:ff 02:00:00:00:00:01",
-            Specimen::new(arp),
+            TestFrame::new(arp),
         ),
         (
             "header length beyond the packet, 10.0.0.1 10.0.0.2",
-            garbled,
+            malformed,
         ),
     ]
 }
@@ -101,8 +101,8 @@ fn vectors() -> Vec<(&'static str, Specimen)> {
 #[test]
 fn the_document_has_the_hash_vectors_and_no_other() {
     let mut spreader = Spreader::new(Spread::Flows);
-    let mut line = |(name, specimen): &(&str, Specimen)| {
-        let frame = specimen.frame();
+    let mut line = |(name, test_frame): &(&str, TestFrame)| {
+        let frame = test_frame.frame();
         let hashes = spreader.hashes(&frame, &ip::locate(&frame));
         format!("{:016x} {:016x} {name}", hashes.hosts.0, hashes.flow.0)
     };
@@ -133,7 +133,7 @@ fn the_document_has_every_reason_for_a_drop() {
 }
 
 #[test]
-fn the_files_and_tests_that_the_documents_name_are_there() {
+fn the_files_and_tests_that_the_documents_name_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let words = words_of_sources(&root.join("crates"));
     for (document, text) in DOCUMENTS {
@@ -150,7 +150,7 @@ fn the_files_and_tests_that_the_documents_name_are_there() {
                     .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
             assert!(
                 !is_path || root.join(code).exists(),
-                "{document} names {code}, which is not there"
+                "{document} names {code}, which does not exist"
             );
             assert!(
                 !is_test || words.contains(code),
@@ -171,7 +171,7 @@ fn the_files_and_tests_that_the_documents_name_are_there() {
 }
 
 #[test]
-fn the_log_lines_that_the_document_explains_are_written() {
+fn the_log_lines_that_the_document_explains_are_in_the_code() {
     let (_, lines) = DOCUMENTS[3].1.split_once("## Log lines").unwrap();
     let (lines, _) = lines.split_once("\n## ").unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -197,7 +197,7 @@ fn words_of_sources(folder: &Path) -> BTreeSet<String> {
     words
 }
 
-/// The Rust files under a folder, with each string that goes on in the next line in one.
+/// The Rust files under a folder, with each string of several lines joined into one.
 fn sources(folder: &Path) -> Vec<String> {
     let mut sources = Vec::new();
     let mut folders: Vec<PathBuf> = vec![folder.to_owned()];

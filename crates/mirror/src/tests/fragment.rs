@@ -1,4 +1,4 @@
-//! Packets that become inner fragments, put together again by etherparse.
+//! Packets that become inner fragments, reassembled by etherparse.
 
 use etherparse::defrag::IpDefragPool;
 use etherparse::{IpNumber, NetSlice, PacketBuilder, SlicedPacket};
@@ -6,10 +6,10 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use wire::GsoKind;
 
-use super::{Specimen, checksums_are_right};
+use super::{TestFrame, checksums_are_right};
 use crate::DropReason;
 
-/// The transport packet out of its fragments.
+/// The transport packet, reassembled from its fragments.
 fn reassembled(frames: &[Vec<u8>]) -> Option<(IpNumber, Vec<u8>)> {
     let mut pool = IpDefragPool::<(), ()>::new();
     let mut whole = None;
@@ -58,17 +58,17 @@ fn fix_header_checksum(bytes: &mut [u8]) {
 }
 
 #[test]
-fn two_packets_with_dont_fragment_get_identifications_of_their_own() {
-    let specimen = Specimen::new(packet(false, 47, &[7; 1480]));
+fn two_packets_with_dont_fragment_get_different_identifications() {
+    let test_frame = TestFrame::new(packet(false, 47, &[7; 1480]));
     let mut mirror = super::mirror();
     let (mut batch, mut totals) = (crate::Batch::new(), crate::Totals::default());
     let table = super::table(1500);
     for _ in 0..2 {
-        mirror.push(&specimen.frame(), &table, &mut batch, &mut totals);
+        mirror.push(&test_frame.frame(), &table, &mut batch, &mut totals);
     }
     let mut block = vec![0; super::AT as usize];
-    block.extend_from_slice(&specimen.bytes);
-    let frames = super::inner_frames(&batch, &specimen.bytes, 1500);
+    block.extend_from_slice(&test_frame.bytes);
+    let frames = super::inner_frames(&batch, &test_frame.bytes, 1500);
     let headers = ipv4_headers(&frames);
     assert_eq!(headers.len(), 4);
     assert!(headers.iter().all(|h| !h.dont_fragment));
@@ -76,8 +76,8 @@ fn two_packets_with_dont_fragment_get_identifications_of_their_own() {
     assert_ne!(headers[1].identification, headers[2].identification);
 }
 
-/// With "don't fragment" or without: what was whole on the wire gets an identification of ours, or the
-/// one without could have that which was given to the one with it.
+/// A packet that was whole on the wire gets an identification from podspan, with "don't fragment" and
+/// without. Otherwise one without could have the identification that podspan gave to another.
 #[test]
 fn a_packet_that_was_whole_gets_an_identification_and_a_fragment_keeps_its_own() {
     for (field, expected) in [(0x4000_u16, 1), (0, 1), (0x2000, 0x1234), (0x0009, 0x1234)] {
@@ -85,7 +85,7 @@ fn a_packet_that_was_whole_gets_an_identification_and_a_fragment_keeps_its_own()
         bytes[18..20].copy_from_slice(&[0x12, 0x34]);
         bytes[20..22].copy_from_slice(&field.to_be_bytes());
         fix_header_checksum(&mut bytes);
-        let headers = ipv4_headers(&Specimen::new(bytes).mirrored(1500));
+        let headers = ipv4_headers(&TestFrame::new(bytes).mirrored(1500));
         assert_eq!(headers.len(), 2);
         let kept = headers.iter().all(|h| h.identification == expected);
         assert!(kept, "{field:#x}: {headers:?}");
@@ -93,7 +93,7 @@ fn a_packet_that_was_whole_gets_an_identification_and_a_fragment_keeps_its_own()
 }
 
 #[test]
-fn a_fragment_is_cut_into_fragments_of_the_same_packet() {
+fn a_fragment_is_split_into_fragments_of_the_same_packet() {
     let whole: Vec<u8> = (0..4440_u32).map(|n| n.to_le_bytes()[0]).collect();
     let mut frames = Vec::new();
     for (number, part) in whole.chunks(1480).enumerate() {
@@ -103,14 +103,14 @@ fn a_fragment_is_cut_into_fragments_of_the_same_packet() {
         bytes[18..20].copy_from_slice(&[9, 9]);
         bytes[20..22].copy_from_slice(&field.to_be_bytes());
         fix_header_checksum(&mut bytes);
-        frames.extend(Specimen::new(bytes).mirrored(1400));
+        frames.extend(TestFrame::new(bytes).mirrored(1400));
     }
     assert_eq!(frames.len(), 6);
     assert_eq!(reassembled(&frames), Some((IpNumber(17), whole)));
 }
 
 #[test]
-fn an_ipv6_fragment_is_cut_into_fragments_of_the_same_packet() {
+fn an_ipv6_fragment_is_split_into_fragments_of_the_same_packet() {
     let whole: Vec<u8> = (0..2880_u32).map(|n| n.to_le_bytes()[0]).collect();
     let mut frames = Vec::new();
     for (number, part) in whole.chunks(1440).enumerate() {
@@ -119,7 +119,7 @@ fn an_ipv6_fragment_is_cut_into_fragments_of_the_same_packet() {
         payload.extend_from_slice(&field.to_be_bytes());
         payload.extend_from_slice(&[1, 2, 3, 4]);
         payload.extend_from_slice(part);
-        frames.extend(Specimen::new(packet(true, 44, &payload)).mirrored(1400));
+        frames.extend(TestFrame::new(packet(true, 44, &payload)).mirrored(1400));
     }
     assert_eq!(frames.len(), 4);
     assert!(frames.iter().all(|f| f[58..62] == [1, 2, 3, 4]));
@@ -127,12 +127,12 @@ fn an_ipv6_fragment_is_cut_into_fragments_of_the_same_packet() {
 }
 
 #[test]
-fn what_stands_before_a_fragment_header_stays_there() {
-    // Destination options before the Fragment header, as an evasion would have them.
+fn headers_before_a_fragment_header_stay_before_it() {
+    // Destination options before the Fragment header, as in an evasion.
     let mut payload = vec![44, 0, 1, 4, 0, 0, 0, 0];
     payload.extend_from_slice(&[17, 0xab, 0, 0b101, 1, 2, 3, 4]);
     payload.extend_from_slice(&[7; 1440]);
-    let frames = Specimen::new(packet(true, 60, &payload)).mirrored(1500);
+    let frames = TestFrame::new(packet(true, 60, &payload)).mirrored(1500);
     assert_eq!(frames.len(), 2);
     for frame in &frames {
         assert_eq!((frame[20], &frame[54..62]), (60, &payload[..8]));
@@ -144,13 +144,13 @@ fn what_stands_before_a_fragment_header_stays_there() {
 }
 
 #[test]
-fn behind_an_authentication_header_nothing_is_cut_as_tcp() {
+fn a_packet_with_an_authentication_header_is_not_split_as_tcp() {
     let mut payload = vec![6, 4, 0, 0];
     payload.resize(24, 9);
     payload.extend_from_slice(&[0; 12]);
     payload.push(0x50);
     payload.resize(1500, 7);
-    let frames = Specimen::new(packet(true, 51, &payload)).mirrored(1500);
+    let frames = TestFrame::new(packet(true, 51, &payload)).mirrored(1500);
     assert_eq!(frames.len(), 2);
     let mut joined = Vec::new();
     for frame in &frames {
@@ -160,7 +160,7 @@ fn behind_an_authentication_header_nothing_is_cut_as_tcp() {
     assert_eq!(joined, payload);
 }
 
-/// Three datagrams out of one frame, each of which fits.
+/// Three datagrams from one frame, each of which fits.
 fn frames_of_whole_datagrams() -> Vec<Vec<u8>> {
     let mut bytes = packet(
         false,
@@ -168,7 +168,7 @@ fn frames_of_whole_datagrams() -> Vec<Vec<u8>> {
         &[&[0, 7, 0, 8, 0, 0, 0, 0][..], &[7; 3000]].concat(),
     );
     bytes[18..22].copy_from_slice(&[0x03, 0xe8, 0, 0]);
-    Specimen::new(bytes)
+    TestFrame::new(bytes)
         .gso(GsoKind::UdpL4, 1000)
         .mirrored(1500)
 }
@@ -182,7 +182,7 @@ fn datagrams_of_one_frame_do_not_share_an_identification() {
         .write(&mut bytes, &[7; 1472 * 3])
         .unwrap();
     bytes[18..22].copy_from_slice(&[0x03, 0xe8, 0, 0]);
-    let frames = Specimen::new(bytes)
+    let frames = TestFrame::new(bytes)
         .gso(GsoKind::UdpL4, 1472)
         .mirrored(1500);
     let ids: Vec<u16> = ipv4_headers(&frames)
@@ -198,7 +198,7 @@ fn datagrams_of_one_frame_do_not_share_an_identification() {
     assert_eq!(
         ids,
         [1000, 1001, 1002],
-        "what is not cut has the sender's, as the kernel counts on"
+        "whole datagrams have the sender's, increasing as the kernel does it"
     );
 }
 
@@ -206,25 +206,25 @@ fn datagrams_of_one_frame_do_not_share_an_identification() {
 fn an_offset_beyond_what_fits_the_field_is_malformed() {
     let mut bytes = packet(false, 17, &[7; 1480]);
     bytes[20..22].copy_from_slice(&0x1fff_u16.to_be_bytes());
-    assert_eq!(Specimen::new(bytes).dropped(1500), DropReason::Malformed);
+    assert_eq!(TestFrame::new(bytes).dropped(1500), DropReason::Malformed);
 }
 
 #[test]
-fn options_for_the_first_fragment_only_are_blanked_behind_it() {
+fn options_without_the_copied_bit_are_blanked_in_later_fragments() {
     let mut bytes = packet(false, 17, &[7; 1470]);
     bytes[14] = 0x47;
     bytes.splice(34..34, [7, 7, 4, 0, 0, 0, 0, 0]);
     let total = u16::try_from(bytes.len() - 14).unwrap();
     bytes[16..18].copy_from_slice(&total.to_be_bytes());
     fix_header_checksum(&mut bytes);
-    let frames = Specimen::new(bytes).mirrored(1500);
+    let frames = TestFrame::new(bytes).mirrored(1500);
     assert_eq!(frames[0][34..42], [7, 7, 4, 0, 0, 0, 0, 0]);
     assert_eq!(frames[1][34..42], [1, 1, 1, 1, 1, 1, 1, 0]);
     assert!(reassembled(&frames).is_some());
 }
 
 #[test]
-fn a_datagram_of_several_that_is_too_long_becomes_fragments() {
+fn a_datagram_of_a_uso_frame_that_is_too_long_becomes_fragments() {
     for v6 in [false, true] {
         let payload: Vec<u8> = (0..5000_u32).map(|n| n.to_le_bytes()[0]).collect();
         let link = PacketBuilder::ethernet2([2; 6], [4; 6]);
@@ -237,8 +237,8 @@ fn a_datagram_of_several_that_is_too_long_becomes_fragments() {
         .udp(7, 8)
         .write(&mut bytes, &payload)
         .unwrap();
-        let specimen = Specimen::new(bytes).gso(GsoKind::UdpL4, 2000);
-        let frames = specimen.mirrored(1500);
+        let test_frame = TestFrame::new(bytes).gso(GsoKind::UdpL4, 2000);
+        let frames = test_frame.mirrored(1500);
         let mut pool = IpDefragPool::<(), ()>::new();
         let mut datagrams = Vec::new();
         for frame in &frames {
@@ -259,21 +259,21 @@ fn a_datagram_of_several_that_is_too_long_becomes_fragments() {
     }
 }
 
-/// A frame that must be cut into fragments.
+/// A frame that must be split into fragments.
 #[derive(Debug, Clone, Copy)]
-struct Cut {
+struct LongPacket {
     v6: bool,
-    /// How many UDP datagrams are in it, each of which is too long; 0 is a packet by itself.
+    /// How many UDP datagrams are in it, each of which is too long; 0 is a packet without offload.
     datagrams: usize,
     /// Over IPv4, the identification that it has, with or without "don't fragment".
     id: u16,
     dont_fragment: bool,
 }
 
-fn any_cut() -> impl Strategy<Value = Cut> {
-    // Senders count as well, and may come upon any number.
+fn any_long_packet() -> impl Strategy<Value = LongPacket> {
+    // Senders count too, and may use any number.
     let all = (any::<bool>(), 0_usize..5, 0_u16..50, any::<bool>());
-    all.prop_map(|(v6, datagrams, id, dont_fragment)| Cut {
+    all.prop_map(|(v6, datagrams, id, dont_fragment)| LongPacket {
         v6,
         datagrams,
         id,
@@ -281,19 +281,19 @@ fn any_cut() -> impl Strategy<Value = Cut> {
     })
 }
 
-fn specimen_of(cut: Cut) -> Specimen {
+fn test_frame_of(long: LongPacket) -> TestFrame {
     let mut udp = vec![0, 7, 0, 8, 0, 0, 0, 0];
-    udp.resize(8 + 1472 * cut.datagrams.max(1), 7);
-    let mut bytes = packet(cut.v6, 17, &udp);
-    if !cut.v6 {
-        bytes[18..20].copy_from_slice(&cut.id.to_be_bytes());
-        bytes[20] = if cut.dont_fragment { 0x40 } else { 0 };
+    udp.resize(8 + 1472 * long.datagrams.max(1), 7);
+    let mut bytes = packet(long.v6, 17, &udp);
+    if !long.v6 {
+        bytes[18..20].copy_from_slice(&long.id.to_be_bytes());
+        bytes[20] = if long.dont_fragment { 0x40 } else { 0 };
     }
-    let specimen = Specimen::new(bytes);
-    if cut.datagrams == 0 {
-        specimen
+    let test_frame = TestFrame::new(bytes);
+    if long.datagrams == 0 {
+        test_frame
     } else {
-        specimen.gso(GsoKind::UdpL4, 1472)
+        test_frame.gso(GsoKind::UdpL4, 1472)
     }
 }
 
@@ -316,22 +316,23 @@ fn identifications(frames: &[Vec<u8>]) -> Vec<(bool, u32)> {
 }
 
 #[test]
-fn no_identification_comes_again_within_65536_packets() {
+fn no_identification_is_repeated_within_65536_packets() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut mirror = super::mirror();
     let table = super::table(1500);
     let mut seen = std::collections::HashSet::new();
     let mut packets = 0;
     while packets < 65_536 - 4 {
-        let cut = any_cut().new_tree(&mut runner).unwrap().current();
-        let specimen = specimen_of(cut);
+        let long = any_long_packet().new_tree(&mut runner).unwrap().current();
+        let test_frame = test_frame_of(long);
         let (mut batch, mut totals) = (crate::Batch::new(), crate::Totals::default());
-        mirror.push(&specimen.frame(), &table, &mut batch, &mut totals);
-        for identification in identifications(&super::inner_frames(&batch, &specimen.bytes, 1500)) {
+        mirror.push(&test_frame.frame(), &table, &mut batch, &mut totals);
+        for identification in identifications(&super::inner_frames(&batch, &test_frame.bytes, 1500))
+        {
             packets += 1;
             assert!(
                 seen.insert(identification),
-                "{cut:?}: {identification:?} again"
+                "{long:?}: {identification:?} again"
             );
         }
     }
@@ -339,20 +340,20 @@ fn no_identification_comes_again_within_65536_packets() {
 
 proptest! {
     #[test]
-    fn fragments_give_the_packet_again(v6: bool, length in 1_usize..9000, mtu in 576_u32..9500) {
+    fn reassembled_fragments_are_the_packet(v6: bool, length in 1_usize..9000, mtu in 576_u32..9500) {
         let payload: Vec<u8> = (0..length).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
-        // A protocol without ports, so that nothing but the fragments is looked at.
-        let specimen = Specimen::new(packet(v6, 47, &payload));
-        let frames = specimen.mirrored(mtu);
+        // A protocol without ports, so that only the fragments are checked.
+        let test_frame = TestFrame::new(packet(v6, 47, &payload));
+        let frames = test_frame.mirrored(mtu);
         if frames.len() == 1 {
-            prop_assert_eq!(&frames[0], &specimen.bytes);
+            prop_assert_eq!(&frames[0], &test_frame.bytes);
         } else {
             prop_assert_eq!(reassembled(&frames), Some((IpNumber(47), payload)));
         }
     }
 
     #[test]
-    fn an_unfinished_checksum_is_finished_before_the_packet_is_cut(v6: bool, length in 1500_usize..9000) {
+    fn an_unfinished_checksum_is_finished_before_the_packet_is_fragmented(v6: bool, length in 1500_usize..9000) {
         let payload: Vec<u8> = (0..length).map(|n| n.to_le_bytes()[0]).collect();
         let link = PacketBuilder::ethernet2([2; 6], [4; 6]);
         let mut bytes = Vec::new();
@@ -369,7 +370,7 @@ proptest! {
             wire::checksum::pseudo_v4([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), 17, udp_len)
         };
         bytes[transport + 6..transport + 8].copy_from_slice(&pseudo.fold().to_be_bytes());
-        let frames = Specimen::new(bytes).unfinished(transport, 6).mirrored(1500);
+        let frames = TestFrame::new(bytes).unfinished(transport, 6).mirrored(1500);
         prop_assert_eq!(reassembled(&frames), Some((IpNumber(17), right)));
     }
 }

@@ -1,9 +1,9 @@
-//! Frames that no sound sender makes: they must not panic us, and must be counted.
+//! Invalid frames: they must not cause a panic, and must be counted.
 
 use proptest::prelude::*;
 use wire::{ChecksumState, Direction, Gso, GsoKind, Link, Offload, Unfinished, VlanTag};
 
-use super::Specimen;
+use super::TestFrame;
 use crate::{DropReason, MirrorConfig, SourcePorts, Spread};
 
 fn any_offload() -> impl Strategy<Value = Offload> {
@@ -26,7 +26,7 @@ fn any_offload() -> impl Strategy<Value = Offload> {
     (checksum, gso).prop_map(|(checksum, gso)| Offload { checksum, gso })
 }
 
-/// Bytes that look enough like IP to get past the first looks.
+/// Bytes that pass the first checks for IP.
 fn nearly_ip() -> impl Strategy<Value = Vec<u8>> {
     let first = prop::sample::select(vec![0x45_u8, 0x46, 0x4f, 0x44, 0x60, 0x65, 0x00]);
     let protocol = prop::sample::select(vec![0_u8, 1, 6, 17, 43, 44, 51, 58, 60, 132]);
@@ -58,32 +58,32 @@ fn nearly_ip() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn a_garbled_packet_is_mirrored_as_it_is_or_counted() {
+fn a_malformed_packet_is_mirrored_unchanged_or_counted() {
     for length in [100, 2000] {
         let mut bytes = vec![2; length];
         bytes[12..15].copy_from_slice(&[0x08, 0x00, 0x43]);
-        let specimen = Specimen::new(bytes);
+        let test_frame = TestFrame::new(bytes);
         if length < 1400 {
             assert_eq!(
-                specimen.mirrored(1500),
-                std::slice::from_ref(&specimen.bytes)
+                test_frame.mirrored(1500),
+                std::slice::from_ref(&test_frame.bytes)
             );
         } else {
-            assert_eq!(specimen.dropped(1500), DropReason::Malformed);
+            assert_eq!(test_frame.dropped(1500), DropReason::Malformed);
         }
     }
 }
 
 #[test]
-fn a_thousand_tiny_segments_fit_and_a_million_do_not() {
+fn a_frame_of_too_many_segments_is_malformed() {
     let mut bytes = vec![2; 54 + 16_000];
     bytes[12..16].copy_from_slice(&[0x08, 0x00, 0x45, 0]);
     bytes[20..22].fill(0);
     bytes[23] = 6;
     bytes[46] = 0x50;
-    let specimen = Specimen::new(bytes).gso(GsoKind::TcpV4, 1);
-    assert_eq!(specimen.mirrored(1500).len(), 16_000);
-    let mut longer = specimen;
+    let test_frame = TestFrame::new(bytes).gso(GsoKind::TcpV4, 1);
+    assert_eq!(test_frame.mirrored(1500).len(), 16_000);
+    let mut longer = test_frame;
     longer.bytes.resize(54 + 500_000, 0);
     assert_eq!(longer.dropped(1500), DropReason::Malformed);
 }
@@ -92,7 +92,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_frame_panics_or_escapes_the_count(
+    fn no_frame_causes_a_panic_and_every_frame_is_counted(
         bytes in prop_oneof![nearly_ip(), proptest::collection::vec(any::<u8>(), 0..2000)],
         offload in any_offload(),
         link in prop::sample::select(vec![Link::Ethernet, Link::Loopback, Link::Ip]),
@@ -102,13 +102,12 @@ proptest! {
         mtu in prop_oneof![Just(576_u32), 1280_u32..1600, Just(9000), Just(65_535)],
     ) {
         let vlan = tagged.then_some(VlanTag { tpid: 0x8100, tci: 1 });
-        // That the counts add up, that ranges lie within the block and that each datagram fits is
-        // asserted in there.
+        // `mirror_with` asserts the equations of the counts, and that each datagram fits.
         let direction = if incoming { Direction::Incoming } else { Direction::Outgoing };
         let spread = if flows { Spread::Flows } else { Spread::Hosts };
         let config = MirrorConfig { spread, source_ports: SourcePorts::MAX, ..super::config() };
-        let specimen = Specimen { link, vlan, offload, direction, ..Specimen::new(bytes) };
-        let (frames, totals) = specimen.mirror_with(config, mtu);
+        let test_frame = TestFrame { link, vlan, offload, direction, ..TestFrame::new(bytes) };
+        let (frames, totals) = test_frame.mirror_with(config, mtu);
         prop_assert_eq!(frames.is_empty(), totals.frames_mirrored == 0);
     }
 }

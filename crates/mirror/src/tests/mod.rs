@@ -1,4 +1,4 @@
-//! Frames in, inner frames out, judged by etherparse, which we did not write.
+//! Frames in, inner frames out. etherparse, which others wrote, checks them.
 
 mod docs;
 mod fragment;
@@ -17,14 +17,14 @@ use wire::{
 
 use crate::{Batch, Mirror, MirrorConfig, Sensor, SensorTable, SourcePorts, Spread, Totals};
 
-/// Where frames lie in the imagined block: not at its start, so that a forgotten offset shows.
+/// The offset of frames in the simulated block: not zero, so that a missing offset is noticed.
 const AT: u32 = 1000;
 pub(crate) const OWN_PORTS: [u16; 2] = [49_152, 49_153];
 pub(crate) const SENSOR: [u8; 4] = [10, 0, 0, 99];
 
-/// A frame to be.
+/// The fields of a frame to mirror.
 #[derive(Clone)]
-pub(crate) struct Specimen {
+pub(crate) struct TestFrame {
     pub(crate) bytes: Vec<u8>,
     pub(crate) link: Link,
     pub(crate) vlan: Option<VlanTag>,
@@ -32,7 +32,7 @@ pub(crate) struct Specimen {
     pub(crate) direction: Direction,
 }
 
-impl Specimen {
+impl TestFrame {
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
         Self {
             bytes,
@@ -70,12 +70,12 @@ impl Specimen {
         }
     }
 
-    /// The inner frames that a sensor behind this MTU would decode, and the counts.
+    /// The inner frames that a sensor decodes if the path has this MTU, and the counts.
     pub(crate) fn mirror(&self, mtu: u32) -> (Vec<Vec<u8>>, Totals) {
         self.mirror_with(config(), mtu)
     }
 
-    /// The same by another mirror.
+    /// The same with another configuration.
     pub(crate) fn mirror_with(&self, config: MirrorConfig, mtu: u32) -> (Vec<Vec<u8>>, Totals) {
         let table = table(mtu);
         let mut mirror = Mirror::new(config);
@@ -83,22 +83,22 @@ impl Specimen {
         mirror.push(&self.frame(), &table, &mut batch, &mut totals);
         let inner = inner_frames(&batch, &self.bytes, mtu);
         for datagram in 0..batch.datagrams().len() {
-            batch.note(datagram, crate::Outcome::Sent);
+            batch.set_outcome(datagram, crate::Outcome::Sent);
         }
-        batch.settle(&mut totals);
+        batch.count_outcomes(&mut totals);
         assert!(totals.check(), "{totals:?}");
         assert_eq!(totals.frames_seen, 1);
         (inner, totals)
     }
 
-    /// The inner frames of one that must not be dropped.
+    /// The inner frames of a frame that must not be dropped.
     pub(crate) fn mirrored(&self, mtu: u32) -> Vec<Vec<u8>> {
         let (inner, totals) = self.mirror(mtu);
         assert_eq!(totals.frames_mirrored, 1, "{totals:?}");
         inner
     }
 
-    /// The reason for one that must be dropped.
+    /// The reason for a frame that must be dropped.
     pub(crate) fn dropped(&self, mtu: u32) -> crate::DropReason {
         let (inner, totals) = self.mirror(mtu);
         assert!(inner.is_empty());
@@ -109,7 +109,7 @@ impl Specimen {
     }
 }
 
-/// A mirror as podspan makes it by default, with a VNI and ports that the tests know.
+/// A mirror with podspan's defaults, and with the VNI and ports of the tests.
 pub(crate) fn mirror() -> Mirror {
     Mirror::new(config())
 }
@@ -129,7 +129,7 @@ pub(crate) fn table(mtu: u32) -> SensorTable {
     SensorTable::new(vec![Sensor::new(address, Mtu::new(mtu).unwrap())])
 }
 
-/// What the datagrams hold behind their VXLAN header; each is checked against the MTU.
+/// The inner frames of the datagrams; each datagram is checked against the MTU.
 fn inner_frames(batch: &Batch, bytes: &[u8], mtu: u32) -> Vec<Vec<u8>> {
     let mut block = vec![0; AT as usize];
     block.extend_from_slice(bytes);
@@ -151,7 +151,7 @@ fn inner_frames(batch: &Batch, bytes: &[u8], mtu: u32) -> Vec<Vec<u8>> {
     frames
 }
 
-/// Whether IP and transport checksums of a frame are right, says etherparse.
+/// Whether IP and transport checksums of a frame are correct, according to etherparse.
 pub(crate) fn checksums_are_right(frame: &[u8]) -> bool {
     let packet = SlicedPacket::from_ethernet(frame).unwrap();
     let network_is_right = match packet.net.as_ref().unwrap() {
@@ -164,7 +164,7 @@ pub(crate) fn checksums_are_right(frame: &[u8]) -> bool {
     network_is_right && transport_checksum(frame).is_none_or(|(found, right)| found == right)
 }
 
-/// The transport checksum found in a frame, and the right one.
+/// The transport checksum of a frame, and the correct one.
 pub(crate) fn transport_checksum(frame: &[u8]) -> Option<(u16, u16)> {
     let packet = SlicedPacket::from_ethernet(frame).unwrap();
     match (packet.net?, packet.transport?) {

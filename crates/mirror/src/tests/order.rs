@@ -1,4 +1,4 @@
-//! Whatever crosses, each sensor gets it in the order of the wire.
+//! Each sensor gets any traffic in the order of the wire.
 
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,7 +7,7 @@ use etherparse::{IpNumber, PacketBuilder};
 use proptest::prelude::*;
 use wire::{GsoKind, vxlan};
 
-use super::{Specimen, config};
+use super::{TestFrame, config};
 use crate::plan::Plan;
 use crate::{Batch, Mirror, MirrorConfig, Sensor, SensorIndex, SensorTable, SourcePorts, Spread};
 use crate::{PortIndex, Totals};
@@ -33,14 +33,14 @@ enum Kind {
     Other,
     /// UDP that does not fit and becomes fragments.
     Long(u8),
-    /// A frame that stands for several.
+    /// A frame that represents several.
     Segmented(u8),
-    /// Not sound behind its addresses.
-    Garbled,
+    /// Malformed after its addresses.
+    Malformed,
 }
 
 impl Sent {
-    fn specimen(&self) -> Specimen {
+    fn test_frame(&self) -> TestFrame {
         let ip = || {
             PacketBuilder::ethernet2([2, 0, 0, 0, 0, self.from], [2, 0, 0, 0, 0, self.to]).ipv4(
                 [10, 0, 0, self.from],
@@ -57,7 +57,7 @@ impl Sent {
                 ip().udp(port.into(), 53)
                     .write(&mut bytes, &[7; 3000])
                     .unwrap();
-                return Specimen::new(bytes).gso(GsoKind::UdpL4, 1000);
+                return TestFrame::new(bytes).gso(GsoKind::UdpL4, 1000);
             }
             Kind::Ping => ip().icmpv4_echo_request(1, 1).write(&mut bytes, &[7; 20]),
             Kind::Error(port) => {
@@ -66,13 +66,13 @@ impl Sent {
                     .udp(port.into(), 53)
                     .write(&mut quoted, &[7; 20])
                     .unwrap();
-                // A router says it, whose own address is another.
+                // A router with another address sends the error.
                 PacketBuilder::ethernet2([2; 6], [2, 0, 0, 0, 0, self.to])
                     .ipv4([10, 9, 9, 9], [10, 0, 0, self.to], 64)
                     .icmpv4_raw(3, 1, [0; 4])
                     .write(&mut bytes, &quoted[..28])
             }
-            Kind::Fragment(_) | Kind::Garbled | Kind::Other => {
+            Kind::Fragment(_) | Kind::Malformed | Kind::Other => {
                 ip().write(&mut bytes, IpNumber(17), &[7; 40])
             }
         }
@@ -82,14 +82,14 @@ impl Sent {
                 bytes[18..20].copy_from_slice(&id.to_be_bytes());
                 bytes[20..22].copy_from_slice(&[0, 9]);
             }
-            Kind::Garbled => bytes[14] = 0x4f,
+            Kind::Malformed => bytes[14] = 0x4f,
             Kind::Other => bytes[12..14].copy_from_slice(&[0x08, 0x06]),
             _ => {}
         }
-        Specimen::new(bytes)
+        TestFrame::new(bytes)
     }
 
-    /// The two hosts that it is about, however it is sent.
+    /// The two hosts that the frame belongs to.
     fn hosts(&self) -> (bool, u8, u8) {
         let is_ip = !matches!(self.kind, Kind::Other);
         (is_ip, self.from.min(self.to), self.from.max(self.to))
@@ -107,14 +107,13 @@ fn any_sent() -> impl Strategy<Value = Sent> {
         Just(Kind::Other),
         port.clone().prop_map(Kind::Long),
         port.prop_map(Kind::Segmented),
-        Just(Kind::Garbled),
+        Just(Kind::Malformed),
     ];
     (1_u8..12, 1_u8..12, kind).prop_map(|(from, to, kind)| Sent { from, to, kind })
 }
 
-/// For each datagram of a batch in the order in which they leave: which frame it is of, to whom and
-/// by which port.
-fn leaving(
+/// For each datagram of a batch in the order of sending: its frame, its sensor and its port.
+fn send_order(
     sent: &[Sent],
     sensors: u8,
     config: MirrorConfig,
@@ -128,27 +127,27 @@ fn leaving(
     let (mut batch, mut totals) = (Batch::new(), Totals::default());
     let mut frame_of = Vec::new();
     for (number, sent) in sent.iter().enumerate() {
-        mirror.push(&sent.specimen().frame(), &table, &mut batch, &mut totals);
+        mirror.push(&sent.test_frame().frame(), &table, &mut batch, &mut totals);
         frame_of.resize(batch.datagrams().len(), number);
     }
     let mut plan = Plan::default();
     plan.make(&batch);
-    let mut leaving = Vec::new();
+    let mut order = Vec::new();
     for (port, datagrams) in plan.groups() {
         for datagram in datagrams {
             let number = *datagram as usize;
             let planned = &batch.datagrams()[number];
             assert_eq!(planned.port, port);
-            leaving.push((number, frame_of[number], planned.sensor, port));
+            order.push((number, frame_of[number], planned.sensor, port));
         }
     }
-    let mut numbers: Vec<usize> = leaving.iter().map(|(number, ..)| *number).collect();
+    let mut numbers: Vec<usize> = order.iter().map(|(number, ..)| *number).collect();
     numbers.sort_unstable();
     assert!(
         numbers.into_iter().eq(0..batch.datagrams().len()),
-        "each leaves once"
+        "each is sent once"
     );
-    leaving
+    order
         .into_iter()
         .map(|(_, frame, sensor, port)| (frame, sensor, port))
         .collect()
@@ -163,14 +162,14 @@ proptest! {
     ) {
         let spread = if flows { Spread::Flows } else { Spread::Hosts };
         let mut last: BTreeMap<SensorIndex, usize> = BTreeMap::new();
-        for (frame, sensor, _) in leaving(&sent, sensors, MirrorConfig { spread, ..config() }) {
+        for (frame, sensor, _) in send_order(&sent, sensors, MirrorConfig { spread, ..config() }) {
             let before = last.insert(sensor, frame).unwrap_or_default();
-            prop_assert!(before <= frame, "frame {frame} leaves behind {before}");
+            prop_assert!(before <= frame, "frame {frame} is sent after {before}");
         }
     }
 
     #[test]
-    fn two_hosts_keep_their_order_whatever_the_ports(
+    fn two_hosts_keep_their_order_with_any_number_of_ports(
         sent in proptest::collection::vec(any_sent(), 0..150),
         sensors in 1_u8..6,
         ports in prop::sample::select(vec![1_u8, 2, 4, 8, 16]),
@@ -181,12 +180,12 @@ proptest! {
         let config = MirrorConfig { spread, source_ports, ..config() };
         let mut last = BTreeMap::new();
         let mut ports_of: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-        for (frame, sensor, port) in leaving(&sent, sensors, config) {
+        for (frame, sensor, port) in send_order(&sent, sensors, config) {
             let hosts = sent[frame].hosts();
             prop_assert!(port.0 < ports);
-            // Spread by flows, another conversation of the two may be at another sensor.
+            // With `Spread::Flows`, another conversation of the two may go to another sensor.
             let before = last.insert((hosts, sensor), frame).unwrap_or_default();
-            prop_assert!(before <= frame, "{hosts:?}: frame {frame} leaves behind {before}");
+            prop_assert!(before <= frame, "{hosts:?}: frame {frame} is sent after {before}");
             ports_of.entry(hosts).or_default().insert(port);
         }
         for (hosts, ports) in ports_of {
@@ -195,9 +194,9 @@ proptest! {
     }
 
     #[test]
-    fn two_hosts_meet_at_one_sensor(sent in proptest::collection::vec(any_sent(), 0..150), sensors in 1_u8..6) {
+    fn all_traffic_of_two_hosts_goes_to_one_sensor(sent in proptest::collection::vec(any_sent(), 0..150), sensors in 1_u8..6) {
         let mut sensor_of = BTreeMap::new();
-        for (frame, sensor, _) in leaving(&sent, sensors, config()) {
+        for (frame, sensor, _) in send_order(&sent, sensors, config()) {
             let hosts = sent[frame].hosts();
             let before = *sensor_of.entry(hosts).or_insert(sensor);
             prop_assert_eq!(before, sensor, "{:?}", hosts);

@@ -1,17 +1,17 @@
-//! ICMP messages about our own datagrams.
+//! ICMP messages about podspan's datagrams.
 
 use etherparse::{IpNumber, PacketBuilder};
 use wire::{Direction, Timestamp};
 
-use super::{Specimen, mirror, table};
+use super::{TestFrame, mirror, table};
 use crate::own::PER_SECOND;
 use crate::{Batch, DropReason, Totals};
 
 const POD: [u8; 4] = [10, 0, 0, 1];
-const OURS: u16 = 49_152;
-const OUR_VNI: u8 = 0xff;
+const OWN_PORT: u16 = 49_152;
+const OWN_VNI: u8 = 0xff;
 
-/// A datagram from the pod to the sensor, as an ICMP message quotes it.
+/// A datagram from the pod to the sensor, quoted by an ICMP message.
 fn quotation(source_port: u16, vni: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
     PacketBuilder::ipv4(POD, super::SENSOR, 64)
@@ -22,25 +22,25 @@ fn quotation(source_port: u16, vni: u8) -> Vec<u8> {
 }
 
 /// An ICMP message of this type and code to the pod.
-fn message(kind: u8, code: u8, quotation: &[u8]) -> Specimen {
+fn message(kind: u8, code: u8, quotation: &[u8]) -> TestFrame {
     let mut bytes = Vec::new();
     PacketBuilder::ethernet2([2; 6], [4; 6])
         .ipv4(super::SENSOR, POD, 64)
         .icmpv4_raw(kind, code, [0; 4])
         .write(&mut bytes, quotation)
         .unwrap();
-    Specimen {
+    TestFrame {
         direction: Direction::Incoming,
-        ..Specimen::new(bytes)
+        ..TestFrame::new(bytes)
     }
 }
 
-/// How many of so many copies of a frame, a microsecond apart, are mirrored.
-fn mirrored_of(specimen: &Specimen, count: u32, table: &crate::SensorTable) -> u64 {
+/// How many of `count` copies of a frame, a microsecond apart, are mirrored.
+fn mirrored_of(test_frame: &TestFrame, count: u32, table: &crate::SensorTable) -> u64 {
     let mut mirror = mirror();
     let (mut batch, mut totals) = (Batch::new(), Totals::default());
     for number in 0..count {
-        let mut frame = specimen.frame();
+        let mut frame = test_frame.frame();
         frame.timestamp = Timestamp {
             seconds: 1_700_000_000,
             nanoseconds: number * 1000,
@@ -48,38 +48,38 @@ fn mirrored_of(specimen: &Specimen, count: u32, table: &crate::SensorTable) -> u
         mirror.push(&frame, table, &mut batch, &mut totals);
     }
     let mirrored = batch.datagrams().len() as u64;
-    let kept_out = totals.frames_dropped.of(DropReason::OwnError);
-    assert_eq!(mirrored + kept_out, u64::from(count), "{totals:?}");
+    let rejected = totals.frames_dropped.of(DropReason::OwnError);
+    assert_eq!(mirrored + rejected, u64::from(count), "{totals:?}");
     mirrored
 }
 
-/// Asserts that of a flood of these only the sample is mirrored.
-fn assert_about_us(specimen: &Specimen, table: &crate::SensorTable) {
-    assert_eq!(mirrored_of(specimen, 1000, table), u64::from(PER_SECOND));
+/// Asserts that of many such frames only the allowed number is mirrored.
+fn assert_quotes_own_datagram(test_frame: &TestFrame, table: &crate::SensorTable) {
+    assert_eq!(mirrored_of(test_frame, 1000, table), u64::from(PER_SECOND));
 }
 
 #[test]
-fn an_icmp_error_about_our_own_datagram_stays_out_and_one_about_another_does_not() {
+fn an_icmp_error_about_podspans_datagram_is_not_mirrored_and_others_are() {
     let table = table(1500);
-    let ours = message(3, 3, &quotation(OURS, OUR_VNI));
-    assert_about_us(&ours, &table);
-    let mut shorter = ours.clone();
+    let own = message(3, 3, &quotation(OWN_PORT, OWN_VNI));
+    assert_quotes_own_datagram(&own, &table);
+    let mut shorter = own.clone();
     shorter.bytes.truncate(14 + 20 + 8 + 20 + 8);
     shorter.bytes[16..18].copy_from_slice(&56_u16.to_be_bytes());
-    // As routers of old quote.
-    assert_about_us(&shorter, &table);
-    // About a sensor that is not in the table any more, or not yet.
-    let mut elsewhere = ours.clone();
+    // Old routers quote only this much.
+    assert_quotes_own_datagram(&shorter, &table);
+    // About a sensor that is not in the table.
+    let mut elsewhere = own.clone();
     elsewhere.bytes[14 + 20 + 8 + 16] = 9;
-    assert_about_us(&elsewhere, &table);
-    // Another's port; another's tunnel; what the pod says to others; a quotation of somebody else.
-    let mut outgoing = ours.clone();
+    assert_quotes_own_datagram(&elsewhere, &table);
+    // Another port; another tunnel; an outgoing message; a datagram of another host.
+    let mut outgoing = own.clone();
     outgoing.direction = Direction::Outgoing;
-    let mut forged = ours.clone();
+    let mut forged = own.clone();
     forged.bytes[14 + 20 + 8 + 12] = 9;
     for other in [
-        message(3, 3, &quotation(OURS - 1, OUR_VNI)),
-        message(3, 3, &quotation(OURS, OUR_VNI - 1)),
+        message(3, 3, &quotation(OWN_PORT - 1, OWN_VNI)),
+        message(3, 3, &quotation(OWN_PORT, OWN_VNI - 1)),
         outgoing,
         forged,
     ] {
@@ -88,10 +88,10 @@ fn an_icmp_error_about_our_own_datagram_stays_out_and_one_about_another_does_not
 }
 
 #[test]
-fn a_redirect_of_our_own_datagrams_stays_out_and_one_of_others_does_not() {
+fn a_redirect_of_podspans_datagrams_is_not_mirrored_and_others_are() {
     let ipv4 = table(1500);
-    assert_about_us(&message(5, 1, &quotation(OURS, OUR_VNI)), &ipv4);
-    let other = message(5, 1, &quotation(OURS - 1, OUR_VNI));
+    assert_quotes_own_datagram(&message(5, 1, &quotation(OWN_PORT, OWN_VNI)), &ipv4);
+    let other = message(5, 1, &quotation(OWN_PORT - 1, OWN_VNI));
     assert_eq!(mirrored_of(&other, 1000, &ipv4), 1000);
 
     let (pod, sensor) = ([0xfd; 16], [0xfe; 16]);
@@ -101,7 +101,7 @@ fn a_redirect_of_our_own_datagrams_stays_out_and_one_of_others_does_not() {
         let mut quoted = Vec::new();
         PacketBuilder::ipv6(pod, sensor, 64)
             .udp(port, 4789)
-            .write(&mut quoted, &[8, 0, 0, 0, 0xff, 0xff, OUR_VNI, 0])
+            .write(&mut quoted, &[8, 0, 0, 0, 0xff, 0xff, OWN_VNI, 0])
             .unwrap();
         // Type 137, then target and destination, and the options (RFC 4861 section 4.5).
         let mut icmp = vec![137, 0, 0, 0, 0, 0, 0, 0];
@@ -114,17 +114,20 @@ fn a_redirect_of_our_own_datagrams_stays_out_and_one_of_others_does_not() {
             .ipv6([0xfc; 16], pod, 255)
             .write(&mut bytes, IpNumber(58), &icmp)
             .unwrap();
-        Specimen {
+        TestFrame {
             direction: Direction::Incoming,
-            ..Specimen::new(bytes)
+            ..TestFrame::new(bytes)
         }
     };
-    // The target's Ethernet address may stand before what is quoted.
+    // The option with the target's Ethernet address may come before the quotation.
     for before in [&[][..], &[2, 1, 2, 0, 0, 0, 0, 9]] {
-        assert_about_us(&redirect(OURS, before), &ipv6);
-        assert_eq!(mirrored_of(&redirect(OURS - 1, before), 1000, &ipv6), 1000);
+        assert_quotes_own_datagram(&redirect(OWN_PORT, before), &ipv6);
+        assert_eq!(
+            mirrored_of(&redirect(OWN_PORT - 1, before), 1000, &ipv6),
+            1000
+        );
     }
-    // An option of no length leads nowhere.
-    let endless = redirect(OURS, &[2, 0, 2, 0, 0, 0, 0, 9]);
+    // An option of length zero ends the search.
+    let endless = redirect(OWN_PORT, &[2, 0, 2, 0, 0, 0, 0, 9]);
     assert_eq!(mirrored_of(&endless, 1000, &ipv6), 1000);
 }

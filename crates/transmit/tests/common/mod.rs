@@ -1,10 +1,10 @@
-//! Frames made by hand, and batches made of them as the worker makes them.
+//! Test frames, and batches that are made from them as in the worker.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "tests say so by panicking"
+    reason = "tests fail by panicking"
 )]
 
 use std::net::SocketAddr;
@@ -15,15 +15,15 @@ use mirror::{
 use transmit::{SocketConfig, Transmitter};
 use wire::{ChecksumState, Direction, Frame, Link, Mtu, Offload, Timestamp, Unfinished, Vni};
 
-/// A block of frames, and what is needed to mirror them.
-pub(crate) struct Bench {
+/// Everything that is needed to mirror blocks of frames.
+pub(crate) struct Fixture {
     pub(crate) transmitter: Transmitter,
     pub(crate) mirror: Mirror,
     pub(crate) batch: Batch,
     pub(crate) totals: Totals,
 }
 
-impl Bench {
+impl Fixture {
     pub(crate) fn new(config: SocketConfig) -> Self {
         let transmitter = Transmitter::open(&config).expect("the sockets open");
         let mirror = Mirror::new(MirrorConfig {
@@ -41,13 +41,13 @@ impl Bench {
         }
     }
 
-    /// Mirrors a block. The datagrams as the batch has them are returned, in its order, with what
-    /// became of each; the totals are settled.
+    /// Mirrors a block. Returns the datagrams of the batch, in its order, with their outcomes, and counts
+    /// the outcomes in the totals.
     pub(crate) fn mirror(&mut self, block: &Block, table: &SensorTable) -> Vec<Built> {
         self.push(block, table);
         self.transmitter.send(&mut self.batch, &block.bytes, table);
         let built = built(&self.batch, block);
-        self.batch.settle(&mut self.totals);
+        self.batch.count_outcomes(&mut self.totals);
         assert!(self.totals.check(), "{:?}", self.totals);
         built
     }
@@ -100,7 +100,7 @@ pub(crate) fn table(sensors: &[SocketAddr]) -> SensorTable {
     SensorTable::new(sensors.iter().map(sensor).collect())
 }
 
-/// Frames one behind the other, as in the ring's block.
+/// Frames one after the other, as in a block of the ring.
 #[derive(Default)]
 pub(crate) struct Block {
     pub(crate) bytes: Vec<u8>,
@@ -108,8 +108,8 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// So many frames of UDP in IPv4, of flows by turns, each from a host of its own, with the number
-    /// in the payload. The checksum of every other flow is left to be finished, so that its headers are rewritten.
+    /// `count` frames of UDP over IPv4, from `flows` flows in turn, each from another host, with the number
+    /// in the payload. Every other flow has an unfinished checksum, so that its headers are rewritten.
     pub(crate) fn of_udp(count: usize, flows: u16, payload: usize) -> Self {
         let mut block = Self::default();
         for (number, flow) in (0..count).zip((0..flows).cycle()) {
