@@ -13,7 +13,7 @@ use crate::spread::Spreader;
 use crate::{DropReason, Sensor, SensorTable, Spread};
 
 const WIRE_TRUTH: &str = include_str!("../../../../docs/wire-truth.md");
-const DOCUMENTS: [(&str, &str); 7] = [
+const DOCUMENTS: [(&str, &str); 9] = [
     ("README.md", include_str!("../../../../README.md")),
     (
         "docs/ARCHITECTURE.md",
@@ -36,6 +36,14 @@ const DOCUMENTS: [(&str, &str); 7] = [
         include_str!("../../../../docs/SECURITY.md"),
     ),
     ("docs/wire-truth.md", WIRE_TRUTH),
+    (
+        "docs/install.md",
+        include_str!("../../../../docs/install.md"),
+    ),
+    (
+        "docs/managed.md",
+        include_str!("../../../../docs/managed.md"),
+    ),
 ];
 
 fn packet(payload: &[u8], header: impl FnOnce(&mut Vec<u8>, &[u8])) -> TestFrame {
