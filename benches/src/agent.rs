@@ -16,10 +16,10 @@ use testbed::{Capability, Decoded, Decoder, Filter, FrameRef, Lab, Process, Snif
 use crate::error::{Error, Result};
 use crate::totals_line::TotalsLine;
 
-/// EtherType for experiments (IEEE Std 802), and what a probe says.
+/// EtherType for experiments (IEEE Std 802), and the text of a probe.
 const PROBE: &[u8] = b"\x88\xb5podspan probe";
-/// How long podspan may take from its start to its first datagram, and from SIGTERM to its end.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest time from podspan's start to its first datagram, and from SIGTERM to its end.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A running podspan; killed when it is dropped.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Agent {
 
     /// Starts `binary` in the pod of `lab` with these environment variables and no others.
     ///
-    /// It does not belong to the terminal's process group: Ctrl-C is for us, and we stop it.
+    /// It does not belong to the terminal's process group: this program handles Ctrl-C and stops it.
     ///
     /// # Errors
     /// [`Error::Lab`] where the binary cannot be started.
@@ -62,10 +62,10 @@ impl Agent {
         Ok(Self { process, clock })
     }
 
-    /// Sends probes from the client to the pod until one comes out at the sensor.
+    /// Sends probes from the client to the pod until one arrives at the sensor.
     ///
     /// # Errors
-    /// [`Error::Silent`] where none does, [`Error::Ended`] where podspan gives up before.
+    /// [`Error::Silent`] where none arrives, [`Error::Ended`] where podspan ends first.
     pub fn await_mirroring(&mut self, lab: &Lab, port: u16, vni: u32) -> Result<()> {
         let seen = Arc::new(AtomicBool::new(false));
         let note = Arc::clone(&seen);
@@ -86,12 +86,12 @@ impl Agent {
         let mut probe = [lab.pod.mac, lab.client.mac].concat();
         probe.extend(PROBE);
         probe.resize(60, 0);
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while !seen.load(Ordering::Relaxed) {
             self.check_running()?;
             if Instant::now() >= end {
                 return Err(Error::Silent {
-                    limit: PATIENCE,
+                    limit: TIMEOUT,
                     log: self.log(),
                 });
             }
@@ -102,7 +102,7 @@ impl Agent {
         Ok(())
     }
 
-    /// CPU time used until now, user and system together, in nanoseconds.
+    /// CPU time used so far, user and system together, in nanoseconds.
     ///
     /// # Errors
     /// [`Error::System`] where the process is gone.
@@ -122,14 +122,14 @@ impl Agent {
         }
     }
 
-    /// Asks podspan to end, and returns what it says that it did.
+    /// Ends podspan with SIGTERM, and returns its totals.
     ///
     /// # Errors
-    /// [`Error::Ended`] where it ends with an error, [`Error::NoTotals`] where it says nothing.
+    /// [`Error::Ended`] where it ends with an error, [`Error::NoTotals`] where it prints no totals.
     pub fn stop(mut self) -> Result<TotalsLine> {
         self.check_running()?;
         self.process.terminate()?;
-        let status = self.process.wait(PATIENCE)?;
+        let status = self.process.wait(TIMEOUT)?;
         let log = self.log();
         if !status.success() {
             return Err(Error::Ended { status, log });
@@ -137,14 +137,14 @@ impl Agent {
         TotalsLine::find(&log).ok_or(Error::NoTotals { log })
     }
 
-    /// All that podspan printed until now.
+    /// All that podspan has printed so far.
     #[must_use]
     pub fn log(&self) -> String {
         self.process.stdout() + &self.process.stderr()
     }
 }
 
-/// What a CPU clock shows.
+/// The time of a CPU clock.
 pub(crate) fn cpu_time(clock: ClockId) -> Result<Duration> {
     let failed = |source| Error::System {
         doing: "reading a CPU clock",

@@ -1,15 +1,16 @@
-//! CPU time per mirrored packet, against the least that any sender through the socket layer pays.
+//! CPU time per mirrored packet, compared with the least that any sender through the socket layer
+//! needs.
 //!
-//! Two things run in turns, over the same route of the same lab, with nothing else capturing:
+//! Two programs run in turn, over the same route of the same lab, and nothing else captures:
 //! - **podspan**: the client sends UDP to the pod, frames of [`FRAME`] bytes; podspan mirrors them.
 //!   Its process's CPU time, over the datagrams that it sent.
 //! - **bare**: a thread in the pod sends datagrams of the very same size to the same address of the
-//!   sensor by `sendmmsg`, as fast as it can. Its CPU time, over its datagrams. The client sends all
-//!   the while as it does for podspan: the processors share caches, and often more.
+//!   sensor by `sendmmsg`, as fast as it can. Its CPU time, over its datagrams. The client sends
+//!   at the same time, as it does for podspan: the processors share caches, and often more.
 //!
-//! Both pay for the way through veth and bridge, which the kernel charges to the sender; what
-//! podspan pays on top is taking frames from the ring and deciding what becomes of them. The
-//! medians' ratio is the result.
+//! Both costs include the path through veth and bridge, which the kernel charges to the sender. In
+//! addition, podspan reads frames from the ring and decides how to send them. The result is the
+//! ratio of the medians.
 
 use std::io::IoSlice;
 use std::net::{SocketAddr, UdpSocket};
@@ -29,19 +30,19 @@ use crate::error::{Error, Result};
 
 /// Length of the frames that are mirrored, in bytes from the Ethernet header on.
 pub const FRAME: usize = 128;
-/// How many packets a second podspan gets: a blast, as what it is held against is one. At a tenth of
-/// it each packet also pays for its share of waking up, which the bare sender never does.
+/// How many packets a second podspan gets: as fast as the bare sender sends. At a tenth of it, each
+/// packet's cost includes a part of a wake-up, and the bare sender has no wake-ups.
 pub const FAST: u32 = 100_000;
 /// Ethernet, IPv4 and UDP headers.
 const INNER_HEADERS: usize = 14 + 20 + 8;
 const VXLAN_HEADER: usize = 8;
 const VNI: u32 = 1;
 const PORT: u16 = 4789;
-/// Datagrams handed to the kernel at once by the bare sender.
+/// Datagrams that the bare sender passes to the kernel at once.
 const BURST: usize = 64;
-/// In this time the client's stream is under way.
-const UNDER_WAY: Duration = Duration::from_millis(100);
-/// In this time podspan has emptied its ring: a block is handed over after milliseconds.
+/// After this time the client's stream is running.
+const STARTED: Duration = Duration::from_millis(100);
+/// In this time podspan empties its ring: the kernel releases a block after milliseconds.
 const QUIET: Duration = Duration::from_millis(300);
 
 /// How much is measured.
@@ -72,7 +73,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The median over all rounds, of each by itself.
+    /// The median over all rounds, separately for each program.
     #[must_use]
     pub fn median(&self) -> Round {
         Round {
@@ -81,7 +82,7 @@ impl Outcome {
         }
     }
 
-    /// How many times the bare sender's CPU time podspan needs.
+    /// podspan's CPU time as a multiple of the bare sender's.
     #[must_use]
     pub fn ratio(&self) -> f64 {
         let median = self.median();
@@ -89,21 +90,21 @@ impl Outcome {
     }
 }
 
-/// Measures as `plan` says with the podspan at `binary`, and shows each round to `each`, which may
-/// end the measurement early by returning false.
+/// Measures as `plan` says with the podspan at `binary`, and calls `each` with each round. `each`
+/// returns false to end the measurement early.
 ///
 /// # Errors
-/// [`Error::LoadLost`] where podspan did not take the load; see [`Error`] for the rest.
+/// [`Error::LoadLost`] where podspan did not mirror the load; see [`Error`] for the rest.
 pub fn measure(binary: &Path, plan: Plan, mut each: impl FnMut(Round) -> bool) -> Result<Outcome> {
     let lab = Lab::builder().build()?;
     let sensor = SocketAddr::from((lab.sensor.ipv4, PORT));
-    // Nobody reads from it: it keeps the sensor from answering each datagram with an ICMP error,
-    // and the kernel throws away what does not fit.
-    let _deaf = open(&lab.sensor.namespace, sensor)?;
+    // Nobody reads from it. Without it, the sensor answers each datagram with an ICMP error. The
+    // kernel drops what does not fit.
+    let _unread = open(&lab.sensor.namespace, sensor)?;
     let mut rounds = Vec::new();
     for _ in 0..plan.rounds {
         let round = Round {
-            bare: bare_beside_the_load(&lab, sensor, plan)?,
+            bare: bare_under_load(&lab, sensor, plan)?,
             podspan: podspan(binary, &lab, sensor, plan)?,
         };
         rounds.push(round);
@@ -132,18 +133,18 @@ fn podspan(binary: &Path, lab: &Lab, sensor: SocketAddr, plan: Plan) -> Result<D
     Ok(each_of(used, totals.datagrams_sent))
 }
 
-/// The bare sender while the client sends to the pod what podspan would have had to mirror.
-fn bare_beside_the_load(lab: &Lab, sensor: SocketAddr, plan: Plan) -> Result<Duration> {
+/// The bare sender, while the client sends the same load to the pod as for podspan.
+fn bare_under_load(lab: &Lab, sensor: SocketAddr, plan: Plan) -> Result<Duration> {
     thread::scope(|scope| {
         let load = scope.spawn(|| udp_stream(&lab.client, &lab.pod, Family::V4, stream(plan)));
-        thread::sleep(UNDER_WAY);
+        thread::sleep(STARTED);
         let cost = bare(lab, sensor, plan.packets);
         load.join().map_err(|_| Error::LoadFailed)??;
         cost
     })
 }
 
-/// What the client sends.
+/// The client's load.
 const fn stream(plan: Plan) -> UdpStream {
     UdpStream {
         size: FRAME - INNER_HEADERS,
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn time_is_shared_out_over_the_packets() {
+    fn time_is_divided_by_the_packets() {
         assert_eq!(
             each_of(Duration::from_millis(9), 1000),
             Duration::from_micros(9)

@@ -15,22 +15,22 @@ pub enum Error {
     /// A system call of the measurement failed.
     #[error("{doing}: {source}")]
     System {
-        /// What was tried.
+        /// The action that failed.
         doing: &'static str,
         /// What the kernel answered.
         source: Errno,
     },
 
-    /// Nothing that was sent to the pod came out of podspan.
+    /// podspan mirrored nothing that was sent to the pod.
     #[error("podspan mirrored nothing within {limit:?}; it printed:\n{log}")]
     Silent {
-        /// How long was waited.
+        /// How long the test waited.
         limit: Duration,
-        /// What podspan printed until then.
+        /// What podspan had printed.
         log: String,
     },
 
-    /// podspan ended by itself, or with an error when it was asked to end.
+    /// podspan ended by itself, or with an error after SIGTERM.
     #[error("podspan ended with {status}; it printed:\n{log}")]
     Ended {
         /// Its exit status.
@@ -39,7 +39,7 @@ pub enum Error {
         log: String,
     },
 
-    /// podspan ended well but did not print its totals.
+    /// podspan ended without an error but did not print its totals.
     #[error("podspan printed no complete line of totals when it was stopped:\n{log}")]
     NoTotals {
         /// What it printed.
@@ -50,10 +50,10 @@ pub enum Error {
     #[error("the client's load ended by a panic")]
     LoadFailed,
 
-    /// podspan took too little of the load for a number that means anything.
+    /// podspan mirrored too little of the load for a useful number.
     #[error("podspan sent {sent} datagrams for a load of {load} packets; it dropped {dropped}")]
     LoadLost {
-        /// Datagrams that the kernel took from it.
+        /// Datagrams that it sent.
         sent: u64,
         /// Packets that were sent to the pod.
         load: u64,

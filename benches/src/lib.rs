@@ -1,8 +1,8 @@
 //! What podspan costs, measured in the lab.
 //!
-//! Each measurement runs the real `podspan` binary ([`Agent`]) beside what it is held against, in
-//! turns, and reports medians: ratios carry over to other machines, absolute times do not. The
-//! program of this package prints them as a [`Table`]; the demo takes the measurements from here.
+//! Each measurement runs the real `podspan` binary ([`Agent`]) and the program that it is compared
+//! with, in turn, and reports medians: ratios are about the same on other machines, absolute times are
+//! not. The program of this package prints them as a [`Table`]; the demo uses the same measurements.
 
 #![forbid(unsafe_code)]
 

@@ -9,12 +9,12 @@ use std::time::Duration;
 use benches::cpu_per_packet::{FAST, FRAME, Plan, Round, measure};
 use benches::{Align, Table};
 
-/// podspan may need this many times the CPU of a bare sender.
+/// The limit of podspan's CPU time, as a multiple of the bare sender's.
 const LIMIT: f64 = 1.15;
 
 fn main() -> ExitCode {
     let Some(binary) = std::env::args_os().nth(1) else {
-        eprintln!("usage: benches <path of podspan>; cargo xtask bench gives it");
+        eprintln!("usage: benches <path of podspan>; cargo xtask bench passes it");
         return ExitCode::FAILURE;
     };
     match run(Path::new(&binary)) {

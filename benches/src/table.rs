@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-/// To which side the cells of a column go.
+/// The alignment of a column's cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
     /// Text.
@@ -11,8 +11,8 @@ pub enum Align {
     Right,
 }
 
-/// Rows under a header. Its [`Display`](fmt::Display) ends each line with a line feed and leaves no
-/// blank at its end.
+/// Rows under a header. Its [`Display`](fmt::Display) ends each line with a line feed and prints no
+/// blank before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
     align: Vec<Align>,
@@ -29,7 +29,7 @@ impl Table {
         }
     }
 
-    /// Adds a row; a cell beyond the last column is left out.
+    /// Adds a row; cells after the last column are ignored.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows
             .push(cells.into_iter().take(self.align.len()).collect());
@@ -62,7 +62,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// A number with its thousands apart: `1,234,567`.
+/// A number with commas between its thousands: `1,234,567`.
 #[must_use]
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_stand_apart() {
+    fn thousands_are_separated_by_commas() {
         for (number, text) in [
             (0, "0"),
             (999, "999"),

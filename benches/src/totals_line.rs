@@ -1,31 +1,31 @@
-//! The line of totals that podspan logs when it stops, read back.
+//! Reads the line of totals that podspan logs when it stops.
 //!
-//! In: the log as text, one `key=value` after another behind the word `totals`. Out: the numbers of
-//! its last such line. The keys are a contract of podspan's log, so a key that is missing is an
-//! error and not a zero.
+//! In: the log as text, with `key=value` pairs after the word `totals`. Out: the numbers of its last
+//! such line. The keys are part of podspan's public log format, so a missing key is an error and not
+//! a zero.
 
-/// What podspan says that it did, from its start to its end.
+/// podspan's counters, from its start to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TotalsLine {
-    /// Frames that the kernel offered to the ring, the dropped ones included.
+    /// Frames that passed the ring's filter, including dropped ones.
     pub ring_packets: u64,
     /// Frames for which the ring had no room.
     pub ring_drops: u64,
-    /// Frames taken from the ring.
+    /// Frames read from the ring.
     pub frames_seen: u64,
-    /// Frames all of whose datagrams the kernel took.
+    /// Frames whose datagrams were all sent.
     pub frames_mirrored: u64,
     /// Frames that were not mirrored.
     pub frames_dropped: u64,
-    /// The same by reason, as `reason:count,reason:count`, or `none`.
+    /// The same per reason, as `reason:count,reason:count`, or `none`.
     pub frames_dropped_by: String,
-    /// Datagrams made.
+    /// Datagrams built.
     pub datagrams_built: u64,
-    /// Datagrams that the kernel took.
+    /// Datagrams that the kernel accepted.
     pub datagrams_sent: u64,
-    /// Datagrams that it did not take.
+    /// Datagrams that it did not accept.
     pub datagrams_dropped: u64,
-    /// The same by reason.
+    /// The same per reason.
     pub datagrams_dropped_by: String,
     /// Bytes of the datagrams sent, from the VXLAN header on.
     pub bytes_sent: u64,

@@ -1,4 +1,4 @@
-//! The binary as an operator meets it: arguments and environment in, texts and exit codes out.
+//! The binary as an operator uses it: arguments and environment in, texts and exit codes out.
 
 #![expect(
     clippy::unwrap_used,
@@ -186,7 +186,7 @@ fn a_wrong_on_failure_ends_it() {
         &podspan(&[], &[("SENSOR", "::1"), ("ON_FAILURE", "sleep")]),
         &["ON_FAILURE=\"sleep\"", "for example ON_FAILURE=idle"],
     );
-    // A question is answered, whatever happens at a start.
+    // --check-config reports the errors, whatever ON_FAILURE is.
     refused(
         &podspan(&["--check-config"], &[("ON_FAILURE", "idle")]),
         &["SENSOR is not set"],
@@ -209,7 +209,7 @@ fn a_value_that_is_not_utf8() {
 
 #[test]
 fn a_closed_reader_is_no_panic() {
-    // Both ends of the pipe: reading is over before the process starts.
+    // The pipe's reader is closed before the process starts.
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let status = Command::new(env!("CARGO_BIN_EXE_podspan"))
@@ -233,7 +233,7 @@ fn a_refusal_that_nobody_reads_ends_the_process() {
     drop(reader);
 }
 
-/// The panic is in a process of its own: this test again, with a variable set.
+/// The panic is in another process: this test again, with a variable set.
 #[test]
 fn a_panic_that_nobody_reads_ends_the_process() {
     const NAME: &str = "a_panic_that_nobody_reads_ends_the_process";

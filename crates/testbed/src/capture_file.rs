@@ -1,8 +1,8 @@
 //! Capture files in pcapng, with times in nanoseconds.
 //!
-//! The writer is a [`Sink`], so a sniffer can fill a file as it goes. It writes one section with
-//! one Ethernet interface whose `if_tsresol` is 9: the library writes nanoseconds whatever the
-//! option says, so the option must say so.
+//! The writer is a [`Sink`], so a sniffer can write the file while it captures. It writes one section
+//! with one Ethernet interface whose `if_tsresol` is 9: the library always writes nanoseconds, so the
+//! option must be 9.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -27,12 +27,12 @@ const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 pub struct CaptureWriter {
     path: PathBuf,
     writer: PcapNgWriter<BufWriter<File>>,
-    /// The first failure; reported by [`CaptureWriter::finish`], as a sink cannot.
+    /// The first failure. A sink cannot return it, so [`CaptureWriter::finish`] does.
     failed: Option<Error>,
 }
 
 impl CaptureWriter {
-    /// Makes the file, with nothing in it yet but its headers.
+    /// Creates the file and writes its headers.
     ///
     /// # Errors
     /// [`Error::CaptureFile`] with the file's name.
@@ -87,18 +87,18 @@ impl CaptureWriter {
 }
 
 impl Sink for CaptureWriter {
-    fn take(&mut self, frame: FrameRef<'_>) {
+    fn receive(&mut self, frame: FrameRef<'_>) {
         if self.failed.is_none() {
             self.failed = self.write(frame).err();
         }
     }
 }
 
-/// Reads all frames of a pcapng or pcap file. Directions are not in it: all are [`Direction::Host`].
+/// Reads all frames of a pcapng or pcap file. It has no directions: all are [`Direction::Host`].
 ///
 /// # Errors
-/// [`Error::CaptureFile`] where the file is missing or damaged. A last packet that is cut short,
-/// as a killed writer leaves it, ends the reading without an error.
+/// [`Error::CaptureFile`] where the file is missing or damaged. An incomplete last packet, as a
+/// killed writer leaves it, ends the reading without an error.
 pub fn read_capture(path: &Path) -> Result<Vec<Frame>> {
     let failed = |reason: &dyn ToString| bad(path, reason);
     let mut file = BufReader::new(File::open(path).map_err(|error| failed(&error))?);

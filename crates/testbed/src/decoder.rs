@@ -1,11 +1,12 @@
-//! Takes inner frames out of VXLAN datagrams as a strict sensor does.
+//! Decodes VXLAN datagrams as a strict sensor does.
 //!
-//! The decoder sees the outer Ethernet frames that a sniffer catches on the sensor's interface.
-//! It demands what RFC 7348 and the strictest receivers (Suricata, Arkime, the kernel) demand: no
+//! In: the outer Ethernet frames that a sniffer captures on the sensor's interface. Out: the inner
+//! frames. The decoder requires what RFC 7348 and the strictest receivers (Suricata, Arkime, the
+//! kernel) require: no
 //! outer fragment, don't-fragment set over IPv4, lengths that agree with each other and with the
 //! underlay's MTU, a VXLAN header of exactly `08 00 00 00 | VNI | 00`, no outer UDP checksum over
-//! IPv4 and a right one over IPv6. Only datagrams without any fault give an inner frame; each
-//! other one is counted under its first fault.
+//! IPv4 and a correct one over IPv6. Only datagrams without a fault give an inner frame; the others
+//! are counted by their first fault.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,7 +19,7 @@ use crate::verify::udp_checksum_is_right;
 const ETHERNET_HEADER: usize = 14;
 const VXLAN_HEADER: usize = 8;
 
-/// What can be wrong with an outer datagram.
+/// A fault of an outer datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Anomaly {
     /// The outer packet is a fragment.
@@ -33,15 +34,15 @@ pub enum Anomaly {
     IpChecksum,
     /// The outer UDP checksum is not zero over IPv4, or missing or wrong over IPv6.
     UdpChecksum,
-    /// The VXLAN header is cut short, or has reserved bits set, or no VNI.
+    /// The VXLAN header is truncated, or has reserved bits set, or no VNI.
     VxlanHeader,
-    /// The VNI is another one.
+    /// It has another VNI.
     ForeignVni,
-    /// What is inside is too short for an Ethernet frame.
+    /// The inner frame is too short for Ethernet.
     InnerTooShort,
 }
 
-/// One datagram without fault.
+/// One datagram without a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Datagram<'a> {
     /// Address that it came from.
@@ -56,7 +57,7 @@ pub struct Datagram<'a> {
     pub inner: &'a [u8],
 }
 
-/// Decodes the datagrams of one tunnel and counts what is wrong with the others.
+/// Decodes the datagrams of one tunnel and counts the faulty ones.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     vni: u32,
@@ -79,7 +80,7 @@ impl Decoder {
         }
     }
 
-    /// How many datagrams without fault there were.
+    /// How many datagrams without a fault there were.
     #[must_use]
     pub fn decoded(&self) -> u64 {
         self.decoded
@@ -91,9 +92,8 @@ impl Decoder {
         &self.anomalies
     }
 
-    /// Decodes one outer frame. `None` for what is no datagram of a tunnel for this host (ARP, ND,
-    /// other ports, frames that went out or were flooded), and for what is faulty, which is
-    /// counted.
+    /// Decodes one outer frame. `None` for a frame that is no tunnel datagram for this host (ARP, ND,
+    /// other ports, outgoing or flooded frames), and for a faulty datagram, which is counted.
     pub fn decode<'a>(&mut self, frame: FrameRef<'a>) -> Option<Datagram<'a>> {
         if matches!(frame.direction, Direction::Outgoing | Direction::OtherHost) {
             return None;
@@ -166,19 +166,19 @@ impl Decoder {
     }
 }
 
-/// A [`Sink`] for outer frames that hands the inner frames on.
+/// A [`Sink`] for outer frames that passes the inner frames to another sink.
 #[derive(Debug, Clone)]
 pub struct Decoded<S> {
     /// Decodes and counts.
     pub decoder: Decoder,
-    /// Gets the inner frames, with the time and direction of the outer ones.
+    /// Receives the inner frames, with the time and direction of the outer ones.
     pub sink: S,
 }
 
 impl<S: Sink> Sink for Decoded<S> {
-    fn take(&mut self, frame: FrameRef<'_>) {
+    fn receive(&mut self, frame: FrameRef<'_>) {
         if let Some(datagram) = self.decoder.decode(frame) {
-            self.sink.take(FrameRef {
+            self.sink.receive(FrameRef {
                 checksum_complete: true,
                 wire_len: datagram.inner.len(),
                 bytes: datagram.inner,
@@ -268,7 +268,7 @@ mod tests {
 
     const VNI: u32 = 0x00ab_cdef;
 
-    /// A datagram as podspan shall send it, with an inner frame of 60 bytes.
+    /// A datagram as podspan must send it, with an inner frame of 60 bytes.
     fn datagram() -> Vec<u8> {
         let mut payload = vec![8, 0, 0, 0, 0xab, 0xcd, 0xef, 0];
         payload.extend([0x55; 60]);
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_right_datagram_gives_its_inner_frame() {
+    fn a_valid_datagram_gives_its_inner_frame() {
         assert_eq!(decode(&datagram(), 1500), (Some(60), vec![]));
     }
 

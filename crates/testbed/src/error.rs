@@ -1,7 +1,7 @@
-//! What can go wrong in the lab, in words for the person at the terminal.
+//! The errors of the lab, as texts for the person at the terminal.
 //!
-//! Every text names what was tried, what the kernel or the program said, and, where there is one,
-//! the setting or the package that mends it.
+//! Each text names the action that failed, the error of the kernel or the program, and the setting or
+//! the package that fixes it, if there is one.
 
 use std::io;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use std::time::Duration;
 /// A failure of the lab itself, not of what is tested in it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The kernel, or a policy on it, does not let this user make a user namespace.
+    /// The kernel, or a policy, forbids this user to make a user namespace.
     #[error(
         "cannot make a user namespace: {source}. The lab needs one to run without root. {hint} \
          Running the same command as root works without any of this"
     )]
     UserNamespace {
-        /// Which setting of this machine stands in the way.
+        /// The setting of this machine that forbids it.
         hint: String,
         /// What the kernel answered.
         source: io::Error,
@@ -24,7 +24,7 @@ pub enum Error {
     /// A system call or a file operation failed.
     #[error("{doing}: {source}")]
     System {
-        /// What was tried, with its operands.
+        /// The action, with its operands.
         doing: String,
         /// What the kernel answered.
         source: io::Error,
@@ -33,7 +33,7 @@ pub enum Error {
     /// The kernel refused a request over rtnetlink.
     #[error("{doing}: {reason}")]
     Netlink {
-        /// What was tried, with the names of the links.
+        /// The action, with the names of the links.
         doing: String,
         /// The kernel's answer.
         reason: String,
@@ -46,7 +46,7 @@ pub enum Error {
         name: String,
     },
 
-    /// A device does not offer a feature that shall change.
+    /// A device cannot change a feature.
     #[error(
         "feature {feature:?} of {link:?} cannot be turned {}: the driver fixes it",
         if *.wanted { "on" } else { "off" }
@@ -69,7 +69,7 @@ pub enum Error {
         package: &'static str,
     },
 
-    /// A program ended with an error, or printed what we cannot read.
+    /// A program ended with an error, or its output cannot be parsed.
     #[error("{program} failed: {reason}")]
     Program {
         /// The program's name.
@@ -78,7 +78,7 @@ pub enum Error {
         reason: String,
     },
 
-    /// Something took longer than it was given.
+    /// Something did not happen within its time limit.
     #[error("{waiting_for} did not happen within {limit:?}")]
     Timeout {
         /// What was waited for.
@@ -96,16 +96,16 @@ pub enum Error {
         reason: String,
     },
 
-    /// Traffic crossed, but not as it was sent.
+    /// Traffic arrived, but not as it was sent.
     #[error("traffic damaged: {what}")]
     Damaged {
-        /// What was expected and what came.
+        /// What was expected and what arrived.
         what: String,
     },
 }
 
 impl Error {
-    /// Wraps an operating system error with what was tried.
+    /// Adds the action that failed to an error of the operating system.
     pub(crate) fn system(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self::System {
             doing: doing.into(),
@@ -113,7 +113,7 @@ impl Error {
         }
     }
 
-    /// Turns a failed start of `program` into "not installed" where that is the cause.
+    /// Returns "not installed" for a failed start of `program`, if that is the cause.
     pub(crate) fn start(program: &'static str, package: &'static str, source: Self) -> Self {
         match source {
             Self::System { source, .. } if source.kind() == io::ErrorKind::NotFound => {

@@ -1,12 +1,11 @@
 //! Offload switches of a link, without the ethtool program.
 //!
-//! The kernel knows features by the names that `ethtool --show-features` prints. Their positions
-//! in the bit sets change between kernels, so they are read first (`ETHTOOL_GSSET_INFO`,
-//! `ETHTOOL_GSTRINGS`), then the states (`ETHTOOL_GFEATURES`), and changes go by
-//! `ETHTOOL_SFEATURES`.
-//! All four pass through the SIOCETHTOOL ioctl, see `net/ethtool/ioctl.c`. Each has a structure of
-//! 32-bit words with a tail whose length the caller states, which here is a `Vec<u32>`: the header
-//! says how much room there is, and the kernel writes no more.
+//! The kernel has a name for each feature; `ethtool --show-features` prints them. Their positions in
+//! the bit sets differ between kernels. So the names are read first (`ETHTOOL_GSSET_INFO`,
+//! `ETHTOOL_GSTRINGS`), then the states (`ETHTOOL_GFEATURES`); `ETHTOOL_SFEATURES` changes them.
+//! All four use the SIOCETHTOOL ioctl, see `net/ethtool/ioctl.c`. Each has a structure of 32-bit words
+//! with a variable part at its end, here a `Vec<u32>`: the header has the length of this part,
+//! and the kernel writes no more.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
@@ -30,7 +29,7 @@ const FEATURE_NAMES: u32 = 4;
 /// `ETH_GSTRING_LEN` in words.
 const NAME_WORDS: usize = 8;
 
-/// A group of features as people speak of them.
+/// A group of features under its common name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offload {
     /// TCP segmentation by the device, with all its kinds.
@@ -47,14 +46,14 @@ pub enum Offload {
     RxChecksum,
     /// Frames in several pieces of memory. Segmentation depends on it.
     ScatterGather,
-    /// VLAN tags (802.1Q and 802.1ad) carried beside the frame when sending.
+    /// VLAN tags (802.1Q and 802.1ad) kept apart from the frame when sending.
     TxVlan,
-    /// VLAN tags carried beside the frame when receiving.
+    /// VLAN tags kept apart from the frame when receiving.
     RxVlan,
 }
 
 impl Offload {
-    /// All of them, in an order in which none switches another one back.
+    /// All of them, in an order in which no change reverts an earlier one.
     pub const ALL: [Self; 9] = [
         Self::TxChecksum,
         Self::ScatterGather,
@@ -104,23 +103,24 @@ pub struct Feature {
 }
 
 impl Link {
-    /// All features of the link that this kernel knows, by name.
+    /// All features of the link that this kernel has, by name.
     ///
     /// # Errors
     /// [`Error::System`].
     pub fn features(&self) -> Result<BTreeMap<String, Feature>> {
-        self.namespace().run(|| Control::open(self)?.features())
+        self.namespace()
+            .run(|| EthtoolSocket::open(self)?.features())
     }
 
-    /// Turns the offloads in `which` on or off. Those that the device does not have are left out;
-    /// the others have the wanted state afterwards, or the call fails.
+    /// Turns the offloads in `which` on or off. Those that the device does not have are skipped; the
+    /// others have the new state afterwards, or the call fails.
     ///
     /// # Errors
     /// [`Error::FixedFeature`] where the kernel kept another state (one feature can depend on
     /// another), [`Error::System`].
     pub fn set_offloads(&self, which: &[Offload], on: bool) -> Result<()> {
         self.namespace().run(|| {
-            let control = Control::open(self)?;
+            let control = EthtoolSocket::open(self)?;
             let names = control.names()?;
             let states = control.features()?;
             let wanted = which
@@ -145,12 +145,12 @@ impl Link {
 }
 
 /// A socket for SIOCETHTOOL requests about one link.
-struct Control {
+struct EthtoolSocket {
     socket: std::os::fd::OwnedFd,
     name: [libc::c_char; libc::IFNAMSIZ],
 }
 
-impl Control {
+impl EthtoolSocket {
     fn open(link: &Link) -> Result<Self> {
         let mut name = [0; libc::IFNAMSIZ];
         for (to, from) in name
@@ -225,7 +225,7 @@ impl Control {
 
     fn set(&self, names: &[String], wanted: &[&str], on: bool) -> Result<()> {
         let blocks = names.len().div_ceil(32);
-        // cmd, count of blocks, then which of 32 features shall change, and their states.
+        // cmd, count of blocks, then which of 32 features change, and their new states.
         let mut change = vec![SET_FEATURES, u32::try_from(blocks).unwrap_or_default()];
         change.resize(2 + 2 * blocks, 0);
         for (at, _) in names
@@ -243,16 +243,16 @@ impl Control {
         self.request(&mut change)
     }
 
-    /// Hands `words` to the kernel, which answers in place. A positive answer (some features were
-    /// kept as they are) is no error here: the caller looks at the states afterwards.
+    /// Passes `words` to the kernel, which writes its answer into them. A positive return value (some
+    /// features were not changed) is no error here: the caller reads the states afterwards.
     fn request(&self, words: &mut [u32]) -> Result<()> {
         let data = words.as_mut_ptr().cast::<libc::c_char>();
         let mut request = libc::ifreq {
             ifr_name: self.name,
             ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: data },
         };
-        // SAFETY: the request's pointer is to `words`, alive and ours alone during the call; each
-        // caller sized it as the count in its header tells the kernel.
+        // SAFETY: the request's pointer is to `words`, valid and not shared during the call; each
+        // caller made it as long as the count in its header.
         let answer =
             unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
         Errno::result(answer).map(drop).map_err(|errno| {

@@ -1,20 +1,20 @@
-//! A captured frame, and what takes captured frames.
+//! A captured frame, and the sinks that receive captured frames.
 
 use std::time::Duration;
 
-/// Whom a frame was for, as the kernel says of an `AF_PACKET` capture.
+/// The direction and destination of a frame, as the kernel reports them to an `AF_PACKET` socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Direction {
-    /// Came in, addressed to this interface.
+    /// Received, addressed to this interface.
     #[default]
     Host,
-    /// Came in, to everybody.
+    /// Received, a broadcast.
     Broadcast,
-    /// Came in, to a group.
+    /// Received, a multicast.
     Multicast,
-    /// Came in, addressed to another host: a bridge flooded it.
+    /// Received, addressed to another host: a bridge flooded it.
     OtherHost,
-    /// Went out.
+    /// Sent.
     Outgoing,
 }
 
@@ -23,12 +23,12 @@ pub enum Direction {
 pub struct FrameRef<'a> {
     /// When the kernel saw it, since 1970.
     pub time: Duration,
-    /// Whom it was for.
+    /// Its direction and destination.
     pub direction: Direction,
-    /// False where checksums were left to a device that was never passed: the field holds only
-    /// the sum of the pseudo header then.
+    /// False where the checksum was left to a device that the frame never reached: then the field
+    /// holds only the sum of the pseudo header.
     pub checksum_complete: bool,
-    /// Length on the wire in bytes, VLAN tag included; above `bytes.len()` where it was cut.
+    /// Length on the wire in bytes, VLAN tag included; above `bytes.len()` where it was truncated.
     pub wire_len: usize,
     /// The frame from its Ethernet header on, with the VLAN tag where it was on the wire.
     pub bytes: &'a [u8],
@@ -52,16 +52,16 @@ impl FrameRef<'_> {
 pub struct Frame {
     /// When the kernel saw it, since 1970.
     pub time: Duration,
-    /// Whom it was for.
+    /// Its direction and destination.
     pub direction: Direction,
-    /// False where checksums were left to a device that was never passed.
+    /// False where the checksum was left to a device that the frame never reached.
     pub checksum_complete: bool,
     /// The frame from its Ethernet header on.
     pub bytes: Vec<u8>,
 }
 
 impl Frame {
-    /// The frame as a reference, as sinks take it.
+    /// The frame as a reference, as sinks receive it.
     #[must_use]
     pub fn as_ref(&self) -> FrameRef<'_> {
         FrameRef {
@@ -74,29 +74,29 @@ impl Frame {
     }
 }
 
-/// Takes frames one by one, in their order.
+/// Receives frames one by one, in their order.
 ///
-/// A vector keeps them all; a pair hands each to both; a closure sees each.
+/// A vector stores them; a pair passes each to both of its sinks; a closure is called for each.
 pub trait Sink: Send + 'static {
-    /// Takes one frame. It must keep up: what it is too slow for is lost, and counted.
-    fn take(&mut self, frame: FrameRef<'_>);
+    /// Receives one frame. If it is too slow, the ring drops frames and counts them.
+    fn receive(&mut self, frame: FrameRef<'_>);
 }
 
 impl Sink for Vec<Frame> {
-    fn take(&mut self, frame: FrameRef<'_>) {
+    fn receive(&mut self, frame: FrameRef<'_>) {
         self.push(frame.to_frame());
     }
 }
 
 impl<A: Sink, B: Sink> Sink for (A, B) {
-    fn take(&mut self, frame: FrameRef<'_>) {
-        self.0.take(frame);
-        self.1.take(frame);
+    fn receive(&mut self, frame: FrameRef<'_>) {
+        self.0.receive(frame);
+        self.1.receive(frame);
     }
 }
 
 impl<F: FnMut(FrameRef<'_>) + Send + 'static> Sink for F {
-    fn take(&mut self, frame: FrameRef<'_>) {
+    fn receive(&mut self, frame: FrameRef<'_>) {
         self(frame);
     }
 }

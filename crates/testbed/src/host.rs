@@ -1,4 +1,4 @@
-//! A machine of the lab, as traffic and topology both know it.
+//! A machine of the lab; traffic and topology both use it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -8,7 +8,7 @@ use crate::namespace::Namespace;
 /// One machine of the lab: a namespace with an `eth0`.
 #[derive(Debug, Clone)]
 pub struct Host {
-    /// Where it lives.
+    /// Its network namespace.
     pub namespace: Namespace,
     /// Its interface.
     pub eth0: Link,

@@ -7,8 +7,8 @@
 //!     |                |                |
 //!  ===+================+================+=== br0      in the node's namespace, veth between
 //! ```
-//! With a routed hop the sensor stands behind a router on a narrower link instead, and the pod
-//! learns the path's MTU from the router's ICMP:
+//! With a routed hop, the sensor is behind a router on a link with a smaller MTU, and the router's
+//! ICMP reports the path MTU to the pod:
 //! ```text
 //!  ===+================+====== br0 --- router --- sensor
 //!                              10.77.0.254   10.78.0.254   10.78.0.3
@@ -27,36 +27,36 @@ use crate::link::{Link, Vxlan, veth};
 use crate::namespace::Namespace;
 use crate::traffic::await_ping;
 
-/// How long the links may take to forward.
-const SETTLE: Duration = Duration::from_secs(10);
+/// The longest time until the links forward.
+const FORWARDING_LIMIT: Duration = Duration::from_secs(10);
 const ROUTER_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 77, 0, 254), Ipv4Addr::new(10, 78, 0, 254)];
 const ROUTER_V6: [Ipv6Addr; 2] = [
     Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0xfe),
     Ipv6Addr::new(0xfd78, 0, 0, 0, 0, 0, 0, 0xfe),
 ];
 
-/// The lab; gone with all its namespaces when it is dropped.
+/// The lab; it is removed with all its namespaces when it is dropped.
 #[derive(Debug)]
 pub struct Lab {
     /// The namespace that holds the bridge, as the node of a cluster does.
     pub node: Namespace,
     /// The bridge, `br0`.
     pub bridge: Link,
-    /// The peer that the pod talks with.
+    /// The pod's peer.
     pub client: Host,
     /// Where podspan runs.
     pub pod: Host,
-    /// Where the mirrored traffic goes.
+    /// The receiver of the copies.
     pub sensor: Host,
-    /// The router between bridge and sensor, where there is one.
+    /// The router between bridge and sensor, if there is one.
     pub router: Option<Namespace>,
-    /// The sensor's kernel vxlan devices, `vxlan0` over IPv4 and `vxlan6` over IPv6, where they
-    /// were asked for.
+    /// The sensor's kernel vxlan devices, `vxlan0` over IPv4 and `vxlan6` over IPv6, if the
+    /// builder adds them.
     pub vxlan: Option<(Link, Link)>,
     builder: LabBuilder,
 }
 
-/// How the lab shall be.
+/// The settings of a lab.
 #[derive(Debug, Clone)]
 pub struct LabBuilder {
     mtu: u32,
@@ -88,16 +88,16 @@ impl LabBuilder {
         self
     }
 
-    /// A smaller MTU between client and pod: what they exchange, with the VXLAN headers around it,
-    /// fits the underlay then. The client's `eth0` gets it, and the pod's route to the client.
+    /// A smaller MTU between client and pod, so that their packets with the VXLAN headers fit the
+    /// underlay. The client's `eth0` gets it, and the pod's route to the client.
     #[must_use]
     pub fn client_mtu(mut self, mtu: u32) -> Self {
         self.client_mtu = Some(mtu);
         self
     }
 
-    /// `false` turns every offload of every link off ([`Offload::ALL`]), so that each frame looks
-    /// in the kernel as it does on a wire. `true` leaves the kernel's defaults.
+    /// `false` turns every offload of every link off ([`Offload::ALL`]), so that each frame is the same
+    /// in the kernel and on a wire. `true` leaves the kernel's defaults.
     #[must_use]
     pub fn offloads(mut self, on: bool) -> Self {
         self.offloads = on;
@@ -111,17 +111,17 @@ impl LabBuilder {
         self
     }
 
-    /// Gives the sensor kernel vxlan devices for both families.
+    /// Adds kernel vxlan devices for both families to the sensor.
     #[must_use]
     pub fn vxlan(mut self, vni: u32, port: u16) -> Self {
         self.vxlan = Some((vni, port));
         self
     }
 
-    /// Builds it and waits until packets cross.
+    /// Builds it and waits until packets are forwarded.
     ///
     /// # Errors
-    /// What the kernel refused, or [`Error::Timeout`](crate::Error::Timeout) where nothing crosses.
+    /// What the kernel refused, or [`Error::Timeout`](crate::Error::Timeout) where nothing is forwarded.
     pub fn build(&self) -> Result<Lab> {
         let node = Namespace::new()?;
         let bridge = node.add_bridge("br0")?;
@@ -138,7 +138,7 @@ impl LabBuilder {
             }
         };
         if let Some(mtu) = self.client_mtu {
-            narrow(&client, &pod, mtu)?;
+            set_client_mtu(&client, &pod, mtu)?;
         }
         if !self.offloads {
             bridge.set_offloads(&Offload::ALL, false)?;
@@ -157,7 +157,7 @@ impl LabBuilder {
             vxlan,
             builder: self.clone(),
         };
-        lab.settle()?;
+        lab.await_forwarding()?;
         Ok(lab)
     }
 
@@ -239,21 +239,21 @@ impl Lab {
             .builder
             .host(&self.node, Some(&self.bridge), &port, 0, number)?;
         for to in [IpAddr::from(host.ipv4), host.ipv6.into()] {
-            await_ping(&self.pod.namespace, to, SETTLE)?;
+            await_ping(&self.pod.namespace, to, FORWARDING_LIMIT)?;
         }
         Ok(host)
     }
 
-    /// Waits until the pod reaches everybody in both families.
-    fn settle(&self) -> Result<()> {
+    /// Waits until the pod reaches every host in both families.
+    fn await_forwarding(&self) -> Result<()> {
         [&self.client, &self.sensor]
             .into_iter()
             .flat_map(|host| [IpAddr::from(host.ipv4), host.ipv6.into()])
-            .try_for_each(|to| await_ping(&self.pod.namespace, to, SETTLE))
+            .try_for_each(|to| await_ping(&self.pod.namespace, to, FORWARDING_LIMIT))
     }
 }
 
-fn narrow(client: &Host, pod: &Host, mtu: u32) -> Result<()> {
+fn set_client_mtu(client: &Host, pod: &Host, mtu: u32) -> Result<()> {
     client.eth0.set_mtu(mtu)?;
     pod.eth0.add_route_with_mtu(client.ipv4.into(), mtu)?;
     pod.eth0.add_route_with_mtu(client.ipv6.into(), mtu)

@@ -1,14 +1,14 @@
 //! The network lab of tests, benches and the demo.
 //!
-//! A [`Lab`] is a Kubernetes node in small: client, pod and sensor, each in a network namespace of
-//! its own with an `eth0`, on a bridge as a CNI lays it out. Programs run in it ([`Process`]),
-//! traffic crosses it ([`traffic`]), and what crosses is caught ([`Sniffer`]), taken out of its
-//! VXLAN datagrams ([`Decoder`]) and judged by code that the project did not write ([`verify`],
-//! [`tshark`]).
+//! A [`Lab`] is a small Kubernetes node: client, pod and sensor, each in its own network namespace
+//! with an `eth0`, on a bridge as a CNI sets it up. Programs run in it ([`Process`]), and traffic
+//! runs between its hosts ([`traffic`]). A [`Sniffer`] captures the frames, a [`Decoder`] takes the
+//! inner frames out of the VXLAN datagrams, and code from outside the project verifies them
+//! ([`verify`], [`tshark`]).
 //!
-//! Everything is a value: dropping it, by whatever way, takes namespaces, links and processes
-//! away. Nothing has a name outside the namespaces, nothing touches the host's network, and
-//! nothing needs root once [`user_namespace::enter`] has run.
+//! Everything is a value: when it is dropped, its namespaces, links and processes are removed.
+//! Nothing has a name outside the namespaces, nothing changes the host's network, and nothing needs
+//! root after [`user_namespace::enter`].
 
 mod capture_file;
 mod decoder;

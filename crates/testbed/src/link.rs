@@ -1,9 +1,8 @@
 //! Links, addresses and routes, by rtnetlink.
 //!
-//! Each call makes a thread in the namespace, a current-thread runtime on it and one netlink
-//! socket, does its one request and is over: about half a millisecond, which is nothing in a
-//! test's setup and leaves no state behind. Links are meant by name and found by index at once, so
-//! a [`Link`] follows its device through a rename.
+//! Each call starts a thread in the namespace, with a current-thread runtime and one netlink socket,
+//! and sends one request. This takes about half a millisecond and leaves no state. A link's index
+//! is found once by its name, so a [`Link`] still means the same device after a rename.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -31,14 +30,14 @@ pub struct Link {
     index: u32,
 }
 
-/// What a kernel's vxlan device shall be.
+/// The settings of a kernel's vxlan device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vxlan {
     /// VXLAN network identifier, 24 bits.
     pub vni: u32,
     /// UDP port that it listens on.
     pub port: u16,
-    /// Its own address; the family decides which datagrams it takes.
+    /// Its own address; the family decides which datagrams it accepts.
     pub local: IpAddr,
 }
 
@@ -63,7 +62,7 @@ pub struct Statistics {
     pub tx_dropped: u64,
 }
 
-/// Largest frames that the stack may build or join before they reach a link (BIG TCP), in bytes.
+/// The largest frames that the stack builds or joins before they reach a link (BIG TCP), in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentationLimits {
     /// `gso_max_size` and `gro_max_size`: over IPv6. 65,536 is the kernel's default.
@@ -72,10 +71,10 @@ pub struct SegmentationLimits {
     pub ipv4: u32,
 }
 
-/// Makes a veth pair whose ends lie in two namespaces (or in one), both down.
+/// Makes a veth pair with its ends in two namespaces (or in one), both down.
 ///
 /// # Errors
-/// [`Error::Netlink`], for example where a name is taken.
+/// [`Error::Netlink`], for example where a name is in use.
 pub fn veth(a: (&Namespace, &str), b: (&Namespace, &str)) -> Result<(Link, Link)> {
     let peer_namespace = b.0.raw_fd();
     let doing = format!("making the veth pair {} and {}", a.1, b.1);
@@ -104,7 +103,7 @@ impl Namespace {
                         name: name.to_owned(),
                     }
                 } else {
-                    Error::system(format!("looking for the link {name}"), errno)
+                    Error::system(format!("finding the link {name}"), errno)
                 }
             })?;
         Ok(Link {
@@ -117,7 +116,7 @@ impl Namespace {
     /// Makes a bridge, up, that floods multicast as a plain switch does.
     ///
     /// Where the kernel has `br_netfilter`, it is turned off in this namespace: it drops IP packets
-    /// with damaged headers and cuts Ethernet trailers off.
+    /// with damaged headers and removes Ethernet trailers.
     ///
     /// # Errors
     /// [`Error::Netlink`].
@@ -135,7 +134,7 @@ impl Namespace {
         self.link(name)
     }
 
-    /// Makes a kernel vxlan device, up, that learns nothing and only receives.
+    /// Makes a kernel vxlan device, up, that only receives (no MAC learning).
     ///
     /// # Errors
     /// [`Error::Netlink`], for example where another device has the port and the VNI.
@@ -203,7 +202,7 @@ impl Namespace {
 }
 
 impl Link {
-    /// The link's name, as it was found or last renamed by us.
+    /// The link's name when it was found, or after the last [`Link::rename`].
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -229,7 +228,7 @@ impl Link {
         self.change("bringing up", LinkMessageBuilder::up)
     }
 
-    /// Brings the link down. IPv6 addresses and all routes over it are lost, as ever.
+    /// Brings the link down. IPv6 addresses and all routes over it are lost.
     ///
     /// # Errors
     /// [`Error::Netlink`].
@@ -268,7 +267,7 @@ impl Link {
     /// Allows frames beyond 64 KiB inside the stack (BIG TCP), or forbids them again.
     ///
     /// # Errors
-    /// [`Error::Netlink`] above what the driver takes (veth: 524,280 bytes).
+    /// [`Error::Netlink`] above the driver's limit (veth: 524,280 bytes).
     pub fn set_segmentation_limits(&self, limits: SegmentationLimits) -> Result<()> {
         self.change("setting the segmentation limits of", |link| {
             [
@@ -285,7 +284,7 @@ impl Link {
     /// Gives the link another name.
     ///
     /// # Errors
-    /// [`Error::Netlink`] where the name is taken.
+    /// [`Error::Netlink`] where the name is in use.
     pub fn rename(&mut self, name: &str) -> Result<()> {
         self.change("renaming", |link| link.name(name))?;
         name.clone_into(&mut self.name);
@@ -321,7 +320,7 @@ impl Link {
             })
     }
 
-    /// Adds a route to the one neighbour `address` with an MTU of its own, in bytes.
+    /// Adds a route to the one neighbour `address` with its own MTU, in bytes.
     ///
     /// # Errors
     /// [`Error::Netlink`].
@@ -353,7 +352,7 @@ impl Link {
         let index = self.index;
         self.namespace
             .netlink(&self.doing("removing an address from"), async |netlink| {
-                // The request for adding has the message that we need for removing.
+                // The request that adds an address has the message that removes it.
                 let message = netlink
                     .address()
                     .add(index, address, prefix)
@@ -396,7 +395,7 @@ impl Link {
         })
     }
 
-    /// Turns IPv6 off on this link, so that it sends nothing unasked (router solicitations,
+    /// Turns IPv6 off on this link, so that it sends nothing by default (router solicitations,
     /// multicast reports): for tests that count frames.
     ///
     /// # Errors

@@ -1,13 +1,13 @@
 //! A network namespace as a value.
 //!
-//! A namespace is a descriptor of `/proc/thread-self/ns/net`, taken on a thread that has just
-//! unshared. There is no name, no mount and no process behind it: when the last descriptor and the
-//! last process in it are gone, the kernel removes the namespace with every link in it, however
-//! the program ends. See `network_namespaces(7)`.
+//! A namespace is a descriptor of `/proc/thread-self/ns/net`, opened on a thread that has just
+//! unshared. It has no name, no mount and no process: when the last descriptor and the last process
+//! in it are gone, the kernel removes the namespace with every link in it, no matter how the program
+//! ends. See `network_namespaces(7)`.
 //!
-//! Entering one (`setns`) changes the calling thread alone, so everything that must happen inside
-//! runs on a thread made for it ([`Namespace::run`]) or in a child between fork and exec
-//! ([`Namespace::command`]). The threads of the caller never move.
+//! Entering one (`setns`) changes only the calling thread. So work inside it runs on a new thread
+//! ([`Namespace::run`]) or in a child between fork and exec ([`Namespace::command`]). The threads of
+//! the caller never change their namespace.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -24,13 +24,14 @@ use nix::sched::{CloneFlags, setns, unshare};
 use crate::error::{Error, Result};
 use crate::process;
 
-/// The ports that the kernel hands out. tshark knows no protocol by any of these, so that what a
-/// test sends is never taken for a damaged packet of a protocol that it is not.
+/// The ports that the kernel assigns. tshark has no protocol for any of these, so it never reports a
+/// test's packet as a malformed packet of another protocol.
 const PORTS: &str = "50000 54000";
 
-/// A network namespace; gone, with all its links, when it and the processes in it are.
+/// A network namespace; the kernel removes it with its links when this value and the processes in it
+/// are gone.
 ///
-/// Cloning is cheap and gives another handle on the same namespace.
+/// A clone is cheap and refers to the same namespace.
 #[derive(Debug, Clone)]
 pub struct Namespace {
     fd: Arc<OwnedFd>,
@@ -38,7 +39,7 @@ pub struct Namespace {
 
 impl Namespace {
     /// Makes an empty namespace: `lo` is up, IPv6 addresses are usable at once (no duplicate
-    /// address detection), root may ping without a capability, and ports are handed out from
+    /// address detection), root can ping without a capability, and ports are assigned from
     /// 50,000 on.
     ///
     /// # Errors
@@ -63,8 +64,8 @@ impl Namespace {
     /// Runs `work` on a thread inside the namespace and returns what it returns.
     ///
     /// # Panics
-    /// Where `work` panics, and where the thread cannot enter, which takes a process that gave up
-    /// the capabilities with which it made the namespace.
+    /// Where `work` panics, and where the thread cannot enter: the process has dropped the capabilities
+    /// with which it made the namespace.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let fd = self.fd.as_fd();
         on_own_thread(move || {
@@ -74,19 +75,19 @@ impl Namespace {
         })
     }
 
-    /// A command that will run inside the namespace and die with this process.
+    /// A command that runs inside the namespace and is killed when this process ends.
     ///
-    /// Its parent-death signal belongs to the thread that spawns it: hand it to
-    /// [`Process::spawn`](crate::Process::spawn) where it shall outlive the calling thread.
+    /// The thread that spawns it must not end before it (parent-death signal): use
+    /// [`Process::spawn`](crate::Process::spawn) where it must outlive the calling thread.
     #[must_use]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         self.prepare(program, None)
     }
 
     /// Like [`Namespace::command`], with `keep` as the program's only capabilities: permitted,
-    /// effective and bounding set hold these and no others, inheritable and ambient set nothing.
+    /// effective and bounding set hold only these, inheritable and ambient set are empty.
     ///
-    /// The program runs as user 0, so a capability that it lacks is missing in spite of it.
+    /// The program runs as user 0, and still lacks all other capabilities.
     #[must_use]
     pub fn command_with_capabilities(
         &self,
@@ -110,7 +111,7 @@ impl Namespace {
             surplus.as_deref().map_or(Ok(()), drop_capabilities)
         };
         // SAFETY: between fork and exec the closure makes system calls on data that was prepared
-        // before the fork; it takes no lock that another thread of the parent could hold.
+        // before the fork; it uses no lock that another thread of the parent could hold.
         unsafe { command.pre_exec(before_exec) };
         command
     }
@@ -126,7 +127,7 @@ impl Namespace {
             .map_err(|source| Error::system(format!("writing {value:?} to {path}"), source))
     }
 
-    /// Makes a router of the namespace, for IPv4 and IPv6.
+    /// Makes the namespace a router, for IPv4 and IPv6.
     ///
     /// # Errors
     /// As [`Namespace::set_sysctl`].
@@ -142,7 +143,7 @@ impl Namespace {
     }
 }
 
-/// Runs `work` on a thread of its own; a panic in it is passed on.
+/// Runs `work` on a new thread; a panic in it is passed on.
 fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         scope
@@ -152,8 +153,8 @@ fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// Reduces what the next exec can give. For user 0 the kernel takes permitted and effective from
-/// the bounding and the inheritable set then, see capabilities(7).
+/// Reduces the capabilities after the next exec. For user 0 the kernel then computes the permitted
+/// and effective sets from the bounding and the inheritable set, see capabilities(7).
 fn drop_capabilities(surplus: &[Capability]) -> io::Result<()> {
     let refused = |_| io::Error::from(io::ErrorKind::PermissionDenied);
     caps::clear(None, CapSet::Inheritable).map_err(refused)?;

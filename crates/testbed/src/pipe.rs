@@ -1,4 +1,4 @@
-//! A pipe that is full: what a program meets whose log nobody reads.
+//! A full pipe: the standard error of a program whose log nobody reads.
 
 use std::io::{self, PipeReader, PipeWriter, Write as _};
 
@@ -6,20 +6,20 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::error::{Error, Result};
 
-/// A page: the kernel makes no smaller pipe.
+/// One page: the kernel makes no smaller pipe.
 const SIZE: u16 = 4096;
 
 /// What [`FullPipe::new`] has written, as one line.
 const FILLING: u8 = b'-';
 
-/// A full pipe, and who could read it.
+/// Both ends of a full pipe.
 #[derive(Debug)]
 pub struct FullPipe {
-    /// Where whoever writes next is blocked.
+    /// A write to it blocks.
     pub writer: PipeWriter,
-    /// The other end; nobody reads as long as the test does not.
+    /// The other end; only the test reads it.
     pub reader: PipeReader,
-    /// How many bytes come before what is written next.
+    /// How many bytes are in the pipe before the next write.
     pub filled: usize,
 }
 
@@ -40,7 +40,7 @@ impl FullPipe {
         if let Some(last) = filling.last_mut() {
             *last = b'\n';
         }
-        // At once, so that no page is left half full.
+        // In one write, so that no page is half full.
         writer.write_all(&filling)?;
         Ok(Self {
             writer,

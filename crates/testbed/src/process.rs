@@ -1,11 +1,11 @@
 //! Child processes that cannot be left behind.
 //!
-//! A [`Process`] is killed and reaped when it is dropped, also while a panic unwinds. Should this
-//! program be killed before it can do so, the kernel does it: each child has a parent-death signal,
-//! see `PR_SET_PDEATHSIG(2const)`. That signal is sent when the *thread* that forked dies, so all
-//! children are forked by one thread that lives as long as the program.
+//! A [`Process`] is killed and reaped when it is dropped, also during a panic. If this program is
+//! killed first, the kernel kills the child: each child has a parent-death signal, see
+//! `PR_SET_PDEATHSIG(2const)`. The kernel sends this signal when the *thread* that forked ends, so
+//! one thread forks all children, and it runs as long as the program.
 //!
-//! What the child prints is read by two threads as it comes, so a full pipe never stops it.
+//! Two threads read the child's output at once, so a full pipe never blocks it.
 
 use std::fs;
 use std::io::{self, Read};
@@ -23,7 +23,7 @@ use nix::unistd::{Pid, getppid};
 
 use crate::error::{Error, Result};
 
-/// How often a child's state is looked at while waiting.
+/// How often a child's state is read while waiting.
 const POLL: Duration = Duration::from_millis(2);
 
 /// A running child with captured output; killed and reaped on drop.
@@ -45,14 +45,14 @@ impl Process {
         Self::spawn_with_stderr(command, Stdio::piped())
     }
 
-    /// As [`Self::spawn`], with a standard error of the caller's, which is not captured.
+    /// As [`Self::spawn`], with the caller's file as standard error, which is not captured.
     ///
     /// # Errors
     /// As [`Self::spawn`].
     pub fn spawn_with_stderr(mut command: Command, stderr: impl Into<Stdio>) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
         let parent = std::process::id();
-        // SAFETY: the closure makes two system calls and touches no memory of the parent's.
+        // SAFETY: the closure makes two system calls and uses no memory of the parent.
         unsafe { command.pre_exec(move || die_with_parent(parent)) };
         command
             .stdin(Stdio::null())
@@ -101,10 +101,10 @@ impl Process {
             .map_err(|errno| Error::system(format!("sending {signal} to {}", self.name), errno))
     }
 
-    /// Waits until the process has ended and all that it printed is read.
+    /// Waits until the process has ended and all its output is read.
     ///
     /// # Errors
-    /// [`Error::Timeout`]; the process goes on then.
+    /// [`Error::Timeout`]; the process then runs on.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let end = Instant::now() + limit;
         loop {
@@ -121,10 +121,10 @@ impl Process {
         }
     }
 
-    /// The exit status, where the process has ended.
+    /// The exit status, if the process has ended.
     ///
     /// # Errors
-    /// [`Error::System`] where the kernel cannot say.
+    /// [`Error::System`] where the kernel does not return it.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         self.child
             .try_wait()
@@ -135,7 +135,7 @@ impl Process {
     ///
     /// # Errors
     /// [`Error::Program`] with all that it printed where the process ends without having printed
-    /// it, [`Error::Timeout`] where it takes too long.
+    /// it, [`Error::Timeout`] after `limit`.
     pub fn wait_for_output(&mut self, text: &str, limit: Duration) -> Result<()> {
         let end = Instant::now() + limit;
         loop {
@@ -159,19 +159,19 @@ impl Process {
         }
     }
 
-    /// All that came on standard output until now.
+    /// The standard output so far.
     #[must_use]
     pub fn stdout(&self) -> String {
         self.stdout.text()
     }
 
-    /// All that came on standard error until now.
+    /// The standard error so far.
     #[must_use]
     pub fn stderr(&self) -> String {
         self.stderr.text()
     }
 
-    /// CPU time that the process used until now, user and system together.
+    /// CPU time that the process has used so far, user and system together.
     ///
     /// # Errors
     /// [`Error::System`] where the process is gone.
@@ -195,7 +195,7 @@ impl Process {
             .ok_or_else(missing)
     }
 
-    /// The error for a program that did not do what it should, with all that it printed.
+    /// The error for a program that failed, with all its output.
     pub(crate) fn failure(&self, reason: &str) -> Error {
         Error::Program {
             program: self.name.clone(),
@@ -219,13 +219,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only where the process has been reaped, which is what we want.
+        // Both fail only for a process that is reaped already, which is the goal.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What came through one pipe, and the thread that reads it.
+/// The bytes from one pipe, and the thread that reads it.
 #[derive(Debug)]
 struct Output {
     bytes: Arc<Mutex<Vec<u8>>>,
@@ -250,7 +250,7 @@ impl Output {
         Self { bytes, reader }
     }
 
-    /// Waits for the end of the pipe. To be called after the process has ended.
+    /// Waits for the end of the pipe. Called after the process has ended.
     fn finish(&mut self) {
         if let Some(reader) = self.reader.take() {
             // A reader does not panic; if it did, what it has read is still there.
@@ -264,10 +264,10 @@ impl Output {
     }
 }
 
-/// To be called in the child before exec: the kernel kills it when its parent dies.
+/// Called in the child before exec: the kernel kills the child when its parent ends.
 pub(crate) fn die_with_parent(parent: u32) -> io::Result<()> {
     set_pdeathsig(Signal::SIGKILL)?;
-    // The parent may have died before the signal was set up.
+    // The parent may have ended before the signal was set up.
     if u32::try_from(getppid().as_raw()) == Ok(parent) {
         Ok(())
     } else {
@@ -275,17 +275,17 @@ pub(crate) fn die_with_parent(parent: u32) -> io::Result<()> {
     }
 }
 
-/// A command to be forked, and where its child is awaited.
+/// A command to fork, and the channel for its child.
 type Request = (Command, Sender<io::Result<Child>>);
 
-/// Forks on the thread that lives as long as the program.
+/// Forks on the thread that runs as long as the program.
 pub(crate) fn fork(command: Command) -> io::Result<Child> {
     static FORKER: OnceLock<Mutex<Sender<Request>>> = OnceLock::new();
     let forker = FORKER.get_or_init(|| {
         let (requests, inbox) = mpsc::channel::<Request>();
         thread::spawn(move || {
             for (mut command, answer) in inbox {
-                // Nobody waits for the answer if the asking thread has panicked meanwhile.
+                // Nobody receives the answer if the calling thread has panicked.
                 let _ = answer.send(command.spawn());
             }
         });

@@ -1,11 +1,11 @@
-//! A CPU quota for one process, as a container has it, without the right to make a cgroup.
+//! A CPU quota for one process, as a container has it, for a user who may not make a cgroup.
 //!
 //! The kernel's CFS bandwidth control lets a group run until it has used its quota in a period of
-//! 100 ms, and then not before the next one. Here a thread does the same with SIGSTOP and SIGCONT: it
-//! reads the process's CPU clock once a millisecond, and what was used above the quota is taken from
-//! the periods that follow. CPU time is measured and not the clock on the wall, so a process on a busy
-//! machine gets its share as it would in a cgroup. It works as root, in a user namespace, and beside
-//! cgroups of either version.
+//! 100 ms, and stops it until the next period. Here a thread does the same with SIGSTOP and SIGCONT: it
+//! reads the process's CPU clock once a millisecond, and CPU time above the quota is subtracted from
+//! the next periods. It measures CPU time and not wall-clock time, so a process on a busy machine gets
+//! its share as in a cgroup. It works as root, in a user namespace, and together with cgroups of
+//! either version.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +32,7 @@ pub struct Quota {
 }
 
 impl Process {
-    /// Lets the process have no more than `quota` of CPU time in each 100 ms.
+    /// Limits the process to `quota` of CPU time in each 100 ms.
     ///
     /// # Errors
     /// [`Error::System`] where the process is gone.
@@ -69,7 +69,7 @@ fn limit(pid: Pid, clock: ClockId, quota: Duration, over: &AtomicBool) -> nix::R
     let mut allowed = cpu_time()?;
     while !over.load(Ordering::Relaxed) {
         let end = Instant::now() + PERIOD;
-        // What was not used is lost, and what was used above the quota is paid for.
+        // Unused time is lost; time above the quota is subtracted.
         allowed = allowed.min(cpu_time()?) + quota;
         kill(pid, Signal::SIGCONT)?;
         while cpu_time()? < allowed && Instant::now() < end {

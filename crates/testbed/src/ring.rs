@@ -1,18 +1,18 @@
-//! The memory that a sniffer shares with the kernel: a `TPACKET_V3` ring, receiving only.
+//! The memory that a sniffer shares with the kernel: a `TPACKET_V3` ring that only receives.
 //!
-//! A ring because it needs no privilege beyond the socket's own: a user namespace's root may not
-//! raise a socket's receive buffer (`SO_RCVBUFFORCE` asks for the real `CAP_NET_ADMIN`), and the
-//! default one overflows within a millisecond. Layout and protocol: `include/uapi/linux/
-//! if_packet.h` and `Documentation/networking/packet_mmap.rst`.
+//! A ring needs no privilege beyond that of the socket. Without one, frames would be lost: root of
+//! a user namespace may not raise a socket's receive buffer (`SO_RCVBUFFORCE` needs `CAP_NET_ADMIN`
+//! in the initial user namespace), and the default one overflows within a millisecond. Layout and
+//! protocol: `include/uapi/linux/if_packet.h` and `Documentation/networking/packet_mmap.rst`.
 //!
 //! ```text
 //! block: version u32, offset_to_priv u32, status u32, num_pkts u32, offset_to_first u32, ...
 //! frame: next u32, sec u32, nsec u32, snaplen u32, len u32, status u32, mac u16, net u16,
 //!        rxhash u32, vlan_tci u32, vlan_tpid u16, padding to 48; sockaddr_ll from 48
 //! ```
-//! Invariant: a block belongs to us from the moment its status says `TP_STATUS_USER` until we
-//! write `TP_STATUS_KERNEL`; a slice over it exists only in between. Everything read from it is checked
-//! against the block's length.
+//! Invariant: this code owns a block from the time its status is `TP_STATUS_USER` until it writes
+//! `TP_STATUS_KERNEL`; a slice over the block exists only in between. Everything read from it is
+//! checked against the block's length.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -26,7 +26,7 @@ use crate::frame::{Direction, FrameRef};
 
 /// Bytes of a block: well above the largest frame (BIG TCP: 524,280 bytes).
 const BLOCK: usize = 1 << 20;
-/// Milliseconds after which a block is handed over though it is not full.
+/// Milliseconds after which the kernel releases a block that is not full.
 const RETIRE_MS: u32 = 10;
 const STATUS_AT: usize = 8;
 const TPID_8021Q: u16 = 0x8100;
@@ -63,8 +63,8 @@ pub(crate) struct Ring {
 unsafe impl Send for Ring {}
 
 impl Ring {
-    /// Puts a ring of `bytes` (rounded to blocks) on `socket`, which must not be bound yet, so
-    /// that no frame is missed between the two.
+    /// Adds a ring of `bytes` (rounded to blocks) to `socket`, which must not be bound yet, so that
+    /// no frame is missed in between.
     pub(crate) fn new(socket: OwnedFd, bytes: usize) -> io::Result<Self> {
         let blocks = bytes.div_ceil(BLOCK).max(4);
         let number = |value: usize| u32::try_from(value).map_err(io::Error::other);
@@ -112,7 +112,7 @@ impl Ring {
         &self.socket
     }
 
-    /// Waits at most `limit` for a block and hands its frames to `each`. Returns how many.
+    /// Waits at most `limit` for a block and passes its frames to `each`. Returns how many.
     pub(crate) fn read(
         &mut self,
         limit: Duration,
@@ -135,7 +135,7 @@ impl Ring {
         Ok(frames)
     }
 
-    /// Counters since the last call: reading resets them.
+    /// Counters since the last call: the kernel resets them when they are read.
     pub(crate) fn statistics(&self) -> io::Result<RingStatistics> {
         let mut counters = libc::tpacket_stats_v3 {
             tp_packets: 0,
@@ -169,13 +169,13 @@ impl Ring {
         // SAFETY: a block has more than 12 bytes, so its status word is inside the mapping.
         let status = unsafe { self.block_start().add(STATUS_AT) };
         // SAFETY: blocks start at pages, so the word is aligned; it lives as long as `self`; the
-        // kernel and we touch it by single aligned accesses only.
+        // kernel and this code access it only by single aligned reads and writes.
         unsafe { status.cast::<AtomicU32>().as_ref() }
     }
 
-    /// The current block behind its status word. Only while it is ours.
+    /// The current block after its status word. Only while this code owns it.
     fn block(&self) -> &[u8] {
-        // SAFETY: as in `status`; the word behind it is inside the block too.
+        // SAFETY: as in `status`; the word after it is inside the block too.
         let start = unsafe { self.block_start().add(STATUS_AT + 4) };
         // SAFETY: the rest of the block is mapped, and the kernel writes nothing to it until
         // `read` gives it back, which needs `&mut self` and so outlives this borrow.
@@ -190,7 +190,7 @@ impl Drop for Ring {
     }
 }
 
-/// Hands the frames of a block to `each`. `block` starts behind the status word.
+/// Passes the frames of a block to `each`. `block` starts after the status word.
 fn walk(block: &[u8], scratch: &mut Vec<u8>, mut each: impl FnMut(FrameRef<'_>)) -> u64 {
     const BEFORE: usize = STATUS_AT + 4;
     let count = read!(u32, block, 0);
@@ -212,8 +212,8 @@ fn walk(block: &[u8], scratch: &mut Vec<u8>, mut each: impl FnMut(FrameRef<'_>))
             bytes,
         };
         if status & libc::TP_STATUS_VLAN_VALID != 0 {
-            let known = status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
-            let tpid = if known {
+            let has_tpid = status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
+            let tpid = if has_tpid {
                 read!(u16, header, 36)
             } else {
                 TPID_8021Q
@@ -232,7 +232,7 @@ fn walk(block: &[u8], scratch: &mut Vec<u8>, mut each: impl FnMut(FrameRef<'_>))
     seen
 }
 
-/// Puts a VLAN tag that the kernel keeps beside the frame back behind the addresses.
+/// Inserts a VLAN tag, which the kernel keeps apart from the frame, after the addresses.
 fn insert_tag(bytes: &[u8], tpid: u16, tci: u32, scratch: &mut Vec<u8>) {
     let (addresses, rest) = bytes.split_at(bytes.len().min(12));
     let [.., high, low] = tci.to_be_bytes();

@@ -1,7 +1,7 @@
-//! A system call that a program is refused, as by an old kernel or a container's seccomp profile.
+//! Makes a system call fail in a program, as an old kernel or a container's seccomp profile does.
 //!
 //! A classic BPF program over `struct seccomp_data` (`linux/seccomp.h`), installed between fork and
-//! exec; it outlives the exec, see seccomp(2).
+//! exec; it stays after the exec, see seccomp(2).
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -12,16 +12,16 @@ use libc::{
     SECCOMP_RET_ERRNO, c_int, sock_filter, sock_fprog,
 };
 
-/// Where the number of the system call is, and the lower halves of the second and third argument.
+/// Offsets of the system call's number, and of the lower halves of the second and third argument.
 const NUMBER: u32 = 0;
 const LEVEL: u32 = ARGUMENTS + 8 + LOWER_HALF;
 const OPTION: u32 = ARGUMENTS + 16 + LOWER_HALF;
 const ARGUMENTS: u32 = 16;
 const LOWER_HALF: u32 = if cfg!(target_endian = "big") { 4 } else { 0 };
 
-/// Has `setsockopt` of this level and option fail with `EPERM` in the program; all else is allowed.
+/// Makes `setsockopt` of this level and option fail with `EPERM` in the program; all else is allowed.
 ///
-/// It takes `CAP_SYS_ADMIN` until the exec, which the lab's processes have.
+/// It needs `CAP_SYS_ADMIN` until the exec, which the lab's processes have.
 pub fn refuse_setsockopt(command: &mut Command, level: c_int, option: c_int) {
     #[expect(
         clippy::cast_possible_truncation,
@@ -34,7 +34,7 @@ pub fn refuse_setsockopt(command: &mut Command, level: c_int, option: c_int) {
         (OPTION, option as u32),
     ];
     let mut program = Vec::new();
-    // One that differs jumps to the end, over the pairs that follow it and over the refusal.
+    // A value that differs jumps to the end, over the remaining pairs and the refusal.
     for (to_the_end, (at, wanted)) in [5, 3, 1].into_iter().zip(equals) {
         program.push(instruction(BPF_LD | BPF_W | BPF_ABS, 0, at));
         program.push(instruction(BPF_JMP | BPF_JEQ | BPF_K, to_the_end, wanted));

@@ -1,10 +1,10 @@
-//! Captures what passes an interface, losslessly or with the loss counted.
+//! Captures the frames on an interface, and counts those that it loses.
 //!
 //! A [`Sniffer`] opens a packet socket inside the namespace, puts a ring on it, and only then
-//! binds it to the interface, so that nothing is missed in between and nothing of other
-//! interfaces slips in. A thread empties the ring into a [`Sink`]. To stop, the socket gets a
-//! filter that lets nothing pass, and the thread reads on until it has seen every frame that
-//! passed before: `seen + dropped = tp_packets` is the invariant, and it ends the capture.
+//! binds it to the interface. So it misses no frame in between, and it captures no frame of another
+//! interface. A thread reads the ring and passes the frames to a [`Sink`]. To stop, the socket gets
+//! a filter that rejects every frame, and the thread reads the frames from before. The capture ends
+//! when `seen + dropped = tp_packets`.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -21,9 +21,9 @@ use crate::frame::{Frame, Sink};
 use crate::namespace::Namespace;
 use crate::ring::{Ring, RingStatistics, set_option};
 
-/// How long the thread waits for a block before it looks whether it shall stop.
+/// How long the thread waits for a block before it checks whether it must stop.
 const TICK: Duration = Duration::from_millis(5);
-/// The last frames' block is handed over within milliseconds; this is the bound on trusting that.
+/// The kernel releases the last block within milliseconds; the thread waits for it at most this long.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// What to capture.
@@ -32,18 +32,18 @@ pub enum Filter {
     /// Both directions.
     #[default]
     All,
-    /// Only what comes in.
+    /// Only received frames.
     Incoming,
-    /// Only what goes out.
+    /// Only sent frames.
     Outgoing,
 }
 
-/// What a capture saw.
+/// The counters of a capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CaptureTotals {
-    /// Frames read from the ring, those of the direction that was not wanted included.
+    /// Frames read from the ring, including those of the other direction.
     pub seen: u64,
-    /// Frames that the kernel dropped because the ring was full. A test wants 0 here.
+    /// Frames that the kernel dropped because the ring was full. It must be 0 in a test.
     pub dropped: u64,
 }
 
@@ -55,7 +55,7 @@ pub struct Sniffer<S> {
 }
 
 impl Sniffer<Vec<Frame>> {
-    /// Captures into memory. For short tests; long ones hand a [`Sink`] to [`Sniffer::start`].
+    /// Captures into memory. For short tests; long ones pass a [`Sink`] to [`Sniffer::start`].
     ///
     /// # Errors
     /// As [`Sniffer::start`].
@@ -65,10 +65,10 @@ impl Sniffer<Vec<Frame>> {
 }
 
 impl<S: Sink> Sniffer<S> {
-    /// Memory of the ring, in bytes: a second of 64 MB/s while the thread gets no CPU.
+    /// Memory of the ring, in bytes: enough for a second of 64 MB/s in which the thread does not run.
     const RING: usize = 64 << 20;
 
-    /// Starts capturing on `interface`; on return every frame that passes is captured.
+    /// Starts capturing on `interface`; after the return every frame is captured.
     ///
     /// # Errors
     /// [`Error::NoSuchLink`]; [`Error::System`] where the kernel refuses the socket or the memory.
@@ -93,7 +93,7 @@ impl<S: Sink> Sniffer<S> {
                     Filter::Outgoing => outgoing,
                 };
                 if wanted {
-                    sink.take(frame);
+                    sink.receive(frame);
                 }
             })?;
             Ok((sink, totals))
@@ -104,14 +104,14 @@ impl<S: Sink> Sniffer<S> {
         })
     }
 
-    /// Stops capturing and gives the sink back, after it has taken every frame that passed the
-    /// interface until now.
+    /// Stops capturing and returns the sink, after it has received every frame that has passed the
+    /// interface so far.
     ///
     /// # Errors
-    /// [`Error::System`] where the ring failed meanwhile.
+    /// [`Error::System`] where reading the ring failed.
     ///
     /// # Panics
-    /// Where the sink did.
+    /// Where the sink panicked.
     pub fn stop(mut self) -> Result<(S, CaptureTotals)> {
         self.stopping.store(true, Ordering::Relaxed);
         let Some(thread) = self.thread.take() else {
@@ -128,7 +128,7 @@ impl<S> Drop for Sniffer<S> {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // The capture is thrown away, its outcome with it.
+            // The capture is discarded, and its result too.
             let _ = thread.join();
         }
     }
@@ -136,14 +136,14 @@ impl<S> Drop for Sniffer<S> {
 
 /// A packet socket that receives nothing until it is bound.
 pub(crate) fn packet_socket() -> io::Result<OwnedFd> {
-    // SAFETY: makes a descriptor and touches no memory.
+    // SAFETY: makes a descriptor and uses no memory.
     let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
     Errno::result(fd)?;
     // SAFETY: the descriptor is new, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The address of an interface for a packet socket that takes every protocol.
+/// The address of an interface for a packet socket that receives every protocol.
 pub(crate) fn link_address(index: u32) -> io::Result<libc::sockaddr_ll> {
     let every_protocol = u16::try_from(libc::ETH_P_ALL).map_err(io::Error::other)?;
     Ok(libc::sockaddr_ll {
@@ -186,7 +186,7 @@ fn capture(
     while !stop.load(Ordering::Relaxed) {
         seen += ring.read(TICK, &mut each)?;
     }
-    close_door(ring.socket())?;
+    reject_new_frames(ring.socket())?;
     let end = Instant::now() + DRAIN;
     let mut passed = RingStatistics::default();
     loop {
@@ -204,8 +204,8 @@ fn capture(
     })
 }
 
-/// Lets no further frame pass.
-fn close_door(socket: &OwnedFd) -> io::Result<()> {
+/// Rejects every further frame.
+fn reject_new_frames(socket: &OwnedFd) -> io::Result<()> {
     // One instruction: return 0 bytes.
     let nothing = [socket2::SockFilter::new(0x06, 0, 0, 0)];
     socket2::SockRef::from(socket).attach_filter(&nothing)

@@ -1,8 +1,8 @@
-//! Captures by tcpdump: a second opinion on what passed an interface.
+//! Captures with tcpdump, to compare with those of a [`Sniffer`](crate::Sniffer).
 //!
-//! tcpdump writes each packet as it comes (`-U`, immediate mode). It is stopped when its file has
-//! stopped growing, because it leaves what is in its ring behind when interrupted; its own count
-//! of what it received then shows whether the file has it all.
+//! tcpdump writes each packet at once (`-U`, immediate mode). An interrupted tcpdump loses the frames
+//! in its ring, so it is stopped only when its file has stopped growing. Its own count of dropped
+//! packets then shows whether the file is complete.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,16 +17,16 @@ use crate::frame::Frame;
 use crate::namespace::Namespace;
 use crate::process::Process;
 
-/// A capture program: how to start it and how to read what it says.
+/// A capture program: how to start it, and the texts that it prints.
 #[derive(Debug)]
 struct Program {
     name: &'static str,
     package: &'static str,
     arguments: &'static [&'static str],
     before_filter: &'static [&'static str],
-    /// What it prints when it captures.
+    /// Printed when it captures.
     listening: &'static str,
-    /// What it prints at its end when nothing was dropped.
+    /// Printed at its end when nothing was dropped.
     lossless: &'static str,
 }
 
@@ -60,7 +60,7 @@ const DUMPCAP: Program = Program {
 };
 
 const LIMIT: Duration = Duration::from_secs(10);
-/// A file that has not grown for so long is complete.
+/// A file that has not grown for this time is complete.
 const QUIET: Duration = Duration::from_millis(200);
 
 /// A running tcpdump.
@@ -107,13 +107,13 @@ impl Tcpdump {
         })
     }
 
-    /// Stops tcpdump when it has written what has passed, and returns the frames.
+    /// Stops tcpdump when it has written all frames so far, and returns them.
     ///
     /// # Errors
     /// [`Error::Program`] where it dropped packets, [`Error::Timeout`] where traffic does not end,
     /// [`Error::CaptureFile`].
     pub fn stop(mut self) -> Result<Vec<Frame>> {
-        self.settle()?;
+        self.await_complete_file()?;
         self.process.interrupt()?;
         self.process.wait(LIMIT)?;
         if !self.process.stderr().contains(self.program.lossless) {
@@ -122,7 +122,7 @@ impl Tcpdump {
         read_capture(&self.file)
     }
 
-    fn settle(&self) -> Result<()> {
+    fn await_complete_file(&self) -> Result<()> {
         let end = Instant::now() + LIMIT;
         let mut before = (self.size(), Instant::now());
         while before.1.elapsed() < QUIET {

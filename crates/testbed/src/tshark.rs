@@ -1,7 +1,7 @@
-//! Judges a capture file by tshark, in two passes with every checksum looked at.
+//! Verifies a capture file with tshark, in two passes and with all checksums.
 //!
-//! Two passes (`-2`) let tshark know the whole of a stream before it calls a segment lost or out
-//! of order. Its own preferences are kept out by an empty configuration folder.
+//! With two passes (`-2`), tshark has read the whole stream before it reports a segment as lost or out
+//! of order. An empty configuration folder keeps the user's own preferences out.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,7 +20,7 @@ const PREFERENCES: [&str; 6] = [
     "tcp.analyze_sequence_numbers:TRUE",
 ];
 
-/// What tshark found, in frames.
+/// What tshark found, in numbers of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Findings {
     /// Frames in the file.
@@ -37,10 +37,10 @@ pub struct Findings {
     pub malformed: u64,
     /// `tcp.analysis.lost_segment`: a gap before this segment.
     pub lost_segment: u64,
-    /// `tcp.analysis.ack_lost_segment`: an acknowledgement of what is not in the file.
+    /// `tcp.analysis.ack_lost_segment`: an acknowledgement of a segment that is not in the file.
     pub ack_lost_segment: u64,
-    /// `tcp.analysis.retransmission`: a segment that was there before, spurious and fast ones
-    /// included.
+    /// `tcp.analysis.retransmission`: a segment that was sent before, including spurious and fast
+    /// retransmissions.
     pub retransmission: u64,
     /// `tcp.analysis.out_of_order`.
     pub out_of_order: u64,
@@ -49,14 +49,14 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Frames that are wrong in themselves: checksums and malformed ones.
+    /// Frames with a wrong checksum, and malformed ones.
     #[must_use]
     pub fn wrong(&self) -> u64 {
         self.bad_ip + self.bad_tcp + self.bad_udp + self.bad_icmp + self.malformed
     }
 
-    /// The fields to ask for, each with the count that it goes to. A checksum's status is 0 when
-    /// it is bad; the other fields are there or not.
+    /// The fields to print, each with its counter. A checksum's status is 0 when it is bad; the other
+    /// fields are present or not.
     fn columns(&mut self) -> [(&'static str, &mut u64); 11] {
         [
             ("ip.checksum.status", &mut self.bad_ip),

@@ -1,10 +1,10 @@
-//! Becoming root of a network of one's own.
+//! Becomes root of a separate network.
 //!
-//! The lab needs `CAP_SYS_ADMIN` (to make network namespaces) and `CAP_NET_ADMIN` (to furnish
+//! The lab needs `CAP_SYS_ADMIN` (to make network namespaces) and `CAP_NET_ADMIN` (to configure
 //! them). Without root both come from a user namespace, see `user_namespaces(7)`: the process
 //! unshares one, maps its own user and group to 0 in it, and owns every network namespace that it
-//! makes from then on. With root a fresh network namespace is enough. In both cases nothing of the
-//! host's network is in reach afterwards.
+//! makes later. With root a new network namespace is enough. In both cases the process can no longer
+//! reach the host's network.
 //!
 //! Invariant: the process has one thread while this runs. The kernel refuses `CLONE_NEWUSER` to a
 //! process with more, and the other threads would keep the host's network.
@@ -18,16 +18,16 @@ use nix::unistd::{Gid, Uid, getgid, getuid};
 
 use crate::error::{Error, Result};
 
-/// Leaves the host's network, and becomes root of the own one where the process is not root.
+/// Leaves the host's network. A process that is not root becomes root of the new one.
 ///
-/// To be called first in `main`, before any thread exists. Calling it again is harmless.
+/// Called first in `main`, before any thread exists. A second call is harmless.
 ///
 /// # Errors
 /// [`Error::UserNamespace`] names the setting of this machine that forbids user namespaces.
-/// [`Error::System`] where root itself may not unshare (a container without `CAP_SYS_ADMIN`), or
+/// [`Error::System`] where even root may not unshare (a container without `CAP_SYS_ADMIN`), or
 /// where the process has more than one thread.
 pub fn enter() -> Result<()> {
-    if may_furnish_networks() {
+    if may_configure_networks() {
         return unshare(CloneFlags::CLONE_NEWNET)
             .map_err(|errno| Error::system("making a network namespace as root", errno));
     }
@@ -46,7 +46,7 @@ pub fn enter() -> Result<()> {
     }
 }
 
-fn may_furnish_networks() -> bool {
+fn may_configure_networks() -> bool {
     [
         caps::Capability::CAP_SYS_ADMIN,
         caps::Capability::CAP_NET_ADMIN,
@@ -71,27 +71,27 @@ fn map_to_root(user: Uid, group: Gid) -> Result<()> {
     Ok(())
 }
 
-/// The settings that are known to forbid user namespaces, each with the value that allows them,
-/// those first that do forbid them here.
+/// The settings that can forbid user namespaces. If some forbid them here, the text names those, each
+/// with the value that allows them.
 fn hint() -> String {
     let settings = [
         ("kernel.unprivileged_userns_clone", "1", "0"),
         ("kernel.apparmor_restrict_unprivileged_userns", "0", "1"),
         ("user.max_user_namespaces", "10000", "0"),
     ];
-    let mut culprits = Vec::new();
+    let mut forbidding = Vec::new();
     for (name, good, bad) in settings {
         if read_sysctl(name).is_ok_and(|value| value.trim() == bad) {
-            culprits.push(format!("`sysctl {name}={good}` (here it is {bad})"));
+            forbidding.push(format!("`sysctl {name}={good}` (here it is {bad})"));
         }
     }
-    if culprits.is_empty() {
+    if forbidding.is_empty() {
         "None of kernel.unprivileged_userns_clone, user.max_user_namespaces and \
          kernel.apparmor_restrict_unprivileged_userns forbids it here; a seccomp profile of the \
          container around this process does."
             .to_owned()
     } else {
-        format!("Allow it with {}.", culprits.join(" and "))
+        format!("Allow it with {}.", forbidding.join(" and "))
     }
 }
 
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_error_names_a_remedy() {
+    fn the_error_names_a_fix() {
         let text = Error::UserNamespace {
             hint: hint(),
             source: Errno::EPERM.into(),

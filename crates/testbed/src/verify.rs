@@ -1,9 +1,9 @@
-//! Judges inner frames with etherparse, which shares no code with the project.
+//! Verifies inner frames with etherparse, which shares no code with the project.
 //!
-//! Every checksum is recomputed over the bytes as they are: a segment is right when the one's
+//! Every checksum is computed over the bytes of the frame: a segment is right when the one's
 //! complement sum of pseudo header, header and payload is all ones (RFC 1071). Lengths are right
-//! when etherparse's strict slicing accepts the frame. Fragments carry no whole checksum, so they
-//! are joined first, and the joined packet is judged with the last fragment.
+//! when etherparse's strict slicing accepts the frame. A single fragment has no complete checksum, so
+//! fragments are joined first, and the joined packet is verified with the last fragment.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -57,9 +57,9 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Whether a frame is an ICMP error that quotes a UDP datagram to `port`. Those about podspan's own
-/// datagrams are not the application's, and podspan mirrors some of them. A quotation ends early, so
-/// nobody can judge the checksums in it.
+/// Whether a frame is an ICMP error that quotes a UDP datagram to `port`. Such an error can be about
+/// podspan's own datagrams and not the application's; podspan mirrors some of these. A quotation is
+/// truncated, so the checksums in it cannot be verified.
 #[must_use]
 pub fn is_error_about(frame: &[u8], port: u16) -> bool {
     let Ok(packet) = SlicedPacket::from_ethernet(frame) else {
@@ -81,8 +81,7 @@ pub fn is_error_about(frame: &[u8], port: u16) -> bool {
 /// The outcome of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Check {
-    /// There is nothing to check, or it cannot be checked: no such header, a fragment, a UDP
-    /// checksum of zero over IPv4.
+    /// Nothing can be checked: no such header, a fragment, or a UDP checksum of zero over IPv4.
     #[default]
     Absent,
     /// It is right.
@@ -97,7 +96,7 @@ impl From<bool> for Check {
     }
 }
 
-/// What is to be said of one frame.
+/// The result for one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
     /// What it carries.
@@ -121,7 +120,7 @@ impl Verdict {
 
 /// Counts of one protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tally {
+pub struct FrameCounts {
     /// Frames.
     pub frames: u64,
     /// Bytes of these frames.
@@ -132,37 +131,37 @@ pub struct Tally {
     pub wrong_ip_checksum: u64,
     /// Frames with a wrong TCP, UDP or ICMP checksum.
     pub wrong_transport_checksum: u64,
-    /// Packets joined from fragments whose checksum was looked at.
+    /// Packets joined from fragments whose checksum was verified.
     pub joined: u64,
 }
 
-/// Judges frame after frame; remembers fragments and counts by protocol.
+/// Verifies one frame after the other; keeps fragments and counts by protocol.
 #[derive(Debug, Clone)]
-pub struct Oracle {
+pub struct Verifier {
     fragments: IpDefragPool,
-    tallies: BTreeMap<Protocol, Tally>,
+    counts: BTreeMap<Protocol, FrameCounts>,
 }
 
-impl Default for Oracle {
+impl Default for Verifier {
     fn default() -> Self {
         Self {
             fragments: IpDefragPool::new(),
-            tallies: BTreeMap::new(),
+            counts: BTreeMap::new(),
         }
     }
 }
 
-impl Oracle {
-    /// An oracle that has seen nothing.
+impl Verifier {
+    /// A verifier that has seen no frame.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Judges a frame, from its Ethernet header on, and counts it.
-    pub fn judge(&mut self, frame: &[u8]) -> Verdict {
+    /// Verifies a frame, from its Ethernet header on, and counts it.
+    pub fn verify(&mut self, frame: &[u8]) -> Verdict {
         let verdict = match SlicedPacket::from_ethernet(frame) {
-            Ok(packet) => self.judge_packet(&packet),
+            Ok(packet) => self.verify_packet(&packet),
             Err(_) => Verdict {
                 protocol: Protocol::Other,
                 length: Check::Wrong,
@@ -170,33 +169,35 @@ impl Oracle {
                 transport_checksum: Check::Absent,
             },
         };
-        let tally = self.tallies.entry(verdict.protocol).or_default();
+        let counts = self.counts.entry(verdict.protocol).or_default();
         let wrong = |check| u64::from(check == Check::Wrong);
         let joined =
             verdict.protocol == Protocol::Fragment && verdict.transport_checksum != Check::Absent;
-        tally.frames += 1;
-        tally.bytes += frame.len() as u64;
-        tally.wrong_length += wrong(verdict.length);
-        tally.wrong_ip_checksum += wrong(verdict.ip_checksum);
-        tally.wrong_transport_checksum += wrong(verdict.transport_checksum);
-        tally.joined += u64::from(joined);
+        counts.frames += 1;
+        counts.bytes += frame.len() as u64;
+        counts.wrong_length += wrong(verdict.length);
+        counts.wrong_ip_checksum += wrong(verdict.ip_checksum);
+        counts.wrong_transport_checksum += wrong(verdict.transport_checksum);
+        counts.joined += u64::from(joined);
         verdict
     }
 
-    /// The counts until now.
+    /// The counts so far.
     #[must_use]
-    pub fn tallies(&self) -> &BTreeMap<Protocol, Tally> {
-        &self.tallies
+    pub fn counts(&self) -> &BTreeMap<Protocol, FrameCounts> {
+        &self.counts
     }
 
     /// How many frames had anything wrong with them, over all protocols.
     #[must_use]
     pub fn wrong(&self) -> u64 {
-        let wrong = |t: &Tally| t.wrong_length + t.wrong_ip_checksum + t.wrong_transport_checksum;
-        self.tallies.values().map(wrong).sum()
+        let wrong = |counts: &FrameCounts| {
+            counts.wrong_length + counts.wrong_ip_checksum + counts.wrong_transport_checksum
+        };
+        self.counts.values().map(wrong).sum()
     }
 
-    fn judge_packet(&mut self, packet: &SlicedPacket<'_>) -> Verdict {
+    fn verify_packet(&mut self, packet: &SlicedPacket<'_>) -> Verdict {
         let mut verdict = Verdict {
             protocol: Protocol::Other,
             length: Check::Right,
@@ -204,7 +205,7 @@ impl Oracle {
             transport_checksum: Check::Absent,
         };
         if let Some(net) = &packet.net {
-            self.judge_net(packet, net, &mut verdict);
+            self.verify_net(packet, net, &mut verdict);
         }
         if !packet.vlan_ids().is_empty() {
             verdict.protocol = Protocol::Vlan;
@@ -212,7 +213,7 @@ impl Oracle {
         verdict
     }
 
-    fn judge_net(&mut self, packet: &SlicedPacket<'_>, net: &NetSlice<'_>, verdict: &mut Verdict) {
+    fn verify_net(&mut self, packet: &SlicedPacket<'_>, net: &NetSlice<'_>, verdict: &mut Verdict) {
         let (source, destination, payload, fragment): (IpAddr, IpAddr, _, _) = match net {
             NetSlice::Arp(_) => {
                 verdict.protocol = Protocol::Arp;
@@ -259,9 +260,9 @@ impl Oracle {
     }
 }
 
-impl Sink for Oracle {
-    fn take(&mut self, frame: FrameRef<'_>) {
-        self.judge(frame.bytes);
+impl Sink for Verifier {
+    fn receive(&mut self, frame: FrameRef<'_>) {
+        self.verify(frame.bytes);
     }
 }
 
@@ -338,27 +339,27 @@ mod tests {
 
     #[test]
     fn a_right_frame_is_right_and_a_flipped_bit_is_found() {
-        let mut oracle = Oracle::new();
-        let verdict = oracle.judge(&frame());
+        let mut verifier = Verifier::new();
+        let verdict = verifier.verify(&frame());
         assert_eq!(
             (verdict.protocol, verdict.is_right()),
             (Protocol::Tcp6, true)
         );
         let mut damaged = frame();
         *damaged.last_mut().unwrap() ^= 1;
-        assert_eq!(oracle.judge(&damaged).transport_checksum, Check::Wrong);
-        assert_eq!(oracle.wrong(), 1);
+        assert_eq!(verifier.verify(&damaged).transport_checksum, Check::Wrong);
+        assert_eq!(verifier.wrong(), 1);
     }
 
     #[test]
     fn a_length_beyond_the_frame_is_found() {
-        let mut cut = frame();
-        cut.truncate(60);
-        assert_eq!(Oracle::new().judge(&cut).length, Check::Wrong);
+        let mut truncated = frame();
+        truncated.truncate(60);
+        assert_eq!(Verifier::new().verify(&truncated).length, Check::Wrong);
     }
 
     #[test]
-    fn an_error_about_a_datagram_is_told_by_what_it_quotes() {
+    fn an_error_about_a_datagram_is_recognized_by_its_quotation() {
         let mut quoted = Vec::new();
         PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
             .udp(50_000, 4789)
@@ -377,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_are_judged_when_joined() {
+    fn fragments_are_verified_when_joined() {
         let udp = |last: u8| {
             let builder = PacketBuilder::ethernet2([2; 6], [4; 6])
                 .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
@@ -389,7 +390,7 @@ mod tests {
         };
         for (damage, check) in [(0, Check::Right), (1, Check::Wrong)] {
             let whole = udp(damage);
-            let mut oracle = Oracle::new();
+            let mut verifier = Verifier::new();
             let mut verdicts = Vec::new();
             for (range, offset) in [(34..50, 0x2000_u16), (50..74, 2)] {
                 let mut fragment = whole[..34].to_vec();
@@ -400,7 +401,7 @@ mod tests {
                 fragment[24..26].fill(0);
                 let sum = Sum16BitWords::new().add_slice(&fragment[14..34]);
                 fragment[24..26].copy_from_slice(&sum.ones_complement().to_ne_bytes());
-                verdicts.push(oracle.judge(&fragment));
+                verdicts.push(verifier.verify(&fragment));
             }
             assert_eq!(verdicts[0].transport_checksum, Check::Absent);
             assert_eq!(verdicts[1].transport_checksum, check);
@@ -409,7 +410,7 @@ mod tests {
                     .iter()
                     .all(|verdict| verdict.ip_checksum == Check::Right)
             );
-            assert_eq!(oracle.tallies()[&Protocol::Fragment].joined, 1);
+            assert_eq!(verifier.counts()[&Protocol::Fragment].joined, 1);
         }
     }
 }

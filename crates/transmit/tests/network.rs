@@ -20,7 +20,7 @@ use caps::{CapSet, Capability};
 use common::{Block, Built, Fixture, count, dropped, table};
 use libtest_mimic::{Arguments, Trial};
 use mirror::{DropReason, Outcome, SensorTable, SourcePorts};
-use testbed::verify::{Check, Oracle};
+use testbed::verify::{Check, Verifier};
 use testbed::{Filter, Frame, Lab, Namespace, Offload, Sniffer};
 use transmit::{OpenError, SocketConfig, Transmitter};
 use wire::vxlan;
@@ -180,10 +180,10 @@ fn outer_headers_over_ipv6() {
     let packets: Vec<_> = packets(sniffer, IPV6);
     let datagrams: Vec<_> = packets.iter().filter(|bytes| bytes[20] == 17).collect();
     assert_eq!(datagrams.len(), 100, "none behind a fragment header");
-    let mut oracle = Oracle::new();
+    let mut verifier = Verifier::new();
     for bytes in datagrams {
         assert_ne!(bytes[60..62], [0, 0], "a checksum");
-        let verdict = oracle.judge(bytes);
+        let verdict = verifier.verify(bytes);
         assert!(
             verdict.is_right() && verdict.transport_checksum == Check::Right,
             "{verdict:?}"

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::failure::{Failure, Result};
 
-/// Arguments that no command has asked for yet.
+/// The arguments that no command has read yet.
 #[derive(Debug)]
 pub(crate) struct Arguments(VecDeque<String>);
 
@@ -14,18 +14,18 @@ impl Arguments {
         Self(arguments.into_iter().collect())
     }
 
-    /// Takes the first argument.
+    /// Removes the first argument and returns it.
     pub(crate) fn command(&mut self) -> Option<String> {
         self.0.pop_front()
     }
 
-    /// Takes `flag`, and says whether it was there.
+    /// Removes `flag`, and returns whether it was there.
     pub(crate) fn flag(&mut self, flag: &str) -> bool {
         let at = self.0.iter().position(|argument| argument == flag);
         at.and_then(|at| self.0.remove(at)).is_some()
     }
 
-    /// Takes `option` and the value behind it.
+    /// Removes `option` and the value after it, and returns the value.
     pub(crate) fn option<T: FromStr>(&mut self, option: &str) -> Result<Option<T>> {
         let Some(at) = self.0.iter().position(|argument| argument == option) else {
             return Ok(None);
@@ -41,11 +41,13 @@ impl Arguments {
         }
     }
 
-    /// To be called when everything known is taken: what is left is a mistake.
+    /// Called when a command has read all its arguments: any other one is an error.
     pub(crate) fn finish(self) -> Result<()> {
         match self.0.front() {
             None => Ok(()),
-            Some(argument) => Err(Failure::Usage(format!("{argument:?} means nothing here"))),
+            Some(argument) => Err(Failure::Usage(format!(
+                "{argument:?} is no argument of this command"
+            ))),
         }
     }
 }
@@ -59,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn options_and_flags_are_taken_in_any_order() {
+    fn options_and_flags_are_read_in_any_order() {
         let mut given = arguments("demo --list --seconds 7 --only x");
         assert_eq!(given.command().as_deref(), Some("demo"));
         assert_eq!(given.option::<String>("--only").unwrap().unwrap(), "x");

@@ -22,7 +22,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Builds for `target`, or for this machine, and makes sure that the result is static.
+/// Builds for `target`, or for this machine, and checks that the result is static.
 pub(crate) fn static_binary(target: Option<String>) -> Result<PathBuf> {
     let host = format!("{}-unknown-linux-gnu", env::consts::ARCH);
     let target = target.unwrap_or_else(|| host.clone());
@@ -70,7 +70,8 @@ fn podspan(executables: &[PathBuf]) -> Result<PathBuf> {
     executables.iter().find(named).cloned().ok_or_else(missing)
 }
 
-/// Makes sure of the target's standard library, and names a linker where the caller names none.
+/// Checks that the target's standard library is installed, and sets a linker where the caller sets
+/// none.
 fn prepare_cross_build(command: &mut Command, target: &str) -> Result<()> {
     let mut libdir = Command::new("rustc");
     libdir

@@ -1,4 +1,4 @@
-//! Running programs, cargo above all, from the workspace's root.
+//! Running programs, most of all cargo, from the workspace's root.
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -15,24 +15,24 @@ pub(crate) fn root() -> &'static Path {
     here.ancestors().nth(2).unwrap_or(here)
 }
 
-/// Where cargo puts what it builds, and where the tools are that we build.
+/// Where cargo puts what it builds, and where xtask puts the tools that it builds.
 pub(crate) fn target_dir() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// The cargo that runs us, at the workspace's root.
+/// The cargo that runs this program, at the workspace's root.
 pub(crate) fn cargo() -> Command {
-    let mut command = our_cargo();
+    let mut command = this_cargo();
     command.current_dir(root());
     command
 }
 
-/// The cargo that runs us, as if from a terminal.
+/// The cargo that runs this program, as if started from a terminal.
 ///
-/// It has told us what package we are. Its child must not hear it: build scripts watch the same
-/// variables (ring's does), so it and all that stands on it would be built anew after each build
-/// from a terminal.
-fn our_cargo() -> Command {
+/// cargo has set variables about this package. Its child must not get them: build scripts watch the
+/// same variables (ring's does), so ring and all that depends on it would be built again after each
+/// build from a terminal.
+fn this_cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (variable, _) in env::vars_os() {
         let name = variable.to_string_lossy();
@@ -43,14 +43,15 @@ fn our_cargo() -> Command {
     command
 }
 
-/// Becomes the same command of an xtask that is built with `feature`. Returns only where it cannot.
+/// Replaces this process by an xtask that is built with `feature`, with the same arguments. Returns
+/// only if this fails.
 ///
-/// In the same folder, as arguments may name files, and as the same process, so that signals and
-/// the exit code need no relay.
+/// The folder stays, because arguments can name files. The process stays the same, so that
+/// signals and the exit code need no relay.
 #[cfg(not(feature = "kubernetes"))]
 pub(crate) fn run_again_with(feature: &str) -> Failure {
     use std::os::unix::process::CommandExt;
-    let mut command = our_cargo();
+    let mut command = this_cargo();
     command
         .args(["run", "--package", "xtask", "--features", feature])
         .arg("--manifest-path")
@@ -64,8 +65,8 @@ pub(crate) fn run_again_with(feature: &str) -> Failure {
     }
 }
 
-/// Cargo of the nightly toolchain. The variables by which our own toolchain's cargo and rustup
-/// speak to their children would send it astray.
+/// Cargo of the nightly toolchain. The variables that the current toolchain's cargo and rustup set for
+/// their children would make it use the wrong toolchain.
 pub(crate) fn nightly_cargo() -> Command {
     let mut command = Command::new("rustup");
     command
@@ -83,7 +84,7 @@ pub(crate) fn nightly_cargo() -> Command {
     command
 }
 
-/// Runs `command` to its end, with its output on ours.
+/// Runs `command` to its end; its output goes to the output of this program.
 pub(crate) fn run(mut command: Command) -> Result<()> {
     let status = command.status().map_err(|source| Failure::Start {
         command: shown(&command),
@@ -99,7 +100,7 @@ pub(crate) fn run(mut command: Command) -> Result<()> {
     }
 }
 
-/// Whether `command` runs and ends well; its output is thrown away.
+/// Whether `command` runs and succeeds; its output is discarded.
 pub(crate) fn succeeds(mut command: Command) -> bool {
     let status = command
         .stdin(Stdio::null())
@@ -143,7 +144,7 @@ fn executable(message: &str) -> Option<PathBuf> {
     Some(message.get("executable")?.as_str()?.into())
 }
 
-/// A command as one would type it.
+/// A command as a person types it.
 fn shown(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
     words.extend(

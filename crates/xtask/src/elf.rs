@@ -1,19 +1,19 @@
-//! What an executable's program headers say: whether it is static, and how much of it is loaded.
+//! Reads an executable's program headers: whether it is static, and how much of it is loaded.
 //!
-//! Offsets and values are those of elf(5), for 64 bits and little endian, which all our targets
-//! are.
+//! Offsets and values are those of elf(5), for 64 bits and little endian, as all targets of
+//! podspan are.
 
 const MAGIC: &[u8] = b"\x7fELF\x02\x01";
 const PT_LOAD: u32 = 1;
 const PT_INTERP: u32 = 3;
 
-/// Whether there is no program interpreter. `None` where `file` is no such ELF file, or is cut short.
+/// Whether there is no program interpreter. `None` where `file` is no such ELF file, or is truncated.
 pub(crate) fn is_static(file: &[u8]) -> Option<bool> {
     let headers = program_headers(file)?;
     Some(headers.iter().all(|(kind, _)| *kind != PT_INTERP))
 }
 
-/// The bytes of memory that it takes when all of it is resident. `None` as above.
+/// The bytes of memory that it needs when all of it is resident. `None` as above.
 pub(crate) fn loaded_bytes(file: &[u8]) -> Option<u64> {
     let headers = program_headers(file)?;
     let loaded = headers.iter().filter(|(kind, _)| *kind == PT_LOAD);
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_files_are_no_answer() {
+    fn damaged_files_give_none() {
         assert_eq!(is_static(b"#!/bin/sh"), None);
         assert_eq!(is_static(&file(&[6, 1])[..70]), None);
         let mut beyond = file(&[1]);

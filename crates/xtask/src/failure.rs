@@ -9,7 +9,7 @@ pub(crate) const INTERRUPTED: u8 = 130;
 /// All that can stop a command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The command line says what we do not understand.
+    /// The command line has an error.
     #[error("{0}; see cargo xtask help")]
     Usage(String),
 
@@ -22,7 +22,7 @@ pub(crate) enum Failure {
         source: io::Error,
     },
 
-    /// A program said that it failed. What it printed stands above.
+    /// A program failed. What it printed is above.
     #[error("`{command}` failed: {status}")]
     Command {
         /// The program with its arguments.
@@ -40,7 +40,7 @@ pub(crate) enum Failure {
         source: io::Error,
     },
 
-    /// Something is not as it must be.
+    /// Something else is wrong; the text has all of it.
     #[error("{0}")]
     Wrong(String),
 

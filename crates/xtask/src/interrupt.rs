@@ -1,9 +1,9 @@
 //! Ctrl-C as a value.
 //!
-//! The first SIGINT, SIGTERM or SIGHUP sets a flag, at which the command winds up; the second ends
-//! the program at once. Whatever is left then is the kernel's to clean up: children die with us,
-//! namespaces have no name. Handlers rather than a blocked mask, because children inherit the mask
-//! and could not be asked to end.
+//! The first SIGINT, SIGTERM or SIGHUP sets a flag, and the command cleans up and ends. The second one
+//! ends the program at once; the kernel then cleans up: it kills the children, and it removes the
+//! namespaces because they have no name. Signal handlers are used and not a blocked mask: children
+//! inherit a mask, and then SIGTERM could not end them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,16 +13,16 @@ use signal_hook::flag::{register, register_conditional_shutdown};
 
 use crate::failure::{Failure, INTERRUPTED, Result};
 
-/// Whether somebody wants the program to end.
+/// Whether a signal has asked the program to end.
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Begins to listen.
-    pub(crate) fn listen() -> Result<Self> {
+    /// Installs the handlers.
+    pub(crate) fn install() -> Result<Self> {
         let requested = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            // In this order: at the first signal the flag is not yet set when the first looks.
+            // In this order: at the first signal, the first handler must find the flag not yet set.
             register_conditional_shutdown(signal, INTERRUPTED.into(), Arc::clone(&requested))
                 .and_then(|_| register(signal, Arc::clone(&requested)))
                 .map_err(|source| Failure::system("handling Ctrl-C", source))?;

@@ -1,4 +1,4 @@
-//! `cargo xtask`: what one does with the workspace, one file for each command.
+//! `cargo xtask`: the commands for developers, one file for each.
 
 #![forbid(unsafe_code)]
 
@@ -22,13 +22,14 @@ use failure::{Failure, Result};
 const HELP: &str = "\
 cargo xtask <command>
 
-  demo     show podspan at work on this machine, without root
-             --seconds N       how long traffic crosses (10)
+  demo     run podspan with traffic on this machine, without root
+             --seconds N       how long the traffic runs (10)
              --pcapng PATH     where to write what the sensor decoded (demo.pcapng)
              --ipv6-underlay   reach the sensor over IPv6
              --kubernetes      find it by its name through a real API server, which needs Go;
-                               meanwhile a second sensor comes and the first one goes
-  test     check everything that must hold before a change goes in
+                               during the traffic a second sensor is added and the first
+                               one is removed
+  test     run every check that a change must pass
              --only STEP       run one step
              --list            list the steps
   bench    measure CPU per packet against a bare sender

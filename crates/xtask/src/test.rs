@@ -1,5 +1,4 @@
-//! `cargo xtask test`: all that must hold before a change goes in, step by step, up to the first
-//! failure.
+//! `cargo xtask test`: every check that a change must pass, step by step, up to the first failure.
 
 use std::env;
 use std::fs;
@@ -14,9 +13,9 @@ use crate::tools;
 
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: u32 = 15;
-/// What cargo-fuzz gives to rustc: coverage counters and comparisons for libFuzzer to follow, and
-/// the address sanitizer to see what must not be read. An explicit target keeps it away from build
-/// scripts.
+/// What cargo-fuzz gives to rustc: coverage counters and comparisons for libFuzzer, and the address
+/// sanitizer to find reads of memory that is not allowed. An explicit target keeps it away from
+/// build scripts.
 const FUZZ_FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
@@ -25,8 +24,8 @@ const FUZZ_FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
 /// `demo --kubernetes` is checked with everything else, which has its client compiled anyway.
 const DEMO_FEATURE: &str = "--features=xtask/kubernetes";
 
-/// The largest program, in bytes loaded. All of it may be resident, and the tests of the agent bound what is
-/// resident beside it to 3 MB: together 10 MB.
+/// The largest program, in bytes loaded. All of it may be resident, and the tests of the agent
+/// bound all other resident memory to 3 MB: together 10 MB.
 const PROGRAM_MAX: u64 = 7_000_000;
 
 /// A name for `--only`, what it is, and what runs.
@@ -109,7 +108,7 @@ fn clippy() -> Result<()> {
 }
 
 /// Advisories are left out: their database is a git repository, and a test must not need more of
-/// the network than the package registry. `cargo deny check` by hand looks at them too.
+/// the network than the package registry. `cargo deny check` by hand checks them too.
 fn deny() -> Result<()> {
     let mut command = std::process::Command::new(tools::cargo_deny()?);
     command.current_dir(cargo::root());
@@ -130,7 +129,7 @@ fn docs() -> Result<()> {
     run_command(command)
 }
 
-/// `--workspace` gives each crate the features that any member asks of it: so testbed's own tests of
+/// `--workspace` gives each crate the features that any member needs: so testbed's own tests of
 /// its feature `kubernetes` run too.
 fn test() -> Result<()> {
     cargo_with(&["test", "--workspace", DEMO_FEATURE])
@@ -167,7 +166,7 @@ fn fuzz() -> Result<()> {
         println!("fuzzing {} for {FUZZ_SECONDS} s", target.display());
         let mut command = std::process::Command::new(target);
         command.arg(format!("-max_total_time={FUZZ_SECONDS}"));
-        // What it finds goes where cargo-fuzz puts it too, and not into the checkout's root.
+        // The folder that cargo-fuzz uses too; the default is the checkout's root.
         let artifacts = target_dir().join("fuzz/artifacts/");
         fs::create_dir_all(&artifacts)
             .map_err(|source| Failure::system("making a folder for fuzzing", source))?;
@@ -185,7 +184,7 @@ fn release() -> Result<()> {
     let loaded = elf::loaded_bytes(&bytes).unwrap_or(u64::MAX);
     println!("{}: loads {loaded} bytes", binary.display());
     if loaded > PROGRAM_MAX {
-        let message = format!("the program loads {loaded} bytes, and {PROGRAM_MAX} are wanted");
+        let message = format!("the program loads {loaded} bytes; the limit is {PROGRAM_MAX}");
         return Err(Failure::Wrong(message));
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! What the tests need beyond Rust, installed from the distribution where that is possible.
+//! The programs that the tests need in addition to Rust, installed from the distribution where that
+//! is possible.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -35,10 +36,10 @@ const TOOLS: [Tool; 7] = [
     tool("c++", ["g++", "gcc-c++", "g++", "gcc"]),
 ];
 
-/// Builds the Kubernetes that the tests run, where none is given.
+/// Builds the Kubernetes servers for the tests, where no folder with them is given.
 const GO: Tool = tool("go", ["golang-go", "golang", "go", "go"]);
 
-/// The variable that gives one, and what its folder must hold.
+/// The variable that names a folder with the servers, and the files in it.
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
 const SERVERS: [&str; 4] = [
     "etcd",
@@ -47,7 +48,8 @@ const SERVERS: [&str; 4] = [
     "kubectl",
 ];
 
-/// How a distribution installs packages: what to run before, and in front of the names.
+/// How a distribution installs packages: the arguments of the command before it, and those before
+/// the packages' names.
 struct Manager {
     program: &'static str,
     refresh: &'static [&'static str],
@@ -77,7 +79,7 @@ const MANAGERS: [Manager; 4] = [
     },
 ];
 
-/// Makes sure of every program, or says what to install.
+/// Makes sure that every program is installed. The error names the programs to install.
 pub(crate) fn programs() -> Result<()> {
     let assets = env::var_os(ASSETS).filter(|folder| !folder.is_empty());
     let go = assets.is_none().then_some(&GO);
@@ -93,7 +95,7 @@ pub(crate) fn programs() -> Result<()> {
     }
 }
 
-/// Installs what is missing from the distribution, or says what to install.
+/// Installs the missing programs from the distribution. The error names the programs to install.
 fn install(missing: &[&Tool]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
@@ -145,8 +147,8 @@ fn are_in(folder: &Path) -> Result<()> {
     }
 }
 
-/// Asks Go for a module that needs a new one. Go is often too old in a distribution; from 1.21 on it
-/// then fetches the one that go.mod asks for, as it does any other module, if it may.
+/// Runs Go on a module that needs a new version. A distribution's Go is often too old. From 1.21 on, Go
+/// then downloads the version that go.mod names, as it does any other module, if this is allowed.
 fn go_is_new_enough() -> Result<()> {
     let mut list = Command::new("go");
     list.args(["list", "-m"])
@@ -192,7 +194,7 @@ pub(crate) fn cargo_deny() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Makes sure of a nightly toolchain with Miri and the standard library's source.
+/// Makes sure that there is a nightly toolchain with Miri and the standard library's source.
 pub(crate) fn nightly() -> Result<()> {
     let mut miri = nightly_cargo();
     miri.args(["miri", "--version"]);
@@ -205,8 +207,8 @@ pub(crate) fn nightly() -> Result<()> {
     run(install)
 }
 
-/// Whether one of the folders that hold programs has this one. Those of root count too: an
-/// ordinary user's PATH often leaves them out, and the tests' programs run there as root.
+/// Whether a folder for programs has this one. Root's folders count too: an ordinary user's PATH
+/// often lacks them, and the tests' programs run there as root.
 fn is_there(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
@@ -279,8 +281,8 @@ mod tests {
 
     #[test]
     fn given_servers_must_be_complete() {
-        let told = are_in(Path::new("/dev/null")).unwrap_err().to_string();
-        assert!(told.contains("/dev/null holds no etcd:"), "{told}");
+        let error = are_in(Path::new("/dev/null")).unwrap_err().to_string();
+        assert!(error.contains("/dev/null holds no etcd:"), "{error}");
     }
 
     #[test]

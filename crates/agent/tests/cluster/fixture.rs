@@ -1,4 +1,4 @@
-//! The lab, the control plane in it, and podspan as the kubelet would start it.
+//! The lab, the control plane in it, and podspan as the kubelet starts it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use crate::totals::Totals;
 
 pub(crate) const VNI: u32 = 0x00c0_ffee;
 pub(crate) const PORT: u16 = 4789;
-/// Far more than anything here takes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Far longer than anything here needs.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How a container sees its service account, which is in the folder `$0`; `$1` is the program.
+/// Mounts the service account's folder `$0` as in a container, and runs the program `$1`.
 const MOUNT_AND_RUN: &str = "mount -t tmpfs tmpfs /run && \
      mkdir -p /run/secrets/kubernetes.io/serviceaccount && \
      mount --bind \"$0\" /run/secrets/kubernetes.io/serviceaccount && exec \"$1\"";
@@ -70,7 +70,7 @@ impl Cluster {
         self.plane.folder().join(format!("credentials-{namespace}"))
     }
 
-    /// Works on a namespace's pods as an administrator, on the API server's host.
+    /// Changes a namespace's pods as an administrator, from the API server's host.
     pub(crate) fn administer<T: Send>(
         &self,
         namespace: &str,
@@ -106,13 +106,13 @@ impl Cluster {
             .env("KUBERNETES_SERVICE_HOST", api.ip().to_string())
             .env("KUBERNETES_SERVICE_PORT", api.port().to_string())
             .env("SENSOR", "zeek")
-            // One client and one pod, whose flows shall reach all sensors.
+            // There is only one pair of hosts: its flows must reach all sensors.
             .env("SPREAD", "flows")
             .env("VNI", format!("{VNI:#x}"))
             .env("LOG", "debug")
             .envs(more.iter().copied());
         let mut process = Process::spawn(command)?;
-        process.wait_for_output("capturing (index", PATIENCE)?;
+        process.wait_for_output("capturing (index", TIMEOUT)?;
         Ok(Agent(process))
     }
 }
@@ -130,31 +130,31 @@ pub(crate) fn sensor(name: &str, host: &Host) -> PodDraft {
 pub(crate) struct Agent(pub(crate) Process);
 
 impl Agent {
-    /// Waits until it has said that it feeds exactly these hosts, and returns how long that took.
+    /// Waits until it has logged exactly these hosts as sensors in use, and returns how long it waited.
     #[track_caller]
-    pub(crate) fn until_fed(&self, hosts: &[&Host]) -> Duration {
+    pub(crate) fn until_in_use(&self, hosts: &[&Host]) -> Duration {
         let addresses = hosts.iter().map(|host| host.ipv4.into());
-        self.until_fed_at(&addresses.collect::<Vec<_>>())
+        self.until_in_use_at(&addresses.collect::<Vec<_>>())
     }
 
     /// The same for addresses of any family.
     #[track_caller]
-    pub(crate) fn until_fed_at(&self, addresses: &[IpAddr]) -> Duration {
+    pub(crate) fn until_in_use_at(&self, addresses: &[IpAddr]) -> Duration {
         let mut addresses = addresses.to_vec();
         addresses.sort();
         let begun = Instant::now();
         loop {
             let log = self.0.stderr();
-            let last = log.lines().rev().find_map(fed);
-            if last.is_some_and(|fed| fed == addresses) {
-                let took = begun.elapsed();
-                // Said, and a moment later done.
+            let last = log.lines().rev().find_map(sensors_in_use);
+            if last.is_some_and(|sensors| sensors == addresses) {
+                let time = begun.elapsed();
+                // podspan uses them just after the log line.
                 thread::sleep(Duration::from_millis(50));
-                return took;
+                return time;
             }
             assert!(
-                begun.elapsed() < PATIENCE,
-                "{addresses:?} are not fed; the log:\n{log}"
+                begun.elapsed() < TIMEOUT,
+                "{addresses:?} are not in use; the log:\n{log}"
             );
             thread::sleep(Duration::from_millis(2));
         }
@@ -167,7 +167,7 @@ impl Agent {
         let has_all = |line: &str| words.iter().all(|word| line.contains(word));
         while !self.0.stderr().lines().any(has_all) {
             assert!(
-                begun.elapsed() < PATIENCE,
+                begun.elapsed() < TIMEOUT,
                 "{words:?} not in the log:\n{}",
                 self.0.stderr()
             );
@@ -175,21 +175,21 @@ impl Agent {
         }
     }
 
-    /// Ends it, and returns its totals and its log.
+    /// Stops it, and returns its totals and its log.
     pub(crate) fn end(mut self) -> Result<(Totals, String), Failed> {
         self.0.terminate()?;
-        let status = self.0.wait(PATIENCE)?;
+        let status = self.0.wait(TIMEOUT)?;
         let log = self.0.stderr();
         assert!(status.success(), "{status}:\n{log}");
         Ok((Totals::read(&log), log))
     }
 
-    /// CPU time that the worker thread has used.
+    /// CPU time of the worker thread.
     pub(crate) fn worker_time(&self) -> Duration {
         self.time_of(|thread| thread == "worker")
     }
 
-    /// CPU time that all threads have used.
+    /// CPU time of all threads.
     pub(crate) fn time(&self) -> Duration {
         self.time_of(|_| true)
     }
@@ -199,7 +199,7 @@ impl Agent {
         let times = tasks.filter_map(|task| {
             let task = task.unwrap().path();
             let read = |file: &str| std::fs::read_to_string(task.join(file)).unwrap();
-            // Nanoseconds on a processor, waited for one, and how often.
+            // Nanoseconds on a processor, nanoseconds of waiting for one, and the number of runs.
             let nanoseconds = read("schedstat")
                 .split(' ')
                 .next()
@@ -217,8 +217,8 @@ impl Agent {
     }
 }
 
-/// The addresses in a line of the log that names the sensors.
-fn fed(line: &str) -> Option<Vec<IpAddr>> {
+/// The addresses in a log line that lists the sensors.
+fn sensors_in_use(line: &str) -> Option<Vec<IpAddr>> {
     if line.contains("no sensor: there are no usable") {
         return Some(Vec::new());
     }

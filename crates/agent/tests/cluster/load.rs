@@ -1,4 +1,4 @@
-//! Many events, many other pods, and nothing at all: what they cost.
+//! The cost of many events, of many other pods, and of idle time.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     (
-        "idle_beside_a_quiet_api_server_it_takes_next_to_nothing",
+        "idle_with_a_quiet_api_server_it_uses_little_cpu_and_memory",
         idle,
     ),
     ("events_by_the_thousand_do_not_slow_the_worker", events),
@@ -26,7 +26,7 @@ fn idle(cluster: &mut Cluster) -> Outcome {
     cluster.add_namespace("idle")?;
     cluster.add_sensor("idle", &sensor("a", &cluster.lab.sensor))?;
     let agent = cluster.podspan("idle", &[])?;
-    agent.until_fed(&[&cluster.lab.sensor]);
+    agent.until_in_use(&[&cluster.lab.sensor]);
     thread::sleep(Duration::from_secs(1));
     let before = agent.time();
     thread::sleep(QUIET);
@@ -35,7 +35,7 @@ fn idle(cluster: &mut Cluster) -> Outcome {
     let working = agent.working_kib();
     agent.end()?;
     println!(
-        "idle beside a quiet API server: {:.3} % of a core, {working} KiB resident apart from the \
+        "idle with a quiet API server: {:.3} % of a core, {working} KiB resident apart from the \
          ring and the program",
         share * 100.0
     );
@@ -62,25 +62,26 @@ fn events(cluster: &mut Cluster) -> Outcome {
         cluster.add_sensor("events", &sensor(name, host))?;
     }
     let agent = cluster.podspan("events", &[])?;
-    agent.until_fed(&[stay[0], stay[1], &more[0], &more[1]]);
+    agent.until_in_use(&[stay[0], stay[1], &more[0], &more[1]]);
     let stream = Stream::start(&cluster.lab, 64, 20_000)?;
-    // Two windows in quiet differ by a tenth on a shared machine, and hours differ more: so a window
-    // is compared with its neighbour, and where chance is against it, with more of them.
+    // On a shared machine, two windows without events differ by a tenth, and the difference grows with
+    // time. So each window is compared with the one next to it, and more pairs are measured if the
+    // ratio is too high.
     let (mut ratios, mut count) = (Vec::new(), 0);
     for _ in 0..BATCHES {
         for _ in 0..BATCH {
             let quiet = cost(&agent, &stream, || thread::sleep(WINDOW));
-            let stormy = cost(&agent, &stream, || {
-                let work = async |pods: &Pods| storm(pods, PER_SECOND, WINDOW).await;
+            let busy = cost(&agent, &stream, || {
+                let work = async |pods: &Pods| change_labels(pods, PER_SECOND, WINDOW).await;
                 count += cluster.administer("events", work).unwrap();
             });
-            ratios.push(stormy / quiet);
+            ratios.push(busy / quiet);
         }
         if median(&mut ratios) < WANTED {
             break;
         }
     }
-    agent.until_fed(&[stay[0], stay[1], &more[0], &more[1]]);
+    agent.until_in_use(&[stay[0], stay[1], &more[0], &more[1]]);
     let taps = [
         Tap::start(stay[0])?,
         Tap::start(stay[1])?,
@@ -93,24 +94,24 @@ fn events(cluster: &mut Cluster) -> Outcome {
     totals.assert_lossless_but(&["no_sensor"]);
     for tap in taps {
         let (copies, _) = tap.stop()?;
-        assert!(copies.len() > 300, "each has its share: {}", copies.len());
+        assert!(copies.len() > 300, "each gets a part: {}", copies.len());
     }
     let ratio = median(&mut ratios);
     println!(
         "{count} label events in {:?}, {} tables: the worker's CPU per packet is {ratio:.3} times \
-         that in quiet (median of {} pairs of windows of {WINDOW:?}; quartiles {:.3} and {:.3})",
+         that without events (median of {} pairs of windows of {WINDOW:?}; quartiles {:.3} and {:.3})",
         WINDOW * u32::try_from(ratios.len())?,
         log.matches("sensors in use: ").count(),
         ratios.len(),
         ratios[ratios.len() / 4],
         ratios[ratios.len() * 3 / 4],
     );
-    // Of the API server, which works on the same two cores, the worker's caches feel something too.
+    // The API server runs on the same two cores and slows the worker's caches.
     assert!(ratio < LIMIT, "{ratios:?}");
     Ok(())
 }
 
-/// Seconds of the worker for each datagram of the stream while `work` is done.
+/// The worker's CPU time per datagram of the stream during `work`, in seconds.
 fn cost(agent: &Agent, stream: &Stream, work: impl FnOnce()) -> f64 {
     let (time, sent) = (agent.worker_time(), stream.sent());
     work();
@@ -123,8 +124,9 @@ fn median(ratios: &mut [f64]) -> f64 {
     ratios[ratios.len() / 2]
 }
 
-/// Takes the label away from two pods and gives it back in turn, at a steady rate; how often.
-async fn storm(pods: &Pods, per_second: u32, lasting: Duration) -> Result<u32, Error> {
+/// Removes the label from two pods and adds it again, at a constant rate. Returns the number of
+/// events.
+async fn change_labels(pods: &Pods, per_second: u32, lasting: Duration) -> Result<u32, Error> {
     let events = per_second * u32::try_from(lasting.as_millis()).unwrap_or(0) / 1000;
     let rounds = events / 4;
     let start = Instant::now();
@@ -145,7 +147,7 @@ fn others(cluster: &mut Cluster) -> Outcome {
     const OTHERS: usize = 5000;
     cluster.add_namespace("others")?;
     cluster.add_sensor("others", &sensor("a", &cluster.lab.sensor))?;
-    // Only podspan is served over this interface.
+    // The API server sends only to podspan over this interface.
     let served = || {
         cluster
             .api
@@ -156,11 +158,11 @@ fn others(cluster: &mut Cluster) -> Outcome {
     let start = || -> Result<(Agent, u64), libtest_mimic::Failed> {
         let before = served()?;
         let agent = cluster.podspan("others", &[])?;
-        agent.until_fed(&[&cluster.lab.sensor]);
+        agent.until_in_use(&[&cluster.lab.sensor]);
         thread::sleep(Duration::from_millis(500));
         Ok((agent, served()? - before))
     };
-    let (agent, alone) = start()?;
+    let (agent, without) = start()?;
     let resident = agent.working_kib();
     let begun = (Instant::now(), served()?);
     cluster.administer("others", async |pods| {
@@ -171,7 +173,7 @@ fn others(cluster: &mut Cluster) -> Outcome {
         let creations = stream::iter((0..OTHERS).map(create)).buffer_unordered(16);
         creations.try_collect::<()>().await
     })?;
-    let (took, watching) = (begun.0.elapsed(), served()? - begun.1);
+    let (time, watching) = (begun.0.elapsed(), served()? - begun.1);
     let grown = agent.working_kib() - resident.min(agent.working_kib());
     agent.end()?;
     let (agent, among) = start()?;
@@ -179,19 +181,22 @@ fn others(cluster: &mut Cluster) -> Outcome {
     agent.end()?;
     let (bytes, kib) = unselective(cluster)?;
     println!(
-        "{OTHERS} other pods: {alone} bytes received by a start alone and {among} among them, \
-         {watching} while they were created for {took:?}; an unselective list is {bytes} bytes. \
-         Resident {resident} KiB alone and {resident_among} among them, {grown} more while they were \
-         created; an unselective list takes {kib} KiB"
+        "{OTHERS} other pods: {without} bytes received by a start without them and {among} with \
+         them, {watching} while they were created for {time:?}; an unselective list is {bytes} bytes. \
+         Resident {resident} KiB without them and {resident_among} with them, {grown} more while they \
+         were created; an unselective list needs {kib} KiB"
     );
-    assert!(among < alone + 4096, "{alone} alone, {among} among others");
+    assert!(
+        among < without + 4096,
+        "{without} without, {among} among others"
+    );
     assert!(watching < 32 << 10, "{watching}");
     assert!(grown < 512 && resident_among < resident + 512);
     assert!(bytes > 100 * among && kib > 8 * 1024);
     Ok(())
 }
 
-/// What all pods of the namespace take: bytes of the answer, and KiB of this process for the list.
+/// The cost of a list of all pods: bytes of the answer, and KiB of this process for the list.
 fn unselective(cluster: &Cluster) -> Result<(u64, u64), libtest_mimic::Failed> {
     let resident = || -> u64 {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();

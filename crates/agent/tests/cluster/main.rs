@@ -1,21 +1,21 @@
-//! The built `podspan` in a pod beside a real API server: sensors found by name come, go and fail
-//! under traffic, and each packet is accounted for at the sensors.
+//! The built `podspan` in a pod with a real API server: sensors found by name are added, removed and
+//! fail under traffic, and each packet is counted at the sensors.
 //!
 //! ```text
 //!   client ---- bridge ---- pod         podspan, with a service account's credentials
 //!                 |-------- sensor, second sensor
 //!                 '-------- API server  etcd and kube-apiserver, with RBAC on
 //! ```
-//! Everything runs without root, within namespaces that the tests make. There is no kubelet: a pod
-//! is what a test writes through the API, and its address is that of a host of the lab.
+//! Everything runs without root, in namespaces that the tests make. There is no kubelet: a test writes
+//! each pod through the API, and the pod's address is that of a host of the lab.
 //!
-//! The figures that the documents give are printed by these tests.
+//! These tests print the figures in the documents.
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "tests say what they expect by panicking; clippy knows only `#[test]` functions"
+    reason = "tests say what they expect by panicking; clippy allows it only in `#[test]` functions"
 )]
 
 mod fixture;
@@ -43,14 +43,14 @@ pub(crate) type Outcome = Result<(), Failed>;
 pub(crate) type Test = (&'static str, fn(&mut Cluster) -> Outcome);
 
 fn main() -> ExitCode {
-    // Building them may download, which the user namespace's networks cannot.
+    // Building them may download, which is not possible in the user namespace.
     if let Err(error) = Binaries::find() {
         eprintln!("{error}");
         return ExitCode::FAILURE;
     }
     user_namespace::enter().expect("a user namespace for the lab");
     let mut arguments = Arguments::from_args();
-    // Side by side the scenes would measure each other.
+    // At the same time, the scenes would disturb each other's measurements.
     arguments.test_threads = arguments.test_threads.or(Some(1));
     let shared: Arc<Mutex<Option<Cluster>>> = Arc::default();
     let trial = |(name, test): Test| {

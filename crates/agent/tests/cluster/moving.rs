@@ -1,4 +1,4 @@
-//! Sensors go and come back under traffic: how soon the flows move, and what that costs.
+//! Sensors are removed and return under traffic: how soon the flows move, and what is lost.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -18,17 +18,20 @@ pub(crate) const TESTS: &[Test] = &[
         "what_is_lost_went_to_the_dead_sensor_before_the_event",
         dies,
     ),
-    ("without_a_sensor_frames_are_counted_until_one_comes", none),
+    (
+        "without_a_sensor_frames_are_counted_until_one_is_added",
+        none,
+    ),
     (
         "a_socket_that_refuses_loses_its_flows_within_a_second",
         refuses,
     ),
     ("a_sensor_without_an_answer_loses_its_flows", unreachable),
-    ("a_narrow_path_is_learned_before_it_is_used", narrow),
+    ("the_path_mtu_is_read_before_a_path_is_used", narrow),
 ];
 
-/// How long the sensors stay as they are after each change.
-const STILL: Duration = Duration::from_millis(120);
+/// The pause after each change of the sensors.
+const PAUSE: Duration = Duration::from_millis(120);
 
 fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
@@ -46,21 +49,21 @@ fn moves(cluster: &mut Cluster) -> Outcome {
         Tap::start(&cluster.second)?,
     ];
     let agent = cluster.podspan("moves", &[])?;
-    agent.until_fed(&[&cluster.lab.sensor, &cluster.second]);
+    agent.until_in_use(&[&cluster.lab.sensor, &cluster.second]);
     let stream = Stream::start(&cluster.lab, 64, 4000)?;
 
-    // When each change was asked for, which is before the event, and where flows then go.
+    // The time of each request, which is before the event, and the sensor of the flows after it.
     let toggle = async |pods: &Pods| {
         let mut changes = Vec::new();
         for round in 0..ROUNDS {
-            tokio::time::sleep(STILL).await;
+            tokio::time::sleep(PAUSE).await;
             changes.push((now(), 1));
             if round % 4 == 0 {
                 pods.delete("a").await?;
             } else {
                 pods.set_ready("a", false).await?;
             }
-            tokio::time::sleep(STILL).await;
+            tokio::time::sleep(PAUSE).await;
             changes.push((now(), 0));
             if round % 4 == 0 {
                 pods.create(&first).await?;
@@ -71,7 +74,7 @@ fn moves(cluster: &mut Cluster) -> Outcome {
         Ok::<_, Error>(changes)
     };
     let changes = cluster.administer("moves", toggle)?;
-    thread::sleep(STILL);
+    thread::sleep(PAUSE);
     let sent = stream.stop();
     let (totals, _) = agent.end()?;
     totals.assert_lossless_but(&["no_sensor"]);
@@ -85,19 +88,19 @@ fn moves(cluster: &mut Cluster) -> Outcome {
     Ok(())
 }
 
-/// Prints and checks how long after a change the flows of `a` were first seen where they go then.
+/// Prints and checks the time from a change to the first copy of the flows of `a` at their new sensor.
 fn report(changes: &[(Duration, usize)], copies: &[Vec<Copied>; 2]) {
     let moving: BTreeSet<u16> = copies[0].iter().map(|copy| copy.flow).collect();
-    let after = |(asked, to): &(Duration, usize)| {
-        let moved = |copy: &&Copied| copy.time > *asked && moving.contains(&copy.flow);
+    let after = |(requested, to): &(Duration, usize)| {
+        let moved = |copy: &&Copied| copy.time > *requested && moving.contains(&copy.flow);
         let first = copies[*to].iter().find(moved).expect("flows that moved");
-        first.time.saturating_sub(*asked)
+        first.time.saturating_sub(*requested)
     };
     let mut delays: Vec<Duration> = changes.iter().map(after).collect();
     delays.sort();
     let at = |share: usize| delays[(delays.len() * share).div_ceil(100) - 1];
     println!(
-        "from asking for a change to the first datagram at another sensor, {} changes: median \
+        "from the request of a change to the first datagram at another sensor, {} changes: median \
          {:?}, p99 {:?}, longest {:?}",
         delays.len(),
         at(50),
@@ -107,7 +110,7 @@ fn report(changes: &[(Duration, usize)], copies: &[Vec<Copied>; 2]) {
     assert!(at(99) < Duration::from_millis(100), "{delays:?}");
 }
 
-/// A sensor's machine goes away, and a moment later its pod.
+/// A sensor's machine fails, and its pod is deleted 100 ms later.
 fn dies(cluster: &mut Cluster) -> Outcome {
     cluster.add_namespace("dies")?;
     cluster.add_sensor("dies", &sensor("a", &cluster.lab.sensor))?;
@@ -117,21 +120,21 @@ fn dies(cluster: &mut Cluster) -> Outcome {
         Tap::start(&cluster.second)?,
     ];
     let agent = cluster.podspan("dies", &[])?;
-    agent.until_fed(&[&cluster.lab.sensor, &cluster.second]);
+    agent.until_in_use(&[&cluster.lab.sensor, &cluster.second]);
     let stream = Stream::start(&cluster.lab, 64, 4000)?;
     thread::sleep(Duration::from_millis(300));
     let died = now();
     cluster.lab.sensor.port.down()?;
     thread::sleep(Duration::from_millis(100));
     cluster.administer("dies", async |pods| pods.delete("a").await)?;
-    agent.until_fed(&[&cluster.second]);
+    agent.until_in_use(&[&cluster.second]);
     thread::sleep(Duration::from_millis(300));
     let sent = stream.stop();
     cluster.lab.sensor.port.up()?;
     let (totals, _) = agent.end()?;
     let [a, b] = taps.map(Tap::stop);
     let ((a, at_a), (b, at_b)) = (a?, b?);
-    // podspan lost nothing: what is missing had been sent, and to the dead one.
+    // podspan lost nothing: the missing datagrams were sent, to the dead sensor.
     totals.assert_lossless_but(&["no_sensor"]);
     let missing = missing(sent, a.iter().chain(&b));
     let unseen = totals.get("datagrams_sent") - at_a - at_b;
@@ -141,7 +144,7 @@ fn dies(cluster: &mut Cluster) -> Outcome {
     let of_b = b.iter().filter(|copy| copy.time < died);
     assert!(of_b.clone().count() > 0 && of_b.clone().all(|copy| !flows.contains(&copy.flow)));
     println!(
-        "a dead sensor: of {sent} datagrams {} were sent to it in vain before the event",
+        "a dead sensor: of {sent} datagrams {} were sent to it and lost before the event",
         missing.len()
     );
     Ok(())
@@ -163,12 +166,15 @@ fn none(cluster: &mut Cluster) -> Outcome {
             let begun = Instant::now();
             let before = tap.count();
             while tap.count() == before {
-                assert!(begun.elapsed() < Duration::from_secs(5), "nothing resumes");
+                assert!(
+                    begun.elapsed() < Duration::from_secs(5),
+                    "mirroring does not resume"
+                );
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             delays.push(begun.elapsed());
             pods.delete("a").await.unwrap();
-            tokio::time::sleep(STILL * 2).await;
+            tokio::time::sleep(PAUSE * 2).await;
         }
         delays
     });
@@ -182,37 +188,41 @@ fn none(cluster: &mut Cluster) -> Outcome {
         "{missing} of {uncopied}"
     );
     totals.assert_lossless_but(&["no_sensor"]);
-    println!("mirroring resumed after {delays:?} with the first sensor that came");
+    println!("mirroring resumed after {delays:?} with the first new sensor");
     assert!(delays.iter().all(|delay| *delay < Duration::from_secs(1)));
     Ok(())
 }
 
-/// A sensor that says it is a socket, and whose socket is not there.
+/// A sensor whose annotation says `socket`, but nothing listens there.
 fn refuses(cluster: &mut Cluster) -> Outcome {
     cluster.add_namespace("refuses")?;
     let a = sensor("a", &cluster.lab.sensor).annotation("podspan.dev/receiver", "socket");
     cluster.add_sensor("refuses", &a)?;
     cluster.add_sensor("refuses", &sensor("b", &cluster.second))?;
     let agent = cluster.podspan("refuses", &[])?;
-    agent.until_fed(&[&cluster.lab.sensor, &cluster.second]);
+    agent.until_in_use(&[&cluster.lab.sensor, &cluster.second]);
     let tap = Tap::start(&cluster.second)?;
     let stream = Stream::start(&cluster.lab, 64, 1000)?;
     let begun = Instant::now();
     agent.until_logged(&["WARN", "the other one takes its flows", "10.77.0.3"]);
-    let took = begun.elapsed();
+    let time = begun.elapsed();
     thread::sleep(Duration::from_millis(500));
     let sent = stream.stop();
     let (totals, _) = agent.end()?;
     let (copies, _) = tap.stop()?;
-    println!("a socket that refuses lost its flows after {took:?}");
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    println!("a socket that refuses lost its flows after {time:?}");
+    assert!(time < Duration::from_secs(1), "{time:?}");
     let last = copies.iter().filter(|copy| copy.number + 100 >= sent);
-    assert_eq!(last.count(), 100, "in the end all are copied to the other");
+    assert_eq!(
+        last.count(),
+        100,
+        "at the end all copies go to the other sensor"
+    );
     assert_eq!(totals.get("ring_drops"), 0);
     Ok(())
 }
 
-/// A pod that is said to be Ready at an address where nobody answers; then somebody does.
+/// A Ready pod with an address where no host answers; later a host has the address.
 fn unreachable(cluster: &mut Cluster) -> Outcome {
     let address = Ipv4Addr::new(10, 77, 0, 99);
     cluster.add_namespace("unreachable")?;
@@ -235,7 +245,7 @@ fn unreachable(cluster: &mut Cluster) -> Outcome {
     Ok(())
 }
 
-/// The way to a sensor that comes later takes less than the interface.
+/// The path MTU to a sensor that is added later is smaller than the interface's MTU.
 fn narrow(cluster: &mut Cluster) -> Outcome {
     const PATH_MTU: u32 = 1380;
     cluster.add_namespace("narrow")?;
@@ -244,14 +254,14 @@ fn narrow(cluster: &mut Cluster) -> Outcome {
     cluster.lab.pod.eth0.add_route_with_mtu(to, PATH_MTU)?;
     cluster.add_sensor("narrow", &sensor("a", &cluster.lab.sensor))?;
     let agent = cluster.podspan("narrow", &[])?;
-    agent.until_fed(&[&cluster.lab.sensor]);
-    // An outer packet above the path's MTU is a fault to this tap.
+    agent.until_in_use(&[&cluster.lab.sensor]);
+    // This tap counts an outer packet above the path MTU as a fault.
     let tap = Tap::with_mtu(&far, PATH_MTU as usize)?;
     cluster.administer("narrow", async |pods| {
         pods.create(&sensor("b", &far)).await?;
         pods.delete("a").await
     })?;
-    agent.until_fed(&[&far]);
+    agent.until_in_use(&[&far]);
     tcp_bulk(&cluster.lab.client, &cluster.lab.pod, Family::V4, 1 << 20)?;
     let (totals, _) = agent.end()?;
     totals.assert_lossless_but(&["no_sensor"]);

@@ -1,4 +1,4 @@
-//! Which pods are sensors to the whole of podspan, and when it starts to look for them.
+//! Which pods podspan uses as sensors, and when it starts to search for them.
 
 use std::net::UdpSocket;
 use std::ops::Range;
@@ -18,7 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
         "a_sensor_on_the_same_node_that_refuses_leaves_its_flows_to_the_others",
         node_refuses,
     ),
-    ("a_sensor_with_ipv6_alone_is_fed_over_ipv6", ipv6),
+    ("a_sensor_with_only_ipv6_gets_its_copies_over_ipv6", ipv6),
     ("it_captures_before_the_api_server_answers", early),
     ("a_start_under_traffic_loses_no_frame", no_loss),
     ("frames_wait_for_an_api_server_that_answers_late", late),
@@ -31,7 +31,7 @@ fn own_pod(cluster: &mut Cluster) -> Outcome {
     let uid = cluster.administer("own-pod", async |pods| {
         pods.create(&me).await.map(|pod| pod.metadata.uid)
     })?;
-    // The address alone tells, and whatever the downward API says.
+    // podspan recognizes its own pod with the address only, and with any part of the downward API.
     let by_uid = ("POD_UID", uid.as_deref().ok_or("no UID")?);
     for identity in [
         &[][..],
@@ -58,20 +58,20 @@ fn node(cluster: &mut Cluster) -> Outcome {
     cluster.add_sensor("node", &sensor("near", near))?;
     cluster.add_sensor("node", &sensor("far", far).node("node-2"))?;
     let agent = cluster.podspan("node", &[("NODE_NAME", "node-1")])?;
-    agent.until_fed(&[near]);
+    agent.until_in_use(&[near]);
     cluster.administer("node", async |pods| pods.set_ready("near", false).await)?;
-    agent.until_fed(&[far]);
+    agent.until_in_use(&[far]);
     cluster.administer("node", async |pods| pods.set_ready("near", true).await)?;
-    agent.until_fed(&[near]);
+    agent.until_in_use(&[near]);
     agent.end()?;
     let any = [("NODE_NAME", "node-1"), ("SENSOR_PREFER", "any")];
     let agent = cluster.podspan("node", &any)?;
-    agent.until_fed(&[near, far]);
+    agent.until_in_use(&[near, far]);
     agent.end()?;
     Ok(())
 }
 
-/// The sensor of this node says that it is a socket, and nobody listens there.
+/// The annotation of this node's sensor says `socket`, and nothing listens there.
 fn node_refuses(cluster: &mut Cluster) -> Outcome {
     cluster.add_namespace("node-refuses")?;
     let (near, far) = (&cluster.lab.sensor, &cluster.second);
@@ -79,15 +79,15 @@ fn node_refuses(cluster: &mut Cluster) -> Outcome {
     cluster.add_sensor("node-refuses", &refusing)?;
     cluster.add_sensor("node-refuses", &sensor("far", far).node("node-2"))?;
     let agent = cluster.podspan("node-refuses", &[("NODE_NAME", "node-1")])?;
-    agent.until_fed(&[near]);
+    agent.until_in_use(&[near]);
     let tap = Tap::start(far)?;
     let stream = Stream::start(&cluster.lab, 16, 1000)?;
     agent.until_logged(&["WARN", "nobody listens", "the other one takes its flows"]);
-    agent.until_fed(&[far]);
+    agent.until_in_use(&[far]);
     thread::sleep(Duration::from_millis(500));
-    // Once it listens, it is preferred again.
+    // When a socket listens, this sensor is preferred again.
     let socket = near.namespace.run(|| UdpSocket::bind((near.ipv4, PORT)))?;
-    agent.until_fed(&[near]);
+    agent.until_in_use(&[near]);
     thread::sleep(Duration::from_millis(500));
     stream.stop();
     let (_, log) = agent.end()?;
@@ -108,7 +108,7 @@ fn ipv6(cluster: &mut Cluster) -> Outcome {
     cluster.add_sensor("ipv6", &draft.ready())?;
     let tap = Tap::start(&lab.sensor)?;
     let agent = cluster.podspan("ipv6", &[])?;
-    agent.until_fed_at(&[lab.sensor.ipv6.into()]);
+    agent.until_in_use_at(&[lab.sensor.ipv6.into()]);
     let stream = Stream::start(lab, 4, 1000)?;
     thread::sleep(Duration::from_millis(300));
     let sent = stream.stop();
@@ -126,11 +126,11 @@ fn early(cluster: &mut Cluster) -> Outcome {
     // This waits until it captures.
     let agent = cluster.podspan("early", &[])?;
     let stream = Stream::start(&cluster.lab, 4, 1000)?;
-    // The wait for the sensors is given up after its time.
+    // The wait for the sensors ends after its time.
     agent.until_logged(&["WARN", "no view of the sensors", "START_WAIT"]);
     agent.until_logged(&["WARN", "frames are not mirrored", "no_sensor"]);
     cluster.plane.thaw(Component::ApiServer)?;
-    agent.until_fed(&[&cluster.lab.sensor]);
+    agent.until_in_use(&[&cluster.lab.sensor]);
     let tap = Tap::start(&cluster.lab.sensor)?;
     thread::sleep(Duration::from_millis(300));
     stream.stop();
@@ -140,7 +140,7 @@ fn early(cluster: &mut Cluster) -> Outcome {
     Ok(())
 }
 
-/// From the first frame on all are mirrored, although the sensors are found later.
+/// All frames are mirrored from the first one on, although the sensors are found later.
 fn no_loss(cluster: &mut Cluster) -> Outcome {
     cluster.add_namespace("no-loss")?;
     cluster.add_sensor("no-loss", &sensor("a", &cluster.lab.sensor))?;
@@ -149,7 +149,7 @@ fn no_loss(cluster: &mut Cluster) -> Outcome {
         let stream = Stream::start(&cluster.lab, 16, 2000)?;
         let agent = cluster.podspan("no-loss", &[])?;
         let captured_from = stream.sent();
-        agent.until_fed(&[&cluster.lab.sensor]);
+        agent.until_in_use(&[&cluster.lab.sensor]);
         let sent = stream.stop();
         assert_all_mirrored(agent, tap, captured_from..sent)?;
     }
@@ -166,13 +166,13 @@ fn late(cluster: &mut Cluster) -> Outcome {
     thread::sleep(Duration::from_secs(3));
     assert_eq!(tap.count(), 0);
     cluster.plane.thaw(Component::ApiServer)?;
-    agent.until_fed(&[&cluster.lab.sensor]);
+    agent.until_in_use(&[&cluster.lab.sensor]);
     let sent = stream.stop();
     assert!(sent > 2000, "{sent}");
     assert_all_mirrored(agent, tap, 0..sent)
 }
 
-/// No frame was dropped, and those of these numbers came to the tap.
+/// Asserts that no frame was dropped, and that the frames with these numbers arrived at the tap.
 fn assert_all_mirrored(agent: Agent, tap: Tap, numbers: Range<u32>) -> Outcome {
     let (totals, log) = agent.end()?;
     totals.assert_lossless_but(&[]);

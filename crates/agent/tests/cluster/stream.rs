@@ -1,4 +1,5 @@
-//! Numbered datagrams in many flows from the client to the pod, and who got a copy of which.
+//! Numbered datagrams in many flows from the client to the pod, and the copies that each sensor
+//! received.
 
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
@@ -18,17 +19,17 @@ const TO: u16 = 7777;
 const LENGTH: usize = 14 + 20 + 8 + PAYLOAD;
 const PAYLOAD: usize = 22;
 
-/// A stream of datagrams that goes on until it is stopped.
+/// A stream of datagrams that runs until it is stopped.
 pub(crate) struct Stream {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU32>,
     thread: JoinHandle<()>,
-    // Nobody reads it, and while it is there nobody sends an ICMP error.
+    // Nobody reads it. While it is open, the host sends no ICMP errors.
     _receiver: UdpSocket,
 }
 
 impl Stream {
-    /// Sends so many datagrams a second, the flows in turn.
+    /// Sends this many datagrams a second, the flows in turn.
     pub(crate) fn start(lab: &Lab, flows: usize, per_second: u32) -> Result<Self, Failed> {
         let to = (lab.pod.ipv4, TO);
         let receiver = lab.pod.namespace.run(|| UdpSocket::bind(to))?;
@@ -70,7 +71,7 @@ impl Stream {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Ends it, waits until the last datagram's copy is where it goes, and says how many there were.
+    /// Stops it, waits until the last copy has arrived, and returns how many datagrams were sent.
     pub(crate) fn stop(self) -> u32 {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap();
@@ -89,12 +90,12 @@ pub(crate) struct Copied {
     pub(crate) number: u32,
 }
 
-type See = Box<dyn FnMut(FrameRef<'_>) + Send>;
+type OnFrame = Box<dyn FnMut(FrameRef<'_>) + Send>;
 
-/// What arrives at a sensor.
+/// Captures the copies at a sensor.
 pub(crate) struct Tap {
     copies: Arc<Mutex<Vec<Copied>>>,
-    sniffer: Sniffer<Decoded<See>>,
+    sniffer: Sniffer<Decoded<OnFrame>>,
 }
 
 impl Tap {
@@ -102,25 +103,25 @@ impl Tap {
         Self::with_mtu(host, 1500)
     }
 
-    /// A tap to which an outer packet above `mtu` is a fault.
+    /// A tap that counts an outer packet above `mtu` as a fault.
     pub(crate) fn with_mtu(host: &Host, mtu: usize) -> Result<Self, Failed> {
         let copies = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&copies);
         let sink = move |frame: FrameRef<'_>| seen.lock().unwrap().extend(copied(frame));
         let decoded = Decoded {
             decoder: Decoder::new(VNI, PORT, mtu),
-            sink: Box::new(sink) as See,
+            sink: Box::new(sink) as OnFrame,
         };
         let sniffer = Sniffer::start(&host.namespace, "eth0", Filter::Incoming, decoded)?;
         Ok(Self { copies, sniffer })
     }
 
-    /// How many copies have come.
+    /// How many copies have arrived.
     pub(crate) fn count(&self) -> usize {
         self.copies.lock().unwrap().len()
     }
 
-    /// Ends it: the copies, and how many datagrams of podspan came in all.
+    /// Stops it. Returns the copies, and the number of all datagrams from podspan.
     pub(crate) fn stop(self) -> Result<(Vec<Copied>, u64), Failed> {
         let (Decoded { decoder, .. }, CaptureTotals { dropped, .. }) = self.sniffer.stop()?;
         assert_eq!(dropped, 0, "the tap kept up");
@@ -143,7 +144,7 @@ fn copied(frame: FrameRef<'_>) -> Option<Copied> {
     })
 }
 
-/// Asserts that of `sent` datagrams each has exactly one copy, and returns how many have none.
+/// Asserts that no datagram of `sent` has two copies, and returns the numbers of those without one.
 pub(crate) fn missing<'c>(sent: u32, copies: impl IntoIterator<Item = &'c Copied>) -> Vec<u32> {
     let mut counts: BTreeMap<u32, u32> = (0..sent).map(|number| (number, 0)).collect();
     for copy in copies {
@@ -151,7 +152,7 @@ pub(crate) fn missing<'c>(sent: u32, copies: impl IntoIterator<Item = &'c Copied
             .get_mut(&copy.number)
             .expect("a number that was sent");
         *count += 1;
-        assert_eq!(*count, 1, "{} came twice", copy.number);
+        assert_eq!(*count, 1, "{} arrived twice", copy.number);
     }
     let none = counts.into_iter().filter(|(_, count)| *count == 0);
     none.map(|(number, _)| number).collect()

@@ -1,4 +1,4 @@
-//! The equations of the accounting, under force. [`Totals::read`](crate::totals::Totals::read)
+//! The equations of the accounting, with losses. [`Totals::read`](crate::totals::Totals::read)
 //! asserts them at the end of every scene; here are the scenes where something is lost.
 
 use std::thread;
@@ -26,8 +26,8 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ),
     ("frames_too_large_for_the_tunnel_are_counted", oversize),
     (
-        "errors_about_our_own_datagrams_are_mirrored_now_and_then",
-        errors_about_our_own,
+        "a_few_errors_about_podspans_own_datagrams_are_mirrored",
+        own_errors,
     ),
 ];
 
@@ -64,8 +64,8 @@ fn overflow() {
     assert!(outcome.inner.len() > 100);
 }
 
-/// Runs podspan towards an address where no sensor is, under traffic, and returns its log.
-fn towards_nowhere(sensor: &str, stay: Duration) -> String {
+/// Runs podspan under traffic with an address that has no sensor, and returns its log.
+fn log_without_sensor(sensor: &str, stay: Duration) -> String {
     let lab = Lab::builder().build().unwrap();
     let mut agent = Process::spawn(podspan(&lab, &[("SENSOR", sensor)])).unwrap();
     agent.wait_for_output("capturing (index", LIMIT).unwrap();
@@ -83,7 +83,7 @@ fn towards_nowhere(sensor: &str, stay: Duration) -> String {
 }
 
 fn no_route() {
-    let log = towards_nowhere("203.0.113.1", Duration::from_secs(3));
+    let log = log_without_sensor("203.0.113.1", Duration::from_secs(3));
     let totals = Totals::read(&log);
     assert!(totals.frames_dropped["unreachable"] >= 4000, "{totals:?}");
     assert_eq!(totals.get("frames_mirrored"), 0, "{totals:?}");
@@ -103,8 +103,8 @@ fn no_route() {
 }
 
 fn silent_neighbour() {
-    // The kernel asks for the neighbour three times before it gives up and says so.
-    let log = towards_nowhere("10.77.0.77", Duration::from_secs(5));
+    // The kernel probes the neighbour three times before it reports an error.
+    let log = log_without_sensor("10.77.0.77", Duration::from_secs(5));
     Totals::read(&log);
     let said =
         "a sensor is unreachable; it is the only one and stays in use address=10.77.0.77:4789";
@@ -119,23 +119,24 @@ fn oversize() {
     let socket = testbed::traffic::RawSocket::open(&client.eth0).unwrap();
     let mut mpls = [&pod.mac[..], &client.mac, &[0x88, 0x47, 0, 1, 0x41, 64]].concat();
     mpls.resize(1514, 0);
-    let mut garbled = [&pod.mac[..], &client.mac, &[0x08, 0x00, 0x43]].concat();
-    garbled.resize(1514, 0);
+    let mut malformed = [&pod.mac[..], &client.mac, &[0x08, 0x00, 0x43]].concat();
+    malformed.resize(1514, 0);
     for _ in 0..3 {
         socket.send(&mpls).unwrap();
     }
-    socket.send(&garbled).unwrap();
+    socket.send(&malformed).unwrap();
     let (_lab, outcome) = scene.end();
     assert_eq!(outcome.totals.frames_dropped.get("oversize"), Some(&3));
     assert_eq!(outcome.totals.frames_dropped.get("malformed"), Some(&1));
 }
 
-/// The sensor sniffs, and its host says of every datagram that nobody listens.
-fn errors_about_our_own() {
+/// The sensor sniffs, so its host answers every datagram with a port unreachable error.
+fn own_errors() {
     let lab = Lab::builder().build().unwrap();
     let sensor = &lab.sensor.namespace;
     sensor.set_sysctl("ipv4/icmp_ratelimit", "0").unwrap();
-    // Older kernels have this one for all namespaces together; a thousand a second will do as well.
+    // Older kernels have this setting only for all namespaces together; their thousand a second is
+    // enough.
     let _ = sensor.set_sysctl("ipv4/icmp_msgs_per_sec", "1000000");
     let begin = Instant::now();
     let scene = Scene::start(lab, Family::V4);
@@ -147,12 +148,12 @@ fn errors_about_our_own() {
     udp_stream(&scene.lab.client, &scene.lab.pod, Family::V4, stream).unwrap();
     let (_lab, outcome) = scene.end();
     let seconds = begin.elapsed().as_secs();
-    let kept_out = outcome.totals.frames_dropped["own_error"];
-    assert!(kept_out > 1000, "{:?}", outcome.totals);
+    let not_mirrored = outcome.totals.frames_dropped["own_error"];
+    assert!(not_mirrored > 1000, "{:?}", outcome.totals);
     let is_error = |frame: &&Frame| is_error_about(&frame.bytes, PORT);
     let mirrored = outcome.inner.iter().filter(is_error).count() as u64;
     assert!(
         (10..=10 * (seconds + 2)).contains(&mirrored),
-        "{mirrored} in {seconds} s beside {kept_out}"
+        "{mirrored} mirrored in {seconds} s, {not_mirrored} not"
     );
 }

@@ -1,4 +1,4 @@
-//! What the network answers for sensors: firewalls, routers, and ICMP that nobody should believe.
+//! Answers of the network about sensors: from firewalls, from routers, and forged ICMP.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread;
@@ -16,7 +16,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         prohibited_probe,
     ),
     (
-        "a_prohibition_by_a_sniffers_host_takes_no_flow_from_it",
+        "a_prohibition_by_a_sniffers_host_moves_no_flow",
         one_sniffer,
     ),
     (
@@ -24,11 +24,11 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         two_sniffers,
     ),
     (
-        "a_socket_behind_a_firewall_is_tried_ever_less_often",
+        "a_socket_behind_a_firewall_is_retried_with_backoff",
         prohibited_socket,
     ),
     (
-        "a_router_that_prohibits_is_named_and_the_other_sensor_takes_the_flows",
+        "a_router_that_prohibits_is_named_and_the_flows_move_to_the_other_sensor",
         prohibiting_router,
     ),
     (
@@ -42,13 +42,13 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("a_forged_unreachable_moves_no_flow", forged),
 ];
 
-/// Where probes go.
+/// The port of the probes.
 const DISCARD: u16 = 9;
-/// In each line of the log about an ejection, and about a return.
+/// The texts in each log line about an ejection and about a return.
 const EJECTED: &str = " its flows address=";
 const RETURNED: &str = "a sensor takes its flows back";
 
-/// Has a firewall answer datagrams to a port as administratively prohibited.
+/// Adds a firewall rule that rejects datagrams to a port as administratively prohibited.
 fn prohibit(namespace: &Namespace, hook: &str, port: u16) {
     let rules = format!(
         "add table inet t; \
@@ -60,7 +60,7 @@ fn prohibit(namespace: &Namespace, hook: &str, port: u16) {
     assert!(output.status.success(), "nft: {text}");
 }
 
-/// Lets one flow of twenty datagrams after the other cross, for some time.
+/// Sends flows of twenty datagrams, one after the other, for some time.
 fn flows_for(lab: &Lab, time: Duration) {
     let end = Instant::now() + time;
     while Instant::now() < end {
@@ -77,7 +77,7 @@ fn flow(lab: &Lab) {
     udp_stream(&lab.client, &lab.pod, Family::V4, stream).unwrap();
 }
 
-/// Lets flows cross until the log says something.
+/// Sends flows until the log has a text.
 fn flows_until(lab: &Lab, agent: &Process, text: &str) {
     let end = Instant::now() + LIMIT * 2;
     while !agent.stderr().contains(text) {
@@ -87,7 +87,7 @@ fn flows_until(lab: &Lab, agent: &Process, text: &str) {
 }
 
 fn start(lab: &Lab, sensors: &str, receiver: &str) -> Process {
-    // One client and one pod, whose flows shall reach all sensors.
+    // There is only one pair of hosts: its flows must reach all sensors.
     let environment = [
         ("SENSOR", sensors),
         ("RECEIVER", receiver),
@@ -98,7 +98,7 @@ fn start(lab: &Lab, sensors: &str, receiver: &str) -> Process {
     agent
 }
 
-/// Ends podspan and returns its log.
+/// Stops podspan and returns its log.
 fn end(mut agent: Process) -> String {
     agent.terminate().unwrap();
     assert!(agent.wait(LIMIT).unwrap().success());
@@ -114,7 +114,7 @@ fn changes(log: &str) -> (usize, usize) {
 }
 
 fn tap(host: &Host) -> Sniffer<Decoded<Vec<Frame>>> {
-    // What was sent before it is on its way through the ring.
+    // Earlier frames are still on their way through the ring.
     thread::sleep(Duration::from_millis(100));
     decoded_at(host)
 }
@@ -126,7 +126,7 @@ fn copies(tap: Sniffer<Decoded<Vec<Frame>>>) -> usize {
     sink.iter().filter(is_copy).count()
 }
 
-/// A sensor's host comes up, and its firewall prohibits everything but the copies.
+/// A sensor's host comes up, and its firewall prohibits the probes, but not the copies.
 fn prohibited_probe() {
     let lab = Lab::builder().build().unwrap();
     let second = lab.add_host(4).unwrap();
@@ -142,7 +142,7 @@ fn prohibited_probe() {
     assert_eq!(changes(&log), (1, 1), "{log}");
 }
 
-/// Two sniffing sensors; the hosts of the first so many reject copies. What both get.
+/// Two sniffing sensors. The first `rejecting` hosts reject copies, and both sensors still get them.
 fn sniffers(family: Family, rejecting: usize) {
     let lab = Lab::builder().build().unwrap();
     let second = lab.add_host(4).unwrap();
@@ -185,7 +185,7 @@ fn two_sniffers() {
     }
 }
 
-/// Its probes are answered, its copies are not let in.
+/// The host answers the probes, and its firewall rejects the copies.
 fn prohibited_socket() {
     let lab = Lab::builder().vxlan(VNI, PORT).build().unwrap();
     let second = lab.add_host(4).unwrap();
@@ -193,16 +193,16 @@ fn prohibited_socket() {
     let both = format!("{},{}:{PORT}", sensor_of(&lab, Family::V4), second.ipv4);
     let agent = start(&lab, &both, "socket");
     flows_until(&lab, &agent, EJECTED);
-    let began = Instant::now();
+    let ejected = Instant::now();
     flows_until(&lab, &agent, RETURNED);
-    let took = began.elapsed();
-    assert!(took >= Duration::from_secs(2), "4 s, not {took:?}");
+    let time = ejected.elapsed();
+    assert!(time >= Duration::from_secs(2), "4 s, not {time:?}");
     let end_of_waiting = Instant::now() + LIMIT;
     while changes(&agent.stderr()).0 < 2 {
         assert!(Instant::now() < end_of_waiting, "{}", agent.stderr());
         flow(&lab);
     }
-    // The second time it is out for 8 s.
+    // The second ejection lasts 8 s.
     flows_for(&lab, Duration::from_secs(3));
     let log = end(agent);
     assert_eq!(changes(&log), (2, 1), "{log}");
@@ -215,7 +215,7 @@ fn prohibited_socket() {
     assert_eq!(log.matches(said).count(), 1, "once a minute: {log}");
 }
 
-/// What it does not let pass arrives nowhere.
+/// Copies that the router rejects reach no sensor.
 fn prohibiting_router() {
     for family in [Family::V4, Family::V6] {
         let lab = Lab::builder().routed(1500).build().unwrap();
@@ -244,14 +244,14 @@ fn prohibiting_router() {
     }
 }
 
-/// The router says so, which anybody can forge: so it takes a probe that fails.
+/// The router reports it. Such a report can be forged, so a probe must fail before the ejection.
 fn gone_behind_a_router() {
     let lab = Lab::builder().routed(1500).build().unwrap();
     let second = lab.add_host(4).unwrap();
     let far = lab.sensor.ipv4.into();
     let both = format!("{},{}:{PORT}", sensor_of(&lab, Family::V4), second.ipv4);
     lab.sensor.eth0.remove_address(far, 24).unwrap();
-    // The router forgets its neighbour.
+    // This clears the router's neighbour entry.
     lab.sensor.port.down().unwrap();
     lab.sensor.port.up().unwrap();
     out_and_in_again(&lab, &both, || {
@@ -265,7 +265,7 @@ fn gone_behind_a_router() {
     });
 }
 
-/// podspan's own kernel says so, in a way that can be forged over IPv6.
+/// podspan's own kernel reports it, in a way that can be forged over IPv6.
 fn silent_ipv6_neighbour() {
     let lab = Lab::builder().build().unwrap();
     let second = lab.add_host(4).unwrap();
@@ -276,7 +276,7 @@ fn silent_ipv6_neighbour() {
     });
 }
 
-/// One of two sensors is unreachable, and then is there.
+/// One of two sensors is unreachable at first, and reachable later.
 fn out_and_in_again(lab: &Lab, sensors: &str, repair: impl FnOnce()) {
     let agent = start(lab, sensors, "sniffer");
     flows_until(lab, &agent, EJECTED);
@@ -291,7 +291,7 @@ fn out_and_in_again(lab: &Lab, sensors: &str, repair: impl FnOnce()) {
     assert_eq!(changes(&log), (1, 1), "{log}");
 }
 
-/// A neighbour that knows the sensor's address says in a router's name that it is gone.
+/// A neighbour sends forged reports of a router that the sensor is unreachable.
 fn forged() {
     let lab = Lab::builder().build().unwrap();
     let second = lab.add_host(4).unwrap();
@@ -306,11 +306,14 @@ fn forged() {
         flow(&lab);
     }
     let log = end(agent);
-    assert!(log.contains("a sensor is unhealthy"), "it was read: {log}");
+    assert!(
+        log.contains("a sensor is unhealthy"),
+        "the report was read: {log}"
+    );
     assert!(!log.contains("flows"), "{log}");
 }
 
-/// "Host unreachable" about a datagram from a port of the pod's to the sensor.
+/// "Host unreachable" about a datagram from a port of the pod to the sensor.
 fn unreachable(lab: &Lab, port: u16) -> Vec<u8> {
     let router = Ipv4Addr::new(10, 77, 0, 254);
     let mut udp = [port.to_be_bytes(), PORT.to_be_bytes(), [0, 8], [0, 0]].concat();

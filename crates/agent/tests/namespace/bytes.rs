@@ -1,4 +1,4 @@
-//! Frames that need no change come out byte for byte.
+//! Frames that need no change arrive byte for byte.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -14,7 +14,7 @@ use crate::scene::{LIMIT, Scene, VNI};
 use crate::streams::Streams;
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
-    ("odd_frames_come_out_byte_for_byte", odd_frames),
+    ("unusual_frames_arrive_byte_for_byte", unusual_frames),
     (
         "without_offloads_the_copy_is_what_tcpdump_saw",
         tcpdump_agrees,
@@ -22,7 +22,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("lo_is_seen_once_and_its_frames_have_addresses", loopback),
 ];
 
-fn odd_frames() {
+fn unusual_frames() {
     let lab = Lab::builder().mtu(9000).vxlan(VNI, 4789).build().unwrap();
     let (client, pod) = (lab.client.clone(), lab.pod.clone());
     let scene = Scene::start(lab, Family::V4);
@@ -59,8 +59,8 @@ fn odd_frames() {
     }
 }
 
-/// On the other end of the pod's veth, tcpdump sees the wire: with offloads off, the copies of
-/// each flow are its frames, in its order.
+/// On the other end of the pod's veth, tcpdump captures the frames of the wire. With offloads off, the
+/// copies of each flow are these frames, in the same order.
 fn tcpdump_agrees() {
     let lab = Lab::builder()
         .offloads(false)
@@ -71,7 +71,7 @@ fn tcpdump_agrees() {
         .unwrap();
     let (client, pod) = (lab.client.clone(), lab.pod.clone());
     let scene = Scene::start(lab, Family::V4);
-    let beside = Sniffer::start(&pod.namespace, "eth0", Filter::All, Streams::default()).unwrap();
+    let in_pod = Sniffer::start(&pod.namespace, "eth0", Filter::All, Streams::default()).unwrap();
     let wire = Tcpdump::start(&scene.lab.node, pod.port.name(), "not udp port 4789").unwrap();
     for family in Family::BOTH {
         for (from, to) in [(&client, &pod), (&pod, &client)] {
@@ -85,12 +85,12 @@ fn tcpdump_agrees() {
     let wire = wire.stop().unwrap();
     let (_lab, outcome) = scene.end();
     outcome.totals.assert_lossless_but(&[]);
-    let (crossed, _) = beside.stop().unwrap();
+    let (captured, _) = in_pod.stop().unwrap();
     let mut streams = Streams::default();
     for frame in &outcome.inner {
-        streams.take(&frame.bytes);
+        streams.add(&frame.bytes);
     }
-    streams.assert_same(&crossed);
+    streams.assert_same(&captured);
     let (wire, mut copies) = (by_flow(&wire), by_flow(&outcome.inner));
     assert!(wire.len() > 20, "{} flows", wire.len());
     for (flow, frames) in &wire {
@@ -101,7 +101,7 @@ fn tcpdump_agrees() {
             assert_eq!(frames, &copies, "{flow}");
             continue;
         }
-        // Of these there were more, before tcpdump started and after it ended.
+        // Of these the copies have more, from before tcpdump started and after it ended.
         for frame in frames {
             let at = copies.iter().position(|copy| copy == frame);
             copies.remove(at.unwrap_or_else(|| panic!("{flow} is copied each time")));
@@ -109,8 +109,8 @@ fn tcpdump_agrees() {
     }
 }
 
-/// The frames of each direction of each flow, sorted: the two ends of a veth may see frames that
-/// two processors send in different orders, so the order is judged beside the pod.
+/// The frames of each direction of each flow, sorted. The two ends of a veth can have different orders
+/// of frames that two processors send, so the order is compared with a capture in the pod.
 fn by_flow(frames: &[Frame]) -> BTreeMap<String, Vec<&[u8]>> {
     let mut flows: BTreeMap<String, Vec<&[u8]>> = BTreeMap::new();
     for frame in frames {
@@ -160,7 +160,7 @@ fn flow_of(protocol: u8, source: impl Display, destination: impl Display) -> Str
 
 fn loopback() {
     let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
-    let beside = Sniffer::to_memory(&lab.pod.namespace, "lo", Filter::Incoming).unwrap();
+    let in_pod = Sniffer::to_memory(&lab.pod.namespace, "lo", Filter::Incoming).unwrap();
     let sensor = crate::scene::sensor_of(&lab, Family::V4);
     let environment = [("SENSOR", sensor.as_str()), ("INTERFACE", "lo")];
     let scene = Scene::start_with(lab, &environment, Vec::new());
@@ -169,11 +169,11 @@ fn loopback() {
         ping(&scene.lab.pod.namespace, to, size, LIMIT).unwrap();
     }
     let (_lab, outcome) = scene.end();
-    let (crossed, _) = beside.stop().unwrap();
+    let (captured, _) = in_pod.stop().unwrap();
     outcome.totals.assert_lossless_but(&[]);
     assert_eq!(
         outcome.totals.get("frames_seen"),
-        crossed.len() as u64,
+        captured.len() as u64,
         "each once"
     );
     for frame in &outcome.inner {

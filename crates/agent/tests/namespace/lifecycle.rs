@@ -1,4 +1,4 @@
-//! Interfaces and sensors that come, go and change, and how podspan goes on.
+//! Interfaces and sensors are added, removed and changed, and podspan continues.
 
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,25 +25,22 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("an_interface_that_is_renamed_is_still_captured", renamed),
     ("several_interfaces_are_captured_at_once", several),
     (
-        "a_sensor_that_comes_back_is_fed_within_a_second",
+        "a_sensor_that_comes_back_gets_copies_within_a_second",
         sensor_returns,
     ),
+    ("the_flows_of_a_missing_sensor_move_to_the_others", failover),
+    ("a_changed_mtu_is_applied", mtu_changes),
     (
-        "the_others_take_the_flows_of_a_sensor_that_is_gone",
-        failover,
-    ),
-    ("a_changed_mtu_is_learned", mtu_changes),
-    (
-        "a_narrower_hop_is_learned_under_traffic",
-        narrow_hop_under_traffic,
+        "a_smaller_path_mtu_is_found_under_traffic",
+        path_mtu_under_traffic,
     ),
     ("what_is_in_the_ring_is_sent_before_the_end", drain),
 ];
 
-/// The pod's address on the second cable.
+/// The pod's address on the second link.
 pub(crate) const NET1: &str = "10.99.0.1";
 
-/// Sends numbered datagrams until one is decoded at the sensor, and says how long that took.
+/// Sends a stream of datagrams, and returns the time until the first copy is at the sensor.
 fn until_mirrored(lab: &Lab) -> Duration {
     let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let sniffer = decoded_at(&lab.sensor);
@@ -79,7 +76,7 @@ fn missing_interface() {
     assert!(Totals::read(&agent.stderr()).get("frames_mirrored") > 0);
 }
 
-/// Puts a second cable between pod and client, `net1` at both ends, with addresses and up; gives the
+/// Adds a second link between pod and client, `net1` at both ends, with addresses and up. Returns the
 /// pod's end and the client's.
 pub(crate) fn add_net1(lab: &Lab) -> (Link, Link) {
     let (near, far) = veth(
@@ -205,15 +202,15 @@ fn sensor_returns() {
         LIMIT,
     )
     .unwrap();
-    let took = until_mirrored(&scene.lab);
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    let time = until_mirrored(&scene.lab);
+    assert!(time < Duration::from_secs(1), "{time:?}");
     let Scene { mut agent, .. } = scene;
     agent.terminate().unwrap();
     assert!(agent.wait(LIMIT).unwrap().success());
     Totals::read(&agent.stderr());
 }
 
-/// Two sensors, of which one is not there at first, and then is: it is the client's host.
+/// Two sensors, of which one is missing at first. Later the client's host has its address.
 fn failover() {
     let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
     let missing = "10.77.0.99";
@@ -222,7 +219,7 @@ fn failover() {
     let mut agent = Process::spawn(podspan(&lab, &environment)).unwrap();
     agent.wait_for_output("capturing (index", LIMIT).unwrap();
 
-    // Between client and pod all goes on, one flow after the other.
+    // The traffic between client and pod continues, one flow after the other.
     let flows = |count: usize| {
         let stream = UdpStream {
             size: 64,
@@ -248,11 +245,7 @@ fn failover() {
         .iter()
         .filter(|frame| frame.bytes.len() == 64 + 42)
         .count();
-    assert_eq!(
-        copies,
-        16 * 20,
-        "every flow goes to the sensor that is there"
-    );
+    assert_eq!(copies, 16 * 20, "every flow goes to the reachable sensor");
 
     lab.client
         .eth0
@@ -266,8 +259,8 @@ fn failover() {
     Totals::read(&agent.stderr());
 }
 
-/// Nothing has told the kernel before that the way to the sensor is narrow.
-fn narrow_hop_under_traffic() {
+/// The kernel has no path MTU for the sensor before the first datagrams.
+fn path_mtu_under_traffic() {
     let lab = Lab::builder().routed(1400).build().unwrap();
     let mut scene = Scene::start(lab, Family::V4);
     let sizes = [1400; 40];
@@ -277,7 +270,7 @@ fn narrow_hop_under_traffic() {
     assert!(before < Duration::from_secs(1));
     udp_datagrams(&scene.lab.client, &scene.lab.pod, Family::V4, &sizes).unwrap();
     let (_lab, outcome) = scene.end();
-    // What was on its way when the router said so is lost behind it, and no more than that.
+    // Only datagrams that are sent before the router's report are lost.
     let lost = outcome.totals.get("datagrams_sent") - outcome.inner.len() as u64;
     assert!(
         lost <= 80,
@@ -293,10 +286,10 @@ fn mtu_changes() {
         for end in [&scene.lab.pod.eth0, &scene.lab.pod.port] {
             end.set_mtu(mtu).unwrap();
         }
-        let learned = format!("path_mtu={mtu}");
+        let expected = format!("path_mtu={mtu}");
         scene
             .agent
-            .wait_for_output(&learned, Duration::from_secs(3))
+            .wait_for_output(&expected, Duration::from_secs(3))
             .unwrap();
         udp_datagrams(&scene.lab.client, &scene.lab.pod, Family::V4, &sizes).unwrap();
     }
@@ -313,7 +306,7 @@ fn drain() {
         count: 5000,
         per_second: u32::MAX,
     };
-    let crossed = udp_stream(&scene.lab.client, &scene.lab.pod, Family::V4, stream).unwrap();
+    let stream = udp_stream(&scene.lab.client, &scene.lab.pod, Family::V4, stream).unwrap();
     scene.agent.terminate().unwrap();
     scene.agent.signal(testbed::Signal::SIGCONT).unwrap();
     let (_lab, outcome) = scene.end();
@@ -322,6 +315,6 @@ fn drain() {
         .iter()
         .filter(|frame| frame.bytes.len() == 542)
         .count();
-    assert_eq!(copies as u64, crossed.sent);
+    assert_eq!(copies as u64, stream.sent);
     outcome.totals.assert_lossless_but(&[]);
 }

@@ -1,4 +1,4 @@
-//! Standard error that is not read, or late: mirroring, the control side and the end go on.
+//! Standard error that is read late or never: mirroring, the control side and the end continue.
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -26,8 +26,8 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ),
 ];
 
-/// More than a busy machine takes for anything here.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// More time than a busy machine needs for anything here.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How many of a batch of datagrams, each of another flow, arrive at the lab's sensor.
 fn mirrored(lab: &Lab) -> (usize, usize) {
@@ -50,8 +50,8 @@ fn mirrored(lab: &Lab) -> (usize, usize) {
     (copies, FLOWS * 5)
 }
 
-/// Two sensors, of which one is not there: the control side takes it out of the table, although not
-/// one line of the log gets through.
+/// Two sensors, of which one is missing: the control side removes it from the table, although no line
+/// of the log can be written.
 fn not_read() {
     let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
     let FullPipe { writer, reader, .. } = FullPipe::new().unwrap();
@@ -61,7 +61,7 @@ fn not_read() {
         &[("SENSOR", &both), ("SPREAD", "flows"), ("LOG", "trace")],
     );
     let mut agent = Process::spawn_with_stderr(command, writer).unwrap();
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
         let (copies, all) = mirrored(&lab);
         if copies == all {
@@ -74,7 +74,7 @@ fn not_read() {
     drop(reader);
 }
 
-/// Each sensor is one line at the start, and there are far more than fit the queue.
+/// Each sensor has one line at the start, and the queue holds far fewer lines.
 fn read_late() {
     const SENSORS: usize = 2000;
     let lab = Lab::builder().build().unwrap();
@@ -86,8 +86,9 @@ fn read_late() {
     });
     let command = podspan(&lab, &[("SENSOR", &sensors)]);
     let mut agent = Process::spawn_with_stderr(command, full.writer).unwrap();
-    // The worker's thread comes after these lines; the main thread and the log's are two.
-    let end = Instant::now() + PATIENCE;
+    // The worker's thread starts after these lines; it is the third, after the main thread and the
+    // log's.
+    let end = Instant::now() + TIMEOUT;
     while agent
         .status_field("Threads")
         .unwrap()

@@ -1,13 +1,13 @@
 //! The built `podspan` in a pod's network namespace, real traffic, and a sensor that decodes it.
 //!
-//! Everything runs without root, within namespaces that the tests make. What is right is judged by
-//! others: etherparse, tshark, tcpdump, the kernel's vxlan device and its counters.
+//! Everything runs without root, in namespaces that the tests make. Code from outside the project
+//! verifies the results: etherparse, tshark, tcpdump, the kernel's vxlan device and its counters.
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "tests say what they expect by panicking; clippy knows only `#[test]` functions"
+    reason = "tests say what they expect by panicking; clippy allows it only in `#[test]` functions"
 )]
 
 mod accounting;
@@ -33,9 +33,9 @@ use libtest_mimic::{Arguments, Trial};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// Keeps this process and what it starts on one processor. On two, the kernel's own queues swap
-/// packets of one flow now and then, and two captures beside each other need not agree on the order:
-/// that is true of the lab, and says nothing about the copy.
+/// Keeps this process and its children on one processor. On two, the kernel's own queues sometimes swap
+/// packets of one flow, and two captures at the same place can differ in the order. This is a
+/// property of the lab and not of the copies.
 fn run_on_one_processor() {
     let mut one = CpuSet::new();
     let allowed = sched_getaffinity(Pid::from_raw(0)).expect("the processors allowed");
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     testbed::user_namespace::enter().expect("a user namespace for the lab");
     run_on_one_processor();
     let mut arguments = Arguments::from_args();
-    // Side by side the scenes would measure each other.
+    // At the same time, the scenes would disturb each other's measurements.
     arguments.test_threads = arguments.test_threads.or(Some(1));
     let trial = |(name, test): (&str, fn())| {
         Trial::test(name, move || {

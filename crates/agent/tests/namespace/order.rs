@@ -1,7 +1,7 @@
-//! The sensor sees the packets of the pod in the order of the wire.
+//! The sensor receives the packets of the pod in the order of the wire.
 //!
-//! Judged against a capture beside podspan. Offloads are off and the underlay is wide, so each copy
-//! is its frame byte for byte, and whole sequences of frames can be compared.
+//! The copies are compared with a capture in the pod. Offloads are off and the underlay's MTU is large,
+//! so each copy is its frame byte for byte, and whole sequences of frames can be compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
@@ -24,21 +24,21 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         several_source_ports,
     ),
     (
-        "of_three_sensors_each_sees_its_hosts_in_order",
+        "each_of_three_sensors_sees_its_hosts_in_order",
         three_sensors,
     ),
     (
-        "with_flows_spread_a_sensor_sees_its_flows_in_order",
+        "with_spread_flows_each_sensor_sees_its_flows_in_order",
         flows_spread,
     ),
 ];
 
 const UNDERLAY: usize = 9000;
-/// The client's further addresses: from this number on, and how many.
+/// The client's additional addresses: the first number, and how many.
 const FIRST: u8 = 100;
 const MANY: u8 = 64;
 
-/// A lab in which a copy is its frame.
+/// A lab in which each copy is equal to its frame.
 fn lab() -> Lab {
     let lab = Lab::builder()
         .offloads(false)
@@ -54,12 +54,13 @@ fn lab() -> Lab {
     lab
 }
 
-/// The client's further addresses: to the pod each is a host of its own.
+/// The client's additional addresses: for the pod, each is a separate host.
 fn addresses() -> impl Iterator<Item = IpAddr> {
     (FIRST..FIRST + MANY).map(|number| Ipv4Addr::new(10, 77, 0, number).into())
 }
 
-/// Conversations whose packets cause one another, between the pod and one host and many.
+/// Conversations between the pod and one host, and between the pod and many hosts. Each packet causes
+/// the next one.
 fn converse(client: &Host, pod: &Host) {
     let answers: Vec<usize> = (0..40).map(|number| 2000 + number * 150).collect();
     for family in Family::BOTH {
@@ -78,8 +79,8 @@ fn converse(client: &Host, pod: &Host) {
     }
 }
 
-/// The frames of a capture in the pod that are no copies on their way out.
-fn crossed(frames: Vec<Frame>) -> Vec<Vec<u8>> {
+/// The frames of a capture in the pod without podspan's copies.
+fn without_copies(frames: Vec<Frame>) -> Vec<Vec<u8>> {
     let is_copy = |frame: &Frame| match frame.bytes.get(12..) {
         Some([0x08, 0x00, 0x45, rest @ ..]) => {
             rest.get(8) == Some(&17) && rest.get(21..23) == Some(&PORT.to_be_bytes())
@@ -100,7 +101,7 @@ fn hosts(frame: &[u8]) -> Option<[Ipv4Addr; 2]> {
     is_ipv4.then_some(hosts)
 }
 
-/// Whether a packet is of the conversations over IPv4: nothing else crosses between these hosts.
+/// Whether a packet belongs to the conversations over IPv4: these hosts exchange nothing else.
 fn is_of_the_conversations(frame: &[u8], pod: Ipv4Addr) -> bool {
     let is_client = |host: &Ipv4Addr| {
         let [.., number] = host.octets();
@@ -109,7 +110,7 @@ fn is_of_the_conversations(frame: &[u8], pod: Ipv4Addr) -> bool {
     hosts(frame).is_some_and(|hosts| hosts.contains(&pod) && hosts.iter().any(is_client))
 }
 
-/// Where the first difference is, for a message that can be read.
+/// Asserts that two sequences are equal; the message shows the first difference.
 fn assert_same_sequence(copies: &[&Vec<u8>], wire: &[&Vec<u8>], who: &str) {
     let differ = copies
         .iter()
@@ -137,17 +138,16 @@ fn one_sensor_one_source_port() {
     let lab = lab();
     let sensor = sensor_of(&lab, Family::V4);
     let scene = Scene::start_with(lab, &[("SENSOR", &sensor)], Vec::new());
-    let beside = Sniffer::to_memory(&scene.lab.pod.namespace, "eth0", Filter::All).unwrap();
+    let in_pod = Sniffer::to_memory(&scene.lab.pod.namespace, "eth0", Filter::All).unwrap();
     converse(&scene.lab.client, &scene.lab.pod);
-    let (frames, capture) = beside.stop().unwrap();
+    let (frames, capture) = in_pod.stop().unwrap();
     let (_lab, outcome) = scene.end();
-    assert_eq!(capture.dropped, 0, "the capture beside podspan kept up");
+    assert_eq!(capture.dropped, 0, "the capture in the pod lost nothing");
     outcome.totals.assert_lossless_but(&[]);
 
-    let wire = crossed(frames);
-    assert!(wire.len() > 10_000, "{} frames crossed", wire.len());
-    // podspan captured a little longer on both sides; all frames in between are the same, whatever
-    // they are.
+    let wire = without_copies(frames);
+    assert!(wire.len() > 10_000, "{} frames on the wire", wire.len());
+    // podspan started to capture a little earlier and ended later; all frames in between must be equal.
     let copies: Vec<&Vec<u8>> = outcome.inner.iter().map(|frame| &frame.bytes).collect();
     let begin = |copy: &[&Vec<u8>]| copy.iter().zip(&wire).all(|(copy, frame)| *copy == frame);
     let start = copies.windows(wire.len().min(100)).position(begin);
@@ -156,7 +156,7 @@ fn one_sensor_one_source_port() {
     assert_same_sequence(&copies[start..end], &wire.iter().collect::<Vec<_>>(), "all");
 }
 
-/// What arrived at each sensor, and what crossed, of the conversations over IPv4.
+/// The frames of the conversations over IPv4: those at each sensor, and those on the wire.
 fn spread(sensors: u8, environment: &[(&str, &str)]) -> (Vec<Vec<Vec<u8>>>, Vec<Vec<u8>>) {
     let lab = lab();
     let mut hosts = vec![lab.sensor.clone()];
@@ -165,7 +165,7 @@ fn spread(sensors: u8, environment: &[(&str, &str)]) -> (Vec<Vec<Vec<u8>>>, Vec<
         .iter()
         .map(|host| format!("{}:{PORT}", host.ipv4))
         .collect();
-    // A further sensor has no vxlan device: a socket keeps its host from answering.
+    // The other sensors have no vxlan device: a socket keeps their hosts from sending ICMP errors.
     let _sockets: Vec<UdpSocket> = hosts
         .iter()
         .skip(1)
@@ -179,7 +179,7 @@ fn spread(sensors: u8, environment: &[(&str, &str)]) -> (Vec<Vec<Vec<u8>>>, Vec<
         .iter()
         .map(|host| Sniffer::start(&host.namespace, "eth0", Filter::Incoming, decoded()).unwrap())
         .collect();
-    let beside = Sniffer::to_memory(&lab.pod.namespace, "eth0", Filter::All).unwrap();
+    let in_pod = Sniffer::to_memory(&lab.pod.namespace, "eth0", Filter::All).unwrap();
     let list = named.join(",");
     let all = [&[("SENSOR", list.as_str())], environment].concat();
     let mut agent = Process::spawn(podspan(&lab, &all)).unwrap();
@@ -201,9 +201,12 @@ fn spread(sensors: u8, environment: &[(&str, &str)]) -> (Vec<Vec<Vec<u8>>>, Vec<
             .collect()
     });
     let arrived = arrived.collect();
-    let (frames, capture) = beside.stop().unwrap();
-    assert_eq!(capture.dropped, 0, "the capture beside podspan kept up");
-    (arrived, crossed(frames).into_iter().filter(kept).collect())
+    let (frames, capture) = in_pod.stop().unwrap();
+    assert_eq!(capture.dropped, 0, "the capture in the pod lost nothing");
+    (
+        arrived,
+        without_copies(frames).into_iter().filter(kept).collect(),
+    )
 }
 
 /// Frames by their two hosts, in their order.
@@ -237,13 +240,17 @@ fn three_sensors() {
         for pair in &pairs {
             assert!(seen.insert(*pair), "{pair:?} is at one sensor only");
         }
-        // Not only in each pair: all that this sensor gets.
+        // Not only the order within each pair: the order of all frames at this sensor.
         let its = |frame: &&Vec<u8>| pairs.contains(&hosts(frame).unwrap());
         let wire: Vec<_> = wire.iter().filter(its).collect();
         let copies: Vec<_> = copies.iter().collect();
         assert_same_sequence(&copies, &wire, &format!("sensor {number}"));
     }
-    assert_eq!(seen.len(), by_hosts(&wire).len(), "every pair is somewhere");
+    assert_eq!(
+        seen.len(),
+        by_hosts(&wire).len(),
+        "every pair is at a sensor"
+    );
 }
 
 fn flows_spread() {
@@ -252,7 +259,10 @@ fn flows_spread() {
     assert_eq!(total, wire.len());
     let mut left: Vec<&Vec<u8>> = wire.iter().collect();
     for (number, copies) in arrived.iter().enumerate() {
-        assert!(copies.len() > wire.len() / 10, "sensor {number} has a part");
+        assert!(
+            copies.len() > wire.len() / 10,
+            "sensor {number} gets a part"
+        );
         // A sensor's frames are a subsequence of the wire.
         let mut at = 0;
         let mut rest = Vec::new();

@@ -1,4 +1,4 @@
-//! What podspan needs, what it keeps, and how little it takes.
+//! podspan's privileges, and its use of CPU and memory.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -18,8 +18,8 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         without_net_raw,
     ),
     (
-        "with_net_raw_alone_it_mirrors_and_then_holds_nothing",
-        with_net_raw_alone,
+        "with_only_net_raw_it_mirrors_and_drops_all_capabilities",
+        with_only_net_raw,
     ),
     (
         "a_refused_mark_is_no_missing_capability_and_the_kernel_is_named",
@@ -29,7 +29,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         "its_memory_is_closed_to_others_of_the_same_user",
         not_dumpable,
     ),
-    ("idle_it_takes_next_to_nothing", idle),
+    ("idle_it_uses_little_cpu_and_memory", idle),
 ];
 
 fn without_net_raw() {
@@ -44,7 +44,7 @@ fn without_net_raw() {
     assert!(log.contains("add: [NET_RAW]"), "{log}");
 }
 
-fn with_net_raw_alone() {
+fn with_only_net_raw() {
     let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
     let scene = Scene::start(lab, Family::V4);
     for (field, want) in [("CapEff", 0), ("CapPrm", 0), ("CapInh", 0), ("CapAmb", 0)] {
@@ -63,7 +63,7 @@ fn with_net_raw_alone() {
     outcome.totals.assert_lossless_but(&[]);
 }
 
-/// As before Linux 5.17, where the ring opens with `NET_RAW` and the mark takes `NET_ADMIN`.
+/// As before Linux 5.17, where the ring needs `NET_RAW` and the mark needs `NET_ADMIN`.
 fn mark_refused() {
     let lab = Lab::builder().build().unwrap();
     let sensor = sensor_of(&lab, Family::V4);
@@ -79,7 +79,8 @@ fn mark_refused() {
     assert!(!log.contains("NET_RAW capability is missing"), "{log}");
 }
 
-/// A process without capabilities may see into others of its user, unless they forbid it.
+/// A process without capabilities can read the memory of its user's other processes, unless they
+/// forbid it.
 fn not_dumpable() {
     let lab = Lab::builder().build().unwrap();
     let scene = Scene::start(lab, Family::V4);
@@ -108,9 +109,9 @@ fn idle() {
     let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
     let scene = Scene::start(lab, Family::V4);
     udp_datagrams(&scene.lab.client, &scene.lab.pod, Family::V4, &[100; 100]).unwrap();
-    // podspan reads for some seconds what the network answers.
+    // For some seconds after traffic, podspan reads the network's answers.
     thread::sleep(Duration::from_secs(7));
-    // The least of some windows: what else the machine does makes each system call dearer.
+    // The minimum of some windows: other work on the machine makes each system call slower.
     let window = |_| {
         let before = scene.agent.cpu_time().unwrap();
         thread::sleep(WINDOW);
@@ -123,7 +124,7 @@ fn idle() {
         "idle: {:.3} % of a core, {working} KiB resident apart from the ring and the program",
         share * 100.0
     );
-    // Twice what is wanted: a shared machine is at times half as quick.
+    // Twice the goal: a shared machine is sometimes half as fast.
     assert!(share < 0.001, "{used:?} in {WINDOW:?}");
     assert!(working < BOUND_KIB, "{working} KiB");
     scene.end();

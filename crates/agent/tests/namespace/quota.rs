@@ -1,9 +1,9 @@
-//! A tenth of a processor and more small datagrams than that can send: how soon podspan notices that
-//! it shall end, or that an interface is a new one, and that no ring waits for another's backlog.
+//! podspan with a tenth of a processor and more small datagrams than it can send: how soon it handles a
+//! SIGTERM or a new interface, and that no ring waits for another's backlog.
 //!
-//! The kernel closes a block after 16 ms, full or not. So the flood comes in frames that podspan must
-//! cut (UDP GSO): each costs podspan more than its sender, on any machine. The times are the best of
-//! a few tries: what they bound is podspan, not the machine.
+//! The kernel closes a block after 16 ms, full or not. So the flood consists of frames that podspan
+//! must split (UDP GSO): each costs podspan more than its sender, on any machine. The times are the
+//! best of a few tries: the tests bound podspan, not the machine.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
@@ -34,12 +34,12 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
 
 /// 0.1 CPU.
 const QUOTA: Duration = Duration::from_millis(10);
-/// How often a time that is too long is measured again.
+/// How often a time is measured until it is short enough.
 const TRIES: usize = 3;
 /// `EtherType` for experiments (IEEE Std 802): nobody answers.
 const EXPERIMENT: [u8; 2] = [0x88, 0xb5];
 
-/// A frame of so many bytes that goes from one end of a cable to the other.
+/// A frame of `length` bytes from one end of a link to the other.
 fn frame(to: &Link, from: &Link, length: usize) -> Vec<u8> {
     let mac = |link: &Link| link.mac().unwrap();
     let mut frame = [&mac(to)[..], &mac(from), &EXPERIMENT].concat();
@@ -51,7 +51,7 @@ fn frame(to: &Link, from: &Link, length: usize) -> Vec<u8> {
 struct Flood {
     over: Arc<AtomicBool>,
     thread: JoinHandle<()>,
-    // Nobody reads it, and while it is there nobody sends an ICMP error.
+    // Nobody reads it. While it is open, the host sends no ICMP errors.
     _receiver: UdpSocket,
 }
 
@@ -69,7 +69,7 @@ impl Flood {
         let over = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&over);
         let thread = thread::spawn(move || {
-            // The cable may be gone before the flood is over.
+            // The link may be deleted before the flood ends.
             while !ended.load(Ordering::Relaxed)
                 && sender.send(&[0x5a; Self::SEGMENT * Self::SEGMENTS]).is_ok()
             {}
@@ -88,7 +88,7 @@ impl Flood {
 }
 
 fn ends() {
-    let mut took = Vec::new();
+    let mut times = Vec::new();
     for _ in 0..TRIES {
         let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
         let sensor = sensor_of(&lab, Family::V4);
@@ -101,21 +101,21 @@ fn ends() {
         let begun = Instant::now();
         agent.terminate().unwrap();
         let status = agent.wait(Duration::from_mins(1)).unwrap();
-        took.push(begun.elapsed());
+        times.push(begun.elapsed());
         drop(quota);
         flood.stop();
         let log = agent.stderr();
         assert!(status.success(), "{status}:\n{log}");
         let totals = Totals::read(&log);
-        // There was more than could be sent, to the end.
+        // At the end there were more frames than podspan could send.
         let left = totals.frames_dropped.get("not_drained");
         assert!(left > Some(&0), "{totals:?}");
-        if took.last() < Some(&Duration::from_secs(3)) {
+        if times.last() < Some(&Duration::from_secs(3)) {
             break;
         }
     }
-    println!("from SIGTERM to the end at 0.1 CPU: {took:?}");
-    assert!(took.last() < Some(&Duration::from_secs(3)), "{took:?}");
+    println!("from SIGTERM to the end at 0.1 CPU: {times:?}");
+    assert!(times.last() < Some(&Duration::from_secs(3)), "{times:?}");
 }
 
 fn bound_again() {
@@ -126,7 +126,7 @@ fn bound_again() {
     let mut agent = Process::spawn(podspan(&lab, &environment)).unwrap();
     agent.wait_for_output("capturing (index", LIMIT).unwrap();
     let quota = agent.limit_cpu(QUOTA).unwrap();
-    let mut took = Vec::new();
+    let mut times = Vec::new();
     for _ in 0..TRIES {
         let flood = Flood::start(&lab, NET1.parse().unwrap());
         thread::sleep(Duration::from_secs(3));
@@ -143,22 +143,22 @@ fn bound_again() {
             );
             thread::sleep(Duration::from_millis(5));
         }
-        took.push(begun.elapsed());
-        if took.last() < Some(&Duration::from_secs(1)) {
+        times.push(begun.elapsed());
+        if times.last() < Some(&Duration::from_secs(1)) {
             break;
         }
     }
-    println!("from a new interface until it is bound at 0.1 CPU: {took:?}");
+    println!("from a new interface until it is bound at 0.1 CPU: {times:?}");
     agent.terminate().unwrap();
     assert!(agent.wait(Duration::from_mins(1)).unwrap().success());
     drop(quota);
     let totals = Totals::read(&agent.stderr());
-    // There was more than could be sent.
+    // There were more frames than podspan could send.
     assert!(totals.get("ring_drops") > 0, "{totals:?}");
-    assert!(took.last() < Some(&Duration::from_secs(1)), "{took:?}");
+    assert!(times.last() < Some(&Duration::from_secs(1)), "{times:?}");
 }
 
-/// What waits in the second ring need not wait until the first is empty.
+/// Frames in the second ring do not wait until the first ring is empty.
 fn turns() {
     const BIG: usize = 1400;
     const SMALL: usize = 100;
@@ -172,7 +172,7 @@ fn turns() {
     let (sender, lengths) = channel();
     let tap = Decoded {
         decoder: Decoder::new(VNI, PORT, 1500),
-        // The test has seen enough when nobody receives any more.
+        // When the receiver is gone, the test has ended.
         sink: move |frame: FrameRef<'_>| sender.send(frame.bytes.len()).unwrap_or_default(),
     };
     let tap = Sniffer::start(&lab.sensor.namespace, "eth0", Filter::Incoming, tap).unwrap();
@@ -185,7 +185,7 @@ fn turns() {
     }
     let small = frame(&near, &far, SMALL);
     RawSocket::open(&far).unwrap().send(&small).unwrap();
-    // The kernel closes the block that the small one is in.
+    // In this time the kernel closes the block with the small frame.
     thread::sleep(Duration::from_millis(100));
     agent.signal(Signal::SIGCONT).unwrap();
     let mut before = 0;
@@ -195,7 +195,7 @@ fn turns() {
             length => before += usize::from(length == BIG),
         }
     }
-    println!("{before} of {BACKLOG} frames of the first ring came before that of the second");
+    println!("{before} of {BACKLOG} frames of the first ring arrived before that of the second");
     // A block of 1 MiB holds some 700 of them.
     assert!(before < 1000, "{before}");
     agent.terminate().unwrap();

@@ -1,4 +1,4 @@
-//! A lab with podspan running in its pod, and what is known when it has ended.
+//! A lab with podspan running in its pod, and the result when podspan has ended.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
@@ -16,21 +16,21 @@ pub(crate) const VNI: u32 = 0x00ab_cdef;
 pub(crate) const PORT: u16 = 4789;
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
-/// A lab in which podspan mirrors.
+/// A lab with a running podspan.
 pub(crate) struct Scene<S> {
     pub(crate) lab: Lab,
     pub(crate) agent: Process,
     sensor: Sniffer<Decoded<S>>,
 }
 
-/// What is known at the end.
+/// The result at the end.
 pub(crate) struct Outcome<S> {
     pub(crate) totals: Totals,
-    /// What the sensor's decoder handed on.
+    /// The frames that the sensor decoded, or what the sink made of them.
     pub(crate) inner: S,
 }
 
-/// podspan, to be started in the pod with `NET_RAW` as its only capability.
+/// The command that starts podspan in the pod with `NET_RAW` as its only capability.
 pub(crate) fn podspan(lab: &Lab, environment: &[(&str, &str)]) -> Command {
     let program = env!("CARGO_BIN_EXE_podspan");
     let mut command = lab
@@ -45,12 +45,12 @@ pub(crate) fn podspan(lab: &Lab, environment: &[(&str, &str)]) -> Command {
     command
 }
 
-/// The sensor's address over one family, as `SENSOR` takes it.
+/// The sensor's address of one family, as a value for `SENSOR`.
 pub(crate) fn sensor_of(lab: &Lab, underlay: Family) -> String {
     SocketAddr::new(underlay.address(&lab.sensor), PORT).to_string()
 }
 
-/// Keeps the frames that a sensor's host decodes out of the copies from now on.
+/// Captures and keeps the frames that a sensor's host decodes, from now on.
 pub(crate) fn decoded_at(host: &Host) -> Sniffer<Decoded<Vec<Frame>>> {
     let sink = Decoded {
         decoder: Decoder::new(VNI, PORT, 1500),
@@ -60,7 +60,7 @@ pub(crate) fn decoded_at(host: &Host) -> Sniffer<Decoded<Vec<Frame>>> {
 }
 
 impl Scene<Vec<Frame>> {
-    /// Starts podspan towards the lab's sensor, and keeps what arrives there.
+    /// Starts podspan with the lab's sensor, and keeps the frames that arrive there.
     pub(crate) fn start(lab: Lab, underlay: Family) -> Self {
         let sensor = sensor_of(&lab, underlay);
         Self::start_with(lab, &[("SENSOR", &sensor)], Vec::new())
@@ -68,7 +68,7 @@ impl Scene<Vec<Frame>> {
 }
 
 impl<S: Sink> Scene<S> {
-    /// Starts podspan with an environment, and hands what arrives at the sensor to `sink`.
+    /// Starts podspan with an environment, and passes the frames that arrive at the sensor to `sink`.
     pub(crate) fn start_with(lab: Lab, environment: &[(&str, &str)], sink: S) -> Self {
         let mtu = usize::try_from(lab.sensor.eth0.mtu().unwrap()).unwrap();
         let decoded = Decoded {
@@ -82,14 +82,14 @@ impl<S: Sink> Scene<S> {
         Self { lab, agent, sensor }
     }
 
-    /// Ends podspan by SIGTERM and gathers what is known; the lab stays.
+    /// Stops podspan with SIGTERM and returns the result; the lab stays.
     pub(crate) fn end(mut self) -> (Lab, Outcome<S>) {
         self.agent.terminate().unwrap();
         let status = self.agent.wait(LIMIT).unwrap();
         let log = self.agent.stderr();
         assert!(status.success(), "{status}:\n{log}");
         let totals = Totals::read(&log);
-        // What podspan sent last is on its way through the bridge.
+        // The last datagrams are still on their way through the bridge.
         thread::sleep(Duration::from_millis(100));
         let (Decoded { decoder, sink }, capture) = self.sensor.stop().unwrap();
         assert_eq!(capture.dropped, 0, "the sensor's sniffer kept up");
@@ -111,7 +111,7 @@ impl<S: Sink> Scene<S> {
     }
 }
 
-/// Counts frames that podspan itself sent, should any be mirrored: there must be none.
+/// Counts the mirrored frames that podspan itself sent: there must be none.
 pub(crate) fn own_frames(frames: &[Frame], pod: IpAddr, sensor: IpAddr) -> usize {
     let decodes = |frame: &FrameRef<'_>| {
         let packet = etherparse::SlicedPacket::from_ethernet(frame.bytes).ok()?;

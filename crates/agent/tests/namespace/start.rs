@@ -1,4 +1,4 @@
-//! A start that fails and is tried again, and one that waits for a sensor's name to be looked up.
+//! A start that fails and is repeated, and one that waits for the first list of sensors.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,23 +15,23 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         idle_without_net_raw,
     ),
     (
-        "with_on_failure_idle_it_mirrors_once_the_cause_is_over",
-        cause_is_over,
+        "with_on_failure_idle_it_mirrors_when_the_cause_is_fixed",
+        cause_is_fixed,
     ),
     (
-        "without_a_view_of_the_sensors_the_wait_ends_with_its_time",
+        "without_a_list_of_sensors_the_wait_ends_after_start_wait",
         wait_ends_with_time,
     ),
     (
-        "without_a_view_of_the_sensors_the_wait_ends_at_half_a_ring",
+        "without_a_list_of_sensors_the_wait_ends_at_half_a_ring",
         wait_ends_at_half,
     ),
     ("a_wait_of_0s_is_none", no_wait),
     ("sigterm_ends_the_wait_for_the_sensors", end_of_the_wait),
 ];
 
-/// A name that nobody can look up: there is no API server.
-const NAMELESS: (&str, &str) = ("SENSOR", "zeek");
+/// A name that cannot be found: there is no API server.
+const NOT_FOUND: (&str, &str) = ("SENSOR", "zeek");
 
 fn idle_without_net_raw() {
     let lab = Lab::builder().build().unwrap();
@@ -50,7 +50,7 @@ fn idle_without_net_raw() {
     thread::sleep(Duration::from_millis(3500));
     assert!(agent.try_wait().unwrap().is_none(), "{}", agent.stderr());
     let log = agent.stderr();
-    // It has been tried three times, and there was nothing new to log.
+    // There were three attempts, and nothing new to log.
     assert_eq!(log.matches("ON_FAILURE=idle").count(), 1, "{log}");
     assert!(log.contains("next attempt in 1s"), "{log}");
     let used = agent.cpu_time().unwrap();
@@ -65,8 +65,8 @@ fn idle_without_net_raw() {
     assert!(agent.wait(LIMIT).unwrap().success(), "{}", agent.stderr());
 }
 
-/// The ports that podspan sends from are refused at first.
-fn cause_is_over() {
+/// At first the kernel refuses podspan's source ports.
+fn cause_is_fixed() {
     const FIRST_FREE: &str = "ipv4/ip_unprivileged_port_start";
     const DYNAMIC: &str = "ipv4/ip_local_port_range";
     let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
@@ -99,9 +99,9 @@ fn cause_is_over() {
     assert!(totals.get("frames_mirrored") >= 40, "{totals:?}");
 }
 
-/// Starts podspan with a name that it cannot look up.
-fn start_nameless(lab: &Lab, more: &[(&str, &str)]) -> Process {
-    let mut command = podspan(lab, &[NAMELESS]);
+/// Starts podspan with a name that cannot be found.
+fn start_without_sensors(lab: &Lab, more: &[(&str, &str)]) -> Process {
+    let mut command = podspan(lab, &[NOT_FOUND]);
     command.envs(more.iter().copied());
     let mut agent = Process::spawn(command).unwrap();
     agent.wait_for_output("capturing (index", LIMIT).unwrap();
@@ -115,7 +115,7 @@ fn end(mut agent: Process) -> (Totals, String) {
     (Totals::read(&log), log)
 }
 
-/// Every frame was counted as `no_sensor`, and these were among them.
+/// Asserts that every frame was counted as `no_sensor`, and that there were `at_least` as many.
 #[track_caller]
 fn assert_none_mirrored(totals: &Totals, at_least: u64) {
     let seen = totals.get("frames_seen");
@@ -126,7 +126,7 @@ fn assert_none_mirrored(totals: &Totals, at_least: u64) {
 
 fn wait_ends_with_time() {
     let lab = Lab::builder().build().unwrap();
-    let mut agent = start_nameless(&lab, &[("START_WAIT", "1500ms")]);
+    let mut agent = start_without_sensors(&lab, &[("START_WAIT", "1500ms")]);
     udp_datagrams(&lab.client, &lab.pod, Family::V4, &[100; 20]).unwrap();
     agent
         .wait_for_output("no view of the sensors", LIMIT)
@@ -155,17 +155,18 @@ fn wait_ends_with_time() {
 fn wait_ends_at_half() {
     let lab = Lab::builder().build().unwrap();
     let settings = [("START_WAIT", "60s"), ("RING_SIZE", "64MiB")];
-    let mut agent = start_nameless(&lab, &settings);
+    let mut agent = start_without_sensors(&lab, &settings);
     let flood = |count| {
         let stream = UdpStream {
             size: 1000,
             count,
             per_second: u32::MAX,
         };
-        let crossed = udp_stream(&lab.client, &lab.pod, Family::V4, stream).unwrap();
-        crossed.sent
+        let outcome = udp_stream(&lab.client, &lab.pod, Family::V4, stream).unwrap();
+        outcome.sent
     };
-    // More than is copied out of the ring, and far less than half of the ring: it waits, and sleeps.
+    // More than is copied out of the ring, and far less than half of the ring: podspan waits and
+    // sleeps.
     let mut sent = flood(4000);
     thread::sleep(Duration::from_millis(500));
     let before = agent.cpu_time().unwrap();
@@ -191,7 +192,7 @@ fn wait_ends_at_half() {
 
 fn no_wait() {
     let lab = Lab::builder().build().unwrap();
-    let mut agent = start_nameless(&lab, &[("START_WAIT", "0s")]);
+    let mut agent = start_without_sensors(&lab, &[("START_WAIT", "0s")]);
     udp_datagrams(&lab.client, &lab.pod, Family::V4, &[100; 20]).unwrap();
     agent
         .wait_for_output("frames are not mirrored", LIMIT)
@@ -203,9 +204,9 @@ fn no_wait() {
 
 fn end_of_the_wait() {
     let lab = Lab::builder().build().unwrap();
-    let agent = start_nameless(&lab, &[("START_WAIT", "60s")]);
+    let agent = start_without_sensors(&lab, &[("START_WAIT", "60s")]);
     udp_datagrams(&lab.client, &lab.pod, Family::V4, &[100; 20]).unwrap();
-    // This waits less than the wait would take.
+    // The limit of `end` is shorter than START_WAIT.
     let (totals, _) = end(agent);
     assert_none_mirrored(&totals, 40);
 }

@@ -1,7 +1,8 @@
-//! TCP streams put together from segments, in two ways. In the order in which they arrived, with
-//! nothing forgiven (no gap, no overlap, no segment twice): two captures of one wire must agree in
-//! this, whatever the wire did. And as TCP itself does it, by sequence numbers: this must be what
-//! the application sent, whatever the kernel sent again or out of order.
+//! TCP streams joined from segments, in two ways.
+//!
+//! First in the order of arrival, and every gap, overlap and repeated segment counts: two captures of
+//! one wire must be equal, whatever the wire did. Second by sequence numbers, as TCP does: the result
+//! must be what the application sent, whatever the kernel sent again or out of order.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,8 +15,8 @@ use testbed::{FrameRef, Sink};
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     by_ends: BTreeMap<(SocketAddr, SocketAddr), Stream>,
-    /// Segments that did not follow the one before.
-    pub(crate) out_of_place: u64,
+    /// Segments that did not follow the previous one.
+    pub(crate) out_of_order: u64,
     /// Segments with CWR, with ECE, with PSH, with FIN.
     pub(crate) flags: [u64; 4],
     /// Segments with a timestamp option.
@@ -41,17 +42,17 @@ struct Arrived {
 /// A stream as its receiver reads it.
 #[derive(Debug, Default)]
 struct Joined {
-    /// The sequence number of the first byte that is still awaited.
+    /// The sequence number of the first byte that has not arrived.
     next: Option<u32>,
     bytes: u64,
     hash: StreamHash,
-    /// What came too early, by its place in the stream.
+    /// Payloads that arrived too early, by their place in the stream.
     ahead: BTreeMap<u64, Vec<u8>>,
 }
 
 impl Joined {
-    /// Takes the payload that begins at `sequence`.
-    fn take(&mut self, sequence: u32, payload: &[u8]) {
+    /// Adds the payload that begins at `sequence`.
+    fn add(&mut self, sequence: u32, payload: &[u8]) {
         let next = *self.next.get_or_insert(sequence);
         let distance = i64::from(sequence.wrapping_sub(next).cast_signed());
         let Some(place) = self.bytes.checked_add_signed(distance) else {
@@ -73,19 +74,19 @@ impl Joined {
         }
     }
 
-    /// Appends what of a payload that does not begin behind the end is new.
+    /// Appends the new part of a payload that begins at the end or before it.
     fn append(&mut self, place: u64, payload: &[u8]) {
-        let known = usize::try_from(self.bytes - place).unwrap();
-        let new = payload.get(known..).unwrap_or_default();
+        let old = usize::try_from(self.bytes - place).unwrap();
+        let new = payload.get(old..).unwrap_or_default();
         self.hash.update(new);
         self.bytes += new.len() as u64;
-        let taken = u32::try_from(new.len()).unwrap();
-        self.next = self.next.map(|next| next.wrapping_add(taken));
+        let length = u32::try_from(new.len()).unwrap();
+        self.next = self.next.map(|next| next.wrapping_add(length));
     }
 }
 
 impl Streams {
-    pub(crate) fn take(&mut self, frame: &[u8]) {
+    pub(crate) fn add(&mut self, frame: &[u8]) {
         let Ok(packet) = SlicedPacket::from_ethernet(frame) else {
             return;
         };
@@ -125,24 +126,24 @@ impl Streams {
         );
         let stream = self.by_ends.entry(key).or_default();
         let payload = tcp.payload();
-        let taken =
+        let length =
             u32::try_from(payload.len()).unwrap() + u32::from(tcp.syn()) + u32::from(tcp.fin());
         let sequence = tcp.sequence_number();
         let arrived = &mut stream.arrived;
-        if taken > 0 && arrived.next.is_some_and(|next| next != sequence) {
-            self.out_of_place += 1;
+        if length > 0 && arrived.next.is_some_and(|next| next != sequence) {
+            self.out_of_order += 1;
         }
-        if taken > 0 || arrived.next.is_none() {
-            arrived.next = Some(sequence.wrapping_add(taken));
+        if length > 0 || arrived.next.is_none() {
+            arrived.next = Some(sequence.wrapping_add(length));
         }
         arrived.bytes += payload.len() as u64;
         arrived.hash.update(payload);
         let first = sequence.wrapping_add(u32::from(tcp.syn()));
-        stream.joined.take(first, payload);
+        stream.joined.add(first, payload);
     }
 
-    /// Asserts that two captures hold the same bytes of every stream, in the same order, with what
-    /// the sender sent again sent again.
+    /// Asserts that two captures have the same bytes of every stream, in the same order, including
+    /// retransmissions.
     pub(crate) fn assert_same(&self, other: &Self) {
         assert!(
             self.by_ends.keys().eq(other.by_ends.keys()),
@@ -151,10 +152,10 @@ impl Streams {
         for ((ends, one), (_, another)) in self.by_ends.iter().zip(&other.by_ends) {
             assert_eq!(one.arrived, another.arrived, "{ends:?}");
         }
-        assert_eq!(self.out_of_place, other.out_of_place);
+        assert_eq!(self.out_of_order, other.out_of_order);
     }
 
-    /// Asserts that both directions of every connection are here as the applications sent them.
+    /// Asserts that both directions of every connection are complete, as the applications sent them.
     pub(crate) fn assert_hold(&self, connections: &[TcpOutcome]) {
         for sent in connections {
             let (client, server) = (sent.client, sent.server);
@@ -171,7 +172,7 @@ impl Streams {
 }
 
 impl Sink for Streams {
-    fn take(&mut self, frame: FrameRef<'_>) {
-        Self::take(self, frame.bytes);
+    fn receive(&mut self, frame: FrameRef<'_>) {
+        self.add(frame.bytes);
     }
 }

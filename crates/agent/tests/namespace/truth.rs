@@ -1,4 +1,5 @@
-//! Wire truth by others' judgement, with all offloads on, over every kind of underlay.
+//! The copies are verified by code from outside the project, with all offloads on, over every kind of
+//! underlay.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use testbed::traffic::{
     Family, Iperf3, TcpOutcome, iperf3, ping, refused_connection, reset_connection, tcp_bulk,
     tcp_requests, udp_datagrams, udp_segmented,
 };
-use testbed::verify::{Oracle, Protocol, is_error_about};
+use testbed::verify::{Protocol, Verifier, is_error_about};
 use testbed::{
     CaptureWriter, Filter, Frame, FrameRef, Host, Lab, SegmentationLimits, Sink, Sniffer, tshark,
 };
@@ -22,19 +23,19 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         over_jumbo,
     ),
     (
-        "a_narrower_hop_is_learned_from_icmp_over_ipv4",
-        over_a_narrow_hop_v4,
+        "a_smaller_path_mtu_is_found_by_icmp_over_ipv4",
+        over_a_small_path_mtu_v4,
     ),
     (
-        "a_narrower_hop_is_learned_from_icmp_over_ipv6",
-        over_a_narrow_hop_v6,
+        "a_smaller_path_mtu_is_found_by_icmp_over_ipv6",
+        over_a_small_path_mtu_v6,
     ),
     (
-        "the_kernels_vxlan_device_takes_every_datagram_over_ipv4",
+        "the_kernels_vxlan_device_accepts_every_datagram_over_ipv4",
         kernel_device_v4,
     ),
     (
-        "the_kernels_vxlan_device_takes_every_datagram_over_ipv6",
+        "the_kernels_vxlan_device_accepts_every_datagram_over_ipv6",
         kernel_device_v6,
     ),
     ("big_tcp_arrives_as_segments", big_tcp),
@@ -63,43 +64,40 @@ fn over_jumbo() {
     everything(&Lab::builder().mtu(9000).client_mtu(1500), Family::V4);
 }
 
-fn over_a_narrow_hop_v4() {
+fn over_a_small_path_mtu_v4() {
     everything(&Lab::builder().routed(1400), Family::V4);
 }
 
-fn over_a_narrow_hop_v6() {
+fn over_a_small_path_mtu_v6() {
     everything(&Lab::builder().routed(1400), Family::V6);
 }
 
-/// Lets everything cross and has it judged.
+/// Sends every kind of traffic and verifies the copies.
 fn everything(lab: &testbed::LabBuilder, underlay: Family) {
     let lab = lab.build().unwrap();
     if lab.router.is_some() {
-        // The first datagram that is too long is lost on the way; from then on the path is known.
+        // The first datagram above the path MTU is lost; after it the kernel has the path MTU.
         let to = underlay.address(&lab.sensor);
         let _ = ping(&lab.pod.namespace, to, 1450, Duration::from_secs(1));
     }
-    let beside = Sniffer::start(&lab.pod.namespace, "eth0", Filter::All, Streams::default());
-    let beside = beside.unwrap();
+    let in_pod = Sniffer::start(&lab.pod.namespace, "eth0", Filter::All, Streams::default());
+    let in_pod = in_pod.unwrap();
     let scene = Scene::start(lab, underlay);
     let connections = mixed_traffic(&scene.lab);
     let (lab, outcome) = scene.end();
-    let (crossed, capture) = beside.stop().unwrap();
-    assert_eq!(
-        capture.dropped, 0,
-        "the capture beside the application kept up"
-    );
+    let (captured, capture) = in_pod.stop().unwrap();
+    assert_eq!(capture.dropped, 0, "the capture in the pod lost nothing");
 
     outcome.totals.assert_lossless_but(&[]);
     let (pod, sensor) = (underlay.address(&lab.pod), underlay.address(&lab.sensor));
     assert_eq!(
         own_frames(&outcome.inner, pod, sensor),
         0,
-        "no frame of our own"
+        "no frame of podspan"
     );
-    judge_by_etherparse(&outcome.inner);
-    judge_streams(&outcome.inner, &crossed, &connections);
-    judge_by_tshark(&outcome.inner, &crossed);
+    verify_with_etherparse(&outcome.inner);
+    compare_streams(&outcome.inner, &captured, &connections);
+    verify_with_tshark(&outcome.inner, &captured);
 }
 
 fn mixed_traffic(lab: &Lab) -> Vec<TcpOutcome> {
@@ -125,12 +123,12 @@ fn mixed_traffic(lab: &Lab) -> Vec<TcpOutcome> {
     connections
 }
 
-fn judge_by_etherparse(frames: &[Frame]) {
-    let mut oracle = Oracle::new();
+fn verify_with_etherparse(frames: &[Frame]) {
+    let mut verifier = Verifier::new();
     for frame in frames {
-        oracle.judge(&frame.bytes);
+        verifier.verify(&frame.bytes);
     }
-    assert_eq!(oracle.wrong(), 0, "{:#?}", oracle.tallies());
+    assert_eq!(verifier.wrong(), 0, "{:#?}", verifier.counts());
     for protocol in [
         Protocol::Icmp,
         Protocol::Icmpv6,
@@ -141,20 +139,20 @@ fn judge_by_etherparse(frames: &[Frame]) {
         Protocol::Fragment,
     ] {
         assert!(
-            oracle.tallies().contains_key(&protocol),
+            verifier.counts().contains_key(&protocol),
             "{protocol:?} was seen"
         );
     }
 }
 
-/// What arrived is what crossed, byte for byte and in its order; and put together it is what the
-/// applications sent.
-fn judge_streams(frames: &[Frame], crossed: &Streams, connections: &[TcpOutcome]) {
+/// The copies are the captured frames, byte for byte and in their order. Joined, they are the streams
+/// that the applications sent.
+fn compare_streams(frames: &[Frame], captured: &Streams, connections: &[TcpOutcome]) {
     let mut streams = Streams::default();
     for frame in frames {
-        streams.take(&frame.bytes);
+        streams.add(&frame.bytes);
     }
-    streams.assert_same(crossed);
+    streams.assert_same(captured);
     streams.assert_hold(connections);
     assert!(
         streams.flags.iter().all(|count| *count > 0),
@@ -164,26 +162,26 @@ fn judge_streams(frames: &[Frame], crossed: &Streams, connections: &[TcpOutcome]
     assert!(streams.timestamps > 0 && streams.sack_permitted > 0);
 }
 
-fn judge_by_tshark(frames: &[Frame], crossed: &Streams) {
+fn verify_with_tshark(frames: &[Frame], captured: &Streams) {
     let folder = tempfile::tempdir().unwrap();
     let mut file = CaptureWriter::create(folder.path().join("inner.pcapng")).unwrap();
-    // tshark takes the end of a quotation for the end of the packet, and its checksum for a bad one.
-    let judged: Vec<&Frame> = frames
+    // tshark reports the checksum of a truncated quotation as bad.
+    let verified: Vec<&Frame> = frames
         .iter()
         .filter(|frame| !is_error_about(&frame.bytes, PORT))
         .collect();
-    for frame in &judged {
+    for frame in &verified {
         file.write(frame.as_ref()).unwrap();
     }
     let findings = tshark::examine(&file.finish().unwrap(), TSHARK_LIMIT).unwrap();
-    assert_eq!(findings.frames, judged.len() as u64);
+    assert_eq!(findings.frames, verified.len() as u64);
     assert_eq!(findings.wrong(), 0, "{findings:?}");
     let disorder = findings.lost_segment
         + findings.ack_lost_segment
         + findings.retransmission
         + findings.out_of_order;
-    // tshark calls it disorder where the kernel has sent something again; that is the wire's.
-    assert!(disorder == 0 || crossed.out_of_place > 0, "{findings:?}");
+    // Retransmissions of the kernel count as disorder too; they are on the wire as well.
+    assert!(disorder == 0 || captured.out_of_order > 0, "{findings:?}");
 }
 
 fn kernel_device_v4() {
@@ -194,7 +192,7 @@ fn kernel_device_v6() {
     kernel_device(Family::V6);
 }
 
-/// The receiver is the kernel's own; its counters say whether it threw anything away.
+/// The receiver is the kernel's vxlan device; its counters show whether it dropped anything.
 fn kernel_device(underlay: Family) {
     let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
     let (v4, v6) = lab.vxlan.clone().unwrap();
@@ -202,14 +200,14 @@ fn kernel_device(underlay: Family) {
     let behind =
         Sniffer::to_memory(&lab.sensor.namespace, device.name(), Filter::Incoming).unwrap();
     let before = device.statistics().unwrap();
-    let beside = Sniffer::start(&lab.pod.namespace, "eth0", Filter::All, Streams::default());
-    let beside = beside.unwrap();
+    let in_pod = Sniffer::start(&lab.pod.namespace, "eth0", Filter::All, Streams::default());
+    let in_pod = in_pod.unwrap();
     let scene = Scene::start(lab, underlay);
     let connections = mixed_traffic(&scene.lab);
     let (_lab, outcome) = scene.end();
     let after = device.statistics().unwrap();
     let (frames, capture) = behind.stop().unwrap();
-    let (crossed, _) = beside.stop().unwrap();
+    let (captured, _) = in_pod.stop().unwrap();
 
     outcome.totals.assert_lossless_but(&[]);
     assert_eq!(capture.dropped, 0);
@@ -224,9 +222,9 @@ fn kernel_device(underlay: Family) {
     let bytes = |frames: &[Frame]| frames.iter().map(|f| f.bytes.clone()).collect::<Vec<_>>();
     assert!(
         bytes(&frames) == bytes(&outcome.inner),
-        "both receivers saw the same"
+        "both receivers have the same frames"
     );
-    judge_streams(&frames, &crossed, &connections);
+    compare_streams(&frames, &captured, &connections);
 }
 
 fn big_tcp() {
@@ -239,8 +237,8 @@ fn big_tcp() {
         host.eth0.set_segmentation_limits(limits).unwrap();
         host.port.set_segmentation_limits(limits).unwrap();
     }
-    let beside = Sniffer::start(&lab.pod.namespace, "eth0", Filter::All, Largest::default());
-    let beside = beside.unwrap();
+    let in_pod = Sniffer::start(&lab.pod.namespace, "eth0", Filter::All, Largest::default());
+    let in_pod = in_pod.unwrap();
     let scene = Scene::start(lab, Family::V4);
     let mut connections = Vec::new();
     for family in Family::BOTH {
@@ -249,19 +247,19 @@ fn big_tcp() {
         connections.push(tcp_bulk(pod, client, family, 16 << 20).unwrap());
     }
     let (_lab, outcome) = scene.end();
-    let (largest, _) = beside.stop().unwrap();
+    let (largest, _) = in_pod.stop().unwrap();
     assert!(
         largest.v4 > 65_600 && largest.v6 > 65_600,
-        "BIG TCP was in play: {largest:?}"
+        "there were BIG TCP frames: {largest:?}"
     );
     outcome.totals.assert_lossless_but(&[]);
-    let mut oracle = Oracle::new();
+    let mut verifier = Verifier::new();
     let mut streams = Streams::default();
     for frame in &outcome.inner {
-        oracle.judge(&frame.bytes);
-        streams.take(&frame.bytes);
+        verifier.verify(&frame.bytes);
+        streams.add(&frame.bytes);
     }
-    assert_eq!(oracle.wrong(), 0, "{:#?}", oracle.tallies());
+    assert_eq!(verifier.wrong(), 0, "{:#?}", verifier.counts());
     streams.assert_hold(&connections);
 }
 
@@ -273,7 +271,7 @@ struct Largest {
 }
 
 impl Sink for Largest {
-    fn take(&mut self, frame: FrameRef<'_>) {
+    fn receive(&mut self, frame: FrameRef<'_>) {
         match frame.bytes.get(12..14) {
             Some([0x08, 0x00]) => self.v4 = self.v4.max(frame.wire_len),
             Some([0x86, 0xdd]) => self.v6 = self.v6.max(frame.wire_len),
@@ -282,17 +280,17 @@ impl Sink for Largest {
     }
 }
 
-/// Judges as it goes: a gigabyte is not kept.
+/// Verifies frames when they arrive: a gigabyte is not kept.
 #[derive(Default)]
-struct Judge {
-    oracle: Oracle,
+struct Online {
+    verifier: Verifier,
     streams: Streams,
 }
 
-impl Sink for Judge {
-    fn take(&mut self, frame: FrameRef<'_>) {
-        self.oracle.judge(frame.bytes);
-        self.streams.take(frame.bytes);
+impl Sink for Online {
+    fn receive(&mut self, frame: FrameRef<'_>) {
+        self.verifier.verify(frame.bytes);
+        self.streams.add(frame.bytes);
     }
 }
 
@@ -300,13 +298,13 @@ fn a_gigabyte_each_way() {
     let lab = Lab::builder().vxlan(VNI, 4789).build().unwrap();
     let sensor = sensor_of(&lab, Family::V4);
     let environment = [("SENSOR", sensor.as_str()), ("RING_SIZE", "128MiB")];
-    let beside = Sniffer::start(&lab.pod.namespace, "eth0", Filter::All, Streams::default());
-    let beside = beside.unwrap();
-    let scene = Scene::start_with(lab, &environment, Judge::default());
+    let in_pod = Sniffer::start(&lab.pod.namespace, "eth0", Filter::All, Streams::default());
+    let in_pod = in_pod.unwrap();
+    let scene = Scene::start_with(lab, &environment, Online::default());
     let what = |reverse| Iperf3 {
         bytes: 1 << 30,
         reverse,
-        // One processor carries application, podspan, and two captures that read each byte.
+        // One processor runs the application, podspan, and two captures that read each byte.
         bits_per_second: 250_000_000,
         limit: Duration::from_mins(2),
     };
@@ -315,14 +313,11 @@ fn a_gigabyte_each_way() {
         assert!(ran.sent >= 1 << 30, "{ran:?}");
     }
     let (_lab, outcome) = scene.end();
-    let (crossed, capture) = beside.stop().unwrap();
-    assert_eq!(
-        capture.dropped, 0,
-        "the capture beside the application kept up"
-    );
+    let (captured, capture) = in_pod.stop().unwrap();
+    assert_eq!(capture.dropped, 0, "the capture in the pod lost nothing");
     outcome.totals.assert_lossless_but(&[]);
-    let Judge { oracle, streams } = outcome.inner;
-    assert_eq!(oracle.wrong(), 0, "{:#?}", oracle.tallies());
-    assert!(oracle.tallies()[&Protocol::Tcp].bytes > 2 << 30);
-    streams.assert_same(&crossed);
+    let Online { verifier, streams } = outcome.inner;
+    assert_eq!(verifier.wrong(), 0, "{:#?}", verifier.counts());
+    assert!(verifier.counts()[&Protocol::Tcp].bytes > 2 << 30);
+    streams.assert_same(&captured);
 }

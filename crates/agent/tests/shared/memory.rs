@@ -1,15 +1,15 @@
-//! What podspan's memory is made of.
+//! podspan's resident memory.
 //!
-//! A test build carries code many times the size of the release build's, and its pages count as
-//! resident. So tests look at the rest; `cargo xtask test` bounds the size of the static release binary,
-//! and both together the resident memory of what is shipped.
+//! The code of a test build is many times as large as that of a release build, and its pages count as
+//! resident. So the tests measure the other memory. `cargo xtask test` bounds the size of the static
+//! release binary; both bounds together are the limit for the released podspan.
 
 use std::fs;
 
 /// 3 MB; with a program of 7 MB at most, 10 MB are resident.
 pub(crate) const BOUND_KIB: u64 = 3_000_000 / 1024;
 
-/// Resident memory in KiB, but for the ring, which is the kernel's memory, and for the program itself.
+/// Resident memory in KiB, without the ring, which is the kernel's memory, and without the program.
 pub(crate) fn working_kib(process: u32) -> u64 {
     let maps = fs::read_to_string(format!("/proc/{process}/smaps")).unwrap();
     let mut counts = true;

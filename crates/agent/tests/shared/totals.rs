@@ -1,4 +1,4 @@
-//! The line of totals that podspan ends with, held to the equations of its accounting.
+//! The line of totals that podspan logs at its end, checked against the equations of its accounting.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ impl Totals {
             .unwrap_or_else(|| panic!("{name} in {self:?}"))
     }
 
-    /// Reads the last line of totals out of a log.
+    /// Reads the last line of totals in a log.
     pub(crate) fn read(log: &str) -> Self {
         let line = log.lines().rev().find(|line| line.contains(" totals "));
         let line = line.unwrap_or_else(|| panic!("a line of totals in:\n{log}"));
@@ -43,7 +43,7 @@ impl Totals {
         totals
     }
 
-    /// The equations of the accounting, exactly.
+    /// Asserts the equations of the accounting, exactly.
     fn check(&self) {
         let get = |name| self.get(name);
         assert_eq!(
@@ -68,7 +68,7 @@ impl Totals {
         );
     }
 
-    /// Nothing was dropped anywhere, but for `own_error` and frames of these reasons.
+    /// Asserts that nothing was dropped, except for `own_error` and these reasons.
     pub(crate) fn assert_lossless_but(&self, reasons: &[&str]) {
         let allowed = |reason: &str| reason == "own_error" || reasons.contains(&reason);
         let others = self.frames_dropped.keys().find(|reason| !allowed(reason));

@@ -1,8 +1,8 @@
-//! How clients get in: kubeconfigs, namespaces, service accounts and their tokens.
+//! The access of clients: kubeconfigs, namespaces, service accounts and their tokens.
 //!
 //! A pod's credentials are a folder that the kubelet fills: `token`, `ca.crt` and `namespace` are
-//! links into `..data`, itself a link to a folder with a time in its name. A new token comes in a
-//! new such folder, and `..data` is renamed onto it, so that a reader sees either the old or the new
+//! links into `..data`, itself a link to a folder with a time in its name. A new token is written to
+//! a new such folder, and `..data` is renamed onto it, so that a reader sees either the old or the new
 //! set. [`ControlPlane::write_pod_credentials`] does the same
 //! (`k8s.io/kubernetes/pkg/volume/util/atomic_writer.go`).
 
@@ -109,8 +109,7 @@ impl ControlPlane {
     }
 
     /// A token of a service account that is signed here and not by the API server, with any
-    /// lifetime, zero included. The API server believes a token that it has just accepted for
-    /// another 10 s.
+    /// lifetime, zero included. The API server caches an accepted token for 10 s.
     ///
     /// # Errors
     /// When there is no such service account.

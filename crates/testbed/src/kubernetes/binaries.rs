@@ -10,7 +10,7 @@
 //!
 //! where the digest covers each go.mod and go.sum, the Go version and the build's arguments. The
 //! `bin` folder is there only when it is complete: a build works in `bin.partial` and renames it at
-//! the end. A lock on a file beside it makes parallel tests wait for one build.
+//! the end. A lock on a file next to it makes parallel tests wait for one build.
 
 use std::env;
 use std::fs::{self, File};
@@ -74,7 +74,7 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Finds the binaries, and builds them if need be: about four minutes on two cores the first
+    /// Finds the binaries, or builds them: about four minutes on two cores the first
     /// time, milliseconds later.
     ///
     /// # Errors
@@ -93,7 +93,7 @@ impl Binaries {
     }
 
     /// `folder` as `KUBEBUILDER_ASSETS` has it: kube-controller-manager is not part of the usual
-    /// archives, so its absence is told only to those who want to start it.
+    /// archives, so its absence is an error only for those who start it.
     fn given(folder: PathBuf) -> Result<Self, Error> {
         for binary in ["etcd", "kube-apiserver", "kubectl"] {
             if !folder.join(binary).is_file() {
@@ -161,7 +161,7 @@ impl Tool {
     }
 }
 
-/// What decides the contents of the binaries, as a name for their folder.
+/// A digest of all inputs of the build, as a name for the folder.
 fn digest() -> Result<String, Error> {
     let mut context = Context::new(&SHA256);
     context.update(go_version()?.as_bytes());
@@ -211,8 +211,8 @@ fn module_folder(module: &str) -> PathBuf {
     Path::new(CRATE).join(module)
 }
 
-/// Cargo's target folder; cargo reads a relative `CARGO_TARGET_DIR` from where it was called, which
-/// is taken to be the workspace's root.
+/// Cargo's target folder; cargo reads a relative `CARGO_TARGET_DIR` from where it was called; this
+/// code assumes the workspace's root.
 fn target_folder() -> PathBuf {
     let workspace = Path::new(CRATE).join("../..");
     match env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty()) {

@@ -1,8 +1,8 @@
 //! Starting, stopping, freezing and restarting the servers of one control plane.
 //!
-//! The API server's port is held by a socket of ours that is bound and never listens, for as long
-//! as the control plane lives. The API server binds the same port beside it (`SO_REUSEPORT`, its
-//! `--permit-port-sharing`). So no other test can take the port between two starts, and while the
+//! As long as the control plane exists, a socket of this process is bound to the API server's port and
+//! never listens. The API server binds the same port too (`SO_REUSEPORT`, its
+//! `--permit-port-sharing`). So no other test can bind the port between two starts, and while the
 //! API server is down a client gets a reset, as from a machine that is up.
 
 use std::collections::BTreeMap;
@@ -29,12 +29,12 @@ use crate::Namespace;
 use crate::process::fork;
 
 /// How long a server may take to become ready; a busy machine needs a multiple of the usual 5 s.
-const READY_PATIENCE: Duration = Duration::from_secs(90);
+const READY_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// How long a server may take to end after SIGTERM.
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often a starting server is asked whether it is ready.
+/// How often a starting server is polled until it is ready.
 const READY_POLL: Duration = Duration::from_millis(100);
 
 /// What kube-controller-manager runs. Not among them are those that delete pods of nodes without a
@@ -46,8 +46,8 @@ const CONTROLLERS: &str = "clusterrole-aggregation-controller,deployment-control
 /// What kind of control plane to start.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where everything runs, kubectl too; `None`: in the caller's network namespace. A client of
-    /// one's own runs there as well ([`Namespace::run`]), or where [`Self::address`] is in reach.
+    /// The network namespace of all servers and of kubectl; `None`: the caller's. A test's own client
+    /// runs there too ([`Namespace::run`]), or where it can reach [`Self::address`].
     pub namespace: Option<Namespace>,
     /// Where the API server listens, and what its certificate is for: an address of the namespace.
     pub address: IpAddr,
@@ -97,7 +97,7 @@ impl Component {
 pub struct ControlPlane {
     // Dropped in this order: the servers before their folder.
     servers: BTreeMap<Component, Server>,
-    /// Keeps the API server's port ours.
+    /// Keeps the API server's port reserved.
     _port: Socket,
     pub(super) token_key: TokenKey,
     address: SocketAddr,
@@ -121,7 +121,7 @@ impl ControlPlane {
     /// API server is ready: about 5 s when the binaries are built.
     ///
     /// # Errors
-    /// When the binaries cannot be had (see [`Binaries::find`]), or a server does not come up; the
+    /// When the binaries are not found or built (see [`Binaries::find`]), or a server does not come up; the
     /// text has the end of its log.
     pub fn start(options: Options) -> Result<Self, Error> {
         let binaries = Binaries::find()?;
@@ -159,7 +159,7 @@ impl ControlPlane {
         self.address
     }
 
-    /// The network namespace that it runs in, where it was given one.
+    /// The network namespace that it runs in, if the options have one.
     #[must_use]
     pub fn namespace(&self) -> Option<&Namespace> {
         self.options.namespace.as_ref()
@@ -190,7 +190,7 @@ impl ControlPlane {
     /// # Errors
     /// When it does not run or does not end in time.
     pub fn terminate(&mut self, component: Component) -> Result<(), Error> {
-        self.take(component)?.terminate(STOP_PATIENCE)
+        self.take(component)?.terminate(STOP_TIMEOUT)
     }
 
     /// Ends a component with SIGKILL.
@@ -209,7 +209,7 @@ impl ControlPlane {
         self.server(component)?.signal(Signal::SIGSTOP)
     }
 
-    /// Lets a frozen component go on.
+    /// Continues a frozen component.
     ///
     /// # Errors
     /// When it does not run.
@@ -217,10 +217,10 @@ impl ControlPlane {
         self.server(component)?.signal(Signal::SIGCONT)
     }
 
-    /// Makes etcd forget every version but the newest of each object.
+    /// Makes etcd delete every version but the newest of each object.
     ///
-    /// A client that goes on from an older resourceVersion gets 410 Gone, once the API server has no
-    /// memory of its own of what came after: kill and launch it to empty its watch cache.
+    /// A client that continues from an older resourceVersion gets 410 Gone, if the API server's watch
+    /// cache does not have it: kill and launch the API server to empty the cache.
     ///
     /// # Errors
     /// When etcd does not answer or refuses, as it does when nothing changed since the last time.
@@ -267,8 +267,8 @@ impl ControlPlane {
         let mut child = fork(command).map_err(Error::io(failed()))?;
         let stdin = child.stdin.take();
         let output = thread::scope(|scope| {
-            // kubectl may answer before it has read everything, so writing is not waited for.
-            // Its end is no error of ours: kubectl says itself what it misses.
+            // kubectl may answer before it has read everything, so nothing waits for this thread. A
+            // failed write is no error here: kubectl reports what is missing.
             scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
             child.wait_with_output()
         })
@@ -287,22 +287,22 @@ impl ControlPlane {
     fn wait_until_ready(&mut self, component: Component) -> Result<(), Error> {
         let started = Instant::now();
         loop {
-            // A start of the API server that fails for lack of etcd is told by etcd's log.
+            // If the API server does not start because etcd failed, etcd's log has the reason.
             for server in self.servers.values_mut() {
                 server.check()?;
             }
             let Err(not_yet) = self.probe(component) else {
                 return Ok(());
             };
-            if started.elapsed() > READY_PATIENCE {
+            if started.elapsed() > READY_TIMEOUT {
                 let server = self.server(component)?;
-                return Err(server.late(READY_PATIENCE, not_yet.to_string()));
+                return Err(server.late(READY_TIMEOUT, not_yet.to_string()));
             }
             thread::sleep(READY_POLL);
         }
     }
 
-    /// Whether a component does its work.
+    /// Whether a component is ready.
     fn probe(&self, component: Component) -> Result<(), Error> {
         match component {
             Component::Etcd => etcd::revision(self.folder()).map(drop),
@@ -384,7 +384,7 @@ impl ControlPlane {
             .arg(format!("--advertise-address={}", self.address.ip()))
             .arg(format!("--secure-port={}", self.address.port()))
             .arg("--permit-port-sharing")
-            // It would publish its address as an endpoint, where a loopback address is refused.
+            // It publishes its address as an endpoint by default; a loopback address is refused there.
             .arg("--endpoint-reconciler-type=none")
             .arg(format!("--service-cluster-ip-range={services}"))
             .arg("--authorization-mode=RBAC")
@@ -416,9 +416,9 @@ impl ControlPlane {
             // Its own name has few rights; it makes a service account for each controller.
             .arg("--use-service-account-credentials=true")
             .arg(format!("--root-ca-file={}", file("ca.crt")))
-            // It serves nothing and has no rival.
+            // It serves nothing, and there is only one.
             .args(["--secure-port=0", "--leader-elect=false"])
-            // At the default rate it loses seconds at its start to throttling by itself.
+            // At the default rate its own throttling delays its start by seconds.
             .args(["--kube-api-qps=300", "--kube-api-burst=600"])
             .current_dir(self.folder());
     }
@@ -467,8 +467,8 @@ fn reserve_port(address: IpAddr) -> Result<(Socket, SocketAddr), Error> {
         let socket = Socket::new(Domain::for_address(wanted), Type::STREAM, None)?;
         socket.set_reuse_port(true)?;
         socket.bind(&wanted.into())?;
-        let taken = socket.local_addr()?.as_socket();
-        Ok((socket, taken.unwrap_or(wanted)))
+        let bound = socket.local_addr()?.as_socket();
+        Ok((socket, bound.unwrap_or(wanted)))
     };
     reserve().map_err(Error::io(format!("reserving a port on {address}")))
 }

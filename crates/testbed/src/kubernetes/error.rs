@@ -1,5 +1,5 @@
-//! What can go wrong while a control plane is built, started or asked, as texts for the person who
-//! runs the tests.
+//! The errors when a control plane is built, started or used, as texts for the person who runs the
+//! tests.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ pub enum Error {
          folder with etcd, kube-apiserver, kube-controller-manager and kubectl"
     )]
     NoGo {
-        /// What running `go` said.
+        /// The output or the error of `go`.
         reason: String,
     },
     /// `KUBEBUILDER_ASSETS` is set, but a binary is missing there.
@@ -36,7 +36,7 @@ pub enum Error {
         package: &'static str,
         /// The folder of its go.mod.
         module: PathBuf,
-        /// What `go build` said.
+        /// The output of `go build`.
         output: String,
     },
     /// A file, folder, socket or process could not be made or used.
@@ -55,7 +55,7 @@ pub enum Error {
         /// The library's reason.
         reason: String,
     },
-    /// A server ended although nobody asked it to.
+    /// A server ended by itself.
     #[error("{component} ended by itself ({status}). The end of its log:\n{log}")]
     Ended {
         /// Which server.
@@ -72,7 +72,7 @@ pub enum Error {
         component: &'static str,
         /// How long was waited.
         seconds: u64,
-        /// What it said last, or what it did not do.
+        /// Its last answer, or what it did not do.
         last: String,
         /// The last lines of its log.
         log: String,

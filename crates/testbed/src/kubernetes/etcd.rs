@@ -1,7 +1,7 @@
 //! etcd, listening on sockets in the control plane's folder only.
 //!
-//! It is asked through its JSON gateway (the HTTP mapping of its gRPC API, `api/v3/rpc.proto`),
-//! which answers on the same socket: a request is a few lines of HTTP/1.0, so no etcdctl and no
+//! Requests use its JSON gateway (the HTTP mapping of its gRPC API, `api/v3/rpc.proto`),
+//! on the same socket: a request is a few lines of HTTP/1.0, so no etcdctl and no
 //! gRPC client is needed.
 
 use std::io::{Read, Write};
@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use super::error::Error;
 
 /// How long etcd may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An address that nobody connects to.
 const NOWHERE: &str = "http://127.0.0.1:1";
 
-/// The socket that the API server and we connect to.
+/// The socket for the API server and for this process.
 pub(super) fn socket(folder: &Path) -> PathBuf {
     folder.join("etcd.sock")
 }
@@ -34,7 +34,7 @@ pub(super) fn configure(command: &mut Command, folder: &Path) {
         .arg(format!("--data-dir={}", folder.join("etcd").display()))
         .arg(format!("--listen-client-urls={client}"))
         .arg(format!("--listen-peer-urls={peer}"))
-        // What it tells other members. There are none, but a socket's path is not allowed here.
+        // Its addresses for other members. There are none, but a socket's path is not allowed here.
         .arg(format!("--advertise-client-urls={NOWHERE}"))
         .arg(format!("--initial-advertise-peer-urls={NOWHERE}"))
         .arg(format!("--initial-cluster=etcd={NOWHERE}"))
@@ -56,7 +56,7 @@ pub(super) fn revision(folder: &Path) -> Result<i64, Error> {
         })
 }
 
-/// Forgets all that was before `revision`.
+/// Deletes all older versions than `revision`.
 pub(super) fn compact(folder: &Path, revision: i64) -> Result<(), Error> {
     let request = json!({"revision": revision.to_string(), "physical": true});
     ask(folder, "/v3/kv/compaction", &request).map(drop)
@@ -67,7 +67,7 @@ fn ask(folder: &Path, path: &'static str, request: &Value) -> Result<Value, Erro
     let mut answer = String::new();
     UnixStream::connect(socket(folder))
         .and_then(|mut stream| {
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
             write!(
                 stream,
                 "POST {path} HTTP/1.0\r\nHost: etcd\r\nContent-Type: application/json\r\n\

@@ -1,9 +1,9 @@
 //! A real Kubernetes control plane for tests: etcd, kube-apiserver and, on request,
 //! kube-controller-manager, with RBAC on and certificates of their own.
 //!
-//! Comes in: [`Options`]. Goes out: a [`ControlPlane`], which is a folder, a CA and two or three
+//! In: [`Options`]. Out: a [`ControlPlane`], which is a folder, a CA and two or three
 //! child processes. The binaries are built once from their Go modules (`kubernetes/go.mod` in this
-//! crate) into cargo's target folder, or taken from `KUBEBUILDER_ASSETS`.
+//! crate) into cargo's target folder, or used from `KUBEBUILDER_ASSETS`.
 //!
 //! ```text
 //!   test ---- kube client, kubectl ---- https://127.0.0.1:<reserved port> ---- kube-apiserver
@@ -11,8 +11,8 @@
 //!   test ---- POST /v3/kv/compaction ---- <folder>/etcd.sock ------------------------+---- etcd
 //! ```
 //!
-//! There is no kubelet and no scheduler. A pod is what a test says it is: [`Pods`] creates it and
-//! writes its `status` through the real API, as a kubelet would.
+//! There is no kubelet and no scheduler. A test makes each pod: [`Pods`] creates it and writes its
+//! `status` through the real API, as a kubelet does.
 //!
 //! Invariants:
 //! - Nothing outlives the value: its processes are killed and its folder is removed on drop, and

@@ -24,7 +24,7 @@ use serde_json::json;
 
 use super::error::Error;
 
-/// The issuer and audience of every token; the API server is told the same.
+/// The issuer and audience of every token; the API server has the same.
 pub(super) const TOKEN_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 /// go-jose, which the API server uses, accepts a token this long after its `exp`
@@ -48,7 +48,7 @@ impl Authority {
     /// Makes a CA with a fresh key.
     ///
     /// # Errors
-    /// When the system has no randomness to give.
+    /// When the system has no random numbers.
     pub fn new(name: &str) -> Result<Self, Error> {
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name.push(DnType::CommonName, name);
@@ -111,7 +111,7 @@ pub(super) struct TokenKey {
     key: KeyPair,
 }
 
-/// Whom a signed token speaks for.
+/// The service account of a signed token.
 pub(super) struct Subject<'a> {
     pub(super) namespace: &'a str,
     pub(super) service_account: &'a str,

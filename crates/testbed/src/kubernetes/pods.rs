@@ -1,7 +1,7 @@
 //! Pods without a kubelet: created, given a status, changed and deleted through the real API.
 //!
-//! A [`PodDraft`] says what the pod shall look like to a watcher. `status` is a subresource that
-//! only its own requests change, so a pod with an address is two requests and a watcher sees two
+//! A [`PodDraft`] has all fields that a watcher sees. `status` is a subresource that only its own
+//! requests change, so a pod with an address is two requests and a watcher sees two
 //! events, as in a cluster. Status is written by merge patches: a list is replaced as a whole.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::error::Error;
 
-/// What a pod shall look like.
+/// The fields of a pod.
 #[derive(Clone, Debug)]
 pub struct PodDraft {
     name: String,
@@ -115,7 +115,7 @@ impl Pods {
         }
     }
 
-    /// The typed API, for what is not here.
+    /// The typed API, for other requests.
     #[must_use]
     pub fn api(&self) -> &Api<Pod> {
         &self.api
@@ -145,7 +145,7 @@ impl Pods {
         self.patch_status(name, readiness(ready)).await
     }
 
-    /// Replaces the addresses; none takes them all away.
+    /// Replaces the addresses; an empty list removes them all.
     ///
     /// # Errors
     /// When the API server refuses.
@@ -153,7 +153,7 @@ impl Pods {
         self.patch_status(name, addresses(list)).await
     }
 
-    /// Sets a label, or takes it away.
+    /// Sets a label, or removes it.
     ///
     /// # Errors
     /// When the API server refuses.
@@ -167,7 +167,7 @@ impl Pods {
             .await
     }
 
-    /// Sets an annotation, or takes it away.
+    /// Sets an annotation, or removes it.
     ///
     /// # Errors
     /// When the API server refuses.
@@ -181,8 +181,8 @@ impl Pods {
             .await
     }
 
-    /// Asks for the pod's graceful end: it gets a deletionTimestamp and stays, as there is no
-    /// kubelet to end it, until [`Self::delete`]. A pod on no node goes at once.
+    /// Requests the pod's graceful deletion: it gets a deletionTimestamp and stays until
+    /// [`Self::delete`], because no kubelet ends it. A pod without a node is removed at once.
     ///
     /// # Errors
     /// When the API server refuses.

@@ -23,7 +23,7 @@ use crate::process::{die_with_parent, fork};
 /// How many lines of a log an error shows.
 const TAIL_LINES: usize = 25;
 
-/// How often a child is asked whether it has ended.
+/// How often a child is polled until it has ended.
 const POLL: Duration = Duration::from_millis(10);
 
 /// A command that will run in `namespace`, or in the caller's, and die with this process.
@@ -33,7 +33,7 @@ pub(super) fn command(namespace: Option<&Namespace>, program: impl AsRef<OsStr>)
     }
     let mut command = Command::new(program);
     let parent = std::process::id();
-    // SAFETY: between fork and exec the closure makes two system calls; it takes no lock and
+    // SAFETY: between fork and exec the closure makes two system calls; it uses no lock and
     // allocates nothing.
     unsafe { command.pre_exec(move || die_with_parent(parent)) };
     command
@@ -49,7 +49,7 @@ pub(super) struct Server {
 impl Server {
     /// Starts a command made by [`command`]; its output is appended to `log`.
     ///
-    /// It does not belong to the terminal's process group: Ctrl-C is for us, and we stop it.
+    /// It does not belong to the terminal's process group: this process handles Ctrl-C and stops it.
     pub(super) fn start(
         name: &'static str,
         mut command: Command,
@@ -103,10 +103,10 @@ impl Server {
             .map_err(self.failed(&format!("sending {signal} to")))
     }
 
-    /// Sends SIGTERM and waits for the end, at most `patience`; then it is killed.
-    pub(super) fn terminate(mut self, patience: Duration) -> Result<(), Error> {
+    /// Sends SIGTERM and waits for the end, at most `limit`; then it is killed.
+    pub(super) fn terminate(mut self, limit: Duration) -> Result<(), Error> {
         self.signal(Signal::SIGTERM)?;
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
             let ended = self.child.try_wait().map_err(self.failed("waiting for"))?;
             if ended.is_some() {
@@ -114,7 +114,7 @@ impl Server {
             }
             thread::sleep(POLL);
         }
-        Err(self.late(patience, "it did not end after SIGTERM".to_owned()))
+        Err(self.late(limit, "it did not end after SIGTERM".to_owned()))
     }
 
     fn failed(&self, doing: &str) -> impl FnOnce(io::Error) -> Error + use<> {
@@ -125,7 +125,7 @@ impl Server {
 impl Drop for Server {
     /// SIGKILL, which also ends one that is frozen.
     fn drop(&mut self) {
-        // Both fail only for a child that has ended and been reaped: what is wanted.
+        // Both fail only for a child that has ended and been reaped, which is the goal.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

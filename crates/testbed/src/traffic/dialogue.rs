@@ -1,9 +1,9 @@
-//! Conversations in which one packet causes the next at once: what a sensor must see in the order
-//! of the wire to understand it.
+//! Conversations in which one packet causes the next at once. A sensor must receive them in the order
+//! of the wire.
 //!
-//! A query before its answer of several IP fragments, as of DNS. A line that announces a port before
-//! the connection to that port, as of FTP. And many flows at the same time, each packet of one
-//! followed by a packet of another.
+//! There are three: a query before its answer of several IP fragments, as in DNS; a line that
+//! announces a port before the connection to that port, as in FTP; and many flows at the same time,
+//! in which each packet of a flow is followed by a packet of another flow.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -11,21 +11,21 @@ use std::thread;
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::tcp::patient;
-use super::{Family, PATIENCE, failed, fill, join};
+use super::tcp::set_timeouts;
+use super::{Family, TIMEOUT, failed, fill, join};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::namespace::Namespace;
 
-/// What a query holds, in bytes.
+/// The size of a query, in bytes.
 const QUERY: usize = 40;
 
-/// For each of `answers` a query from a new port of `from`, an address of the client, that the
-/// server answers at once with as many bytes.
+/// For each size in `answers`, sends a query from a new port of `from`, an address of the client. The
+/// server answers it at once with a datagram of that size.
 ///
 /// # Errors
-/// [`Error::Damaged`] where an answer is not the one that belongs to the query, [`Error::System`]
-/// where none comes.
+/// [`Error::Damaged`] where an answer does not belong to the query, [`Error::System`] where none
+/// arrives.
 pub fn udp_exchanges(client: &Host, from: IpAddr, server: &Host, answers: &[usize]) -> Result<()> {
     let far = udp_socket(&server.namespace, Family::of(from).address(server))?;
     let to = local_address(&far)?;
@@ -58,11 +58,11 @@ pub fn udp_exchanges(client: &Host, from: IpAddr, server: &Host, answers: &[usiz
     })
 }
 
-/// One control connection from `from`, an address of the client, over which the server announces a
-/// port `count` times; each time the client connects to it at once and receives `bytes` bytes.
+/// Opens one control connection from `from`, an address of the client. The server announces a port
+/// on it `count` times; each time the client connects to the port at once and receives `bytes` bytes.
 ///
 /// # Errors
-/// [`Error::Damaged`] where fewer bytes come, [`Error::System`] where a connection fails.
+/// [`Error::Damaged`] where fewer bytes arrive, [`Error::System`] where a connection fails.
 pub fn announced_connections(
     client: &Host,
     from: IpAddr,
@@ -114,11 +114,11 @@ pub fn announced_connections(
     })
 }
 
-/// A flow from each of `sources`, addresses of the client, of which one may stand several times: in
-/// each of `rounds` every flow sends a datagram, one after the other, and the server answers it.
+/// Opens a flow from each of `sources`, addresses of the client; an address can occur several times.
+/// In each of `rounds` every flow sends a datagram, one after the other, and the server answers it.
 ///
 /// # Errors
-/// [`Error::System`] where an answer does not come.
+/// [`Error::System`] where an answer does not arrive.
 pub fn udp_interleaved(
     client: &Host,
     sources: &[IpAddr],
@@ -160,7 +160,7 @@ pub fn udp_interleaved(
     })
 }
 
-/// The payload of number `number`: bytes that depend on it.
+/// The payload with this number: its bytes depend on the number.
 fn payload(number: u64, size: usize) -> Vec<u8> {
     let mut payload = vec![0; size];
     fill(&mut payload, number.wrapping_mul(0x1_0001));
@@ -172,7 +172,7 @@ fn udp_socket(namespace: &Namespace, address: IpAddr) -> Result<UdpSocket> {
         .run(|| UdpSocket::bind((address, 0)))
         .map_err(failed("opening a UDP socket"))?;
     socket
-        .set_read_timeout(Some(PATIENCE))
+        .set_read_timeout(Some(TIMEOUT))
         .map_err(failed("setting a timeout"))?;
     Ok(socket)
 }
@@ -185,9 +185,9 @@ fn listener(namespace: &Namespace, address: IpAddr) -> Result<TcpListener> {
     let listener = namespace
         .run(|| TcpListener::bind((address, 0)))
         .map_err(failed("listening for TCP"))?;
-    // On Linux it bounds accept(2) too (socket(7)).
+    // On Linux this timeout holds for accept(2) too (socket(7)).
     SockRef::from(&listener)
-        .set_read_timeout(Some(PATIENCE))
+        .set_read_timeout(Some(TIMEOUT))
         .map_err(failed("setting a timeout"))?;
     Ok(listener)
 }
@@ -198,10 +198,10 @@ fn connected(namespace: &Namespace, from: IpAddr, to: SocketAddr) -> Result<TcpS
         .run(|| {
             let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
             socket.bind(&SocketAddr::new(from, 0).into())?;
-            socket.connect_timeout(&to.into(), PATIENCE)?;
+            socket.connect_timeout(&to.into(), TIMEOUT)?;
             Ok(TcpStream::from(socket))
         })
         .map_err(failed("connecting over TCP"))?;
-    patient(&stream)?;
+    set_timeouts(&stream)?;
     Ok(stream)
 }

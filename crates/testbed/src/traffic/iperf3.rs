@@ -1,4 +1,4 @@
-//! Bulk TCP by iperf3, whose JSON says what it sent and what arrived.
+//! Bulk TCP with iperf3, whose JSON has the bytes sent and received.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::host::Host;
 use crate::process::Process;
 
 const PROGRAM: &str = "iperf3";
-/// The port of the server; the namespace is ours, so it is free.
+/// The port of the server; nothing else runs in the namespace, so it is free.
 const PORT: &str = "5201";
 const START: Duration = Duration::from_secs(10);
 
-/// What iperf3 shall do.
+/// The settings of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Iperf3 {
     /// Bytes to send.
@@ -23,7 +23,7 @@ pub struct Iperf3 {
     pub reverse: bool,
     /// Upper bound in bits a second; 0 is none.
     pub bits_per_second: u64,
-    /// The most that it may take.
+    /// The longest time of the run.
     pub limit: Duration,
 }
 

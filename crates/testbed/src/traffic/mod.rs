@@ -1,8 +1,8 @@
 //! Traffic, bounded in time and count.
 //!
-//! Everything here runs to its end in the calling thread (and in threads that it joins), with
-//! sockets opened inside the namespaces that are named, and reports what crossed or the first
-//! thing that did not. No socket waits longer than [`PATIENCE`].
+//! Each function runs to its end in the calling thread (and in threads that it joins), with sockets in
+//! the hosts' namespaces. It returns what arrived, or the first error. No socket waits longer than
+//! [`TIMEOUT`].
 
 mod dialogue;
 mod iperf3;
@@ -25,10 +25,10 @@ pub use udp::{UdpOutcome, UdpStream, udp_datagrams, udp_segmented, udp_stream};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
-/// The longest that one read, write or connect may take.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest time for one read, write or connect.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The address of `host` in the family wanted.
+/// An address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Family {
     /// IPv4.
@@ -38,7 +38,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both, for tests that do everything twice.
+    /// Both, for tests that run with each.
     pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
     /// The host's address of this family.
@@ -68,13 +68,13 @@ impl Family {
     }
 }
 
-/// Says what was tried when a socket failed.
+/// Adds the action to the error of a socket.
 fn failed(doing: &str) -> impl Fn(io::Error) -> Error + '_ {
     move |source| Error::system(doing, source)
 }
 
-/// A running FNV-1a hash of a byte stream: enough to tell whether two streams are one and the
-/// same by accident of a lost, doubled or swapped part.
+/// A running FNV-1a hash of a byte stream: it shows whether two streams differ by a lost, doubled or
+/// moved part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamHash(u64);
 
@@ -85,7 +85,7 @@ impl Default for StreamHash {
 }
 
 impl StreamHash {
-    /// Takes the stream's next bytes.
+    /// Adds the stream's next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
@@ -93,8 +93,8 @@ impl StreamHash {
     }
 }
 
-/// Fills `bytes` with what stands at `position` of an endless stream without a short period: a
-/// byte that is lost, doubled or moved shows.
+/// Fills `bytes` with the bytes at `position` of an endless stream. The stream has no short period, so
+/// a lost, doubled or moved byte is found.
 fn fill(bytes: &mut [u8], position: u64) {
     for (at, byte) in (position..).zip(bytes.iter_mut()) {
         let mixed = at.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -102,7 +102,7 @@ fn fill(bytes: &mut [u8], position: u64) {
     }
 }
 
-/// Whether all bytes are those at `position` of the endless stream.
+/// Whether `bytes` are those at `position` of the endless stream.
 fn is_filled(bytes: &[u8], position: u64) -> bool {
     let mut expected = vec![0; bytes.len()];
     fill(&mut expected, position);

@@ -1,8 +1,8 @@
 //! ICMP and ICMPv6 echo, over the kernel's ping sockets.
 //!
 //! A ping socket (`SOCK_DGRAM` with an ICMP protocol) needs no capability: the kernel writes the
-//! identifier and the checksum, and gives the socket only its own answers. It is open to the
-//! groups in `net.ipv4.ping_group_range`, which a [`Namespace`] sets for its root.
+//! identifier and the checksum, and gives the socket only its own answers. Only the groups
+//! in `net.ipv4.ping_group_range` may open one; a [`Namespace`] sets it for its root.
 
 use std::io::{Read, Write};
 use std::net::IpAddr;
@@ -17,9 +17,9 @@ use crate::namespace::Namespace;
 const HEADER: usize = 8;
 
 /// Sends an echo request with `size` bytes of payload to `to` and waits at most `limit` for the
-/// answer, which must carry the same bytes. Returns the time it took.
+/// answer, which must carry the same bytes. Returns the round-trip time.
 ///
-/// A payload beyond the MTU crosses in fragments.
+/// A payload above the MTU is sent in fragments.
 ///
 /// # Errors
 /// [`Error::Timeout`] without an answer, [`Error::Damaged`] where it carries other bytes,
@@ -55,10 +55,10 @@ pub fn ping(namespace: &Namespace, to: IpAddr, size: usize, limit: Duration) -> 
                 },
                 _ => failed(&doing)(error),
             })?;
-        let took = start.elapsed();
+        let round_trip = start.elapsed();
         let same = answer.get(HEADER..length) == request.get(HEADER..);
         if same {
-            Ok(took)
+            Ok(round_trip)
         } else {
             Err(Error::Damaged {
                 what: format!("{doing}: other bytes came back"),
@@ -69,7 +69,8 @@ pub fn ping(namespace: &Namespace, to: IpAddr, size: usize, limit: Duration) -> 
 
 /// Pings `to` with small requests until one is answered, for at most `limit`.
 ///
-/// A link that has just come up, or a path whose MTU is not yet known, swallows the first ones.
+/// The first requests are lost on a link that has just come up, or on a path whose MTU the kernel has
+/// not received yet.
 ///
 /// # Errors
 /// [`Error::Timeout`] where none is answered.

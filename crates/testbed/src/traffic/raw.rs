@@ -1,7 +1,7 @@
-//! Frames of any content, put on an interface as they are.
+//! Sends frames of any content on an interface, unchanged.
 //!
-//! [`samples`] holds one frame of each kind that a mirror has no business to understand: all must
-//! come out of it byte for byte.
+//! [`samples`] has one frame of each kind that a mirror need not understand: each must arrive byte
+//! for byte.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -63,7 +63,7 @@ impl RawSocket {
     }
 }
 
-/// A frame of each odd kind, with its name, from `source` to `destination`.
+/// A frame of each unusual kind, with its name, from `source` to `destination`.
 #[must_use]
 pub fn samples(source: Mac, destination: Mac) -> Vec<(&'static str, Vec<u8>)> {
     let ethernet = |kind: u16, payload: &[u8]| {
@@ -155,13 +155,13 @@ pub fn samples(source: Mac, destination: Mac) -> Vec<(&'static str, Vec<u8>)> {
             ethernet(0x88b5, b"for experiments, IEEE 802"),
         ),
         (
-            "ipv6 cut short",
+            "ipv6 truncated",
             ethernet(0x86dd, &[0x60, 0, 0, 0, 0x05, 0xdc, 6, 64]),
         ),
     ]
 }
 
-/// A right IPv4 packet between addresses that no host of the lab has.
+/// A valid IPv4 packet between addresses that no host of the lab has.
 fn ip_packet(protocol: u8, payload: &[u8]) -> Vec<u8> {
     let builder = PacketBuilder::ipv4([192, 0, 2, 1], [192, 0, 2, 2], 64);
     let mut packet = Vec::new();
@@ -181,7 +181,7 @@ fn udp_segment(source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
     segment
 }
 
-/// Makes an IPv4 header of `words` 32-bit words right again.
+/// Corrects the lengths and the checksum of an IPv4 header of `words` 32-bit words.
 fn set_ip_length(packet: &mut [u8], words: u8) {
     let length = u16::try_from(packet.len())
         .unwrap_or(u16::MAX)

@@ -1,8 +1,8 @@
-//! TCP: request and response over one kept connection, bulk, reset, refusal.
+//! TCP: requests and responses over one kept connection, bulk, reset, refusal.
 //!
-//! Both ends run here, each with a socket of its own namespace, and both hash what passes. A
-//! stream that arrives otherwise than it was sent is an error, so a test may take the outcome's
-//! hashes as the truth about the stream and hold a mirrored copy against them.
+//! Both ends run here, each with a socket in its own namespace, and both hash the bytes. A stream that
+//! does not arrive as it was sent is an error, so a test can compare a mirrored copy with the hashes
+//! of the outcome.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::{Family, PATIENCE, StreamHash, failed, fill, join};
+use super::{Family, StreamHash, TIMEOUT, failed, fill, join};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::namespace::Namespace;
@@ -19,7 +19,7 @@ use crate::namespace::Namespace;
 /// Bytes that are written and read at once: enough that one write fills a BIG TCP frame.
 const CHUNK: usize = 512 << 10;
 
-/// What crossed over one connection.
+/// The bytes of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TcpOutcome {
     /// The client's end.
@@ -36,7 +36,7 @@ pub struct TcpOutcome {
     pub downstream_hash: StreamHash,
 }
 
-/// One end's view of a connection.
+/// What one end of a connection has sent and received.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Side {
     sent: u64,
@@ -104,7 +104,7 @@ impl Side {
 /// length, answered with one of the second, in bytes.
 ///
 /// # Errors
-/// [`Error::Damaged`] where either direction arrived otherwise than it was sent,
+/// [`Error::Damaged`] where either direction did not arrive as it was sent,
 /// [`Error::System`] where the connection failed.
 pub fn tcp_requests(
     client: &Host,
@@ -148,7 +148,7 @@ pub fn tcp_requests(
     )
 }
 
-/// `bytes` bytes from client to server as fast as they go.
+/// Sends `bytes` bytes from client to server as fast as possible.
 ///
 /// # Errors
 /// As [`tcp_requests`].
@@ -181,7 +181,7 @@ pub fn tcp_bulk(client: &Host, server: &Host, family: Family, bytes: usize) -> R
 /// A connection that the client resets after a few bytes (RST instead of FIN).
 ///
 /// # Errors
-/// [`Error::Damaged`] where the server sees anything but a reset, [`Error::System`].
+/// [`Error::Damaged`] where the server gets anything but a reset, [`Error::System`].
 pub fn reset_connection(client: &Host, server: &Host, family: Family) -> Result<()> {
     let listener = listen(server, family)?;
     let to = listener.local_addr().map_err(failed("listening"))?;
@@ -189,7 +189,7 @@ pub fn reset_connection(client: &Host, server: &Host, family: Family) -> Result<
     let (mut peer, _) = listener
         .accept()
         .map_err(failed("accepting a TCP connection"))?;
-    peer.set_read_timeout(Some(PATIENCE))
+    peer.set_read_timeout(Some(TIMEOUT))
         .map_err(failed("setting a timeout"))?;
     let mut byte = [0; 16];
     stream
@@ -212,15 +212,15 @@ pub fn reset_connection(client: &Host, server: &Host, family: Family) -> Result<
 /// A connection to a port where nobody listens.
 ///
 /// # Errors
-/// [`Error::Damaged`] where it is anything but refused.
+/// [`Error::Damaged`] where it is not refused.
 pub fn refused_connection(client: &Host, server: &Host, family: Family) -> Result<()> {
-    // The port was free a moment ago and is nobody else's: the namespace is ours.
+    // The port was free just before, and no other program runs in the namespace.
     let to = listen(server, family)?
         .local_addr()
         .map_err(failed("listening"))?;
     match client
         .namespace
-        .run(|| TcpStream::connect_timeout(&to, PATIENCE))
+        .run(|| TcpStream::connect_timeout(&to, TIMEOUT))
     {
         Err(error) if error.raw_os_error() == Some(Errno::ECONNREFUSED as i32) => Ok(()),
         other => Err(Error::Damaged {
@@ -229,7 +229,7 @@ pub fn refused_connection(client: &Host, server: &Host, family: Family) -> Resul
     }
 }
 
-/// Runs both ends of a connection and compares what they saw.
+/// Runs both ends of a connection and compares what they sent and received.
 fn connected(
     client: &Host,
     server: &Host,
@@ -244,7 +244,7 @@ fn connected(
     let (peer, _) = listener
         .accept()
         .map_err(failed("accepting a TCP connection"))?;
-    patient(&peer)?;
+    set_timeouts(&peer)?;
     let (near, far) = thread::scope(|scope| {
         let far = scope.spawn(|| server_end(peer));
         let near = client_end(stream);
@@ -255,7 +255,7 @@ fn connected(
         == (far.received, far.received_hash, far.sent, far.sent_hash);
     if !same {
         return Err(Error::Damaged {
-            what: format!("TCP client saw {near:?}, server {far:?}"),
+            what: format!("the TCP client has {near:?}, the server {far:?}"),
         });
     }
     Ok(TcpOutcome {
@@ -279,18 +279,18 @@ fn listen(server: &Host, family: Family) -> Result<TcpListener> {
 fn connect(client: &Namespace, to: SocketAddr) -> Result<TcpStream> {
     let doing = format!("connecting to {to}");
     let stream = client
-        .run(|| TcpStream::connect_timeout(&to, PATIENCE))
+        .run(|| TcpStream::connect_timeout(&to, TIMEOUT))
         .map_err(failed(&doing))?;
-    patient(&stream)?;
+    set_timeouts(&stream)?;
     Ok(stream)
 }
 
-pub(super) fn patient(stream: &TcpStream) -> Result<()> {
+pub(super) fn set_timeouts(stream: &TcpStream) -> Result<()> {
     stream
-        .set_read_timeout(Some(PATIENCE))
+        .set_read_timeout(Some(TIMEOUT))
         .map_err(failed("setting a timeout"))?;
     stream
-        .set_write_timeout(Some(PATIENCE))
+        .set_write_timeout(Some(TIMEOUT))
         .map_err(failed("setting a timeout"))
 }
 

@@ -1,7 +1,7 @@
 //! UDP: datagrams of given sizes, each answered with the same bytes, or a paced stream of one.
 //!
-//! Each payload begins with the datagram's number (where four bytes fit) and goes on with bytes
-//! that depend on it, so that a swapped, joined or cut datagram shows.
+//! Each payload starts with the datagram's number (if it has four bytes), and its other bytes depend
+//! on the number. So a swapped, joined or truncated datagram is found.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::thread;
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::{Family, PATIENCE, failed, fill, is_filled, join};
+use super::{Family, TIMEOUT, failed, fill, is_filled, join};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
-/// How long a receiver waits for a stream's next datagram before it takes the stream for ended.
+/// A stream has ended when its receiver gets no datagram for this time.
 const SILENCE: Duration = Duration::from_millis(300);
 /// The largest UDP payload.
 const LARGEST: usize = 65_507;
 
-/// What crossed.
+/// What was sent and received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UdpOutcome {
     /// The client's end.
@@ -27,7 +27,7 @@ pub struct UdpOutcome {
     pub server: SocketAddr,
     /// Datagrams sent by the client.
     pub sent: u64,
-    /// Datagrams that came whole: at the client as echo, or at the server of a stream.
+    /// Datagrams that arrived complete: at the client as echo, or at the server of a stream.
     pub received: u64,
 }
 
@@ -38,15 +38,15 @@ pub struct UdpStream {
     pub size: usize,
     /// How many.
     pub count: u32,
-    /// How many a second; `u32::MAX` is as fast as they go.
+    /// How many a second; `u32::MAX` is as fast as possible.
     pub per_second: u32,
 }
 
-/// Sends a datagram of each of `sizes` (payload in bytes) and waits for its echo. Sizes beyond the
-/// MTU cross in fragments.
+/// Sends a datagram of each of `sizes` (payload in bytes) and waits for its echo. Sizes above the
+/// MTU are sent in fragments.
 ///
 /// # Errors
-/// [`Error::Damaged`] where an echo differs, [`Error::System`] where it does not come.
+/// [`Error::Damaged`] where an echo differs, [`Error::System`] where it does not arrive.
 pub fn udp_datagrams(
     client: &Host,
     server: &Host,
@@ -87,11 +87,11 @@ pub fn udp_datagrams(
     Ok(outcome)
 }
 
-/// Sends a stream without answers. Loss is no error: the outcome counts what came whole.
+/// Sends a stream without answers. Loss is no error: the outcome counts the complete datagrams.
 ///
 /// # Errors
-/// [`Error::Damaged`] where a datagram came otherwise than it was sent, [`Error::System`] where
-/// the kernel does not take one.
+/// [`Error::Damaged`] where a datagram did not arrive as it was sent, [`Error::System`] where the
+/// kernel does not accept one.
 pub fn udp_stream(
     client: &Host,
     server: &Host,
@@ -100,7 +100,7 @@ pub fn udp_stream(
 ) -> Result<UdpOutcome> {
     let (near, far) = sockets(client, server, family)?;
     let mut outcome = outcome(&near, &far)?;
-    let first_wait = PATIENCE;
+    let first_wait = TIMEOUT;
     thread::scope(|scope| {
         let receiver = scope.spawn(|| receive_stream(&far, stream, first_wait));
         let start = Instant::now();
@@ -118,11 +118,11 @@ pub fn udp_stream(
     })
 }
 
-/// Sends one buffer of `bytes` bytes that the kernel cuts into datagrams of `size` bytes each, the
-/// last perhaps shorter (`UDP_SEGMENT`), as QUIC does. Within one kernel it crosses as one frame.
+/// Sends one buffer of `bytes` bytes that the kernel splits into datagrams of `size` bytes each
+/// (`UDP_SEGMENT`, the last one can be shorter), as QUIC does. Within one kernel it is one frame.
 ///
 /// # Errors
-/// [`Error::Damaged`] where a datagram came otherwise than it was sent, [`Error::System`] where the
+/// [`Error::Damaged`] where a datagram did not arrive as it was sent, [`Error::System`] where the
 /// kernel refuses.
 pub fn udp_segmented(
     client: &Host,
@@ -191,7 +191,7 @@ fn payload(number: u64, size: usize) -> Vec<u8> {
     payload
 }
 
-/// Whether a payload is the one that belongs to the number in it.
+/// Whether a payload belongs to the number in it.
 fn is_whole(payload: &[u8]) -> bool {
     payload
         .split_first_chunk::<4>()
@@ -203,7 +203,7 @@ fn sockets(client: &Host, server: &Host, family: Family) -> Result<(UdpSocket, U
         let socket = host.namespace.run(|| UdpSocket::bind(address));
         let socket = socket.map_err(failed("opening a UDP socket"))?;
         socket
-            .set_read_timeout(Some(PATIENCE))
+            .set_read_timeout(Some(TIMEOUT))
             .map_err(failed("setting a timeout"))?;
         Ok(socket)
     };

@@ -92,7 +92,7 @@ pub(crate) fn short_tokens(control_plane: &ControlPlane) -> Outcome {
     assert!(show(&token)?.contains("system:serviceaccount:default:default"));
     let short = sign(Duration::from_secs(5))?;
     assert!(show(&short)?.contains("system:serviceaccount:default:default"));
-    // The API server believes an accepted token for 10 s more.
+    // The API server caches an accepted token for 10 s.
     eventually("it expires", || show(&short).is_err());
     for expired in [short, sign(Duration::ZERO)?] {
         let refused = refusal(show(&expired));

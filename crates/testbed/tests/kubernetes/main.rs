@@ -1,9 +1,10 @@
-//! The control plane that other tests stand on: it starts, is real, survives what they do to it,
-//! and accepts the manifests we ship.
+//! The control plane of other tests: it starts, it is real, it recovers from all that they do to it,
+//! and it accepts podspan's manifests.
 //!
 //! Everything runs in a network namespace with only `lo` up, without root. The binaries are built
-//! before the host's network is left, since building may download. Tests that only ask share one
-//! control plane, side by side; those that break theirs take turns at another.
+//! before the process leaves the host's network, because building may download. Tests that only send
+//! requests share one control plane and run at the same time. Tests that break theirs use another
+//! one, one after the other.
 
 #![expect(
     clippy::unwrap_used,
@@ -30,13 +31,13 @@ use testbed::{Namespace, user_namespace};
 
 type Outcome = Result<(), Failed>;
 
-/// A control plane that tests ask side by side, with a controller manager.
+/// A control plane that several tests use at the same time, with a controller manager.
 #[derive(Clone, Default)]
-struct Lasting(Arc<OnceLock<ControlPlane>>);
+struct Shared(Arc<OnceLock<ControlPlane>>);
 
 /// A control plane that tests break, one after the other.
 #[derive(Clone, Default)]
-struct Failing(Arc<Mutex<Option<ControlPlane>>>);
+struct Breakable(Arc<Mutex<Option<ControlPlane>>>);
 
 /// Held for writing by the test that measures, for reading by the others.
 type Quiet = Arc<RwLock<()>>;
@@ -57,26 +58,26 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // A control plane that starts keeps two processors busy.
     arguments.test_threads.get_or_insert(4);
-    let (quiet, lasting, failing) = (Quiet::default(), Lasting::default(), Failing::default());
+    let (quiet, shared, breakable) = (Quiet::default(), Shared::default(), Breakable::default());
     let own = |name, test: fn() -> Outcome| trial(name, &quiet, test);
     let asks = |name, test: fn(&ControlPlane) -> Outcome| {
-        let Lasting(plane) = lasting.clone();
+        let Shared(plane) = shared.clone();
         let start = || start(true).unwrap();
         trial(name, &quiet, move || test(plane.get_or_init(start)))
     };
     let breaks = |name, test: fn(&mut Option<ControlPlane>) -> Outcome| {
-        let Failing(plane) = failing.clone();
+        let Breakable(plane) = breakable.clone();
         trial(name, &quiet, move || test(&mut held(&plane)))
     };
     let trials = vec![
-        alone(
+        exclusive(
             "starts_within_15_seconds",
             &quiet,
-            &failing,
+            &breakable,
             servers::starts,
         ),
         breaks("a_killed_server_comes_back_with_its_data", servers::restart),
-        asks("roles_open_what_they_name_and_no_more", access::roles),
+        asks("roles_allow_what_they_name_and_nothing_else", access::roles),
         own("serves_a_lab_over_ipv4_and_ipv6", servers::in_a_lab),
         own("the_servers_die_with_a_killed_test", servers::killed),
         own("a_server_that_fails_shows_its_log", servers::failing),
@@ -90,7 +91,7 @@ fn main() -> ExitCode {
         asks("the_sidecar_starts_first", manifests::sidecar_first),
         asks("pod_security_levels", manifests::pod_security),
         asks("pods_have_the_status_that_is_drafted", pods::drafted),
-        breaks("a_frozen_api_server_hangs_and_goes_on", servers::freeze),
+        breaks("a_frozen_api_server_hangs_and_continues", servers::freeze),
         breaks(
             "after_compaction_an_old_resource_version_is_gone",
             servers::compaction,
@@ -100,7 +101,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// A test beside which others may run.
+/// A test that can run at the same time as others.
 fn trial(name: &str, quiet: &Quiet, test: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
     let quiet = Arc::clone(quiet);
     Trial::test(name, move || {
@@ -109,11 +110,11 @@ fn trial(name: &str, quiet: &Quiet, test: impl FnOnce() -> Outcome + Send + 'sta
     })
 }
 
-/// A test beside which nothing runs. What it starts is left to those that break something.
-fn alone(
+/// A test that runs while no other runs. The tests that break something use what it starts.
+fn exclusive(
     name: &str,
     quiet: &Quiet,
-    Failing(plane): &Failing,
+    Breakable(plane): &Breakable,
     test: fn() -> Result<ControlPlane, Failed>,
 ) -> Trial {
     let (quiet, plane) = (Arc::clone(quiet), Arc::clone(plane));
@@ -128,15 +129,15 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What stands there, or else a fresh one, without a controller manager.
-fn standing(plane: &mut Option<ControlPlane>) -> Result<&mut ControlPlane, Failed> {
+/// The running control plane, or else a new one, without a controller manager.
+fn running(plane: &mut Option<ControlPlane>) -> Result<&mut ControlPlane, Failed> {
     if plane.is_none() {
         *plane = Some(start(false)?);
     }
     Ok(plane.as_mut().ok_or("no control plane")?)
 }
 
-/// A control plane in a network namespace of its own.
+/// A control plane in its own network namespace.
 fn start(controller_manager: bool) -> Result<ControlPlane, Failed> {
     let namespace = Some(Namespace::new()?);
     Ok(ControlPlane::start(Options {
@@ -162,7 +163,7 @@ fn manifest(path: &str) -> PathBuf {
         .join(path)
 }
 
-/// A kubeconfig of a client that shows `token`; `name` is in its file's name.
+/// A kubeconfig of a client that sends `token`; `name` is in its file's name.
 fn kubeconfig_with(
     control_plane: &ControlPlane,
     name: &str,
@@ -173,7 +174,7 @@ fn kubeconfig_with(
     control_plane.write_token_kubeconfig(name, &path)
 }
 
-/// What kubectl says when it is refused.
+/// kubectl's standard error when it is refused.
 fn refusal(result: Result<String, Error>) -> String {
     match result {
         Err(Error::Kubectl { stderr, .. }) => stderr,

@@ -1,4 +1,4 @@
-//! The manifests we ship, as kubectl renders and the API server accepts them.
+//! podspan's manifests, as kubectl renders and the API server accepts them.
 
 use std::fs;
 
@@ -81,7 +81,7 @@ pub(crate) fn pod_security(control_plane: &ControlPlane) -> Outcome {
 /// A set of pods that has an init container of its own already, with a component applied to it, as
 /// the API server would store it.
 fn with_component(control_plane: &ControlPlane, component: &str) -> Result<Value, Failed> {
-    // kustomize takes components by relative paths only.
+    // kustomize accepts components only by relative paths.
     let folder = tempfile::tempdir()?;
     let root = fs::canonicalize(folder.path())?;
     let up = "../".repeat(root.components().count() - 1);

@@ -14,7 +14,7 @@ use libtest_mimic::Failed;
 use testbed::kubernetes::{Component, ControlPlane, Error, Options, PodDraft, Pods};
 use testbed::{Lab, Namespace};
 
-use crate::{Outcome, block_on, eventually, refusal, standing, start};
+use crate::{Outcome, block_on, eventually, refusal, running, start};
 
 /// Set in the process that [`killed`] kills.
 pub(crate) const HOLDER: &str = "TESTBED_HOLDER";
@@ -22,15 +22,15 @@ pub(crate) const HOLDER: &str = "TESTBED_HOLDER";
 pub(crate) fn starts() -> Result<ControlPlane, Failed> {
     let started = Instant::now();
     let control_plane = start(false)?;
-    let took = started.elapsed();
-    println!("ready after {took:?}");
+    let time = started.elapsed();
+    println!("ready after {time:?}");
     let version = control_plane.kubectl(["get", "--raw=/version"])?;
     assert!(version.contains("v1.36."), "{version}");
-    assert!(took < Duration::from_secs(15), "ready after {took:?}");
+    assert!(time < Duration::from_secs(15), "ready after {time:?}");
     Ok(control_plane)
 }
 
-/// As a test of the agent has it: the API server on one host of a lab, its client on another.
+/// As in a test of the agent: the API server on one host of a lab, its client on another.
 pub(crate) fn in_a_lab() -> Outcome {
     let lab = Lab::builder().build()?;
     let serves = |address: IpAddr| -> Outcome {
@@ -56,7 +56,7 @@ pub(crate) fn in_a_lab() -> Outcome {
 }
 
 pub(crate) fn restart(plane: &mut Option<ControlPlane>) -> Outcome {
-    let control_plane = standing(plane)?;
+    let control_plane = running(plane)?;
     let address = control_plane.address();
     control_plane.create_namespace("kept")?;
     let kept = |control_plane: &ControlPlane| control_plane.kubectl(["get", "namespace", "kept"]);
@@ -94,22 +94,22 @@ pub(crate) fn restart(plane: &mut Option<ControlPlane>) -> Outcome {
 }
 
 pub(crate) fn freeze(plane: &mut Option<ControlPlane>) -> Outcome {
-    let control_plane = standing(plane)?;
-    let ask = || control_plane.kubectl(["get", "--raw=/version", "--request-timeout=1s"]);
-    ask()?;
+    let control_plane = running(plane)?;
+    let request = || control_plane.kubectl(["get", "--raw=/version", "--request-timeout=1s"]);
+    request()?;
     control_plane.freeze(Component::ApiServer)?;
-    let refused = refusal(ask());
+    let refused = refusal(request());
     assert!(
         refused.contains("imeout") || refused.contains("deadline"),
         "{refused}"
     );
     control_plane.thaw(Component::ApiServer)?;
-    eventually("it answers again", || ask().is_ok());
+    eventually("it answers again", || request().is_ok());
     Ok(())
 }
 
 pub(crate) fn compaction(plane: &mut Option<ControlPlane>) -> Outcome {
-    let control_plane = standing(plane)?;
+    let control_plane = running(plane)?;
     let namespace = control_plane.namespace().unwrap().clone();
     control_plane.create_namespace("compacted")?;
     let old = block_on(&namespace, async || {
@@ -126,7 +126,7 @@ pub(crate) fn compaction(plane: &mut Option<ControlPlane>) -> Outcome {
         Ok::<_, Error>(old)
     })?;
     control_plane.compact()?;
-    // Its watch cache still knows what came after.
+    // Its watch cache still has the later versions.
     control_plane.kill(Component::ApiServer)?;
     control_plane.launch(Component::ApiServer)?;
     block_on(&namespace, async || {
@@ -166,17 +166,17 @@ pub(crate) fn failing() -> Outcome {
     assert!(text.contains("unknown flag: --no-such-flag"), "{text}");
     assert!(
         started.elapsed() < Duration::from_secs(30),
-        "it is told at once"
+        "it is reported at once"
     );
     Ok(())
 }
 
 pub(crate) fn dropped(plane: &mut Option<ControlPlane>) -> Outcome {
-    standing(plane)?.launch(Component::ControllerManager)?;
+    running(plane)?.launch(Component::ControllerManager)?;
     let control_plane = plane.take().ok_or("no control plane")?;
     let folder = control_plane.folder().to_owned();
     assert_eq!(processes_of(&folder), 3);
-    // Also one that cannot react.
+    // Also a frozen one.
     control_plane.freeze(Component::ApiServer)?;
     // From another thread than the one that started it.
     thread::spawn(move || drop(control_plane)).join().unwrap();
@@ -202,13 +202,13 @@ pub(crate) fn killed() -> Outcome {
     eventually("the kernel kills the servers", || {
         processes_of(&folder) == 0
     });
-    // What a killed process cannot do.
+    // A killed process cannot remove it.
     fs::remove_dir_all(&folder)?;
     Ok(())
 }
 
-/// Starts a control plane where it is, by a thread that ends; tells its folder and waits to be
-/// killed.
+/// Starts a control plane in the current network namespace, on a thread that ends. Prints its folder
+/// and waits until it is killed.
 pub(crate) fn hold() -> ExitCode {
     let control_plane = thread::spawn(|| ControlPlane::start(Options::default()).unwrap())
         .join()

@@ -1,7 +1,7 @@
-//! Tests of the lab itself: what the other crates' tests and the demo rely on.
+//! Tests of the lab itself, which the other crates' tests and the demo use.
 //!
-//! Runs without a harness of threads, because a user namespace must be entered before the first
-//! thread exists.
+//! They run without the threads of the usual test harness, because a user namespace must be entered
+//! before the first thread exists.
 
 mod processes;
 mod receivers;
@@ -12,8 +12,8 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Failed, Trial};
 use testbed::user_namespace;
 
-/// The bound of everything that a test waits for.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest time that a test waits for anything.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a test returns.
 type Outcome = Result<(), Failed>;
@@ -27,7 +27,7 @@ fn main() {
         return processes::hold_a_child();
     }
     let mut arguments = Arguments::from_args();
-    // Two cores and exact counts: one test at a time unless told otherwise.
+    // Counts must be exact on two cores: one test at a time by default.
     arguments.test_threads.get_or_insert(1);
     let trials = vec![
         Trial::test("hosts_reach_each_other", topology::hosts_reach_each_other),
@@ -36,20 +36,20 @@ fn main() {
             topology::segmentation_follows_the_switches,
         ),
         Trial::test(
-            "big_tcp_limits_are_taken",
-            topology::big_tcp_limits_are_taken,
+            "big_tcp_limits_are_applied",
+            topology::big_tcp_limits_are_applied,
         ),
         Trial::test(
-            "vxlan_device_takes_a_datagram",
-            receivers::vxlan_device_takes_a_datagram,
+            "vxlan_device_accepts_a_datagram",
+            receivers::vxlan_device_accepts_a_datagram,
         ),
         Trial::test(
-            "decoder_hands_out_the_inner_frame",
-            receivers::decoder_hands_out_the_inner_frame,
+            "decoder_returns_the_inner_frame",
+            receivers::decoder_returns_the_inner_frame,
         ),
         Trial::test(
-            "routed_hop_teaches_the_path_mtu",
-            topology::routed_hop_teaches_the_path_mtu,
+            "routed_hop_reports_the_path_mtu",
+            topology::routed_hop_reports_the_path_mtu,
         ),
         Trial::test(
             "narrow_client_keeps_to_its_mtu",
@@ -85,8 +85,8 @@ fn main() {
             receivers::all_kinds_of_traffic_are_right,
         ),
         Trial::test(
-            "odd_frames_cross_unchanged",
-            receivers::odd_frames_cross_unchanged,
+            "unusual_frames_arrive_unchanged",
+            receivers::unusual_frames_arrive_unchanged,
         ),
         Trial::test(
             "tcpdump_and_sniffer_agree",

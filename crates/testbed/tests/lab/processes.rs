@@ -1,16 +1,16 @@
-//! Processes: none outlives its owner, and none has more privilege than it was given.
+//! Processes: none runs longer than its owner, and none has more privileges than it needs.
 
 use std::time::Duration;
 
 use libtest_mimic::Failed;
 use testbed::{Capability, Namespace, Process, Signal};
 
-use crate::{Outcome, PATIENCE};
+use crate::{Outcome, TIMEOUT};
 
 /// The argument that makes this program hold a child and wait to be killed.
 pub(crate) const HOLD_A_CHILD: &str = "--hold-a-child";
 
-/// Starts a child in a namespace, says its number, and waits.
+/// Starts a child in a namespace, prints its number, and waits.
 pub(crate) fn hold_a_child() {
     match Namespace::new()
         .map_err(Failed::from)
@@ -18,7 +18,7 @@ pub(crate) fn hold_a_child() {
     {
         Ok(child) => {
             println!("child {} runs", child.id());
-            std::thread::sleep(PATIENCE);
+            std::thread::sleep(TIMEOUT);
         }
         Err(error) => eprintln!("{error:?}"),
     }
@@ -28,12 +28,12 @@ pub(crate) fn processes_die_with_a_killed_parent() -> Outcome {
     let mut command = Namespace::new()?.command(std::env::current_exe()?);
     command.arg(HOLD_A_CHILD);
     let mut parent = Process::spawn(command)?;
-    parent.wait_for_output("runs", PATIENCE)?;
+    parent.wait_for_output("runs", TIMEOUT)?;
     let printed = parent.stdout();
     let child: u32 = printed.split(' ').nth(1).ok_or("no number")?.parse()?;
     assert!(is_alive(child));
     parent.signal(Signal::SIGKILL)?;
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + TIMEOUT;
     while is_alive(child) {
         assert!(
             std::time::Instant::now() < deadline,
@@ -71,8 +71,8 @@ pub(crate) fn processes_die_with_their_value() -> Outcome {
     assert!(outcome.is_err() && seen != 0 && !is_alive(seen));
     let mut gentle = sleeper(&namespace)?;
     gentle.terminate()?;
-    assert!(!gentle.wait(PATIENCE)?.success());
-    // The parent-death signal is not that of the thread that asked for the child.
+    assert!(!gentle.wait(TIMEOUT)?.success());
+    // The end of the thread that started the child does not send the parent-death signal.
     let survivor = std::thread::scope(|scope| {
         scope
             .spawn(|| sleeper(&namespace))
@@ -93,7 +93,7 @@ pub(crate) fn capabilities_are_reduced() -> Outcome {
         let mut command = namespace.command_with_capabilities("grep", keep);
         command.args(["Cap", "/proc/self/status"]);
         let mut process = Process::spawn(command)?;
-        assert!(process.wait(PATIENCE)?.success(), "{}", process.stderr());
+        assert!(process.wait(TIMEOUT)?.success(), "{}", process.stderr());
         let output = process.stdout();
         for set in ["CapPrm", "CapEff", "CapBnd"] {
             assert!(output.contains(&format!("{set}:\t{mask}")), "{output}");

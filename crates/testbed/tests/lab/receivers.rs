@@ -1,15 +1,15 @@
-//! What catches and judges traffic agrees with what was sent, and finds damage.
+//! The captures and the verifiers agree with what was sent, and find damage.
 
 use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use libtest_mimic::Failed;
 use testbed::traffic::{self, Family, ping};
-use testbed::verify::Oracle;
 use testbed::verify::Protocol::{Fragment, Icmp, Icmpv6, Tcp, Tcp6, Udp, Udp6};
+use testbed::verify::Verifier;
 use testbed::{CaptureWriter, Decoded, Decoder, Filter, Frame, Lab, Sniffer, Tcpdump, tshark};
 
-use crate::{Outcome, PATIENCE};
+use crate::{Outcome, TIMEOUT};
 
 const VNI: u32 = 0x0012_3456;
 
@@ -69,7 +69,7 @@ fn send_datagram(lab: &Lab, to: IpAddr, payload: &[u8]) -> Outcome {
     Ok(())
 }
 
-pub(crate) fn vxlan_device_takes_a_datagram() -> Outcome {
+pub(crate) fn vxlan_device_accepts_a_datagram() -> Outcome {
     let lab = Lab::builder().vxlan(VNI, 4789).build()?;
     let (over_v4, over_v6) = lab.vxlan.as_ref().ok_or("no vxlan devices")?;
     for (device, to) in [
@@ -80,7 +80,7 @@ pub(crate) fn vxlan_device_takes_a_datagram() -> Outcome {
         send_datagram(&lab, to, &vxlan_payload(VNI))?;
         send_datagram(&lab, to, &vxlan_payload(VNI + 1))?;
         let (frames, _) = sniffer.stop()?;
-        assert_eq!(frames.len(), 1, "{} took {frames:?}", device.name());
+        assert_eq!(frames.len(), 1, "{} received {frames:?}", device.name());
         assert_eq!(frames[0].bytes, vxlan_payload(VNI)[8..]);
         let statistics = device.statistics()?;
         assert_eq!(
@@ -95,7 +95,7 @@ pub(crate) fn vxlan_device_takes_a_datagram() -> Outcome {
     Ok(())
 }
 
-pub(crate) fn decoder_hands_out_the_inner_frame() -> Outcome {
+pub(crate) fn decoder_returns_the_inner_frame() -> Outcome {
     let lab = Lab::builder().build()?;
     let sink = Decoded {
         decoder: Decoder::new(VNI, 4789, 1500),
@@ -140,7 +140,7 @@ pub(crate) fn all_kinds_of_traffic_are_right() -> Outcome {
     let folder = tempfile::tempdir()?;
     let sink = (
         CaptureWriter::create(folder.path().join("all.pcapng"))?,
-        Oracle::new(),
+        Verifier::new(),
     );
     let sniffer = Sniffer::start(&lab.pod.namespace, "eth0", Filter::All, sink)?;
     let sizes: Vec<usize> = (1..=8900).step_by(317).chain([8900]).collect();
@@ -160,22 +160,22 @@ pub(crate) fn all_kinds_of_traffic_are_right() -> Outcome {
                 &lab.client.namespace,
                 family.address(&lab.pod),
                 size,
-                PATIENCE,
+                TIMEOUT,
             )?;
         }
     }
-    let ((file, oracle), totals) = sniffer.stop()?;
+    let ((file, verifier), totals) = sniffer.stop()?;
     assert_eq!(
-        (totals.dropped, oracle.wrong()),
+        (totals.dropped, verifier.wrong()),
         (0, 0),
         "{:?}",
-        oracle.tallies()
+        verifier.counts()
     );
     for protocol in [Icmp, Icmpv6, Tcp, Tcp6, Udp, Udp6, Fragment] {
-        assert!(oracle.tallies().contains_key(&protocol), "no {protocol}");
+        assert!(verifier.counts().contains_key(&protocol), "no {protocol}");
     }
-    assert!(oracle.tallies()[&Fragment].joined >= 4);
-    let findings = tshark::examine(&file.finish()?, PATIENCE * 6)?;
+    assert!(verifier.counts()[&Fragment].joined >= 4);
+    let findings = tshark::examine(&file.finish()?, TIMEOUT * 6)?;
     assert_eq!(
         (findings.frames, findings.wrong()),
         (totals.seen, 0),
@@ -189,7 +189,7 @@ pub(crate) fn all_kinds_of_traffic_are_right() -> Outcome {
     Ok(())
 }
 
-pub(crate) fn odd_frames_cross_unchanged() -> Outcome {
+pub(crate) fn unusual_frames_arrive_unchanged() -> Outcome {
     let lab = Lab::builder().build()?;
     let socket = traffic::RawSocket::open(&lab.client.eth0)?;
     let samples = traffic::samples(lab.client.mac, lab.pod.mac);
@@ -216,13 +216,17 @@ pub(crate) fn tcpdump_and_sniffer_agree() -> Outcome {
     let sniffer = Sniffer::to_memory(&lab.pod.namespace, "eth0", Filter::All)?;
     traffic::tcp_requests(&lab.client, &lab.pod, Family::V6, &[(20_000, 20_000)])?;
     traffic::udp_datagrams(&lab.client, &lab.pod, Family::V4, &[1, 8900])?;
-    let (ours, _) = sniffer.stop()?;
-    let theirs = tcpdump.stop()?;
-    // tcpdump was there first and is there longer; what lies between must be the same.
+    let (captured, _) = sniffer.stop()?;
+    let dumped = tcpdump.stop()?;
+    // tcpdump started earlier and ended later; the frames in between must be the same.
     let bytes = |frames: &[Frame]| frames.iter().map(|f| f.bytes.clone()).collect::<Vec<_>>();
-    let (ours, theirs) = (bytes(&ours), bytes(&theirs));
-    assert!(!ours.is_empty());
-    assert!(theirs.windows(ours.len()).any(|window| window == ours));
+    let (captured, dumped) = (bytes(&captured), bytes(&dumped));
+    assert!(!captured.is_empty());
+    assert!(
+        dumped
+            .windows(captured.len())
+            .any(|window| window == captured)
+    );
     Ok(())
 }
 
@@ -242,7 +246,7 @@ pub(crate) fn tshark_finds_damage() -> Outcome {
         frames
             .iter()
             .try_for_each(|frame| file.write(frame.as_ref()))?;
-        Ok(tshark::examine(&file.finish()?, PATIENCE * 6)?)
+        Ok(tshark::examine(&file.finish()?, TIMEOUT * 6)?)
     };
     let right = examine("right", &frames)?;
     assert_eq!((right.frames, right.wrong()), (frames.len() as u64, 0));

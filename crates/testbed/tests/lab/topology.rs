@@ -1,17 +1,17 @@
-//! Namespaces and links: what is made is there, does what it is told, and goes away.
+//! Namespaces and links: they exist, can be changed, and are removed.
 
 use std::net::UdpSocket;
 use std::time::Duration;
 
 use libtest_mimic::Failed;
 use testbed::traffic::{self, Family, await_ping, ping};
-use testbed::verify::Oracle;
+use testbed::verify::Verifier;
 use testbed::{
     Filter, Frame, Lab, Link, Namespace, Offload, Process, SegmentationLimits, Sniffer, veth,
 };
 
 use crate::receivers::discover_path_mtu;
-use crate::{Outcome, PATIENCE};
+use crate::{Outcome, TIMEOUT};
 
 pub(crate) fn hosts_reach_each_other() -> Outcome {
     let lab = Lab::builder().mtu(1500).build()?;
@@ -21,7 +21,7 @@ pub(crate) fn hosts_reach_each_other() -> Outcome {
                 &lab.client.namespace,
                 family.address(&lab.pod),
                 size,
-                PATIENCE,
+                TIMEOUT,
             )?;
         }
     }
@@ -60,16 +60,16 @@ pub(crate) fn segmentation_follows_the_switches() -> Outcome {
     let sniffer = Sniffer::to_memory(&plain.client.namespace, "eth0", Filter::Outgoing)?;
     traffic::tcp_bulk(&plain.client, &plain.pod, Family::V6, 1 << 20)?;
     let (frames, _) = sniffer.stop()?;
-    let mut oracle = Oracle::new();
+    let mut verifier = Verifier::new();
     assert!(
         frames
             .iter()
-            .all(|frame| oracle.judge(&frame.bytes).is_right())
+            .all(|frame| verifier.verify(&frame.bytes).is_right())
     );
     Ok(())
 }
 
-pub(crate) fn big_tcp_limits_are_taken() -> Outcome {
+pub(crate) fn big_tcp_limits_are_applied() -> Outcome {
     let lab = Lab::builder().build()?;
     let limits = SegmentationLimits {
         ipv6: 185_000,
@@ -98,13 +98,13 @@ pub(crate) fn big_tcp_limits_are_taken() -> Outcome {
     Ok(())
 }
 
-pub(crate) fn routed_hop_teaches_the_path_mtu() -> Outcome {
+pub(crate) fn routed_hop_reports_the_path_mtu() -> Outcome {
     let lab = Lab::builder().routed(1400).build()?;
     let socket = lab.pod.namespace.run(|| UdpSocket::bind("0.0.0.0:0"))?;
     socket.connect((lab.sensor.ipv4, 4789))?;
     discover_path_mtu(&socket);
     socket.send(&[0; 1450])?;
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + TIMEOUT;
     loop {
         match socket.send(&[0; 1450]) {
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => break,
@@ -113,10 +113,10 @@ pub(crate) fn routed_hop_teaches_the_path_mtu() -> Outcome {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(path_mtu(&socket), 1400);
-    // The first large one is answered by the router, and teaches.
+    // The router answers the first large one with the path MTU.
     let sensor = lab.sensor.ipv6.into();
     let _ = ping(&lab.pod.namespace, sensor, 4000, Duration::from_millis(200));
-    ping(&lab.pod.namespace, sensor, 4000, PATIENCE)?;
+    ping(&lab.pod.namespace, sensor, 4000, TIMEOUT)?;
     Ok(())
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn narrow_client_keeps_to_its_mtu() -> Outcome {
         traffic::tcp_requests(&lab.client, &lab.pod, family, &[(100_000, 100_000)])?;
         traffic::udp_datagrams(&lab.client, &lab.pod, family, &[8000])?;
     }
-    ping(&lab.pod.namespace, lab.sensor.ipv4.into(), 8500, PATIENCE)?;
+    ping(&lab.pod.namespace, lab.sensor.ipv4.into(), 8500, TIMEOUT)?;
     let (frames, _) = sniffer.stop()?;
     let longest = |client: bool| {
         let with_client = |frame: &&Frame| {
@@ -172,11 +172,11 @@ pub(crate) fn namespaces_die_with_their_value() -> Outcome {
     veth((&near, "eth0"), (&far, "eth0"))?;
     near.link("eth0")?;
     drop(far);
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + TIMEOUT;
     while near.link("eth0").is_ok() {
         assert!(
             std::time::Instant::now() < deadline,
-            "the peer of a gone namespace stays"
+            "the peer of a removed namespace stays"
         );
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -203,7 +203,7 @@ pub(crate) fn links_change_and_return() -> Outcome {
     let mut eth0: Link = lab.pod.eth0.clone();
     eth0.rename("net1")?;
     assert!(lab.pod.namespace.link("eth0").is_err());
-    ping(&lab.client.namespace, lab.pod.ipv4.into(), 64, PATIENCE)?;
+    ping(&lab.client.namespace, lab.pod.ipv4.into(), 64, TIMEOUT)?;
     eth0.rename("eth0")?;
     eth0.down()?;
     let lost = ping(
@@ -226,7 +226,7 @@ pub(crate) fn links_change_and_return() -> Outcome {
     port.up()?;
     eth0.up()?;
     eth0.add_address(lab.pod.ipv4.into(), 24)?;
-    await_ping(&lab.client.namespace, lab.pod.ipv4.into(), PATIENCE)?;
+    await_ping(&lab.client.namespace, lab.pod.ipv4.into(), TIMEOUT)?;
     eth0.remove_address(lab.pod.ipv4.into(), 24)?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The live display: some lines that are drawn over, or plain lines where there is no terminal.
+//! The live display: lines that are overwritten on a terminal, or plain lines without one.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -7,14 +7,14 @@ use std::time::Duration;
 use benches::grouped;
 use testbed::Statistics;
 
-use super::tap::Gauge;
+use super::counters::Counts;
 
 /// How often plain lines are printed.
 const PLAIN_PAUSE: Duration = Duration::from_secs(2);
-/// How often the lines are drawn over.
+/// How often the lines are overwritten.
 const LIVE_PAUSE: Duration = Duration::from_millis(200);
 
-/// Whether colours may be used: on a terminal, unless `NO_COLOR` says otherwise.
+/// Whether colours may be used: on a terminal, unless `NO_COLOR` is set.
 pub(super) fn coloured() -> bool {
     let forbidden = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     cursor_moves() && !forbidden
@@ -24,28 +24,28 @@ fn cursor_moves() -> bool {
     io::stdout().is_terminal() && env::var_os("TERM").is_some_and(|term| term != "dumb")
 }
 
-/// What is known at one moment.
+/// All values at one time.
 #[derive(Debug)]
 pub(super) struct Sample {
     pub(super) elapsed: Duration,
     /// The counters of the pod's interface.
     pub(super) eth0: Statistics,
-    pub(super) crossed: Gauge,
-    /// What the next one is called.
-    pub(super) decoded: &'static str,
-    pub(super) arrived: Gauge,
+    pub(super) at_pod: Counts,
+    /// The name of the next one.
+    pub(super) decoded_label: &'static str,
+    pub(super) at_sensors: Counts,
     /// CPU time of podspan since the start.
     pub(super) cpu: Duration,
     /// Further lines, each a name and a value.
     pub(super) more: Vec<(String, String)>,
 }
 
-/// Shows samples as they come, not more often than one can read.
+/// Shows samples, not more often than a person can read them.
 #[derive(Debug)]
 pub(super) struct Display {
     length: Duration,
     live: bool,
-    /// The lines to be drawn over.
+    /// The lines that the next ones overwrite.
     drawn: Vec<String>,
     last: Duration,
     last_cpu: Duration,
@@ -67,10 +67,10 @@ impl Display {
 
     pub(super) fn show(&mut self, sample: &Sample) {
         let passed = sample.eth0.rx_packets + sample.eth0.tx_packets;
-        let passed = passed.saturating_sub(sample.crossed.own);
+        let passed = passed.saturating_sub(sample.at_pod.own);
         let before = *self
             .before
-            .get_or_insert(passed.saturating_sub(sample.crossed.frames));
+            .get_or_insert(passed.saturating_sub(sample.at_pod.frames));
         let since = sample.elapsed.saturating_sub(self.last);
         if since < if self.live { LIVE_PAUSE } else { PLAIN_PAUSE } {
             return;
@@ -78,24 +78,24 @@ impl Display {
         let cpu = percent(sample.cpu.saturating_sub(self.last_cpu), since);
         self.last = sample.elapsed;
         self.last_cpu = sample.cpu;
-        let usual = [
+        let standard = [
             (
                 "frames on the pod's eth0",
                 grouped(passed.saturating_sub(before)),
             ),
-            (sample.decoded, grouped(sample.arrived.frames)),
-            ("of them wrong", grouped(sample.arrived.wrong())),
+            (sample.decoded_label, grouped(sample.at_sensors.frames)),
+            ("of them wrong", grouped(sample.at_sensors.wrong())),
             ("podspan's CPU", format!("{cpu:.1} % of a core")),
         ];
         let more = sample.more.iter();
         let more = more.map(|(name, value)| (name.as_str(), value.clone()));
-        let lines: Vec<_> = usual.into_iter().chain(more).collect();
+        let lines: Vec<_> = standard.into_iter().chain(more).collect();
         let time = format!(
             "{:.1} of {} s",
             sample.elapsed.as_secs_f64(),
             self.length.as_secs()
         );
-        // Nothing to be done about a terminal that went away; the report will meet it too.
+        // A terminal that is gone is no error here: the report fails on it later.
         let _ = if self.live {
             let lines = lines.iter();
             let lines = lines.map(|(name, value)| format!("    {name:<26}{value:>12}"));
@@ -110,8 +110,8 @@ impl Display {
         };
     }
 
-    /// Prints lines that stay, above those that are drawn over.
-    pub(super) fn say(&mut self, lines: &[String]) {
+    /// Prints lines that stay, above those that are overwritten.
+    pub(super) fn print_lines(&mut self, lines: &[String]) {
         if !lines.is_empty() {
             let again = self.drawn.clone();
             // As above.
@@ -119,12 +119,12 @@ impl Display {
         }
     }
 
-    /// Leaves the last numbers where they are and goes on below them.
+    /// Keeps the last numbers on the screen; the next output is below them.
     pub(super) fn finish(&mut self) {
         self.drawn.clear();
     }
 
-    /// Draws over what was drawn last: first lines that stay, then those for the next time.
+    /// Overwrites the last lines: first lines that stay, then those that the next call overwrites.
     fn draw(&mut self, staying: &[String], drawn: Vec<String>) -> io::Result<()> {
         let mut out = io::stdout().lock();
         if !self.drawn.is_empty() {

@@ -1,27 +1,27 @@
-//! `cargo xtask demo`: podspan at work, on one machine, without root.
+//! `cargo xtask demo`: runs podspan on one machine, without root.
 //!
 //! ```text
-//!   client ---- bridge ---- pod ----  what crosses its eth0: counted by a sniffer ([`tap`])
+//!   client ---- bridge ---- pod ----  the frames on its eth0: a sniffer counts them ([`counters`])
 //!                 |          '------  podspan, with NET_RAW as its only capability
-//!                 '-------- sensor    what arrives: decoded, judged, counted, written to a file
+//!                 '-------- sensor    the copies: decoded, verified, counted, written to a file
 //! ```
-//! Both sides count from one marker frame to the next, which the client sends before the first
-//! and after the last packet. What they count is the same whether a frame was cut or not
+//! The client sends a marker frame before the first packet and after the last one. Both sides count
+//! between the two markers. They count what does not change when podspan splits a frame
 //! ([`observed`]), so at the end the numbers must be equal. With `--kubernetes` there are two
-//! sensors, of which one comes and one goes meanwhile, and an API server (`kubernetes`); what
-//! arrives at the sensors counts together ([`sensors`]).
+//! sensors and an API server (`kubernetes`); during the traffic one sensor is added and one is
+//! removed. The numbers of both sensors are added up ([`sensors`]).
 //!
-//! podspan is built first, by a child: the user namespace must be entered before this process has
+//! A child process builds podspan first: the user namespace must be entered before this process has
 //! a second thread.
 
+mod counters;
 mod display;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod observed;
 mod report;
+mod scenario;
 mod sensors;
-mod stage;
-mod tap;
 mod traffic;
 
 use std::path::{Path, PathBuf};
@@ -37,27 +37,27 @@ use crate::arguments::Arguments;
 use crate::build::release_binary;
 use crate::failure::{Failure, Result};
 use crate::interrupt::Interrupt;
+use counters::{Counts, PodCounter, SensorCounter, SharedCounts, send_marker};
 use display::Display;
 use report::Report;
-use sensors::{AtSensors, Received};
-use stage::{Ending, Stage};
-use tap::{Arrived, Crossed, Gauge, Shared, send_marker};
+use scenario::{Scenario, Summary};
+use sensors::{Received, SensorCaptures};
 use traffic::Traffic;
 
 const VNI: u32 = 0x00d_e30;
 const PORT: u16 = 4789;
 const MTU: u32 = 1500;
-/// How often the display is looked at.
+/// How often the display is updated.
 const TICK: Duration = Duration::from_millis(100);
-/// When nothing has passed the pod's eth0 for so long, what was sent has crossed, and podspan has
-/// emptied its ring.
+/// When no frame has passed the pod's eth0 for this time, all sent frames have arrived there and
+/// podspan has emptied its ring.
 const QUIET: Duration = Duration::from_millis(400);
-/// How long a marker may take to the sensor, and silence to come.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// With less than this, in seconds, the sensors of `--kubernetes` cannot come and go.
-const SHORTEST_STORY: u64 = 3;
+/// The longest wait for a marker at the sensor, and for the traffic to end.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// The shortest `--kubernetes`, in seconds: one sensor must be added and one removed in this time.
+const SHORTEST_KUBERNETES: u64 = 3;
 
-/// What the command line says.
+/// The arguments of the command line.
 #[derive(Debug)]
 struct Options {
     seconds: u64,
@@ -67,7 +67,7 @@ struct Options {
 }
 
 impl Options {
-    fn take(mut arguments: Arguments) -> Result<Self> {
+    fn parse(mut arguments: Arguments) -> Result<Self> {
         let options = Self {
             seconds: arguments.option("--seconds")?.unwrap_or(10),
             pcapng: arguments
@@ -77,9 +77,9 @@ impl Options {
             kubernetes: arguments.flag("--kubernetes"),
         };
         arguments.finish()?;
-        if options.kubernetes && options.seconds < SHORTEST_STORY {
+        if options.kubernetes && options.seconds < SHORTEST_KUBERNETES {
             return Err(Failure::Usage(format!(
-                "--kubernetes needs --seconds {SHORTEST_STORY} or more, not {}",
+                "--kubernetes needs --seconds {SHORTEST_KUBERNETES} or more, not {}",
                 options.seconds
             )));
         }
@@ -88,22 +88,22 @@ impl Options {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<()> {
-    let options = Options::take(arguments)?;
+    let options = Options::parse(arguments)?;
     if options.kubernetes {
         prepare_kubernetes()?;
     }
     println!("building podspan in release mode (cargo build --release --package agent)");
     let binary = release_binary()?;
     user_namespace::enter()?;
-    let interrupt = Interrupt::listen()?;
-    let crossing = cross(&options, &binary, &interrupt)?;
+    let interrupt = Interrupt::install()?;
+    let traffic = run_traffic(&options, &binary, &interrupt)?;
     let cost = if interrupt.requested() {
         None
     } else {
         Some(measure_cost(&binary, &interrupt)?)
     };
     let report = Report {
-        crossing,
+        traffic,
         cost,
         interrupted: interrupt.requested(),
         pcapng: options.pcapng,
@@ -111,8 +111,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     report.print()
 }
 
-/// Makes sure of all that must be built while there is still a network to download from.
-/// What is shown: the plain demo, or the one beside an API server.
+/// The scenario: the plain demo, or the one with an API server.
 #[cfg_attr(
     not(feature = "kubernetes"),
     expect(
@@ -120,22 +119,23 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         reason = "a control plane may fail to start"
     )
 )]
-fn stage_of(lab: &Lab, options: &Options) -> Result<Stage> {
+fn scenario_of(lab: &Lab, options: &Options) -> Result<Scenario> {
     #[cfg(feature = "kubernetes")]
     if options.kubernetes {
-        return kubernetes::stage(lab, options);
+        return kubernetes::scenario(lab, options);
     }
-    Ok(Stage::plain(lab, options))
+    Ok(Scenario::plain(lab, options))
 }
 
+/// Builds the servers while this process can still reach a network to download from.
 #[cfg(feature = "kubernetes")]
 fn prepare_kubernetes() -> Result<()> {
     testbed::kubernetes::Binaries::find()?;
     Ok(())
 }
 
-/// Goes on as an xtask that has the client, which looks for the servers. That Go is missing should
-/// be said before the client is built and not after.
+/// Replaces this process by an xtask that has the client; that one builds the servers. A missing Go
+/// is reported before the client is built, because building it takes minutes.
 #[cfg(not(feature = "kubernetes"))]
 fn prepare_kubernetes() -> Result<()> {
     let mut go = std::process::Command::new("go");
@@ -152,49 +152,49 @@ fn prepare_kubernetes() -> Result<()> {
     Err(crate::cargo::run_again_with("kubernetes"))
 }
 
-/// What came of the traffic.
+/// The result of the traffic.
 #[derive(Debug)]
-struct Crossing {
-    crossed: Gauge,
-    arrived: Gauge,
+struct TrafficResult {
+    at_pod: Counts,
+    at_sensors: Counts,
     received: Received,
     /// Of the sniffer in the pod.
-    at_pod: CaptureTotals,
-    /// The end marker was seen on both sides.
+    pod_capture: CaptureTotals,
+    /// Both sides saw the end marker.
     complete: bool,
-    /// The first thing that went wrong with the traffic itself.
+    /// The first error of the traffic itself.
     traffic: Result<()>,
-    /// What became of the sensors, where anything was to happen to them.
-    ending: Option<Ending>,
+    /// What happened to the sensors, with `--kubernetes`.
+    summary: Option<Summary>,
     totals: TotalsLine,
-    /// How long traffic crossed, and podspan's CPU time meanwhile.
+    /// How long the traffic ran, and podspan's CPU time in this time.
     elapsed: Duration,
     cpu: Duration,
 }
 
-/// Makes the lab, lets traffic cross, and takes all down again.
-fn cross(options: &Options, binary: &Path, interrupt: &Interrupt) -> Result<Crossing> {
+/// Makes the lab, runs the traffic, and removes everything again.
+fn run_traffic(options: &Options, binary: &Path, interrupt: &Interrupt) -> Result<TrafficResult> {
     let lab = Lab::builder().mtu(MTU).build()?;
-    let mut stage = stage_of(&lab, options)?;
+    let mut scenario = scenario_of(&lab, options)?;
     if interrupt.requested() {
         return Err(Failure::Interrupted);
     }
-    println!("{}", stage.introduction);
-    let mut agent = Agent::start_with(binary, &lab, &stage.settings)?;
+    println!("{}", scenario.introduction);
+    let mut agent = Agent::start_with(binary, &lab, &scenario.settings)?;
     agent.await_mirroring(&lab, PORT, VNI)?;
 
-    let (crossed, arrived) = (Shared::default(), Shared::default());
-    let sink = Arrived::new(arrived.clone(), CaptureWriter::create(&options.pcapng)?);
+    let (at_pod, at_sensors) = (SharedCounts::default(), SharedCounts::default());
+    let sink = SensorCounter::new(at_sensors.clone(), CaptureWriter::create(&options.pcapng)?);
     let decoder = Decoder::new(VNI, PORT, MTU as usize);
-    let at_sensors = AtSensors::start(&stage.sensors, &decoder, sink)?;
-    let sink = Crossed::new(crossed.clone(), stage.addresses());
-    let at_pod = Sniffer::start(&lab.pod.namespace, "eth0", Filter::All, sink)?;
+    let captures = SensorCaptures::start(&scenario.sensors, &decoder, sink)?;
+    let sink = PodCounter::new(at_pod.clone(), scenario.addresses());
+    let pod_sniffer = Sniffer::start(&lab.pod.namespace, "eth0", Filter::All, sink)?;
 
-    // Copies keep the order of their flow, not that of flows among each other: nothing else may be
-    // under way with a marker. podspan's own talk with an API server pauses as well.
+    // Copies keep the order within their flow, but not between flows: so a marker must be the only
+    // frame on its way. podspan's own requests to an API server pause too.
     await_quiet(&lab)?;
     send_marker(&lab)?;
-    await_both(&crossed, &arrived, Gauge::begun);
+    await_both(&at_pod, &at_sensors, Counts::begun);
     let (start, cpu_before) = (Instant::now(), agent.cpu_time()?);
     let length = Duration::from_secs(options.seconds);
     let traffic = Traffic::start(&lab);
@@ -203,15 +203,15 @@ fn cross(options: &Options, binary: &Path, interrupt: &Interrupt) -> Result<Cros
         thread::sleep(TICK);
         agent.check_running()?;
         let log = agent.log();
-        display.say(&stage.advance(start.elapsed(), &log)?);
+        display.print_lines(&scenario.advance(start.elapsed(), &log)?);
         display.show(&display::Sample {
             elapsed: start.elapsed(),
             eth0: lab.pod.eth0.statistics()?,
-            crossed: crossed.read(),
-            decoded: stage.decoded,
-            arrived: arrived.read(),
+            at_pod: at_pod.read(),
+            decoded_label: scenario.decoded_label,
+            at_sensors: at_sensors.read(),
             cpu: agent.cpu_time()?.saturating_sub(cpu_before),
-            more: stage.rows(&at_sensors.tallies(), &log),
+            more: scenario.rows(&captures.arrivals(), &log),
         });
     }
     display.finish();
@@ -222,17 +222,17 @@ fn cross(options: &Options, binary: &Path, interrupt: &Interrupt) -> Result<Cros
         agent.cpu_time()?.saturating_sub(cpu_before),
     );
     send_marker(&lab)?;
-    let complete = await_both(&crossed, &arrived, Gauge::ended);
+    let complete = await_both(&at_pod, &at_sensors, Counts::ended);
     let totals = agent.stop()?;
-    let (_, at_pod) = at_pod.stop()?;
-    let received = at_sensors.stop()?;
-    Ok(Crossing {
+    let (_, pod_capture) = pod_sniffer.stop()?;
+    let received = captures.stop()?;
+    Ok(TrafficResult {
         complete,
-        crossed: crossed.read(),
-        arrived: arrived.read(),
-        ending: stage.ending(&received.tallies),
+        at_pod: at_pod.read(),
+        at_sensors: at_sensors.read(),
+        summary: scenario.summary(&received.arrivals),
         received,
-        at_pod,
+        pod_capture,
         traffic,
         totals,
         elapsed,
@@ -240,9 +240,9 @@ fn cross(options: &Options, binary: &Path, interrupt: &Interrupt) -> Result<Cros
     })
 }
 
-/// Waits until nothing passes the pod's eth0, or for as long as patience lasts.
+/// Waits until no frame passes the pod's eth0, for at most [`TIMEOUT`].
 fn await_quiet(lab: &Lab) -> Result<()> {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     let mut last = (lab.pod.eth0.statistics()?, Instant::now());
     while last.1.elapsed() < QUIET && Instant::now() < end {
         thread::sleep(TICK / 2);
@@ -254,11 +254,11 @@ fn await_quiet(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Waits until both gauges have seen their marker, and says whether they have.
-fn await_both(crossed: &Shared, arrived: &Shared, seen: fn(&Gauge) -> bool) -> bool {
-    let end = Instant::now() + PATIENCE;
+/// Waits until both sides have seen their marker, and returns whether they have.
+fn await_both(at_pod: &SharedCounts, at_sensors: &SharedCounts, seen: fn(&Counts) -> bool) -> bool {
+    let end = Instant::now() + TIMEOUT;
     loop {
-        let both = seen(&crossed.read()) && seen(&arrived.read());
+        let both = seen(&at_pod.read()) && seen(&at_sensors.read());
         if both || Instant::now() >= end {
             return both;
         }
@@ -282,11 +282,11 @@ mod tests {
 
     fn options(line: &str) -> Result<Options> {
         let words = line.split_whitespace().map(str::to_owned);
-        Options::take(Arguments::new(words))
+        Options::parse(Arguments::new(words))
     }
 
     #[test]
-    fn sensors_come_and_go_only_where_there_is_time() {
+    fn kubernetes_needs_at_least_three_seconds() {
         let given = options("--kubernetes --ipv6-underlay --seconds 3").unwrap();
         assert!(given.kubernetes && given.ipv6_underlay);
         assert_eq!(options("--seconds 1").unwrap().seconds, 1);

@@ -1,18 +1,18 @@
-//! What a frame counts for, so that a mirrored copy can be held against it.
+//! What a frame adds to the counts, so that they can be compared with those of the copies.
 //!
-//! On the pod's eth0 a TCP frame may hold 64 KB, which a wire never carries; podspan cuts it as
-//! the kernel would, and smaller where the path to the sensor demands, and makes IP fragments of
-//! what is no TCP. So numbers of frames differ between both sides, rightly. What must be equal is
-//! what the frames carry:
+//! On the pod's eth0 a TCP frame can hold 64 KB, which a wire never carries. podspan splits it as
+//! the kernel does, or into smaller segments where the path to the sensor needs them. It splits other
+//! packets into IP fragments. So the numbers of frames differ between both sides. What the
+//! frames carry must be equal:
 //!
 //! | protocol | unit | bytes |
 //! |-|-|-|
 //! | TCP | connections (SYN without ACK) | payload |
 //! | UDP | datagrams (not fragmented, or the first fragment) | payload |
-//! | ICMP | messages (likewise) | what follows the IP header |
+//! | ICMP | messages (the same) | all after the IP header |
 //! | everything else | frames | whole frames |
 //!
-//! Invariant: cutting a frame changes none of them, losing or doubling a piece does.
+//! Invariant: splitting a frame changes none of them; a lost or doubled piece does.
 
 use etherparse::{Ipv6ExtensionSlice, NetSlice, SlicedPacket, TcpSlice, ip_number};
 use testbed::verify::Protocol;
@@ -22,7 +22,7 @@ const UDP_HEADER: usize = 8;
 /// What one frame adds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Observed {
-    /// Where it is listed; a fragment under what it is a fragment of.
+    /// The protocol that it is listed under; for a fragment, that of the whole packet.
     pub(super) protocol: Protocol,
     /// Units that begin with it.
     pub(super) units: u64,
@@ -30,7 +30,7 @@ pub(super) struct Observed {
     pub(super) bytes: u64,
 }
 
-/// What the units of a protocol are.
+/// The name of a protocol's units.
 pub(super) fn unit(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Tcp | Protocol::Tcp6 => "connections",
@@ -40,7 +40,7 @@ pub(super) fn unit(protocol: Protocol) -> &'static str {
     }
 }
 
-/// Looks at a frame, from its Ethernet header on.
+/// Reads a frame, from its Ethernet header on.
 pub(super) fn observe(frame: &[u8]) -> Observed {
     let whole = |protocol| Observed {
         protocol,
@@ -60,7 +60,7 @@ pub(super) fn observe(frame: &[u8]) -> Observed {
     }
 }
 
-/// `None` for what is neither TCP nor UDP nor ICMP.
+/// `None` for anything but TCP, UDP and ICMP.
 fn inside_ip(net: &NetSlice<'_>) -> Option<Observed> {
     let (over_ipv4, payload, first) = match net {
         NetSlice::Arp(_) => return None,

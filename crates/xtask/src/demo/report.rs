@@ -1,4 +1,5 @@
-//! The demo's end: a table of what crossed, what arrived and what was wrong, and the verdict.
+//! The demo's end: a table of the frames on the pod's eth0 (*crossed*), those at the sensors
+//! (*arrived*) and those that are wrong, and the verdict.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,16 +8,16 @@ use std::path::PathBuf;
 use benches::cpu_per_packet::{FRAME, Outcome};
 use benches::{Align, Table, TotalsLine, grouped};
 
-use super::Crossing;
+use super::TrafficResult;
+use super::counters::Counts;
 use super::display::{coloured, percent};
 use super::observed::unit;
-use super::tap::Gauge;
 use crate::failure::{Failure, Result};
 
-/// All that the demo found out.
+/// All results of the demo.
 #[derive(Debug)]
 pub(super) struct Report {
-    pub(super) crossing: Crossing,
+    pub(super) traffic: TrafficResult,
     pub(super) cost: Option<Outcome>,
     pub(super) interrupted: bool,
     pub(super) pcapng: PathBuf,
@@ -26,39 +27,39 @@ impl Report {
     /// Prints it.
     ///
     /// # Errors
-    /// The first thing that is not as it should be.
+    /// The first thing that is wrong.
     pub(super) fn print(self) -> Result<()> {
-        let crossing = &self.crossing;
-        print!("\n{}", table(&crossing.crossed, &crossing.arrived));
+        let traffic = &self.traffic;
+        print!("\n{}", table(&traffic.at_pod, &traffic.at_sensors));
         println!(
-            "\n{} frames crossed, {} arrived: large frames arrive cut as for a wire and so that \
-             they fit the path.\nBytes are payload for TCP and UDP, all that IP carries for ICMP, \
-             else whole frames.",
-            grouped(crossing.crossed.frames),
-            grouped(crossing.arrived.frames)
+            "\n{} frames crossed the pod's eth0, {} arrived at the sensors: podspan splits large frames \
+             so that\nthey fit the path. Bytes are the payload for TCP and UDP, all after the IP \
+             header for ICMP,\nelse whole frames.",
+            grouped(traffic.at_pod.frames),
+            grouped(traffic.at_sensors.frames)
         );
-        if let Some(ending) = &crossing.ending {
+        if let Some(summary) = &traffic.summary {
             println!();
-            for line in &ending.lines {
+            for line in &summary.lines {
                 println!("{line}");
             }
         }
-        println!("\npodspan   {}", podspan_line(&crossing.totals));
+        println!("\npodspan   {}", podspan_line(&traffic.totals));
         println!(
-            "CPU       {:.1} % of a core while the traffic crossed",
-            percent(crossing.cpu, crossing.elapsed)
+            "CPU       {:.1} % of a core during the traffic",
+            percent(traffic.cpu, traffic.elapsed)
         );
         if let Some(cost) = &self.cost {
             println!("          {}", cost_line(cost));
         }
         let path = self.pcapng.display();
         let megabytes = fs::metadata(&self.pcapng).map_or(0, |file| file.len() >> 20);
-        println!("capture   {path}, {megabytes} MiB of what the sensor decoded; open it with");
+        println!("capture   {path}, {megabytes} MiB of decoded frames; open it with");
         println!("            wireshark {path}");
         if self.interrupted {
             return Err(Failure::Interrupted);
         }
-        let verdict = judge(self.crossing);
+        let verdict = verdict(self.traffic);
         if verdict.is_ok() {
             let (on, off) = if coloured() {
                 ("\x1b[32m", "\x1b[0m")
@@ -71,7 +72,7 @@ impl Report {
     }
 }
 
-fn table(crossed: &Gauge, arrived: &Gauge) -> Table {
+fn table(at_pod: &Counts, at_sensors: &Counts) -> Table {
     let mut table = Table::new(&[
         ("protocol", Align::Left),
         ("counted in", Align::Left),
@@ -81,18 +82,22 @@ fn table(crossed: &Gauge, arrived: &Gauge) -> Table {
         ("bytes arrived", Align::Right),
         ("wrong", Align::Right),
     ]);
-    let both = crossed.protocols.keys().chain(arrived.protocols.keys());
+    let both = at_pod.protocols.keys().chain(at_sensors.protocols.keys());
     for protocol in both.collect::<BTreeSet<_>>() {
-        let here = crossed.protocols.get(protocol).copied().unwrap_or_default();
-        let there = arrived.protocols.get(protocol).copied().unwrap_or_default();
+        let sent = at_pod.protocols.get(protocol).copied().unwrap_or_default();
+        let received = at_sensors
+            .protocols
+            .get(protocol)
+            .copied()
+            .unwrap_or_default();
         table.row([
             protocol.to_string(),
             unit(*protocol).to_owned(),
-            grouped(here.units),
-            grouped(there.units),
-            grouped(here.bytes),
-            grouped(there.bytes),
-            grouped(there.wrong),
+            grouped(sent.units),
+            grouped(received.units),
+            grouped(sent.bytes),
+            grouped(received.bytes),
+            grouped(received.wrong),
         ]);
     }
     table
@@ -100,8 +105,8 @@ fn table(crossed: &Gauge, arrived: &Gauge) -> Table {
 
 fn podspan_line(totals: &TotalsLine) -> String {
     format!(
-        "saw {} frames, mirrored {}, dropped {} ({}); sent {} datagrams, dropped {} ({}); \
-         its ring lost {}",
+        "read {} frames, mirrored {}, dropped {} ({}); sent {} datagrams, dropped {} ({}); \
+         its ring dropped {}",
         grouped(totals.frames_seen),
         grouped(totals.frames_mirrored),
         grouped(totals.frames_dropped),
@@ -124,47 +129,51 @@ fn cost_line(cost: &Outcome) -> String {
     )
 }
 
-/// The first thing that is not as it should be.
-fn judge(crossing: Crossing) -> Result<()> {
-    crossing.traffic?;
-    crossing.ending.map_or(Ok(()), |ending| ending.verdict)?;
-    let (crossed, arrived) = (&crossing.crossed, &crossing.arrived);
+/// The first thing that is wrong.
+fn verdict(result: TrafficResult) -> Result<()> {
+    result.traffic?;
+    result.summary.map_or(Ok(()), |summary| summary.verdict)?;
+    let (at_pod, at_sensors) = (&result.at_pod, &result.at_sensors);
     let wrong = |text: String| Err(Failure::Wrong(text));
-    if arrived.frames == 0 {
+    if at_sensors.frames == 0 {
         return wrong("nothing arrived at the sensor".to_owned());
     }
-    if arrived.wrong() > 0 {
-        return wrong(format!("{} frames arrived wrong", arrived.wrong()));
+    if at_sensors.wrong() > 0 {
+        return wrong(format!(
+            "{} of the frames at the sensor have a wrong checksum or length",
+            at_sensors.wrong()
+        ));
     }
-    let received = &crossing.received;
+    let received = &result.received;
     if !received.anomalies.is_empty() {
         return wrong(format!("faulty datagrams: {:?}", received.anomalies));
     }
-    let sniffers = received.captures.iter().chain([&crossing.at_pod]);
+    let sniffers = received.captures.iter().chain([&result.pod_capture]);
     let lost: u64 = sniffers.map(|totals| totals.dropped).sum();
     if lost > 0 {
         return wrong(format!(
             "this machine is too busy for the comparison: the demo's own sniffers lost {lost} \
-             frames. Try again, or with less beside it"
+             frames. Try again when less runs on it"
         ));
     }
-    // Every frame that podspan dropped on purpose is in its totals, and shown above; own_error are
-    // those that were never to be mirrored.
-    let totals = &crossing.totals;
+    // podspan counts every frame that it drops in its totals, which are printed above. Frames with
+    // the reason own_error are not mirrored on purpose.
+    let totals = &result.totals;
     let counted = totals.ring_drops + totals.frames_dropped + totals.datagrams_dropped
         - totals.frames_dropped_for("own_error");
-    let same = crossing.complete
-        && crossed.protocols.keys().eq(arrived.protocols.keys())
-        && crossed
-            .protocols
-            .iter()
-            .zip(&arrived.protocols)
-            .all(|(here, there)| (here.1.units, here.1.bytes) == (there.1.units, there.1.bytes));
+    let same =
+        result.complete
+            && at_pod.protocols.keys().eq(at_sensors.protocols.keys())
+            && at_pod.protocols.iter().zip(&at_sensors.protocols).all(
+                |((_, sent), (_, received))| {
+                    (sent.units, sent.bytes) == (received.units, received.bytes)
+                },
+            );
     match (same, counted) {
         (true, _) => Ok(()),
-        (false, 0) => wrong("what arrived differs from what crossed".to_owned()),
+        (false, 0) => wrong("the frames that arrived differ from those that crossed".to_owned()),
         (false, counted) => wrong(format!(
-            "podspan could not keep up and dropped {counted} frames, which it counted: see above"
+            "podspan was too slow and dropped {counted} frames: the line `podspan` above has the reasons"
         )),
     }
 }

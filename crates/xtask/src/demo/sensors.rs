@@ -1,9 +1,9 @@
-//! The sensors, and what each of them gets.
+//! The sensors, and the frames that each of them receives.
 //!
-//! In: what arrives at the sensors' interfaces. Each sensor decodes for itself; behind the decoders
-//! they are one: one gauge counts, one oracle judges, one file is written. So a datagram whose
-//! fragments went to two sensors is still one, and what crossed once must have arrived once, no
-//! matter where.
+//! In: the frames that arrive at the sensors' interfaces. Each sensor has its own decoder. All decoders
+//! share one counter, one verifier and one file. So a datagram whose fragments went to two sensors
+//! is still one datagram, and each frame that passed the pod's eth0 once must arrive once, at any
+//! sensor.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,26 +11,26 @@ use std::time::Duration;
 
 use testbed::{Anomaly, CaptureTotals, Decoded, Decoder, Filter, FrameRef, Host, Sink, Sniffer};
 
-use super::tap::Arrived;
+use super::counters::SensorCounter;
 use crate::failure::Result;
 
-/// Where copies may go.
+/// A host of the lab that receives copies.
 #[derive(Debug, Clone)]
-pub(super) struct Sensor {
+pub(super) struct SensorHost {
     pub(super) host: Host,
-    /// Where podspan sends to.
+    /// The address that podspan sends to.
     pub(super) address: SocketAddr,
 }
 
-/// What one sensor has got of the frames that count.
+/// The counted frames that one sensor has received.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct Arrivals {
     pub(super) frames: u64,
     /// When the kernel saw the first and the last one, since 1970.
     pub(super) times: Option<(Duration, Duration)>,
 }
 
-impl Tally {
+impl Arrivals {
     fn add(&mut self, time: Duration) {
         self.frames += 1;
         let first = self.times.map_or(time, |(first, _)| first);
@@ -38,84 +38,91 @@ impl Tally {
     }
 }
 
-/// What one sensor has got, and what fills it.
-type Capture = (Arc<Mutex<Tally>>, Sniffer<Decoded<One>>);
+/// What one sensor has received, and the sniffer that updates it.
+type Capture = (Arc<Mutex<Arrivals>>, Sniffer<Decoded<OneSensor>>);
 
 /// Captures at all sensors.
-pub(super) struct AtSensors {
-    arrived: Arc<Mutex<Arrived>>,
+pub(super) struct SensorCaptures {
+    counter: Arc<Mutex<SensorCounter>>,
     running: Vec<Capture>,
 }
 
-/// What came of it.
+/// The result of the captures.
 #[derive(Debug)]
 pub(super) struct Received {
     /// In the sensors' order.
-    pub(super) tallies: Vec<Tally>,
+    pub(super) arrivals: Vec<Arrivals>,
     /// Faults of the outer datagrams.
     pub(super) anomalies: Vec<(Anomaly, u64)>,
     pub(super) captures: Vec<CaptureTotals>,
 }
 
-impl AtSensors {
-    /// Starts capturing; each sensor gets a decoder of its own like `decoder`.
-    pub(super) fn start(sensors: &[Sensor], decoder: &Decoder, arrived: Arrived) -> Result<Self> {
-        let arrived = Arc::new(Mutex::new(arrived));
-        let start = |sensor: &Sensor| {
-            let tally = Arc::new(Mutex::new(Tally::default()));
+impl SensorCaptures {
+    /// Starts to capture; each sensor gets its own copy of `decoder`.
+    pub(super) fn start(
+        sensors: &[SensorHost],
+        decoder: &Decoder,
+        counter: SensorCounter,
+    ) -> Result<Self> {
+        let counter = Arc::new(Mutex::new(counter));
+        let start = |sensor: &SensorHost| {
+            let arrivals = Arc::new(Mutex::new(Arrivals::default()));
             let sink = Decoded {
                 decoder: decoder.clone(),
-                sink: One {
-                    tally: Arc::clone(&tally),
-                    all: Arc::clone(&arrived),
+                sink: OneSensor {
+                    arrivals: Arc::clone(&arrivals),
+                    all: Arc::clone(&counter),
                 },
             };
             let namespace = &sensor.host.namespace;
             Ok((
-                tally,
+                arrivals,
                 Sniffer::start(namespace, "eth0", Filter::Incoming, sink)?,
             ))
         };
         let running = sensors.iter().map(start).collect::<Result<_>>()?;
-        Ok(Self { arrived, running })
+        Ok(Self { counter, running })
     }
 
-    /// What each has got until now, in the sensors' order.
-    pub(super) fn tallies(&self) -> Vec<Tally> {
-        self.running.iter().map(|(tally, _)| *lock(tally)).collect()
+    /// What each has received so far, in the sensors' order.
+    pub(super) fn arrivals(&self) -> Vec<Arrivals> {
+        self.running
+            .iter()
+            .map(|(arrivals, _)| *lock(arrivals))
+            .collect()
     }
 
     /// Ends the captures and completes the file.
     pub(super) fn stop(self) -> Result<Received> {
         let mut received = Received {
-            tallies: Vec::new(),
+            arrivals: Vec::new(),
             anomalies: Vec::new(),
             captures: Vec::new(),
         };
-        for (tally, sniffer) in self.running {
+        for (arrivals, sniffer) in self.running {
             let (sink, totals) = sniffer.stop()?;
-            received.tallies.push(*lock(&tally));
+            received.arrivals.push(*lock(&arrivals));
             let anomalies = sink.decoder.anomalies().iter();
             received
                 .anomalies
                 .extend(anomalies.map(|(anomaly, count)| (*anomaly, *count)));
             received.captures.push(totals);
         }
-        lock(&self.arrived).finish()?;
+        lock(&self.counter).finish()?;
         Ok(received)
     }
 }
 
-/// Behind one sensor's decoder.
-struct One {
-    tally: Arc<Mutex<Tally>>,
-    all: Arc<Mutex<Arrived>>,
+/// Receives the frames of one sensor's decoder.
+struct OneSensor {
+    arrivals: Arc<Mutex<Arrivals>>,
+    all: Arc<Mutex<SensorCounter>>,
 }
 
-impl Sink for One {
-    fn take(&mut self, frame: FrameRef<'_>) {
-        if lock(&self.all).takes(frame) {
-            lock(&self.tally).add(frame.time);
+impl Sink for OneSensor {
+    fn receive(&mut self, frame: FrameRef<'_>) {
+        if lock(&self.all).add(frame) {
+            lock(&self.arrivals).add(frame.time);
         }
     }
 }
@@ -129,12 +136,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tally_keeps_the_first_and_the_last_time() {
-        let mut tally = Tally::default();
+    fn the_first_and_the_last_time_are_kept() {
+        let mut arrivals = Arrivals::default();
         for second in [5, 6, 9] {
-            tally.add(Duration::from_secs(second));
+            arrivals.add(Duration::from_secs(second));
         }
         let times = Some((Duration::from_secs(5), Duration::from_secs(9)));
-        assert_eq!(tally, Tally { frames: 3, times });
+        assert_eq!(arrivals, Arrivals { frames: 3, times });
     }
 }

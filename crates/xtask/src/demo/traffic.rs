@@ -1,9 +1,9 @@
-//! Traffic of every kind between client and pod, over and over until it is told to stop.
+//! Traffic of every kind between client and pod, again and again until it is stopped.
 //!
-//! Five threads: requests over kept connections, bulk transfers, datagrams, pings, and what is
-//! rare (resets, refusals, tagged and otherwise odd frames). Each ends what it began and then looks
-//! at the flag. The pauses bound the rate, to some ten megabytes a second: the demo shows that the
-//! copies are right, not how many there can be.
+//! Five threads: requests over kept connections, bulk transfers, datagrams, pings, and rare traffic
+//! (resets, refusals, tagged and other unusual frames). Each thread finishes its work and then reads
+//! the stop flag. The pauses bound the rate to about ten megabytes a second: the demo shows that the
+//! copies are right, not how fast podspan is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,10 +11,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use testbed::traffic::{
-    Family, PATIENCE, RawSocket, ping, refused_connection, reset_connection, samples, tcp_bulk,
+    Family, RawSocket, TIMEOUT, ping, refused_connection, reset_connection, samples, tcp_bulk,
     tcp_requests, udp_datagrams,
 };
-use testbed::verify::Oracle;
+use testbed::verify::Verifier;
 use testbed::{Host, Lab};
 
 use crate::failure::{Failure, Result};
@@ -36,7 +36,7 @@ const PINGS: [usize; 5] = [64, 500, 1_472, 3_000, 8_000];
 /// Bytes of one bulk transfer.
 const BULK: usize = 1 << 20;
 
-/// Does its part once.
+/// One run of a part.
 type Work = fn(&Host, &Host) -> testbed::Result<()>;
 
 /// Each part, and the pause after it.
@@ -75,12 +75,12 @@ impl Traffic {
         }
     }
 
-    /// Whether a thread has given up.
+    /// Whether a thread has stopped on an error.
     pub(super) fn failed(&self) -> bool {
         self.threads.iter().any(JoinHandle::is_finished)
     }
 
-    /// Stops it and says what went wrong first, if anything did.
+    /// Stops the traffic. Returns its first error, if there is one.
     pub(super) fn stop(self) -> Result<()> {
         self.stopping.store(true, Ordering::Relaxed);
         let mut outcome = Ok(());
@@ -122,7 +122,7 @@ fn datagrams(client: &Host, pod: &Host) -> testbed::Result<()> {
 fn pings(client: &Host, pod: &Host) -> testbed::Result<()> {
     for family in Family::BOTH {
         for size in PINGS {
-            ping(&client.namespace, family.address(pod), size, PATIENCE)?;
+            ping(&client.namespace, family.address(pod), size, TIMEOUT)?;
         }
     }
     Ok(())
@@ -134,16 +134,16 @@ fn rare(client: &Host, pod: &Host) -> testbed::Result<()> {
         refused_connection(client, pod, family)?;
     }
     let socket = RawSocket::open(&client.eth0)?;
-    for frame in sound_samples(client, pod) {
+    for frame in valid_samples(client, pod) {
         socket.send(&frame)?;
     }
     Ok(())
 }
 
-/// The odd frames that are right as they are. The garbled ones arrive garbled, as they must, and
-/// would count as wrong.
-fn sound_samples(client: &Host, pod: &Host) -> impl Iterator<Item = Vec<u8>> + use<> {
+/// The unusual frames that are valid. The malformed ones arrive unchanged and would count as
+/// wrong.
+fn valid_samples(client: &Host, pod: &Host) -> impl Iterator<Item = Vec<u8>> + use<> {
     let frames = samples(client.mac, pod.mac).into_iter();
     let frames = frames.map(|(_, frame)| frame);
-    frames.filter(|frame| Oracle::new().judge(frame).is_right())
+    frames.filter(|frame| Verifier::new().verify(frame).is_right())
 }

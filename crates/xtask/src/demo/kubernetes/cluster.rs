@@ -1,8 +1,8 @@
 //! The control plane on a host of the lab, and the sensors' pods in it.
 //!
-//! There is no kubelet: the demo writes what one would, through the real API. A pod is first
-//! created with its address and not Ready, and later turns Ready, as after its readiness probe.
-//! When it is to end it gets its `deletionTimestamp` first and is gone a little later.
+//! There is no kubelet: the demo writes what a kubelet writes, through the real API. A pod is created
+//! with its address and not Ready, and becomes Ready later, as after its readiness probe. To end a
+//! pod, the demo first requests its deletion (`deletionTimestamp`) and removes it a little later.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,13 +12,13 @@ use testbed::kubernetes::{ControlPlane, Error, Options, PodDraft, Pods};
 use testbed::{Host, Namespace};
 use tokio::runtime::{Builder, Runtime};
 
-use super::super::sensors::Sensor;
+use super::super::sensors::SensorHost;
 use crate::cargo;
 use crate::failure::{Failure, Result};
 
 /// The Kubernetes namespace of podspan and the sensors.
 pub(super) const NAMESPACE: &str = "shop";
-/// The sensors' name: what `SENSOR` says, and the value of their label `run`.
+/// The sensors' name: the value of `SENSOR`, and of their label `run`.
 pub(super) const NAME: &str = "sensor";
 /// The only rights that podspan gets.
 pub(super) const ROLE: &str = "manifests/rbac/own-namespace";
@@ -29,12 +29,12 @@ const ACCOUNT: &str = "default";
 #[derive(Debug, Clone)]
 pub(super) struct SensorPod {
     pub(super) name: &'static str,
-    pub(super) sensor: Sensor,
+    pub(super) sensor: SensorHost,
 }
 
 /// A running control plane with its administrator.
 pub(super) struct Cluster {
-    /// Before the runtime that its client belongs to.
+    /// Dropped before the runtime that its client uses.
     pods: Pods,
     runtime: Runtime,
     control_plane: ControlPlane,
@@ -69,8 +69,8 @@ impl Cluster {
         format!("https://{}", self.control_plane.address())
     }
 
-    /// Gives podspan's service account the shipped Role, and returns a kubeconfig with a token of
-    /// it that lasts for `lifetime`.
+    /// Binds the shipped Role to podspan's service account, and returns a kubeconfig with a token of
+    /// this account that is valid for `lifetime`.
     pub(super) fn credentials(&self, lifetime: Duration) -> Result<PathBuf> {
         let control_plane = &self.control_plane;
         let role = cargo::root().join(ROLE);
@@ -84,31 +84,31 @@ impl Cluster {
 
     /// Creates the sensor's pod, which has its address and is not Ready.
     pub(super) fn create(&self, pod: &SensorPod) -> Result<()> {
-        // A pod on no node would go at once when it is deleted.
+        // A deleted pod without a node is removed at once.
         let draft = PodDraft::new(pod.name)
             .label("run", NAME)
             .node("node")
             .address(pod.sensor.address.ip());
-        self.ask(async { self.pods.create(&draft).await.map(drop) })
+        self.request(async { self.pods.create(&draft).await.map(drop) })
     }
 
     /// Makes it Ready.
     pub(super) fn make_ready(&self, pod: &SensorPod) -> Result<()> {
-        self.ask(async { self.pods.set_ready(pod.name, true).await.map(drop) })
+        self.request(async { self.pods.set_ready(pod.name, true).await.map(drop) })
     }
 
-    /// Asks for its graceful end.
-    pub(super) fn begin_end(&self, pod: &SensorPod) -> Result<()> {
-        self.ask(self.pods.begin_deletion(pod.name))
+    /// Requests its deletion; it stays until it is removed.
+    pub(super) fn begin_deletion(&self, pod: &SensorPod) -> Result<()> {
+        self.request(self.pods.begin_deletion(pod.name))
     }
 
-    /// Takes it away.
+    /// Removes it.
     pub(super) fn remove(&self, pod: &SensorPod) -> Result<()> {
-        self.ask(self.pods.delete(pod.name))
+        self.request(self.pods.delete(pod.name))
     }
 
-    /// Asks the API server from where it is in reach.
-    fn ask(&self, request: impl Future<Output = Result<(), Error>> + Send) -> Result<()> {
+    /// Sends a request from the API server's network namespace.
+    fn request(&self, request: impl Future<Output = Result<(), Error>> + Send) -> Result<()> {
         let answer = self.namespace.run(|| self.runtime.block_on(request));
         Ok(answer?)
     }

@@ -1,20 +1,20 @@
-//! `cargo xtask demo --kubernetes`: the sensors are found by name, and change while traffic crosses.
+//! `cargo xtask demo --kubernetes`: the sensors are found by name, and change during the traffic.
 //!
 //! ```text
 //!   client ---- bridge ---- pod ---- podspan, SENSOR=sensor, no address
 //!                |  |  |
-//!                |  |  '--- sensor-1    goes after two thirds of the time
-//!                |  '------ sensor-2    comes after one third
-//!                '--------- etcd, kube-apiserver with RBAC on, and podspan may only what the
-//!                           shipped Role says
+//!                |  |  '--- sensor-1    removed after two thirds of the time
+//!                |  '------ sensor-2    Ready after one third
+//!                '--------- etcd, kube-apiserver with RBAC on; podspan has only the rights of the
+//!                           shipped Role
 //! ```
-//! A sensor goes as a pod does that is deleted: its pod begins to terminate, and some moments later
-//! its cable is pulled and the pod is gone. podspan has stopped sending by then, so nothing is
-//! lost. A machine that dies without a word would lose what was sent to it until the API server
-//! knew.
+//! sensor-1 is removed as a deleted pod is: its pod begins to terminate, and up to a second later its
+//! link goes down and the pod is removed. podspan has stopped sending to it by then, so nothing is
+//! lost. When a machine fails without notice, the copies to it are lost until the API server reports
+//! the failure.
 //!
-//! podspan's talk with the API server is ordinary traffic of the pod's eth0: it is mirrored and
-//! counted on both sides like any other. The markers are sent when it pauses.
+//! podspan's requests to the API server are ordinary traffic of the pod's eth0: they are mirrored and
+//! counted on both sides. The markers are sent while they pause.
 
 mod cluster;
 
@@ -23,8 +23,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use benches::grouped;
 use testbed::Lab;
 
-use super::sensors::Tally;
-use super::stage::{Ending, Play, Stage, sensor};
+use super::scenario::{Events, Scenario, Summary, sensor_host};
+use super::sensors::Arrivals;
 use super::{Options, VNI};
 use crate::failure::{Failure, Result};
 use cluster::{Cluster, NAME, NAMESPACE, ROLE, SensorPod};
@@ -32,22 +32,22 @@ use cluster::{Cluster, NAME, NAMESPACE, ROLE, SensorPod};
 /// The hosts' numbers in the lab.
 const SECOND_SENSOR: u8 = 4;
 const API_SERVER: u8 = 10;
-/// At most so long a terminating sensor stays.
+/// The longest time between the request to delete a sensor and its removal.
 const GRACE: Duration = Duration::from_secs(1);
 /// A token must outlive the demo, and the API server gives none for less than ten minutes.
 const TOKEN_MARGIN: Duration = Duration::from_hours(1);
 
 /// Starts the control plane with the first sensor in it.
-pub(super) fn stage(lab: &Lab, options: &Options) -> Result<Stage> {
+pub(super) fn scenario(lab: &Lab, options: &Options) -> Result<Scenario> {
     println!("starting etcd and kube-apiserver");
     let length = Duration::from_secs(options.seconds);
     let first = SensorPod {
         name: "sensor-1",
-        sensor: sensor(&lab.sensor, options),
+        sensor: sensor_host(&lab.sensor, options),
     };
     let second = SensorPod {
         name: "sensor-2",
-        sensor: sensor(&lab.add_host(SECOND_SENSOR)?, options),
+        sensor: sensor_host(&lab.add_host(SECOND_SENSOR)?, options),
     };
     let host = lab.add_host(API_SERVER)?;
     let cluster = Cluster::start(&host)?;
@@ -59,7 +59,7 @@ pub(super) fn stage(lab: &Lab, options: &Options) -> Result<Stage> {
     let introduction = format!(
         "client {}, pod {}, sensors {} and {}, API server {}: each in its own network namespace, \
          on one bridge\n\
-         podspan runs in the pod with SENSOR={NAME} and no address; {ROLE} is all that it may",
+         podspan runs in the pod with SENSOR={NAME} and no address; its only rights are those of {ROLE}",
         lab.client.ipv4,
         lab.pod.ipv4,
         first.sensor.host.ipv4,
@@ -71,180 +71,190 @@ pub(super) fn stage(lab: &Lab, options: &Options) -> Result<Stage> {
         ("KUBECONFIG", kubeconfig.display().to_string()),
         ("POD_NAMESPACE", NAMESPACE.to_owned()),
         ("VNI", VNI.to_string()),
-        // One client and one pod, whose flows shall reach both sensors.
+        // There is only one pair of hosts: its flows must reach both sensors.
         ("SPREAD", "flows".to_owned()),
     ];
     let sensors = vec![first.sensor.clone(), second.sensor.clone()];
-    let story = Story {
+    let replacement = Replacement {
         cluster,
         first,
         second,
         schedule: Schedule::new(length),
-        told: 0,
-        came: None,
-        ending: None,
-        gone: None,
+        log_read: 0,
+        ready: None,
+        deletion: None,
+        down: None,
     };
-    Ok(Stage::with_play(introduction, sensors, settings, story))
+    Ok(Scenario::with_events(
+        introduction,
+        sensors,
+        settings,
+        replacement,
+    ))
 }
 
-/// What is to be done when, counted from the beginning of the traffic.
+/// When each event happens, from the start of the traffic.
 #[derive(Debug)]
 struct Schedule {
-    comes: Duration,
-    ends: Duration,
-    /// How long it stays after it began to end.
+    /// The second sensor becomes Ready.
+    ready: Duration,
+    /// The deletion of the first sensor is requested.
+    deletion: Duration,
+    /// How long the first sensor stays after that.
     grace: Duration,
 }
 
 impl Schedule {
     fn new(length: Duration) -> Self {
         Self {
-            comes: length / 3,
-            ends: length * 2 / 3,
+            ready: length / 3,
+            deletion: length * 2 / 3,
             grace: GRACE.min(length / 6),
         }
     }
 }
 
-/// The sensors' coming and going. Times are since 1970, as captures have them.
-struct Story {
+/// The second sensor replaces the first one. Times are since 1970, as in captures.
+struct Replacement {
     cluster: Cluster,
     first: SensorPod,
     second: SensorPod,
     schedule: Schedule,
-    /// How many bytes of podspan's log have been told.
-    told: usize,
-    /// When the second sensor was made Ready, just before the API server was asked.
-    came: Option<Duration>,
-    /// When the first one was to end, likewise.
-    ending: Option<Duration>,
-    /// When its cable was pulled.
-    gone: Option<Duration>,
+    /// How many bytes of podspan's log have been read.
+    log_read: usize,
+    /// The time just before the request that makes the second sensor Ready.
+    ready: Option<Duration>,
+    /// The time just before the request that deletes the first sensor.
+    deletion: Option<Duration>,
+    /// When the first sensor's link went down.
+    down: Option<Duration>,
 }
 
-impl Story {
-    /// Does the next thing if it is due, and says what it did.
+impl Replacement {
+    /// Performs the next event if it is due, and returns what was done.
     fn act(&mut self, elapsed: Duration) -> Result<Option<String>> {
         let (first, second) = (&self.first, &self.second);
-        if self.came.is_none() {
-            if elapsed < self.schedule.comes {
+        if self.ready.is_none() {
+            if elapsed < self.schedule.ready {
                 return Ok(None);
             }
-            self.came = Some(now());
+            self.ready = Some(now());
             self.cluster.make_ready(second)?;
             return Ok(Some(format!("{} is Ready now", second.name)));
         }
-        let Some(ending) = self.ending else {
-            if elapsed < self.schedule.ends {
+        let Some(deletion) = self.deletion else {
+            if elapsed < self.schedule.deletion {
                 return Ok(None);
             }
-            self.ending = Some(now());
-            self.cluster.begin_end(first)?;
+            self.deletion = Some(now());
+            self.cluster.begin_deletion(first)?;
             return Ok(Some(format!("{} begins to terminate", first.name)));
         };
-        if self.gone.is_some() || now() < ending + self.schedule.grace {
+        if self.down.is_some() || now() < deletion + self.schedule.grace {
             return Ok(None);
         }
-        self.gone = Some(now());
+        self.down = Some(now());
         first.sensor.host.port.down()?;
         self.cluster.remove(first)?;
-        Ok(Some(format!("{} is gone, its cable pulled", first.name)))
+        Ok(Some(format!("{} is removed, its link is down", first.name)))
     }
 
     /// The lines that podspan has logged about sensors since the last time.
-    fn news(&mut self, log: &str) -> Vec<String> {
-        let new = log.get(self.told..).unwrap_or_default();
+    fn new_lines(&mut self, log: &str) -> Vec<String> {
+        let new = log.get(self.log_read..).unwrap_or_default();
         // The last line may not be complete yet.
         let new = new.rfind('\n').map_or("", |end| &new[..=end]);
-        self.told += new.len();
+        self.log_read += new.len();
         let lines = new.lines().filter(|line| line.contains("sensor"));
         lines.map(|line| format!("podspan: {line}")).collect()
     }
 
-    fn came_line(&self, tally: Tally) -> String {
-        let first = tally.times.map(|(first, _)| first);
-        let times = self.came.zip(first);
-        let more = times.map_or_else(String::new, |(came, first)| {
-            let after = milliseconds(first.saturating_sub(came));
-            format!("; the first {after} after its pod was made Ready")
-        });
-        received_line(&self.second, tally, &more)
-    }
-
-    fn gone_line(&self, tally: Tally) -> String {
-        let last = tally.times.map(|(_, last)| last);
-        let more = match (self.ending.zip(last), self.gone) {
-            (Some((ending, last)), Some(gone)) => {
-                let word = last.checked_sub(ending).map_or_else(
+    fn first_sensor_line(&self, arrivals: Arrivals) -> String {
+        let last = arrivals.times.map(|(_, last)| last);
+        let more = match (self.deletion.zip(last), self.down) {
+            (Some((deletion, last)), Some(down)) => {
+                let last = last.checked_sub(deletion).map_or_else(
                     || "none after its pod was deleted".to_owned(),
                     |after| format!("the last {} after its pod was deleted", milliseconds(after)),
                 );
-                let grace = milliseconds(gone.saturating_sub(ending));
-                format!("; {word}, its cable was pulled after {grace}")
+                let grace = milliseconds(down.saturating_sub(deletion));
+                format!("; {last}, its link went down after {grace}")
             }
             _ => String::new(),
         };
-        received_line(&self.first, tally, &more)
+        received_line(&self.first, arrivals, &more)
     }
 
-    /// Both sensors had their part, and the second one alone had it at the end.
-    fn verdict(&self, tallies: &[Tally]) -> Result<()> {
+    fn second_sensor_line(&self, arrivals: Arrivals) -> String {
+        let first = arrivals.times.map(|(first, _)| first);
+        let times = self.ready.zip(first);
+        let more = times.map_or_else(String::new, |(ready, first)| {
+            let after = milliseconds(first.saturating_sub(ready));
+            format!("; the first {after} after its pod became Ready")
+        });
+        received_line(&self.second, arrivals, &more)
+    }
+
+    /// Both sensors must have received frames, and only the second one at the end.
+    fn verdict(&self, arrivals: &[Arrivals]) -> Result<()> {
         let wrong = |text: &str| Err(Failure::Wrong(text.to_owned()));
-        let Some(gone) = self.gone else {
+        let Some(down) = self.down else {
             return wrong(
-                "this machine is too busy for the sensors to come and go in time. Try --seconds 30",
+                "this machine is too busy to change the sensors in time. Try --seconds 30",
             );
         };
-        let [first, second] = tallies else {
+        let [first, second] = arrivals else {
             return wrong("there are not two sensors");
         };
-        let after = |tally: &Tally| tally.times.is_some_and(|(_, last)| last > gone);
+        let after = |arrivals: &Arrivals| arrivals.times.is_some_and(|(_, last)| last > down);
         match (first.frames, second.frames) {
-            (0, _) => wrong("the first sensor got nothing"),
-            (_, 0) => wrong("the second sensor got nothing"),
-            _ if !after(second) => wrong("nothing arrived after the first sensor was gone"),
+            (0, _) => wrong("the first sensor received nothing"),
+            (_, 0) => wrong("the second sensor received nothing"),
+            _ if !after(second) => wrong("nothing arrived after the first sensor was removed"),
             _ => Ok(()),
         }
     }
 }
 
-impl Play for Story {
+impl Events for Replacement {
     fn advance(&mut self, elapsed: Duration, log: &str) -> Result<Vec<String>> {
-        let mut lines = self.news(log);
+        let mut lines = self.new_lines(log);
         let done = self.act(elapsed)?;
         lines.extend(done.map(|done| format!("cluster: {done}")));
         Ok(lines)
     }
 
-    fn rows(&self, tallies: &[Tally], log: &str) -> Vec<(String, String)> {
+    fn rows(&self, arrivals: &[Arrivals], log: &str) -> Vec<(String, String)> {
         let pods = [&self.first, &self.second];
-        let fed = fed(log);
-        let row = |(pod, tally): (&SensorPod, &Tally)| {
+        let list = sensors_in_use(log);
+        let row = |(pod, arrivals): (&SensorPod, &Arrivals)| {
             let address = pod.sensor.address.to_string();
-            let is_fed = fed.split([',', ' ']).any(|word| word == address);
-            let mark = if is_fed { "fed" } else { "not fed" };
-            (format!("at {}, {mark}", pod.name), grouped(tally.frames))
+            let in_use = list.split([',', ' ']).any(|word| word == address);
+            let state = if in_use { "in use" } else { "not in use" };
+            (
+                format!("at {}, {state}", pod.name),
+                grouped(arrivals.frames),
+            )
         };
-        pods.into_iter().zip(tallies).map(row).collect()
+        pods.into_iter().zip(arrivals).map(row).collect()
     }
 
-    fn ending(&self, tallies: &[Tally]) -> Ending {
-        let tally = |at: usize| tallies.get(at).copied().unwrap_or_default();
-        Ending {
+    fn summary(&self, arrivals: &[Arrivals]) -> Summary {
+        let of = |sensor: usize| arrivals.get(sensor).copied().unwrap_or_default();
+        Summary {
             lines: vec![
-                self.gone_line(tally(0)),
-                self.came_line(tally(1)),
-                "tcp       holds podspan's talk with the API server too: it crosses the pod's eth0"
+                self.first_sensor_line(of(0)),
+                self.second_sensor_line(of(1)),
+                "tcp       includes podspan's own requests to the API server: they pass the pod's eth0"
                     .to_owned(),
             ],
-            verdict: self.verdict(tallies),
+            verdict: self.verdict(arrivals),
         }
     }
 }
 
-/// The sensors that podspan feeds, by its own words: the end of the last line that lists them.
-fn fed(log: &str) -> &str {
+/// The list of sensors in the last log line that has one: those that podspan sends copies to.
+fn sensors_in_use(log: &str) -> &str {
     let lists = log.lines().rev().find_map(|line| {
         let none = line.contains(" no sensor: ").then_some("");
         none.or_else(|| Some(line.split_once(" sensors in use: ")?.1))
@@ -252,16 +262,16 @@ fn fed(log: &str) -> &str {
     lists.unwrap_or_default()
 }
 
-fn received_line(pod: &SensorPod, tally: Tally, more: &str) -> String {
-    let frames = grouped(tally.frames);
+fn received_line(pod: &SensorPod, arrivals: Arrivals, more: &str) -> String {
+    let frames = grouped(arrivals.frames);
     format!(
-        "{:<10}{} got {frames} frames{more}",
+        "{:<10}{} received {frames} frames{more}",
         pod.name, pod.sensor.address
     )
 }
 
 fn now() -> Duration {
-    // A clock before 1970 shows times of no meaning, and nothing else.
+    // With a clock before 1970 only the printed times are wrong.
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
@@ -285,19 +295,19 @@ mod tests {
 
     #[test]
     fn the_last_list_of_sensors_counts() {
-        assert!(fed(LOG).starts_with("10.77.0.3:4789 known=1"));
+        assert!(sensors_in_use(LOG).starts_with("10.77.0.3:4789 known=1"));
         let later = format!("{LOG}2026-11-23T10:00:04Z  WARN no sensor: there are none");
-        assert_eq!(fed(&later), "");
-        assert_eq!(fed(""), "");
+        assert_eq!(sensors_in_use(&later), "");
+        assert_eq!(sensors_in_use(""), "");
     }
 
     #[test]
-    fn everything_happens_within_the_time() {
-        for seconds in [super::super::SHORTEST_STORY, 10, 3_600] {
+    fn all_events_are_within_the_time() {
+        for seconds in [super::super::SHORTEST_KUBERNETES, 10, 3_600] {
             let length = Duration::from_secs(seconds);
             let schedule = Schedule::new(length);
-            assert!(schedule.comes < schedule.ends);
-            assert!(schedule.ends + schedule.grace < length);
+            assert!(schedule.ready < schedule.deletion);
+            assert!(schedule.deletion + schedule.grace < length);
             assert!(schedule.grace <= GRACE);
         }
     }

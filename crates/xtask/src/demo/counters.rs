@@ -1,7 +1,7 @@
-//! The two places where the demo counts: beside the application, and at the sensors.
+//! The two places where the demo counts frames: on the pod's eth0, and at the sensors.
 //!
-//! A gauge counts from the first marker frame that passes to the second, so that both sides count
-//! the same frames however much else passes before and after.
+//! Each side counts from the first marker frame to the second. So both sides count the same frames,
+//! whatever else passes before and after.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use testbed::traffic::RawSocket;
-use testbed::verify::{Oracle, Protocol, is_error_about};
+use testbed::verify::{Protocol, Verifier, is_error_about};
 use testbed::{CaptureWriter, FrameRef, Lab, Sink};
 
 use super::PORT;
 use super::observed::observe;
 use crate::failure::Result;
 
-/// EtherType for experiments (IEEE Std 802), and what a marker says.
+/// EtherType for experiments (IEEE Std 802), and the text of a marker.
 const MARKER: &[u8] = b"\x88\xb5podspan demo marker";
 
 /// Sends a marker from the client to the pod.
@@ -27,9 +27,9 @@ pub(super) fn send_marker(lab: &Lab) -> Result<()> {
     Ok(RawSocket::open(&lab.client.eth0)?.send(&frame)?)
 }
 
-/// Counts of one protocol, in the units of [`observe`].
+/// What one protocol carried, in the units of [`observe`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Count {
+pub(super) struct ProtocolCount {
     pub(super) units: u64,
     pub(super) bytes: u64,
     /// Frames with a wrong checksum or contradicting lengths.
@@ -38,16 +38,16 @@ pub(super) struct Count {
 
 /// What passed one place.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Gauge {
+pub(super) struct Counts {
     markers: u8,
-    /// Frames, those of all protocols together.
+    /// Frames of all protocols together.
     pub(super) frames: u64,
-    /// Mirrored copies on their way out, and errors about them.
+    /// Mirrored copies that left the pod, and ICMP errors about them.
     pub(super) own: u64,
-    pub(super) protocols: BTreeMap<Protocol, Count>,
+    pub(super) protocols: BTreeMap<Protocol, ProtocolCount>,
 }
 
-impl Gauge {
+impl Counts {
     /// Whether the first marker has passed.
     pub(super) fn begun(&self) -> bool {
         self.markers >= 1
@@ -58,13 +58,13 @@ impl Gauge {
         self.markers >= 2
     }
 
-    /// Frames with anything wrong.
+    /// Frames in which anything is wrong.
     pub(super) fn wrong(&self) -> u64 {
         self.protocols.values().map(|count| count.wrong).sum()
     }
 
-    /// Whether a frame is to be counted; a marker is not.
-    fn counts(&mut self, frame: &[u8]) -> bool {
+    /// Whether a frame is counted. A marker is not: it starts or ends the counting.
+    fn is_counted(&mut self, frame: &[u8]) -> bool {
         if frame.get(12..).is_some_and(|rest| rest.starts_with(MARKER)) {
             self.markers = self.markers.saturating_add(1);
             return false;
@@ -82,33 +82,34 @@ impl Gauge {
     }
 }
 
-/// A gauge that a sniffer's thread fills while others read it.
+/// Counts that a sniffer's thread updates while other threads read them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Shared(Arc<Mutex<Gauge>>);
+pub(super) struct SharedCounts(Arc<Mutex<Counts>>);
 
-impl Shared {
-    pub(super) fn read(&self) -> Gauge {
+impl SharedCounts {
+    pub(super) fn read(&self) -> Counts {
         self.lock().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Gauge> {
+    fn lock(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Counts on the pod's eth0 what is not podspan's own.
+/// Counts the frames on the pod's eth0 that podspan did not send.
 #[derive(Debug)]
-pub(super) struct Crossed {
-    gauge: Shared,
+pub(super) struct PodCounter {
+    counts: SharedCounts,
     sensors: Vec<SocketAddr>,
 }
 
-impl Crossed {
-    pub(super) fn new(gauge: Shared, sensors: Vec<SocketAddr>) -> Self {
-        Self { gauge, sensors }
+impl PodCounter {
+    pub(super) fn new(counts: SharedCounts, sensors: Vec<SocketAddr>) -> Self {
+        Self { counts, sensors }
     }
 
-    /// A copy on its way to a sensor, or an ICMP error about one: a sniffing sensor has no socket.
+    /// Whether a frame is a copy to a sensor, or an ICMP error about one: a sensor that sniffs has no
+    /// socket, so its host answers with errors.
     fn is_own(&self, frame: &[u8]) -> bool {
         if is_about_a_copy(frame) {
             return true;
@@ -130,51 +131,51 @@ impl Crossed {
     }
 }
 
-/// An ICMP error about a copy. podspan mirrors a few of them each second, so none is counted on
-/// either side.
+/// Whether a frame is an ICMP error about a copy. podspan mirrors a few of them each second, so
+/// neither side counts any.
 fn is_about_a_copy(frame: &[u8]) -> bool {
     is_error_about(frame, PORT)
 }
 
-impl Sink for Crossed {
-    fn take(&mut self, frame: FrameRef<'_>) {
+impl Sink for PodCounter {
+    fn receive(&mut self, frame: FrameRef<'_>) {
         let own = self.is_own(frame.bytes);
-        let mut gauge = self.gauge.lock();
+        let mut counts = self.counts.lock();
         if own {
-            gauge.own += 1;
-        } else if gauge.counts(frame.bytes) {
-            gauge.add(frame.bytes, false);
+            counts.own += 1;
+        } else if counts.is_counted(frame.bytes) {
+            counts.add(frame.bytes, false);
         }
     }
 }
 
-/// Counts, judges and writes down what the sensors decoded.
-pub(super) struct Arrived {
-    gauge: Shared,
-    oracle: Oracle,
-    /// Gone when it is complete.
+/// Counts the frames that the sensors decoded, verifies them, and writes them to the file.
+pub(super) struct SensorCounter {
+    counts: SharedCounts,
+    verifier: Verifier,
+    /// `None` once it is complete.
     file: Option<CaptureWriter>,
 }
 
-impl Arrived {
-    pub(super) fn new(gauge: Shared, file: CaptureWriter) -> Self {
+impl SensorCounter {
+    pub(super) fn new(counts: SharedCounts, file: CaptureWriter) -> Self {
         Self {
-            gauge,
-            oracle: Oracle::new(),
+            counts,
+            verifier: Verifier::new(),
             file: Some(file),
         }
     }
 
-    /// Takes a frame, and says whether it counts.
-    pub(super) fn takes(&mut self, frame: FrameRef<'_>) -> bool {
-        if is_about_a_copy(frame.bytes) || !self.gauge.lock().counts(frame.bytes) {
+    /// Adds a frame, and returns whether it was counted.
+    pub(super) fn add(&mut self, frame: FrameRef<'_>) -> bool {
+        if is_about_a_copy(frame.bytes) || !self.counts.lock().is_counted(frame.bytes) {
             return false;
         }
-        let wrong = !self.oracle.judge(frame.bytes).is_right();
+        let wrong = !self.verifier.verify(frame.bytes).is_right();
         if let Some(file) = &mut self.file {
-            file.take(frame);
+            file.receive(frame);
         }
-        self.gauge.lock().add(frame.bytes, wrong);
+        self.counts.lock().add(frame.bytes, wrong);
         true
     }
 
@@ -194,12 +195,12 @@ mod tests {
 
     use super::*;
 
-    fn feed(sink: &mut impl Sink, bytes: &[u8]) {
+    fn send(sink: &mut impl Sink, bytes: &[u8]) {
         let frame = Frame {
             bytes: bytes.to_vec(),
             ..Frame::default()
         };
-        sink.take(frame.as_ref());
+        sink.receive(frame.as_ref());
     }
 
     fn udp(to: [u8; 4], port: u16) -> Vec<u8> {
@@ -216,30 +217,30 @@ mod tests {
     }
 
     #[test]
-    fn only_what_passes_between_the_markers_counts() {
-        let shared = Shared::default();
-        let mut tap = Crossed::new(shared.clone(), sensors());
+    fn only_frames_between_the_markers_count() {
+        let shared = SharedCounts::default();
+        let mut counter = PodCounter::new(shared.clone(), sensors());
         let marker = [&[2; 12][..], MARKER].concat();
         let other = udp([10, 0, 0, 1], 9);
         for frame in [&other, &marker, &other, &other, &marker, &other] {
-            feed(&mut tap, frame);
+            send(&mut counter, frame);
         }
-        let gauge = shared.read();
-        assert!(gauge.ended());
-        assert_eq!(gauge.frames, 2);
-        let count = gauge.protocols[&Protocol::Udp];
+        let counts = shared.read();
+        assert!(counts.ended());
+        assert_eq!(counts.frames, 2);
+        let count = counts.protocols[&Protocol::Udp];
         assert_eq!((count.units, count.bytes, count.wrong), (2, 14, 0));
     }
 
     #[test]
-    fn own_copies_are_told_apart() {
-        let shared = Shared::default();
-        let mut tap = Crossed::new(shared.clone(), sensors());
-        feed(&mut tap, &[&[2; 12][..], MARKER].concat());
-        feed(&mut tap, &udp([10, 0, 0, 3], 4789));
-        feed(&mut tap, &udp([10, 0, 0, 4], 4789));
-        feed(&mut tap, &udp([10, 0, 0, 1], 4789));
-        let gauge = shared.read();
-        assert_eq!((gauge.own, gauge.frames), (2, 1));
+    fn copies_to_the_sensors_are_counted_separately() {
+        let shared = SharedCounts::default();
+        let mut counter = PodCounter::new(shared.clone(), sensors());
+        send(&mut counter, &[&[2; 12][..], MARKER].concat());
+        send(&mut counter, &udp([10, 0, 0, 3], 4789));
+        send(&mut counter, &udp([10, 0, 0, 4], 4789));
+        send(&mut counter, &udp([10, 0, 0, 1], 4789));
+        let counts = shared.read();
+        assert_eq!((counts.own, counts.frames), (2, 1));
     }
 }
