@@ -82,7 +82,7 @@ fn node_refuses(cluster: &mut Cluster) -> Outcome {
     agent.until_fed(&[near]);
     let tap = Tap::start(far)?;
     let stream = Stream::start(&cluster.lab, 16, 1000)?;
-    agent.until_logged(&["WARN", "nobody listens", "the other one takes its flows"]);
+    agent.until_logged(&["WARN", "is closed", "the other sensor gets its flows"]);
     agent.until_fed(&[far]);
     thread::sleep(Duration::from_millis(500));
     // Once it listens, it is preferred again.
@@ -94,7 +94,7 @@ fn node_refuses(cluster: &mut Cluster) -> Outcome {
     drop(socket);
     let (copies, _) = tap.stop()?;
     assert!(copies.len() > 300, "{} copies", copies.len());
-    let said = "sensors in use: 10.77.0.4:4789 known=2 ejected=1 on_other_nodes=0";
+    let said = "sensors in use: 10.77.0.4:4789 listed=2 ejected=1 on_other_nodes=0";
     assert!(log.contains(said), "{log}");
     Ok(())
 }
