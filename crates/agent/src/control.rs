@@ -203,11 +203,11 @@ impl Control {
             // `sensors` handles these answers and logs the result.
             tracing::debug!(
                 %address,
-                sensor.unreachable,
+                unreachable = sensor.unreachable,
                 unreachable_by = sensor.unreachable_by.map(tracing::field::display),
-                sensor.port_unreachable,
-                sensor.refused_by_host,
-                sensor.prohibited,
+                port_unreachable = sensor.port_unreachable,
+                refused_by_host = sensor.refused_by_host,
+                prohibited = sensor.prohibited,
                 prohibited_by = sensor.prohibited_by.map(tracing::field::display),
                 "the network's answers to copies"
             );

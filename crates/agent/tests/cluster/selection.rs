@@ -127,7 +127,7 @@ fn early(cluster: &mut Cluster) -> Outcome {
     let agent = cluster.podspan("early", &[])?;
     let stream = Stream::start(&cluster.lab, 4, 1000)?;
     // The wait for the sensors is given up after its time.
-    agent.until_logged(&["WARN", "no view of the sensors", "START_WAIT"]);
+    agent.until_logged(&["WARN", "no list of sensors", "START_WAIT"]);
     agent.until_logged(&["WARN", "frames are not mirrored", "no_sensor"]);
     cluster.plane.thaw(Component::ApiServer)?;
     agent.until_fed(&[&cluster.lab.sensor]);
