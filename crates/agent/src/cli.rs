@@ -1,15 +1,14 @@
-//! The arguments: a question or nothing.
+//! The arguments: one option, or none.
 //!
-//! What comes in is the argument list without the program's name; what goes out is one [`Command`].
-//! Settings are never arguments: a container's environment is the one place for them, so an
-//! argument that is none of ours is refused with a hint at that.
+//! In: the argument list without the program's name. Out: one [`Command`]. Settings are never arguments:
+//! they are in the container's environment only. So an unknown argument is an error with a hint at that.
 
 use std::ffi::OsString;
 
 use discovery::Foreign;
 use thiserror::Error;
 
-/// What the process is asked to do.
+/// What the process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// Mirror: no argument.
@@ -18,24 +17,24 @@ pub enum Command {
     Help,
     /// Print name and version.
     Version,
-    /// Print the effective configuration, or what is wrong with it.
+    /// Print the settings in effect, or all errors.
     CheckConfig,
-    /// Print `docs/configuration.md`. For those who work on podspan, so `--help` leaves it out.
+    /// Print `docs/configuration.md`. This is for podspan's developers, so `--help` does not list it.
     ConfigurationMarkdown,
 }
 
-/// An argument list that asks for nothing we do.
+/// An argument list that podspan does not accept.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ArgumentError {
-    /// None of ours.
+    /// An unknown argument.
     #[error(
-        "unknown argument {shown:?}; known are --help, --version and --check-config. Settings are \
+        "unknown argument {shown:?}; use --help, --version or --check-config. Settings are \
          environment variables, for example: SENSOR=zeek podspan",
         shown = Foreign(.0)
     )]
     Unknown(String),
     /// More than one.
-    #[error("unexpected argument {shown:?}: podspan takes one argument at most; see podspan --help",
+    #[error("unexpected argument {shown:?}: podspan accepts at most one argument; see podspan --help",
             shown = Foreign(.0))]
     TooMany(String),
 }
@@ -43,7 +42,7 @@ pub enum ArgumentError {
 /// Reads the arguments that follow the program's name.
 ///
 /// # Errors
-/// An unknown argument, or more than one. Bytes that are not UTF-8 are shown replaced.
+/// For an unknown argument, or more than one. Bytes that are not UTF-8 are replaced.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, ArgumentError> {
     let mut arguments = arguments.into_iter();
     let Some(first) = arguments.next() else {
@@ -64,7 +63,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, A
     }
 }
 
-/// The answer to `--version`, with its line end.
+/// The output of `--version`, with a line end.
 #[must_use]
 pub fn version() -> String {
     format!("podspan {}\n", env!("CARGO_PKG_VERSION"))
@@ -95,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_with_a_hint() {
+    fn any_other_argument_is_an_error_with_a_hint() {
         let unknown = parsed(&["--sensor=10.0.0.1"]).unwrap_err().to_string();
         assert!(
             unknown.contains("--sensor=10.0.0.1") && unknown.contains("SENSOR="),
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_that_is_not_utf8_is_refused() {
+    fn an_argument_that_is_not_utf8_is_an_error() {
         let error = parse([OsString::from_vec(vec![b'-', 0xff])]).unwrap_err();
         assert_eq!(error, ArgumentError::Unknown("-\u{fffd}".into()));
     }

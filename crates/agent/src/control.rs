@@ -1,8 +1,8 @@
-//! Everything that is not on the way of a frame: signals, logs, learned paths.
+//! Everything except the path of a frame: signals, the log, the sensors, and the MTUs of paths.
 //!
-//! In: the worker's published numbers and events, and the sensors that were found. Out: the table of
-//! sensors; log lines, at changes and not per frame; and
-//! one line of totals every minute at most. This side can stall without the worker noticing.
+//! In: the worker's published numbers and events, and the lists of sensors. Out: the table of sensors;
+//! log lines, at changes and not per frame; and one line of totals at most every minute. If this side
+//! stalls, the worker does not notice.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,187 +14,202 @@ use capture::{InterfaceChange, InterfaceName};
 use discovery::Foreign;
 use mirror::totals::{DropReason, Dropped};
 use nix::errno::Errno;
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use transmit::Report;
 
-use crate::finding::Views;
 use crate::flag::Flag;
 use crate::published::{Event, Published, Snapshot};
 use crate::reminders::{REMIND_EVERY, Reminders};
+use crate::sensor_lists::SensorLists;
 use crate::sensors::Sensors;
 use crate::signals::Signals;
 
-/// How often the paths are learned anew though nothing has changed here. The kernel forgets after ten
-/// minutes what a router has said of one.
-const PATHS_EVERY: Duration = Duration::from_secs(30);
-/// How often the numbers are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Losses count as over after this long without one.
-const OVER_AFTER: Duration = Duration::from_secs(10);
+/// How often the MTUs of paths are read again although no route has changed here. After ten minutes the
+/// kernel drops the MTU that a router has reported.
+const REFRESH_PATHS_EVERY: Duration = Duration::from_secs(30);
+/// How often sensors and numbers are checked.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// A loss is over when its counter has not grown for this time.
+const LOSS_OVER_AFTER: Duration = Duration::from_secs(10);
 
 /// The control side.
 pub(crate) struct Control {
     sensors: Sensors,
     published: Arc<Published>,
-    happened: Receiver<Event>,
-    /// Interfaces that are waited for, and when that was last said.
+    events: mpsc::Receiver<Event>,
+    /// Interfaces that podspan waits for, and when this was last logged.
     missing: HashMap<InterfaceName, Instant>,
     losses: Losses,
-    /// What repeats.
+    /// When the lines that repeat were last logged.
     reminders: Reminders,
-    /// When the paths' MTUs are learned anew.
-    paths_due: Instant,
-    /// How many events are known not to have come through.
+    /// When the MTUs of paths are read again.
+    next_path_refresh: Instant,
+    /// The number of lost events that was last logged.
     events_lost: u64,
-    /// What the last line of totals said, and when.
-    reported: (Snapshot, Instant),
+    /// The last line of totals, and when it was logged.
+    logged_totals: (Snapshot, Instant),
 }
 
 impl Control {
-    /// A control side that has said nothing yet.
+    /// A control side that has not logged anything.
     pub(crate) fn new(
         sensors: Sensors,
         published: Arc<Published>,
-        happened: Receiver<Event>,
+        events: mpsc::Receiver<Event>,
     ) -> Self {
-        let reported = (Snapshot::default(), Instant::now());
+        let logged_totals = (Snapshot::default(), Instant::now());
         let (missing, losses) = (HashMap::new(), Losses::default());
         Self {
             sensors,
             published,
-            happened,
+            events,
             missing,
             losses,
             reminders: Reminders::default(),
-            paths_due: Instant::now(),
+            next_path_refresh: Instant::now(),
             events_lost: 0,
-            reported,
+            logged_totals,
         }
     }
 
-    /// Watches until SIGTERM or SIGINT, which gives true, or until the worker has ended by itself.
-    /// The sensors are those of each view, where there are views; the worker is told of the first.
-    pub(crate) async fn watch(
+    /// Runs until SIGTERM or SIGINT, and returns true, or until the worker has ended without a request,
+    /// and returns false. Each list in `lists` replaces the sensors; the first one raises `first_list`.
+    pub(crate) async fn run(
         &mut self,
-        mut views: Option<Views>,
-        first_view: &Flag,
+        mut lists: Option<SensorLists>,
+        first_list: &Flag,
         signals: &mut Signals,
     ) -> bool {
-        let mut ticks = interval(LOOK_EVERY);
+        let mut ticks = interval(CHECK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let view = async {
-                match &mut views {
-                    Some(views) => views.next().await,
+            let list = async {
+                match &mut lists {
+                    Some(lists) => lists.next().await,
                     None => pending().await,
                 }
             };
             let name = tokio::select! {
-                known = view => {
-                    self.sensors.update(known, Instant::now());
-                    first_view.raise();
+                list = list => {
+                    self.sensors.update_list(list, Instant::now());
+                    first_list.raise();
                     continue;
                 }
                 _ = ticks.tick() => {
-                    self.look(Instant::now());
+                    self.check(Instant::now());
                     continue;
                 }
-                event = self.happened.recv() => {
+                event = self.events.recv() => {
                     // The worker holds the other end as long as it runs.
                     let Some(event) = event else { return false };
-                    self.tell(event, Instant::now());
+                    self.handle(event, Instant::now());
                     continue;
                 }
                 name = signals.next() => name,
             };
-            tracing::info!("{name}: capturing ends, the rings are drained");
+            tracing::info!("{name}: podspan stops capturing and sends what is in the rings");
             return true;
         }
     }
 
-    /// Says how it ended.
+    /// Logs the last events and the totals.
     pub(crate) fn end(&mut self, last: &Snapshot) {
         let now = Instant::now();
-        while let Ok(event) = self.happened.try_recv() {
-            self.tell(event, now);
+        while let Ok(event) = self.events.try_recv() {
+            self.handle(event, now);
         }
-        self.tell_lost_events();
-        self.losses.look(last, now);
+        self.log_lost_events();
+        self.losses.update(last, now);
         if !last.totals.check() {
             tracing::error!("the totals do not add up; this is a defect, please report it");
         }
         log_totals(last);
     }
 
-    fn look(&mut self, now: Instant) {
-        self.tell_lost_events();
-        self.sensors.look(now);
-        if now >= self.paths_due {
+    /// Does what is due at a tick.
+    fn check(&mut self, now: Instant) {
+        self.log_lost_events();
+        self.sensors.check(now);
+        if now >= self.next_path_refresh {
             self.sensors.refresh_paths();
-            self.paths_due = now + PATHS_EVERY;
+            self.next_path_refresh = now + REFRESH_PATHS_EVERY;
         }
-        for (name, said) in &mut self.missing {
-            if now.duration_since(*said) >= REMIND_EVERY {
-                *said = now;
-                tracing::warn!(interface = %name, "still no such interface; waiting for it");
+        for (name, logged) in &mut self.missing {
+            if now.duration_since(*logged) >= REMIND_EVERY {
+                *logged = now;
+                tracing::warn!(
+                    interface = %name,
+                    "the interface still does not exist; podspan waits for it"
+                );
             }
         }
         let snapshot = self.published.read();
-        self.losses.look(&snapshot, now);
-        let (last, at) = &self.reported;
+        self.losses.update(&snapshot, now);
+        let (last, at) = &self.logged_totals;
         if now.duration_since(*at) >= REMIND_EVERY && *last != snapshot {
             log_totals(&snapshot);
-            self.reported = (snapshot, now);
+            self.logged_totals = (snapshot, now);
         }
     }
 
-    fn tell(&mut self, event: Event, now: Instant) {
+    fn handle(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Interface { name, change } => self.tell_change(name, &change, now),
+            Event::Interface { name, change } => self.log_interface_change(name, &change, now),
             Event::InterfaceFailed { name, error } => {
                 if self.reminders.is_due(format!("{name} {error}"), now) {
-                    tracing::warn!(interface = %name, error, "the interface cannot be looked after");
+                    tracing::warn!(
+                        interface = %name,
+                        error,
+                        "an operation on the interface failed; podspan repeats it while it runs"
+                    );
                 }
             }
-            Event::WaitGivenUp { cause, waited } => {
-                tracing::warn!(?waited, %cause, "no view of the sensors has come yet; frames do not wait any more");
+            Event::WaitEnded { cause, waited } => {
+                tracing::warn!(
+                    ?waited, %cause,
+                    "no list of sensors has arrived yet; frames no longer wait and count as no_sensor"
+                );
             }
             Event::Sending(report) => {
-                self.tell_sending(&report, now);
-                self.sensors.take(&report, now);
+                self.log_report(&report, now);
+                self.sensors.handle_report(&report, now);
             }
-            Event::NetworkChanged => self.paths_due = now,
+            Event::NetworkChanged => self.next_path_refresh = now,
         }
     }
 
-    fn tell_lost_events(&mut self) {
+    fn log_lost_events(&mut self) {
         let lost = self.published.events_lost();
         if lost > self.events_lost {
             self.events_lost = lost;
             tracing::warn!(
                 lost,
-                "more happened than could be told; some log lines are missing"
+                "the worker reported more events than the control side could read; some log lines are \
+                 missing"
             );
         }
     }
 
-    fn tell_sending(&mut self, report: &Report, now: Instant) {
-        for news in &report.sensors {
-            let address = news.sensor;
-            if let Some(path_mtu) = news.path_mtu {
-                tracing::info!(%address, %path_mtu, "the path to a sensor became narrower");
+    fn log_report(&mut self, report: &Report, now: Instant) {
+        for sensor in &report.sensors {
+            let address = sensor.sensor;
+            if let Some(path_mtu) = sensor.path_mtu {
+                tracing::info!(
+                    %address, %path_mtu,
+                    "the MTU of the path to a sensor became smaller; nothing needs to be done"
+                );
             }
-            // What follows from that is decided and logged by `sensors`.
+            // `sensors` handles these answers and logs the result.
             tracing::debug!(
                 %address,
-                news.unreachable,
-                unreachable_by = news.unreachable_by.map(tracing::field::display),
-                news.port_unreachable,
-                news.refused_by_host,
-                news.prohibited,
-                prohibited_by = news.prohibited_by.map(tracing::field::display),
-                "the network's answers"
+                unreachable = sensor.unreachable,
+                unreachable_by = sensor.unreachable_by.map(tracing::field::display),
+                port_unreachable = sensor.port_unreachable,
+                refused_by_host = sensor.refused_by_host,
+                prohibited = sensor.prohibited,
+                prohibited_by = sensor.prohibited_by.map(tracing::field::display),
+                "the network's answers to copies"
             );
         }
         let Some(errno) = report.last_refusal else {
@@ -205,16 +220,21 @@ impl Control {
         }
         let remedy = match errno {
             Errno::EPERM => {
-                "a firewall or a BPF program in this pod refuses what podspan sends to the sensor; allow \
-                 UDP to the sensor's address and port, or choose another SENSOR_PORT"
+                "a firewall or a BPF program in this pod rejects the copies; allow UDP to the sensor's \
+                 address and port, or choose another SENSOR_PORT"
             }
             _ => "this is not expected; please report it",
         };
         tracing::warn!(times = report.refusals, %errno, remedy, "the kernel refuses to send");
     }
 
-    fn tell_change(&mut self, name: InterfaceName, change: &InterfaceChange, now: Instant) {
-        // Whoever renames an interface chooses its name.
+    fn log_interface_change(
+        &mut self,
+        name: InterfaceName,
+        change: &InterfaceChange,
+        now: Instant,
+    ) {
+        // Another process can choose an interface's name.
         let text = change.to_string();
         let text = Foreign(&text);
         match change {
@@ -271,44 +291,46 @@ impl fmt::Display for ByReason<'_> {
     }
 }
 
-/// Which losses are going on, so that only their beginning and their end are logged.
+/// The losses that continue. Only the start and the end of each are logged.
 #[derive(Default)]
 struct Losses {
-    seen: Dropped,
-    seen_in_ring: u64,
-    /// When each last grew, for those that are going on; the ring's stands last.
-    since: [Option<Instant>; DropReason::ALL.len() + 1],
+    /// The counters at the last update.
+    dropped: Dropped,
+    ring_drops: u64,
+    /// When each counter last grew, for losses that continue; the ring's is the last.
+    grew_at: [Option<Instant>; DropReason::ALL.len() + 1],
 }
 
 impl Losses {
-    fn look(&mut self, snapshot: &Snapshot, now: Instant) {
-        let [reasons @ .., ring] = &mut self.since;
-        for (since, reason) in reasons.iter_mut().zip(DropReason::ALL) {
-            // No loss: it stays out on purpose, wherever a sensor sniffs.
+    fn update(&mut self, snapshot: &Snapshot, now: Instant) {
+        let [reasons @ .., ring] = &mut self.grew_at;
+        for (grew_at, reason) in reasons.iter_mut().zip(DropReason::ALL) {
+            // This is not a loss: such frames are left out on purpose.
             if reason == DropReason::OwnError {
                 continue;
             }
             let count = snapshot.totals.frames_dropped.of(reason);
-            let news = count - self.seen.of(reason).min(count);
-            tell_loss(since, reason.label(), news, now);
+            let frames = count - self.dropped.of(reason).min(count);
+            log_loss(grew_at, reason.label(), frames, now);
         }
-        let news = snapshot.ring.drops - self.seen_in_ring.min(snapshot.ring.drops);
-        tell_loss(ring, "ring_drops", news, now);
-        self.seen = snapshot.totals.frames_dropped;
-        self.seen_in_ring = snapshot.ring.drops;
+        let frames = snapshot.ring.drops - self.ring_drops.min(snapshot.ring.drops);
+        log_loss(ring, "ring_drops", frames, now);
+        self.dropped = snapshot.totals.frames_dropped;
+        self.ring_drops = snapshot.ring.drops;
     }
 }
 
-fn tell_loss(since: &mut Option<Instant>, reason: &str, news: u64, now: Instant) {
-    match since {
-        None if news > 0 => {
-            tracing::warn!(reason, frames = news, "frames are not mirrored");
-            *since = Some(now);
+/// Logs the start or the end of a loss. `frames` were lost since the last update.
+fn log_loss(grew_at: &mut Option<Instant>, reason: &str, frames: u64, now: Instant) {
+    match grew_at {
+        None if frames > 0 => {
+            tracing::warn!(reason, frames, "frames are not mirrored");
+            *grew_at = Some(now);
         }
-        Some(_) if news > 0 => *since = Some(now),
-        Some(last) if now.duration_since(*last) >= OVER_AFTER => {
+        Some(_) if frames > 0 => *grew_at = Some(now),
+        Some(last) if now.duration_since(*last) >= LOSS_OVER_AFTER => {
             tracing::info!(reason, "frames are mirrored again");
-            *since = None;
+            *grew_at = None;
         }
         _ => {}
     }
@@ -328,16 +350,16 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_goes_on_until_it_has_been_quiet_for_a_while() {
+    fn a_loss_continues_until_ten_seconds_without_a_lost_frame() {
         let mut losses = Losses::default();
         let mut snapshot = Snapshot::default();
         let start = Instant::now();
         snapshot.ring.drops = 5;
-        losses.look(&snapshot, start);
-        assert!(losses.since[DropReason::ALL.len()].is_some());
-        losses.look(&snapshot, start + OVER_AFTER / 2);
-        assert!(losses.since[DropReason::ALL.len()].is_some());
-        losses.look(&snapshot, start + OVER_AFTER);
-        assert!(losses.since.iter().all(Option::is_none));
+        losses.update(&snapshot, start);
+        assert!(losses.grew_at[DropReason::ALL.len()].is_some());
+        losses.update(&snapshot, start + LOSS_OVER_AFTER / 2);
+        assert!(losses.grew_at[DropReason::ALL.len()].is_some());
+        losses.update(&snapshot, start + LOSS_OVER_AFTER);
+        assert!(losses.grew_at.iter().all(Option::is_none));
     }
 }

@@ -1,39 +1,40 @@
-//! Which sensors are ejected: known, and not used for now.
+//! Which sensors are ejected: in the list, but not used for now.
 //!
-//! In: [`Evidence`] about a sensor, and the time. Out: who is ejected, whom to probe, and what
-//! changed. The words are those of Envoy's outlier detection. A sensor is
+//! In: an [`Observation`] of a sensor, and the time. Out: which sensors are ejected, which to probe,
+//! and what changed. The terms are those of Envoy's outlier detection. A sensor is
 //!
-//! - *healthy*: used, and nothing is held against it;
+//! - *healthy*: used, and there is no recent evidence of a failure;
 //! - *unhealthy*: still used, and probed, because of evidence that anybody can forge. It is ejected
-//!   when the evidence comes again after [`PROBE_TIME`] in which its host did not answer;
-//! - *ejected*: its flows go to the others. It returns when its host answers, when there has been no
+//!   when the evidence comes again after [`PROBE_TIME`] and its host did not answer in this time;
+//! - *ejected*: the other sensors get its flows. It returns when its host answers, when there is no
 //!   evidence for [`QUIET`], or at the end of its ejection.
 //!
-//! A sensor is ejected only while another one in use has less against it. What is against a sensor is
-//! the evidence of the last [`QUIET`] ([`Against`]): nothing, what anybody can forge, or the kernel's
-//! own word. So
+//! A sensor is ejected only while another sensor in use has weaker evidence against it. The evidence
+//! of the last [`QUIET`] counts ([`FailureEvidence`]): none, a message that anybody can forge, or a
+//! report of this machine's kernel. This has three results:
 //!
-//! - the sensor that would be the last one stays in use, whatever comes;
-//! - the ejected ones that have no more against them than the last one are then *forgiven*, that is
-//!   used at once: where all fail, all are used, as the evidence then says more of podspan's own way
-//!   than of the sensors. One that the kernel calls dead is not forgiven for what may be forged against
-//!   the last one: what goes to it is lost for sure;
-//! - a forgiven one that still fails is ejected again as soon as another one has had no evidence lately.
+//! - The sensor that would be the last one stays in use, whatever is observed.
+//! - The ejected sensors with no stronger evidence than the last one then return *early*, that is at
+//!   once. If all sensors fail, all are used, because podspan's own network is then the more likely
+//!   cause. A sensor that the kernel reports as unreachable does not return because of forged evidence
+//!   against the last one: what is sent to it is lost.
+//! - A sensor that returned early and still fails is ejected again as soon as another one has no recent
+//!   evidence.
 //!
 //! # Invariants
-//! - No ejection lasts longer than [`EJECTION_MAX`], whatever the evidence: a sensor is then used
+//! - No ejection lasts longer than [`EJECTION_MAX`], whatever is observed. Then the sensor is used
 //!   again, to try it.
-//! - One sensor at least is not ejected. Where the list leaves no other one, those with the least
-//!   against them are used at once.
-//! - Every return is backed off. The first ejection for "unreachable" ends with the first answer;
-//!   each later one lasts at least 4 s, 8, 16, 32, and 60 at last, until the sensor has been used for
-//!   [`RESET`]. A sensor returns before that time once in [`EARLY_AGAIN`]. Where it has to be used
-//!   sooner than that again (the list leaves no other one, or the kernel calls the others dead), it
-//!   is used at once and *held*: not ejected for as long as the ejection would have lasted. So a
-//!   sensor changes at most twelve times in a minute, whatever is said and however the list changes
-//!   (`no_answers_eject_for_longer_than_the_bound_or_flap`).
-//! - Whatever is forged against sensors that work, one that the kernel calls dead is out of use for
-//!   nine tenths of the time (`nothing_forged_keeps_a_dead_sensor_in_use`).
+//! - At least one sensor is not ejected. If the list has only ejected ones left, those with the weakest
+//!   evidence are used at once.
+//! - Every return has a backoff. The first ejection for "unreachable" ends with the first answer; each
+//!   later one lasts at least 4 s, 8, 16, 32, and then 60, until the sensor has been used for [`RESET`].
+//!   A sensor returns early at most once in [`EARLY_AGAIN`]. If it must be used sooner than that (the
+//!   list has no other sensor, or the kernel reports the others as unreachable), it is used at once and
+//!   *held*: it is not ejected for as long as the ejection would have lasted. So a sensor changes at
+//!   most twelve times in a minute, whatever is observed and however the list changes
+//!   (`no_observations_eject_for_longer_than_the_bound_or_flap`).
+//! - Whatever is forged against sensors that work, a sensor that the kernel reports as unreachable is
+//!   not used for nine tenths of the time (`nothing_forged_keeps_a_dead_sensor_in_use`).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -41,73 +42,73 @@ use std::time::{Duration, Instant};
 
 /// The longest ejection.
 pub(crate) const EJECTION_MAX: Duration = Duration::from_mins(1);
-/// The shortest, where there is one.
-const EJECTION_LEAST: Duration = Duration::from_secs(4);
-/// Evidence counts for so long; without any, an unreachable sensor is tried again, though nothing
-/// has answered. Longer than it takes to learn that a neighbour is silent still: a second until the
-/// next probe, three for the kernel's three requests (`mcast_solicit`, `retrans_time_ms`), and a
-/// second until the answer is read.
+/// The shortest ejection that has a minimum.
+const EJECTION_MIN: Duration = Duration::from_secs(4);
+/// Evidence counts for this time. Without new evidence for this time, an unreachable sensor is tried
+/// again, even if nothing answered. It is longer than the time to detect that a neighbour is still
+/// silent: one second until the next probe, three for the kernel's three requests (`mcast_solicit`,
+/// `retrans_time_ms`), and one until the answer is read.
 const QUIET: Duration = Duration::from_secs(6);
 /// How long an unhealthy sensor is probed: three probes.
 const PROBE_TIME: Duration = Duration::from_secs(3);
-/// An unhealthy sensor without new evidence for so long is healthy again.
-const FORGET: Duration = Duration::from_secs(10);
-/// A sensor that has been used for so long begins anew with the shortest ejection.
+/// An unhealthy sensor without new evidence for this time is healthy again.
+const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+/// After a sensor was used for this time, its backoff starts again with the shortest ejection.
 const RESET: Duration = Duration::from_mins(1);
-/// A sensor may return before its time once in so long.
+/// A sensor may return early once in this time.
 const EARLY_AGAIN: Duration = Duration::from_mins(1);
-/// Of so many sensors that have left the list their backoff is kept.
-const GONE_MAX: usize = 256;
+/// The number of removed sensors whose backoff is kept.
+const REMOVED_MAX: usize = 256;
 
 /// What is wrong with a sensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// There is no way to it, or nobody at its end.
+    /// There is no route to it, or its host does not answer.
     Unreachable,
-    /// Its host is there and nobody listens on its port, where somebody should.
+    /// Its host answers that nothing listens on its port, and the sensor is a socket.
     Refused,
-    /// A firewall keeps datagrams from it.
+    /// A firewall rejects datagrams to it.
     Prohibited,
 }
 
 impl Failure {
-    /// How long the ejection lasts at the least, after so many before it.
-    fn least(self, level: u32) -> Duration {
+    /// The minimum duration of an ejection after `level` earlier ones.
+    fn min_ejection(self, level: u32) -> Duration {
         match self {
-            // The first return is as quick as the answer.
+            // The first ejection ends with the first answer.
             Self::Unreachable => level.checked_sub(1).map_or(Duration::ZERO, backoff),
             Self::Refused | Self::Prohibited => backoff(level),
         }
     }
 }
 
-/// 4 s, 8, 16, 32, and 60 from then on.
+/// 4 s, 8, 16, 32, and then 60.
 fn backoff(level: u32) -> Duration {
     let factor = 2_u32.checked_pow(level).unwrap_or(u32::MAX);
-    EJECTION_LEAST.saturating_mul(factor).min(EJECTION_MAX)
+    EJECTION_MIN.saturating_mul(factor).min(EJECTION_MAX)
 }
 
-/// What was learned of a sensor.
+/// What was observed of a sensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Evidence {
-    /// It fails, by the kernel's own word or by a decision to believe it.
+pub(crate) enum Observation {
+    /// It fails: the kernel reports it, or podspan trusts the message.
     Failed(Failure),
-    /// It may fail; anybody can have forged that.
+    /// It may fail: anybody can forge this message.
     MayFail(Failure),
     /// Its host has answered a probe.
     Answered,
-    /// Its host has answered about the sensor's own port: what is sent there arrives.
+    /// Its host has answered about the sensor's port, so datagrams to it arrive.
     Arrived,
 }
 
-/// What evidence has changed.
+/// What an observation has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum HealthChange {
     /// The sensor is to be probed.
     Unhealthy,
-    /// It is not used from now on.
+    /// The sensor is not used from now on.
     Ejected(Failure),
-    /// It would be the last one, so it stays in use. Others may have been forgiven.
+    /// The sensor would be the last one, so it stays in use. Others may have returned early.
     Kept(Failure),
 }
 
@@ -116,17 +117,17 @@ pub(crate) enum Change {
 pub(crate) enum Return {
     /// Its host answers.
     Answered,
-    /// Its ejection is over; whether it works will be seen.
-    Trial,
+    /// Its ejection is over; it is tried again.
+    Retry,
 }
 
-/// What is against a sensor, the least first.
+/// The strongest recent evidence of a sensor's failure, the weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Against {
-    Nothing,
-    /// Evidence that anybody can forge.
-    Network,
-    /// This machine's kernel says that nobody is there.
+enum FailureEvidence {
+    None,
+    /// A message that anybody can forge.
+    Forgeable,
+    /// This machine's kernel reports it as unreachable.
     Kernel,
 }
 
@@ -142,39 +143,39 @@ enum State {
     Ejected {
         failure: Failure,
         since: Instant,
-        /// Whether its host has answered since the last evidence.
+        /// Whether its host has answered since the last evidence of a failure.
         answered: bool,
-        /// How long this one lasts at the least.
-        least: Duration,
+        /// The minimum duration of this ejection.
+        min: Duration,
     },
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Sensor {
+struct SensorHealth {
     state: State,
-    /// How many ejections there were, one soon after the other.
+    /// The number of ejections since the last reset: the level of the backoff.
     level: u32,
-    /// When the last of them was over.
+    /// When the last ejection ended.
     returned: Option<Instant>,
-    /// When the last one ended before its time.
+    /// When it last returned early.
     early: Option<Instant>,
-    /// It is not ejected before.
+    /// It is not ejected before this time.
     held_until: Option<Instant>,
-    /// When it failed last by what anybody can forge.
-    failed: Option<Instant>,
-    /// When the kernel called it dead last, if nothing of it has answered since.
-    dead: Option<Instant>,
+    /// When the last evidence came that anybody can forge.
+    forgeable_at: Option<Instant>,
+    /// When the kernel last reported it as unreachable, if its host has not answered since.
+    kernel_at: Option<Instant>,
 }
 
-impl Sensor {
+impl SensorHealth {
     const NEW: Self = Self {
         state: State::Healthy,
         level: 0,
         returned: None,
         early: None,
         held_until: None,
-        failed: None,
-        dead: None,
+        forgeable_at: None,
+        kernel_at: None,
     };
 
     const fn is_ejected(&self) -> bool {
@@ -185,14 +186,14 @@ impl Sensor {
         self.held_until.is_some_and(|until| now < until)
     }
 
-    fn against(&self, now: Instant) -> Against {
-        let counts = |last: Instant| now.saturating_duration_since(last) < QUIET;
-        if self.dead.is_some_and(counts) {
-            Against::Kernel
-        } else if self.failed.is_some_and(counts) {
-            Against::Network
+    fn evidence(&self, now: Instant) -> FailureEvidence {
+        let is_recent = |last: Instant| now.saturating_duration_since(last) < QUIET;
+        if self.kernel_at.is_some_and(is_recent) {
+            FailureEvidence::Kernel
+        } else if self.forgeable_at.is_some_and(is_recent) {
+            FailureEvidence::Forgeable
         } else {
-            Against::Nothing
+            FailureEvidence::None
         }
     }
 
@@ -205,12 +206,12 @@ impl Sensor {
             failure,
             since: now,
             answered: false,
-            least: failure.least(self.level),
+            min: failure.min_ejection(self.level),
         };
         self.level = self.level.saturating_add(1);
     }
 
-    /// Makes it healthy; its use counts from this time on.
+    /// Makes it healthy. Its time in use starts at `time`.
     const fn return_at(&mut self, time: Instant) {
         self.state = State::Healthy;
         self.returned = Some(time);
@@ -221,7 +222,7 @@ impl Sensor {
         self.early.is_none_or(|at| since(at) >= EARLY_AGAIN)
     }
 
-    /// Uses it again before its time; if that is too early, it is held.
+    /// Ends its ejection early; holds it if it returned early a short time ago.
     fn return_early(&mut self, now: Instant) {
         if self.may_return_early(now) {
             self.return_at(now);
@@ -233,48 +234,48 @@ impl Sensor {
         self.early = Some(now);
     }
 
-    /// Notes evidence that counts against it.
-    fn failed(&mut self, evidence: Evidence, now: Instant) {
-        // The kernel's word is about nothing else, and nothing else is the kernel's.
-        if evidence == Evidence::Failed(Failure::Unreachable) {
-            self.dead = Some(now);
+    /// Stores evidence of a failure.
+    fn add_evidence(&mut self, observation: Observation, now: Instant) {
+        // The kernel reports this failure only, and no other source gives it.
+        if observation == Observation::Failed(Failure::Unreachable) {
+            self.kernel_at = Some(now);
         } else {
-            self.failed = Some(now);
+            self.forgeable_at = Some(now);
         }
         if let State::Ejected { answered, .. } = &mut self.state {
             *answered = false;
         }
     }
 
-    /// Takes evidence that may be forged, while it is not ejected.
+    /// Handles evidence that may be forged, for a sensor that is not ejected.
     fn may_fail(&mut self, failure: Failure, now: Instant) -> Probing {
-        let (outcome, began) = match self.state {
+        let (probing, started) = match self.state {
             State::Unhealthy { since, last, .. }
-                if now.saturating_duration_since(last) < FORGET =>
+                if now.saturating_duration_since(last) < HEALTHY_AFTER =>
             {
-                let has_lasted = now.saturating_duration_since(since) >= PROBE_TIME;
-                let outcome = if has_lasted {
+                let is_over = now.saturating_duration_since(since) >= PROBE_TIME;
+                let probing = if is_over {
                     Probing::Failed
                 } else {
                     Probing::Running
                 };
-                (outcome, since)
+                (probing, since)
             }
-            _ => (Probing::Begun, now),
+            _ => (Probing::Started, now),
         };
         self.state = State::Unhealthy {
             failure,
-            since: began,
+            since: started,
             last: now,
         };
-        outcome
+        probing
     }
 
     /// Its host has answered.
     fn answered(&mut self) {
-        self.dead = None;
+        self.kernel_at = None;
         match &mut self.state {
-            // A host that is there says nothing of a firewall on the way to a port.
+            // An answer of the host does not exclude a firewall that rejects the port.
             State::Unhealthy { failure, .. } if *failure == Failure::Unreachable => {
                 self.state = State::Healthy;
             }
@@ -286,16 +287,18 @@ impl Sensor {
     /// Its host has answered about the sensor's port.
     fn arrived(&mut self) {
         self.answered();
-        self.failed = None;
+        self.forgeable_at = None;
         if matches!(self.state, State::Unhealthy { .. }) {
             self.state = State::Healthy;
         }
     }
 
-    /// Ends what has lasted long enough, and says so of an ejection.
-    fn end(&mut self, now: Instant) -> Option<Return> {
+    /// Ends a state that is over; returns why, if it was an ejection.
+    fn expire(&mut self, now: Instant) -> Option<Return> {
         match self.state {
-            State::Unhealthy { last, .. } if now.saturating_duration_since(last) >= FORGET => {
+            State::Unhealthy { last, .. }
+                if now.saturating_duration_since(last) >= HEALTHY_AFTER =>
+            {
                 self.state = State::Healthy;
                 None
             }
@@ -304,142 +307,146 @@ impl Sensor {
                 failure,
                 since,
                 answered,
-                least,
+                min,
             } => {
                 let lasted = now.saturating_duration_since(since);
-                let is_quiet = self.against(now) == Against::Nothing;
+                let is_quiet = self.evidence(now) == FailureEvidence::None;
                 let may_return = answered || is_quiet || failure != Failure::Unreachable;
-                if lasted < EJECTION_MAX && (lasted < least || !may_return) {
+                if lasted < EJECTION_MAX && (lasted < min || !may_return) {
                     return None;
                 }
                 self.return_at(now);
                 Some(if answered && failure == Failure::Unreachable {
                     Return::Answered
                 } else {
-                    Return::Trial
+                    Return::Retry
                 })
             }
         }
     }
 }
 
-/// What becomes of a sensor with evidence that may be forged.
+/// The probing of an unhealthy sensor.
 enum Probing {
-    Begun,
+    Started,
     Running,
-    /// The evidence has come again, and in between nothing has answered.
+    /// The evidence has come again, and the host did not answer in between.
     Failed,
 }
 
 /// The health of all sensors.
 #[derive(Debug, Default)]
 pub(crate) struct Ejections {
-    sensors: BTreeMap<SocketAddr, Sensor>,
-    /// Those that have left the list after an ejection, and when. They may come back soon.
-    gone: BTreeMap<SocketAddr, (Sensor, Instant)>,
+    sensors: BTreeMap<SocketAddr, SensorHealth>,
+    /// Sensors that were removed from the list after an ejection, and when. They may come back soon.
+    removed: BTreeMap<SocketAddr, (SensorHealth, Instant)>,
 }
 
 impl Ejections {
-    /// Takes the list of all sensors. What is known of one that was in it in the last minute is
-    /// kept, so that to leave the list and to come back is no way around the backoff.
-    pub(crate) fn update(&mut self, sensors: impl Iterator<Item = SocketAddr>, now: Instant) {
+    /// Sets the list of all sensors. The state of a sensor that was in it in the last minute is kept,
+    /// so a sensor cannot avoid the backoff by leaving the list and coming back.
+    pub(crate) fn update_list(&mut self, sensors: impl Iterator<Item = SocketAddr>, now: Instant) {
         let mut before = std::mem::take(&mut self.sensors);
         for address in sensors {
-            let sensor = before.remove(&address).or_else(|| self.back(address, now));
-            self.sensors.insert(address, sensor.unwrap_or(Sensor::NEW));
+            let sensor = before
+                .remove(&address)
+                .or_else(|| self.restore(address, now));
+            self.sensors
+                .insert(address, sensor.unwrap_or(SensorHealth::NEW));
         }
-        self.remember(before, now);
-        if self.sensors.values().all(Sensor::is_ejected) {
-            let least = self
+        self.keep_removed(before, now);
+        if self.sensors.values().all(SensorHealth::is_ejected) {
+            let weakest = self
                 .sensors
                 .values()
-                .map(|sensor| sensor.against(now))
+                .map(|sensor| sensor.evidence(now))
                 .min();
             let sensors = self.sensors.values_mut();
-            for sensor in sensors.filter(|sensor| Some(sensor.against(now)) == least) {
+            for sensor in sensors.filter(|sensor| Some(sensor.evidence(now)) == weakest) {
                 sensor.return_early(now);
             }
         }
     }
 
-    /// A sensor that has come back to the list soon enough.
-    fn back(&mut self, address: SocketAddr, now: Instant) -> Option<Sensor> {
-        let (mut sensor, at) = self.gone.remove(&address)?;
+    /// The kept state of a sensor that comes back to the list soon enough.
+    fn restore(&mut self, address: SocketAddr, now: Instant) -> Option<SensorHealth> {
+        let (mut sensor, at) = self.removed.remove(&address)?;
         if now.saturating_duration_since(at) >= RESET {
             return None;
         }
-        sensor.end(now);
-        // It was not used meanwhile.
+        sensor.expire(now);
+        // It was not used in between.
         sensor.returned = sensor.returned.map(|time| time.max(now));
         Some(sensor)
     }
 
-    /// Keeps what is known of sensors that have left the list, for a while and of not too many.
-    fn remember(&mut self, left: BTreeMap<SocketAddr, Sensor>, now: Instant) {
+    /// Keeps the state of sensors that were removed from the list, for a limited time and number.
+    fn keep_removed(&mut self, removed: BTreeMap<SocketAddr, SensorHealth>, now: Instant) {
         let is_recent = |at: Instant| now.saturating_duration_since(at) < RESET;
-        self.gone.retain(|_, (_, at)| is_recent(*at));
-        let left = left.into_iter().filter(|(_, sensor)| sensor.level > 0);
-        self.gone
-            .extend(left.map(|(address, sensor)| (address, (sensor, now))));
-        while self.gone.len() > GONE_MAX {
-            let oldest = self.gone.iter().min_by_key(|(_, (_, at))| *at);
+        self.removed.retain(|_, (_, at)| is_recent(*at));
+        let ejected_once = removed.into_iter().filter(|(_, sensor)| sensor.level > 0);
+        self.removed
+            .extend(ejected_once.map(|(address, sensor)| (address, (sensor, now))));
+        while self.removed.len() > REMOVED_MAX {
+            let oldest = self.removed.iter().min_by_key(|(_, (_, at))| *at);
             let Some(address) = oldest.map(|(address, _)| *address) else {
                 break;
             };
-            self.gone.remove(&address);
+            self.removed.remove(&address);
         }
     }
 
-    /// Takes evidence about a sensor, and says what that has changed.
-    pub(crate) fn take(
+    /// Handles an observation of a sensor; returns what it has changed.
+    pub(crate) fn observe(
         &mut self,
         address: SocketAddr,
-        evidence: Evidence,
+        observation: Observation,
         now: Instant,
-    ) -> Option<Change> {
+    ) -> Option<HealthChange> {
         let sensor = self.sensors.get_mut(&address)?;
-        match evidence {
-            Evidence::Failed(_) | Evidence::MayFail(_) if sensor.is_ejected() => {
-                sensor.failed(evidence, now);
+        match observation {
+            Observation::Failed(_) | Observation::MayFail(_) if sensor.is_ejected() => {
+                sensor.add_evidence(observation, now);
                 None
             }
-            Evidence::Failed(failure) => {
-                sensor.failed(evidence, now);
+            Observation::Failed(failure) => {
+                sensor.add_evidence(observation, now);
                 self.eject(address, failure, now)
             }
-            Evidence::MayFail(failure) => match sensor.may_fail(failure, now) {
-                Probing::Begun => Some(Change::Unhealthy),
+            Observation::MayFail(failure) => match sensor.may_fail(failure, now) {
+                Probing::Started => Some(HealthChange::Unhealthy),
                 Probing::Running => None,
                 Probing::Failed => {
-                    sensor.failed(evidence, now);
+                    sensor.add_evidence(observation, now);
                     self.eject(address, failure, now)
                 }
             },
-            Evidence::Answered => {
+            Observation::Answered => {
                 sensor.answered();
                 None
             }
-            Evidence::Arrived => {
+            Observation::Arrived => {
                 sensor.arrived();
                 None
             }
         }
     }
 
-    /// Ends what has lasted long enough, and says who is used again. To be called about once a
+    /// Ends states that are over; returns the sensors that are used again. Call it about once a
     /// second.
     pub(crate) fn tick(&mut self, now: Instant) -> Vec<(SocketAddr, Return)> {
-        let end =
-            |(address, sensor): (&SocketAddr, &mut Sensor)| Some((*address, sensor.end(now)?));
-        self.sensors.iter_mut().filter_map(end).collect()
+        let expire = |(address, sensor): (&SocketAddr, &mut SensorHealth)| {
+            Some((*address, sensor.expire(now)?))
+        };
+        self.sensors.iter_mut().filter_map(expire).collect()
     }
 
-    /// The sensors to be probed.
+    /// The sensors to probe.
     pub(crate) fn probed(&self) -> impl Iterator<Item = SocketAddr> {
-        let is_probed = |sensor: &Sensor| match sensor.state {
+        let is_probed = |sensor: &SensorHealth| match sensor.state {
             State::Healthy => false,
             State::Unhealthy { .. } => true,
-            // An answer of the host says nothing of a port that refuses.
+            // An answer of the host does not show whether its port still refuses.
             State::Ejected { failure, .. } => failure == Failure::Unreachable,
         };
         let probed = self
@@ -451,7 +458,9 @@ impl Ejections {
 
     /// Whether a sensor is not to be used.
     pub(crate) fn is_ejected(&self, address: SocketAddr) -> bool {
-        self.sensors.get(&address).is_some_and(Sensor::is_ejected)
+        self.sensors
+            .get(&address)
+            .is_some_and(SensorHealth::is_ejected)
     }
 
     /// The sensors of a host.
@@ -460,33 +469,38 @@ impl Ejections {
         of_host.copied().collect()
     }
 
-    /// Ejects a sensor if another one can take its flows.
-    fn eject(&mut self, address: SocketAddr, failure: Failure, now: Instant) -> Option<Change> {
-        let against = self.sensors.get(&address)?.against(now);
+    /// Ejects a sensor if another one can get its flows.
+    fn eject(
+        &mut self,
+        address: SocketAddr,
+        failure: Failure,
+        now: Instant,
+    ) -> Option<HealthChange> {
+        let evidence = self.sensors.get(&address)?.evidence(now);
         let mut others = self.sensors.iter().filter(|(other, _)| **other != address);
-        if !others.any(|(_, other)| !other.is_ejected() && other.against(now) < against) {
-            self.forgive(against, now);
-            return Some(Change::Kept(failure));
+        if !others.any(|(_, other)| !other.is_ejected() && other.evidence(now) < evidence) {
+            self.return_others(evidence, now);
+            return Some(HealthChange::Kept(failure));
         }
         let sensor = self.sensors.get_mut(&address)?;
         if sensor.is_held(now) {
             return None;
         }
         sensor.eject(failure, now);
-        Some(Change::Ejected(failure))
+        Some(HealthChange::Ejected(failure))
     }
 
-    /// Uses ejected sensors again that have no more against them than the last one in use.
-    fn forgive(&mut self, last: Against, now: Instant) {
+    /// Ends early the ejections of sensors with no stronger evidence than the last one in use.
+    fn return_others(&mut self, last: FailureEvidence, now: Instant) {
         for sensor in self
             .sensors
             .values_mut()
             .filter(|sensor| sensor.is_ejected())
         {
-            let against = sensor.against(now);
-            // What goes to the last one is lost for sure.
-            let is_needed = last == Against::Kernel && against < last;
-            if is_needed || (against <= last && sensor.may_return_early(now)) {
+            let evidence = sensor.evidence(now);
+            // What is sent to the last one is lost.
+            let is_needed = last == FailureEvidence::Kernel && evidence < last;
+            if is_needed || (evidence <= last && sensor.may_return_early(now)) {
                 sensor.return_early(now);
             }
         }

@@ -1,5 +1,5 @@
-//! Hosts that live, die and refuse, somebody who forges, a list that changes, and podspan among them:
-//! what holds at every moment.
+//! A model of hosts that answer, fail and refuse, of an attacker who forges messages, and of a list that
+//! changes. It checks what must always be true.
 
 use std::collections::VecDeque;
 
@@ -7,22 +7,22 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// An ejection and a return for each of the five steps of the backoff, and one more pair where a
-/// sensor returns before its time.
+/// An ejection and a return for each of the five steps of the backoff, and one more pair for an early
+/// return.
 const CHANGES_A_MINUTE_MAX: usize = 12;
 
-/// What a sensor's host does, and what the network says of it.
+/// How a sensor's host and the network behave.
 #[derive(Debug, Clone, Copy)]
 enum Host {
-    /// A sniffer: the host answers each probe, and says that nobody listens on the port.
+    /// A sniffer: the host answers each probe, and reports a closed port.
     Sniffer,
-    /// A socket: the host answers each probe, and nothing about the port.
+    /// A socket: the host answers each probe, and reports nothing about the port.
     Socket,
     /// The host answers each probe, and its port refuses.
     Refuses,
-    /// The same behind a firewall that speaks for it.
+    /// The host answers each probe, and a firewall on the path rejects the port.
     Prohibited,
-    /// It drops what it does not want.
+    /// The host drops every probe.
     Silent,
     /// This machine's kernel cannot reach it.
     Dead,
@@ -31,25 +31,25 @@ enum Host {
 }
 
 impl Host {
-    /// What comes of datagrams that are mirrored to it.
-    const fn of_traffic(self) -> Option<Evidence> {
+    /// What podspan observes after it sends a copy.
+    const fn after_a_copy(self) -> Option<Observation> {
         match self {
-            Self::Sniffer => Some(Evidence::Arrived),
-            Self::Refuses => Some(Evidence::Failed(Refused)),
-            Self::Prohibited => Some(Evidence::MayFail(Failure::Prohibited)),
-            Self::Dead => Some(Evidence::Failed(Unreachable)),
-            Self::DeadBehindRouter => Some(Evidence::MayFail(Unreachable)),
+            Self::Sniffer => Some(Observation::Arrived),
+            Self::Refuses => Some(Observation::Failed(Refused)),
+            Self::Prohibited => Some(Observation::MayFail(Failure::Prohibited)),
+            Self::Dead => Some(Observation::Failed(Unreachable)),
+            Self::DeadBehindRouter => Some(Observation::MayFail(Unreachable)),
             Self::Socket | Self::Silent => None,
         }
     }
 
-    /// What comes of a probe.
-    const fn of_probe(self) -> Option<Evidence> {
+    /// What podspan observes after it sends a probe.
+    const fn after_a_probe(self) -> Option<Observation> {
         match self {
             Self::Sniffer | Self::Socket | Self::Refuses | Self::Prohibited => {
-                Some(Evidence::Answered)
+                Some(Observation::Answered)
             }
-            Self::Dead | Self::DeadBehindRouter => self.of_traffic(),
+            Self::Dead | Self::DeadBehindRouter => self.after_a_copy(),
             Self::Silent => None,
         }
     }
@@ -57,22 +57,22 @@ impl Host {
 
 const HOSTS: usize = 3;
 
-/// A moment of the model.
+/// One step of the model: a wait, and then an event of one sensor.
 #[derive(Debug, Clone)]
 struct Step {
     wait: Duration,
-    which: usize,
-    what: What,
+    number: usize,
+    event: Event,
 }
 
 #[derive(Debug, Clone)]
-enum What {
-    /// The sensor leaves the list, or comes back.
-    ComesOrGoes,
-    /// The host is another from now on.
+enum Event {
+    /// The sensor is removed from the list, or added again.
+    ListChanges,
+    /// The host behaves differently from now on.
     Becomes(Host),
-    /// Evidence out of nowhere: forged, or late.
-    Says(Evidence),
+    /// An observation without a cause: forged, or late.
+    Observed(Observation),
     Nothing,
 }
 
@@ -89,45 +89,46 @@ fn any_host() -> impl Strategy<Value = Host> {
     ])
 }
 
-fn any_evidence() -> impl Strategy<Value = Evidence> {
+fn any_observation() -> impl Strategy<Value = Observation> {
     prop_oneof![
-        1 => Just(Evidence::Failed(Unreachable)),
-        5 => any_forged(),
+        1 => Just(Observation::Failed(Unreachable)),
+        5 => any_forgeable(),
     ]
 }
 
-/// What anybody can forge.
-fn any_forged() -> impl Strategy<Value = Evidence> {
+/// An observation that anybody can forge.
+fn any_forgeable() -> impl Strategy<Value = Observation> {
     prop::sample::select(vec![
-        Evidence::Failed(Refused),
-        Evidence::Failed(Prohibited),
-        Evidence::MayFail(Unreachable),
-        Evidence::MayFail(Refused),
-        Evidence::MayFail(Prohibited),
-        Evidence::Answered,
-        Evidence::Arrived,
+        Observation::Failed(Refused),
+        Observation::Failed(Prohibited),
+        Observation::MayFail(Unreachable),
+        Observation::MayFail(Refused),
+        Observation::MayFail(Prohibited),
+        Observation::Answered,
+        Observation::Arrived,
     ])
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
-    let what = prop_oneof![
-        2 => Just(What::ComesOrGoes),
-        1 => any_host().prop_map(What::Becomes),
-        6 => any_evidence().prop_map(What::Says),
-        6 => Just(What::Nothing),
+    let event = prop_oneof![
+        2 => Just(Event::ListChanges),
+        1 => any_host().prop_map(Event::Becomes),
+        6 => any_observation().prop_map(Event::Observed),
+        6 => Just(Event::Nothing),
     ];
     let wait = prop_oneof![3 => 0_u64..300, 2 => 0_u64..3000, 1 => 0_u64..90_000];
-    (wait, 0..HOSTS, what).prop_map(|(wait, which, what)| Step {
+    (wait, 0..HOSTS, event).prop_map(|(wait, number, event)| Step {
         wait: Duration::from_millis(wait),
-        which,
-        what,
+        number,
+        event,
     })
 }
 
-/// How often the kernel tells that a neighbour is silent: after three requests, and at the next probe.
-const KERNEL_TELLS: u32 = 4;
+/// How many seconds pass between two reports of the kernel that a neighbour is silent: it sends three
+/// requests, and starts again at the next probe.
+const KERNEL_REPORTS_EVERY: u32 = 4;
 
-/// Hosts, and podspan as it reads a report four times a second and probes once.
+/// Hosts, and podspan, which reads a report four times a second and probes once a second.
 struct Model {
     hosts: [Host; HOSTS],
     /// Which of them are in the list.
@@ -136,13 +137,13 @@ struct Model {
     now: Instant,
     /// Quarters of a second since the start.
     quarters: u32,
-    /// In how many of them each was used.
+    /// In how many quarters each sensor was used.
     used: [u32; HOSTS],
-    /// Since when each is ejected.
+    /// Since when each sensor is ejected.
     since: [Option<Instant>; HOSTS],
-    /// When each was ejected or used again, in the last minute.
+    /// When each sensor was ejected or used again, in the last minute.
     changes: [VecDeque<Instant>; HOSTS],
-    /// How many changes there were in all.
+    /// The number of all changes.
     total: usize,
 }
 
@@ -159,25 +160,25 @@ impl Model {
             changes: Default::default(),
             total: 0,
         };
-        model.update();
+        model.update_list();
         model
     }
 
-    /// Without the third.
+    /// Without the third sensor.
     fn of_two(first: Host, second: Host) -> Self {
         let mut model = Self::new([first, second, Host::Socket]);
-        model.come_or_go(2);
+        model.change_list(2);
         model
     }
 
-    fn come_or_go(&mut self, which: usize) {
-        self.listed[which] = !self.listed[which];
-        self.update();
+    fn change_list(&mut self, number: usize) {
+        self.listed[number] = !self.listed[number];
+        self.update_list();
     }
 
-    fn update(&mut self) {
+    fn update_list(&mut self) {
         let listed = (0..HOSTS).filter(|number| self.listed[*number]);
-        self.ejections.update(listed.map(address), self.now);
+        self.ejections.update_list(listed.map(address), self.now);
         self.check();
     }
 
@@ -188,7 +189,7 @@ impl Model {
             if self.quarters.is_multiple_of(4) {
                 for sensor in self.ejections.probed().collect::<Vec<_>>() {
                     let host = self.hosts[usize::from(sensor.port()) - 1];
-                    self.take_from(host, sensor, host.of_probe());
+                    self.observe_host(host, sensor, host.after_a_probe());
                 }
                 self.ejections.tick(self.now);
                 self.check();
@@ -196,33 +197,33 @@ impl Model {
             for (number, host) in self.hosts.into_iter().enumerate() {
                 if self.listed[number] && !self.ejections.is_ejected(address(number)) {
                     self.used[number] += 1;
-                    self.take_from(host, address(number), host.of_traffic());
+                    self.observe_host(host, address(number), host.after_a_copy());
                 }
             }
         }
     }
 
-    /// Takes what comes of a host, which is seldom where nothing is there.
-    fn take_from(&mut self, host: Host, sensor: SocketAddr, evidence: Option<Evidence>) {
-        let is_due = self.quarters.is_multiple_of(4 * KERNEL_TELLS);
+    /// Handles an observation of a host. The kernel reports a dead host only now and then.
+    fn observe_host(&mut self, host: Host, sensor: SocketAddr, observation: Option<Observation>) {
+        let is_due = self.quarters.is_multiple_of(4 * KERNEL_REPORTS_EVERY);
         if !matches!(host, Host::Dead) || is_due {
-            self.take(sensor, evidence);
+            self.observe(sensor, observation);
         }
     }
 
-    /// Which share of the time a sensor was used, in percent.
+    /// The share of time that a sensor was used, in percent.
     fn share(&self, number: usize) -> u32 {
         self.used[number] * 100 / self.quarters
     }
 
-    fn take(&mut self, sensor: SocketAddr, evidence: Option<Evidence>) {
-        if let Some(evidence) = evidence {
-            self.ejections.take(sensor, evidence, self.now);
+    fn observe(&mut self, sensor: SocketAddr, observation: Option<Observation>) {
+        if let Some(observation) = observation {
+            self.ejections.observe(sensor, observation, self.now);
             self.check();
         }
     }
 
-    /// What must hold at every moment.
+    /// Checks what must always be true.
     fn check(&mut self) {
         let minute = Duration::from_mins(1);
         let listed = (0..HOSTS).filter(|number| self.listed[*number]);
@@ -241,8 +242,11 @@ impl Model {
             changes.retain(|change| self.now - *change < minute);
             let count = changes.len();
             assert!(count <= CHANGES_A_MINUTE_MAX, "{count} changes");
-            let out = since.map_or(Duration::ZERO, |since| self.now - since);
-            assert!(out < EJECTION_MAX + SECOND, "out for {out:?}");
+            let ejected_for = since.map_or(Duration::ZERO, |since| self.now - since);
+            assert!(
+                ejected_for < EJECTION_MAX + SECOND,
+                "ejected for {ejected_for:?}"
+            );
         }
     }
 }
@@ -253,15 +257,15 @@ fn address(number: usize) -> SocketAddr {
 }
 
 #[test]
-fn refusals_of_the_working_sensor_bring_no_dead_one_back() {
-    let of_working = [Refused, Prohibited].map(Evidence::Failed);
+fn refusals_of_a_working_sensor_do_not_return_a_dead_one() {
+    let of_working = [Refused, Prohibited].map(Observation::Failed);
     // From a refusal with each report to one a minute.
-    for (evidence, seconds) in of_working.into_iter().zip([[1, 4], [7, 60]]) {
+    for (observation, seconds) in of_working.into_iter().zip([[1, 4], [7, 60]]) {
         for period in seconds {
             let mut model = Model::of_two(Host::Dead, Host::Socket);
-            model.run(KERNEL_TELLS * SECOND);
+            model.run(KERNEL_REPORTS_EVERY * SECOND);
             for _ in 0..20 * 60 / period {
-                model.take(address(1), Some(evidence));
+                model.observe(address(1), Some(observation));
                 model.run(SECOND * period);
             }
             let share = model.share(0);
@@ -276,14 +280,14 @@ fn a_sensor_that_refuses_is_used_for_seconds_after_a_refusal_of_the_other() {
     let mut model = Model::of_two(Host::Refuses, Host::Socket);
     for _ in 0..20 {
         model.run(SECOND * 60);
-        model.take(address(1), Some(Evidence::Failed(Refused)));
+        model.observe(address(1), Some(Observation::Failed(Refused)));
     }
     let share = model.share(0);
     assert!(share < 20, "{share} %");
 }
 
 #[test]
-fn a_sensor_that_comes_and_goes_in_the_list_makes_no_other_flap() {
+fn a_sensor_that_leaves_and_joins_the_list_makes_no_other_flap() {
     for host in [Host::Refuses, Host::Dead, Host::Socket] {
         let mut changes = 0;
         for period in [1, 2, 3, 5] {
@@ -291,7 +295,7 @@ fn a_sensor_that_comes_and_goes_in_the_list_makes_no_other_flap() {
             let mut model = Model::of_two(host, Host::Socket);
             for _ in 0..600 / period {
                 model.run(SECOND * period);
-                model.come_or_go(1);
+                model.change_list(1);
             }
             changes += model.total;
         }
@@ -315,62 +319,62 @@ fn sensors_that_all_fail_are_all_used_and_do_not_flap() {
 }
 
 proptest! {
-    /// The bound holds for every sensor, and so for those whose hosts answer.
+    /// The bound is checked for every sensor, also for those whose hosts answer.
     #[test]
-    fn no_answers_eject_for_longer_than_the_bound_or_flap(
+    fn no_observations_eject_for_longer_than_the_bound_or_flap(
         hosts in prop::array::uniform3(any_host()),
         steps in prop::collection::vec(any_step(), 0..200),
     ) {
         let mut model = Model::new(hosts);
-        for Step { wait, which, what } in steps {
+        for Step { wait, number, event } in steps {
             model.run(wait);
-            match what {
-                What::ComesOrGoes => model.come_or_go(which),
-                What::Becomes(host) => model.hosts[which] = host,
-                What::Says(evidence) => model.take(address(which), Some(evidence)),
-                What::Nothing => {}
+            match event {
+                Event::ListChanges => model.change_list(number),
+                Event::Becomes(host) => model.hosts[number] = host,
+                Event::Observed(observation) => model.observe(address(number), Some(observation)),
+                Event::Nothing => {}
             }
         }
-        // All is well at last, and soon all are used.
+        // In the end no sensor fails, and soon all are used.
         model.listed = [true; HOSTS];
-        model.update();
+        model.update_list();
         model.hosts = [Host::Sniffer, Host::Socket, Host::Silent];
         model.run(EJECTION_MAX + SECOND * 2);
         prop_assert_eq!(ejected(&model.ejections), []);
     }
 
-    /// The kernel says that the first one is dead, which nobody can forge or hide. Whatever is
-    /// forged against those that work, it is out of use for nine tenths of the time.
+    /// The kernel reports that the first sensor is dead, which nobody can forge or hide. Whatever is
+    /// forged against the others, it is not used for nine tenths of the time.
     #[test]
     fn nothing_forged_keeps_a_dead_sensor_in_use(
         is_of_two in any::<bool>(),
-        steps in prop::collection::vec((0_u64..3000, 1..HOSTS, any_forged()), 0..300),
+        steps in prop::collection::vec((0_u64..3000, 1..HOSTS, any_forgeable()), 0..300),
     ) {
         let mut model = if is_of_two {
             Model::of_two(Host::Dead, Host::Socket)
         } else {
             Model::new([Host::Dead, Host::Socket, Host::Sniffer])
         };
-        for (wait, which, evidence) in steps {
+        for (wait, number, observation) in steps {
             model.run(Duration::from_millis(wait));
-            model.take(address(which), Some(evidence));
-            // It takes the kernel four seconds to learn it, and as long again where those that work
+            model.observe(address(number), Some(observation));
+            // The kernel needs four seconds to detect it, and again as long if the working ones
             // had been ejected before.
-            let allowed = 4 * KERNEL_TELLS * 3 + model.quarters / 10;
+            let allowed = 4 * KERNEL_REPORTS_EVERY * 3 + model.quarters / 10;
             prop_assert!(model.used[0] <= allowed, "{} of {}", model.used[0], model.quarters);
         }
     }
 
-    /// Whoever forges ICMP, but cannot keep the host's own answers from coming.
+    /// An attacker can forge ICMP, but cannot suppress the host's own answers.
     #[test]
     fn nothing_forged_ejects_a_sensor_whose_host_answers(
         steps in prop::collection::vec((0_u64..2000, 0..HOSTS), 0..300),
     ) {
         let mut model = Model::new([Host::Sniffer, Host::Socket, Host::Socket]);
-        for (wait, which) in steps {
+        for (wait, number) in steps {
             model.run(Duration::from_millis(wait));
-            model.take(address(which), Some(Evidence::MayFail(Unreachable)));
-            model.take(address(0), Some(Evidence::MayFail(Prohibited)));
+            model.observe(address(number), Some(Observation::MayFail(Unreachable)));
+            model.observe(address(0), Some(Observation::MayFail(Prohibited)));
             prop_assert_eq!(ejected(&model.ejections), []);
         }
     }

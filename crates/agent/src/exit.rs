@@ -1,6 +1,6 @@
-//! How the process ends: a small set of codes that a manifest, a probe or a script can tell apart.
+//! The exit codes: a small set that a manifest, a probe or a script can distinguish.
 //!
-//! The numbers are those of `sysexits.h`, so that they mean the same here as in other daemons.
+//! The numbers are those of `sysexits.h`, so they mean the same as in other daemons.
 
 use std::process::ExitCode;
 
@@ -8,20 +8,20 @@ use std::process::ExitCode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Done: told to stop and drained, or a question was answered.
+    /// Stopped by a signal after the drain, or the requested text was printed.
     Success = 0,
-    /// `EX_USAGE`: an argument or an environment variable is wrong. Trying again does not help.
+    /// `EX_USAGE`: an argument or an environment variable is wrong. A retry does not help.
     Usage = 64,
-    /// `EX_SOFTWARE`: podspan broke a promise of its own.
+    /// `EX_SOFTWARE`: a defect in podspan.
     Software = 70,
-    /// `EX_OSERR`: the system refused something that it normally grants.
+    /// `EX_OSERR`: a system call failed that normally succeeds.
     OsError = 71,
-    /// `EX_NOPERM`: a capability is missing, or not enough on this kernel. Trying again does not help.
+    /// `EX_NOPERM`: a capability is missing, or this kernel requires another one. A retry does not help.
     NoPermission = 77,
 }
 
 impl Exit {
-    /// Every way to end, by rising code.
+    /// All codes, the smallest first.
     pub const ALL: [Self; 5] = [
         Self::Success,
         Self::Usage,
@@ -36,16 +36,18 @@ impl Exit {
         self as u8
     }
 
-    /// One line for the operator.
+    /// The meaning, one line for the operator.
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Success => "stopped by SIGTERM or SIGINT after a drain, or a question answered",
+            Self::Success => {
+                "ended by SIGTERM or SIGINT after the drain, or printed an option's text"
+            }
             Self::Usage => "an argument or an environment variable is wrong; all are listed",
             Self::Software => "a defect in podspan; please report the last lines of the log",
-            Self::OsError => "the system refused something; the log names the call and the error",
+            Self::OsError => "a system call failed; the log has the call and the error",
             Self::NoPermission => {
-                "NET_RAW is missing, or Linux is older than 5.17; the log says what to do"
+                "NET_RAW is missing, or Linux is older than 5.17; the log has the remedy"
             }
         }
     }

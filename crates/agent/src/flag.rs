@@ -1,7 +1,7 @@
-//! A request or a piece of news that one thread gives another, once and for good.
+//! A flag that one thread raises for another, once.
 //!
-//! It is an atomic for a thread that works, so that checking it takes no system call, and an eventfd for
-//! a thread that sleeps in epoll(7). The atomic is set first: a thread that is woken finds it set.
+//! It has an atomic for a running thread, so a check needs no system call, and an eventfd for a thread
+//! that sleeps in epoll(7). The atomic is set first, so a thread that the eventfd wakes finds it set.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-/// A flag that is raised once, from any thread.
+/// A flag that any thread can raise, once.
 #[derive(Debug, Clone)]
 pub(crate) struct Flag(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     is_raised: AtomicBool,
-    /// Readable from then on.
+    /// Readable since the flag was raised.
     wakes: EventFd,
 }
 
@@ -25,7 +25,7 @@ impl Flag {
     /// A flag that is not raised.
     ///
     /// # Errors
-    /// When the kernel has no descriptor to give.
+    /// When the kernel cannot create a descriptor.
     pub(crate) fn new() -> Result<Self, Errno> {
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         Ok(Self(Arc::new(Shared {
@@ -34,16 +34,16 @@ impl Flag {
         })))
     }
 
-    /// Raises it; what this thread has done before is seen by who sees it raised. Doing so again
-    /// changes nothing.
+    /// Raises the flag. A thread that reads it as raised also sees everything that this thread did before.
+    /// Raising it again has no effect.
     pub(crate) fn raise(&self) {
         if !self.0.is_raised.swap(true, Ordering::Release) {
-            // An eventfd that counts from 0 to 1 refuses nothing.
+            // A write to an eventfd fails only if its counter overflows.
             let _ = self.0.wakes.write(1);
         }
     }
 
-    /// Whether it has been raised.
+    /// Whether it was raised.
     pub(crate) fn is_raised(&self) -> bool {
         self.0.is_raised.load(Ordering::Acquire)
     }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_raised_flag_is_seen_and_wakes_who_waits() {
+    fn a_raised_flag_is_readable_and_wakes_a_waiting_thread() {
         let (flag, epoll) = (
             Flag::new().unwrap(),
             Epoll::new(EpollCreateFlags::empty()).unwrap(),

@@ -1,16 +1,16 @@
-//! Staying alive while podspan cannot start: `ON_FAILURE=idle`.
+//! Staying alive when podspan cannot start: `ON_FAILURE=idle`.
 //!
 //! A native sidecar that exits at its start holds the whole pod in `Init:CrashLoopBackOff`. With
-//! `ON_FAILURE=idle` the process stays, mirrors nothing, says why, and tries again what can change:
-//! after 1 s, doubled each time up to 60 s. SIGTERM and SIGINT end it with code 0.
+//! `ON_FAILURE=idle` the process stays alive, mirrors nothing, logs why, and tries again if the cause can
+//! go away: after 1 s, then after twice the last pause, up to 60 s. SIGTERM and SIGINT end it with code 0.
 //!
-//! In: the errors of a start. Out: pauses, and log lines at once, when the error is another one, and
-//! each minute. [`Attempts`] decides without a clock of its own. It is the state in which podspan is
-//! alive and not ready.
+//! In: the errors of a start. Out: pauses, and log lines: at once for a new error, and then each minute.
+//! [`Attempts`] decides this and gets the time as an argument. In this state podspan is alive and not
+//! ready.
 //!
-//! Wrong settings cannot change while the process lives, since they are its environment; they are
-//! logged again and not read again. What fails after the capabilities were dropped is no failure for this
-//! module: it cannot be tried again in this process, which exits, and the kubelet starts another one.
+//! Wrong settings cannot change while the process lives, because they are in its environment. They are
+//! logged again, but not read again. This module does not handle a failure after the capabilities were
+//! dropped: this process cannot try again, so it exits and the kubelet starts a new one.
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -25,21 +25,21 @@ use crate::signals::Signals;
 
 /// The pause after the first failure; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause, and how often an error is logged again.
+/// The longest pause, and the time after which an error is logged again.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-/// Stays alive with wrong settings until a signal asks it to end.
+/// Stays alive with wrong settings until a signal.
 pub fn idle(errors: &dyn Display) -> ExitCode {
     let (runtime, mut signals) = match runtime() {
         Ok(both) => both,
         Err(error) => {
-            tracing::error!("{errors}\nand the system refuses to wait for a signal: {error}");
+            tracing::error!("{errors}\nand podspan cannot wait for a signal: {error}");
             log::flush();
             return Exit::OsError.into();
         }
     };
     runtime.block_on(async {
-        // No thread is started for the log: this one has nothing else to do.
+        // This thread writes the log itself: it has nothing else to do.
         loop {
             tracing::error!(
                 "ON_FAILURE=idle: nothing is mirrored; restart the container with other settings: \
@@ -55,31 +55,31 @@ pub fn idle(errors: &dyn Display) -> ExitCode {
     Exit::Success.into()
 }
 
-/// The control side's runtime, which has no thread but the calling one, and the signals.
+/// The control side's runtime, which runs on the calling thread only, and the signals.
 ///
 /// # Errors
-/// When the system has no descriptors for them.
+/// When the system cannot create their descriptors.
 pub(crate) fn runtime() -> std::io::Result<(Runtime, Signals)> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let signals = {
         let _within = runtime.enter();
-        Signals::take()?
+        Signals::register()?
     };
     Ok((runtime, signals))
 }
 
 impl Signals {
-    /// Waits for a signal, at most so long, and says whether one came.
+    /// Waits for a signal, at most for `limit`; returns whether one came.
     async fn within(&mut self, limit: Duration) -> bool {
         let Ok(name) = timeout(limit, self.next()).await else {
             return false;
         };
-        tracing::info!("{name}: podspan ends; it has mirrored nothing");
+        tracing::info!("{name}: podspan ends without having mirrored anything");
         true
     }
 }
 
-/// Calls `start` until it succeeds; `None` when a signal came before.
+/// Calls `start` until it succeeds; returns `None` if a signal comes first.
 pub(crate) async fn until_started<T, E: Display>(
     mut start: impl FnMut() -> Result<T, E>,
     signals: &mut Signals,
@@ -98,7 +98,7 @@ pub(crate) async fn until_started<T, E: Display>(
             tracing::error!(
                 "ON_FAILURE=idle: nothing is mirrored; next attempt in {pause:?}: {error}"
             );
-            // The log's own thread comes after the capabilities have been dropped.
+            // The log's thread starts only after the capabilities are dropped.
             log::flush();
         }
         if signals.within(pause).await {
@@ -111,43 +111,47 @@ pub(crate) async fn until_started<T, E: Display>(
 #[derive(Debug, Default)]
 struct Attempts {
     failures: u32,
-    /// When the first one failed.
-    since: Option<Instant>,
-    /// Which error was logged last, and when.
+    /// When the first attempt failed.
+    first: Option<Instant>,
+    /// The error that was logged last, and when.
     logged: Option<(String, Instant)>,
 }
 
-/// What follows from a failure.
+/// What to do after a failure.
 #[derive(Debug, PartialEq, Eq)]
 struct Failed {
-    /// How long to wait before the next attempt.
+    /// The time until the next attempt.
     pause: Duration,
-    /// Whether the error is to be logged.
+    /// Whether to log the error.
     is_logged: bool,
 }
 
 impl Attempts {
     fn failed(&mut self, error: &str, now: Instant) -> Failed {
-        self.since.get_or_insert(now);
-        let doubled = 2_u32.saturating_pow(self.failures);
+        self.first.get_or_insert(now);
+        let factor = 2_u32.saturating_pow(self.failures);
         self.failures = self.failures.saturating_add(1);
-        let is_known = self.logged.as_ref().is_some_and(|(logged, at)| {
+        let is_repeated = self.logged.as_ref().is_some_and(|(logged, at)| {
             logged == error && now.saturating_duration_since(*at) < LONGEST_PAUSE
         });
-        if !is_known {
+        if !is_repeated {
             self.logged = Some((error.to_owned(), now));
         }
         Failed {
-            pause: FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE),
-            is_logged: !is_known,
+            pause: FIRST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE),
+            is_logged: !is_repeated,
         }
     }
 
-    /// Logs that it is over, where there was a failure.
+    /// Logs the success if there was a failure before.
     fn log_success(&self, now: Instant) {
-        if let Some(since) = self.since {
-            let after = now.saturating_duration_since(since);
-            tracing::info!(failures = self.failures, ?after, "the start has succeeded");
+        if let Some(first) = self.first {
+            let after = now.saturating_duration_since(first);
+            tracing::info!(
+                failures = self.failures,
+                ?after,
+                "the start has succeeded; podspan mirrors now"
+            );
         }
     }
 }
@@ -167,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_logged_at_once_and_each_minute_and_another_one_at_once() {
+    fn an_error_is_logged_at_once_and_each_minute_and_a_new_error_at_once() {
         let (mut attempts, start) = (Attempts::default(), Instant::now());
         let mut is_logged = |error: &str, seconds| {
             let now = start + Duration::from_secs(seconds);
@@ -180,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_is_tried_until_it_succeeds() {
+    fn a_start_is_repeated_until_it_succeeds() {
         let (runtime, mut signals) = runtime().unwrap();
         let mut left = 2;
         let start = || {

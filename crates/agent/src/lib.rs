@@ -1,16 +1,16 @@
-//! The control side of podspan: configuration, startup, logging, and the end of privilege.
+//! The library behind `main.rs`: configuration, startup, logging, dropping privileges, and the control
+//! side.
 //!
-//! `main.rs` tells the story of startup in the order of these modules: [`cli`] reads the arguments,
-//! [`config`] the environment, [`log`] starts to speak, [`run`](fn@run) opens the sockets, calls
-//! [`privilege`] to give up what opening them needed, and mirrors until it is told to stop. Its end
-//! is one of the codes in [`exit`]. With `ON_FAILURE=idle` a start that fails is no end:
-//! [`idle`](fn@idle) keeps the process alive.
+//! `main.rs` starts podspan in the order of these modules: [`cli`] reads the arguments, [`config`] the
+//! environment, [`log`] starts the log, and [`run`](fn@run) opens the sockets, calls [`privilege`] to
+//! drop the capabilities, and mirrors until a signal. The process ends with one of the codes in
+//! [`exit`]. With `ON_FAILURE=idle`, [`idle`](fn@idle) keeps a process alive that cannot start.
 //!
-//! Then three threads go on: `worker` takes every frame its whole way, from ring to socket; `control`
-//! does everything else, and sees of the worker only what is in `published`; the log's thread writes
-//! what `control` says. Where the sensor is a name, `finding` looks it up beside `control`, and
-//! `sensors` decides which are in use: `evidence` and `ejection` hold the rules, `sensor_log` and
-//! `reminders` what is logged.
+//! Then there are three threads. `worker` handles each frame from the ring to the socket. `control` does
+//! everything else; it reads from the worker only what is in `published`. The log's thread writes the
+//! log lines. If the sensor is a name, `sensor_lists` runs discovery on the thread of `control`.
+//! `sensors` decides which sensors are in use: `observation` and `ejection` have the rules, and
+//! `sensor_log` and `reminders` the log lines.
 
 #![forbid(unsafe_code)]
 
@@ -18,16 +18,16 @@ pub mod cli;
 pub mod config;
 mod control;
 mod ejection;
-mod evidence;
 pub mod exit;
-mod finding;
 mod flag;
 mod idle;
 pub mod log;
+mod observation;
 pub mod privilege;
 mod published;
 mod reminders;
 mod run;
+mod sensor_lists;
 mod sensor_log;
 mod sensors;
 mod signals;

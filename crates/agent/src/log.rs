@@ -1,27 +1,26 @@
-//! The log: lines on standard error, as text for people or as JSON for collectors.
+//! The log: lines on standard error, as text for people or as JSON for log collectors.
 //!
-//! What comes in are `tracing` events with fields; what goes out is one line each:
-//! `2026-11-23T10:00:00.000000Z  INFO message key=value`, or one flat JSON object. The log belongs
-//! to the control side. The worker does not log per frame or per block: it counts, and a line is
-//! written about the counters.
+//! In: `tracing` events with fields. Out: one line for each event,
+//! `2026-11-23T10:00:00.000000Z  INFO message key=value`, or one flat JSON object. Only the control side
+//! logs. The worker does not log per frame or per block: it counts, and the control side logs the
+//! counters.
 //!
-//! Some texts of our own are several lines in the text format: wrong settings, the YAML that a missing
-//! capability or Role needs. A text of others never is ([`discovery::Foreign`]).
+//! Some texts of podspan have several lines in the text format: wrong settings, the YAML for a missing
+//! capability or Role. A text from another program is always within one line ([`discovery::Foreign`]).
 //!
-//! Lines wait in a bounded queue, and a thread of their own writes them. [`start`] comes first, and
-//! events may follow; [`start_writer`] starts that thread once capabilities are dropped, since a
-//! thread keeps those that it was started with. [`flush`] comes before an end, with or without that
-//! thread.
+//! Lines wait in a bounded queue, and a separate thread writes them. [`start`] comes first, and then
+//! events can follow. [`start_writer`] starts the thread after the capabilities are dropped, because a
+//! thread inherits them. [`flush`] comes before the end of the process, with or without that thread.
 //!
 //! Invariants:
-//! - No event waits for a reader of standard error. What does not fit the queue is dropped and
-//!   counted, and the next line stands behind one that says how many and why.
-//! - Each [`flush`] and [`print()`] takes half a second at most, so a stuck reader delays the end of the
-//!   process by a second: one flush comes before the totals are logged, one after.
-//! - A standard error that is full or closed loses lines, and never ends the process.
+//! - No event waits until standard error is read. A line that does not fit the queue is dropped and
+//!   counted, and a line before the next one gives the number of dropped lines and the reason.
+//! - Each [`flush`] and [`print()`] lasts at most half a second. So an unread standard error delays the
+//!   end of the process by one second: one flush comes before the totals are logged, one after.
+//! - A full or closed standard error loses lines, and never ends the process.
 //!
-//! `tracing-appender` does not fit: its thread starts when it is made, its queue is bounded in lines
-//! but not in bytes, and it counts the lines that it drops but does not log the count.
+//! `tracing-appender` does not fit: it starts its thread when it is created, its queue limits lines but
+//! not bytes, and it counts dropped lines but does not log the count.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Display;
@@ -46,21 +45,21 @@ use crate::config::{LogFormat, LogLevel};
 
 mod queue;
 
-/// How long the process waits for standard error when it has to.
+/// How long the process waits for standard error at a flush.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Why lines were dropped, and what to do.
-const DROPPED: &str = "log lines were dropped: standard error is not read, or too slowly; see what \
+const DROPPED: &str = "log lines were dropped: standard error is not read, or too slowly; check what \
                        collects this log";
 
-/// The client of the API server, which logs by itself, and what carries its requests.
+/// The crates of the API server's client, which have their own log events, and of its transport.
 const CLIENT: [&str; 2] = ["kube", "kube_client"];
 const TRANSPORT: [&str; 4] = ["hyper", "hyper_util", "rustls", "tower"];
 
 /// The log could not be started.
 #[derive(Debug, Error)]
 pub enum LogError {
-    /// Something else in this process already writes the log.
+    /// This process already has a log.
     #[error("the log was started twice; this is a defect in podspan, please report it")]
     StartedTwice(#[from] SetGlobalDefaultError),
 }
@@ -68,11 +67,11 @@ pub enum LogError {
 /// The lines of the whole process.
 static LINES: OnceLock<Queue> = OnceLock::new();
 
-/// Starts the log on standard error for the whole process: from now on events become lines, which
+/// Starts the log on standard error for the whole process. From now on events become lines, which
 /// wait for [`start_writer`] or [`flush`].
 ///
 /// # Errors
-/// When it was started before.
+/// When the log was already started.
 pub fn start(level: LogLevel, format: LogFormat) -> Result<(), LogError> {
     let notice: Notice = match format {
         LogFormat::Text => dropped_as_text,
@@ -83,32 +82,33 @@ pub fn start(level: LogLevel, format: LogFormat) -> Result<(), LogError> {
     Ok(())
 }
 
-/// Starts the thread that writes the lines, unless it is there. To be called when all capabilities
-/// are dropped.
+/// Starts the thread that writes the lines, unless it runs already. Call it after all capabilities are
+/// dropped.
 ///
 /// # Errors
-/// When there can be no such thread.
+/// When the thread cannot be started.
 pub fn start_writer() -> io::Result<()> {
     LINES
         .get()
         .map_or(Ok(()), |lines| lines.start_writer(io::stderr()))
 }
 
-/// Waits until all lines are written, half a second at most.
+/// Waits until all lines are written, at most half a second.
 pub fn flush() {
     if let Some(lines) = LINES.get() {
         lines.flush(&io::stderr(), Instant::now() + GRACE);
     }
 }
 
-/// Writes what cannot be an event, as before the log is started, and gives up after half a second.
+/// Writes a text that cannot be an event, for example before the log is started; gives up after half a
+/// second.
 pub fn print(text: &dyn Display) {
     let text = format!("podspan: {text}\n");
-    // The standard library's lock of standard error is not taken: its holder may wait for a reader.
+    // This does not use the standard library's lock of standard error: its owner may wait for a reader.
     write_until(&io::stderr(), text.as_bytes(), Instant::now() + GRACE);
 }
 
-/// Writes each panic of the process by [`print()`]: the standard library would wait for a reader.
+/// Writes each panic of the process with [`print()`]: the standard library would wait for a reader.
 pub fn report_panics() {
     panic::set_hook(Box::new(report_panic));
 }
@@ -126,7 +126,7 @@ fn report_panic(panic: &PanicHookInfo<'_>) {
     }
 }
 
-/// Takes one event's line.
+/// Receives the line of one event.
 struct Line(&'static Queue);
 
 impl Write for Line {
@@ -140,7 +140,7 @@ impl Write for Line {
     }
 }
 
-/// The line about dropped ones, as the subscriber would write it. It is written at every level.
+/// The line about dropped lines, in the subscriber's format. It is written at every level.
 fn dropped_as_text(lines: u64) -> Vec<u8> {
     format!("{}  WARN {DROPPED} lines={lines}\n", now()).into_bytes()
 }
@@ -160,7 +160,7 @@ fn now() -> String {
     now
 }
 
-/// Builds what turns events into lines on `writer`: events above `level` are left out.
+/// Builds the subscriber that writes events as lines to `writer`, except events above `level`.
 fn subscriber<W>(
     level: LogLevel,
     format: LogFormat,
@@ -173,7 +173,7 @@ where
         .with_max_level(LevelFilter::TRACE)
         .with_target(false)
         .with_timer(SystemTime)
-        // Otherwise a failed write is reported by `eprintln!`, which panics when it fails as well.
+        // Otherwise `eprintln!` reports a failed write, and panics if it fails too.
         .log_internal_errors(false)
         .with_writer(writer);
     match format {
@@ -186,8 +186,8 @@ where
     }
 }
 
-/// What is logged. The client of the API server complains of each failure that discovery tells with
-/// its remedy, and once; and it would print whole answers, which may hold others' secrets.
+/// Which events are logged. The API server's client is left out: it reports each failure that discovery
+/// logs once and with a remedy, and it prints whole answers, which may contain secrets.
 fn filter(level: LogLevel) -> Targets {
     let transport = match level {
         LogLevel::Trace => LevelFilter::DEBUG,
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_of_the_api_server_is_never_heard_and_its_transport_in_traces() {
+    fn the_api_servers_client_is_never_logged_and_its_transport_only_at_trace() {
         let events = || {
             tracing::error!(target: "kube_client::client", "an answer with somebody's secrets");
             tracing::debug!(target: "hyper_util::client", "connecting");
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_about_dropped_ones_is_as_the_others() {
+    fn the_line_about_dropped_lines_has_the_format_of_the_others() {
         let text = logged(LogLevel::Info, LogFormat::Text, || {
             tracing::warn!(lines = 3_u64, "{DROPPED}");
         });
@@ -321,11 +321,8 @@ mod tests {
             tracing::warn!(lines = 3_u64, "{DROPPED}");
         });
         let own = |notice: Notice| String::from_utf8(notice(3)).unwrap();
-        let behind_the_time = |line: &str| line.split_once(' ').unwrap().1.to_owned();
-        assert_eq!(
-            behind_the_time(&own(dropped_as_text)),
-            behind_the_time(&text)
-        );
+        let after_the_time = |line: &str| line.split_once(' ').unwrap().1.to_owned();
+        assert_eq!(after_the_time(&own(dropped_as_text)), after_the_time(&text));
         let without_the_time = |line: &str| {
             let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
             let time = line["timestamp"].take();
@@ -346,7 +343,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_of_others_is_part_of_one_line(text in "(\\PC|[\n\r\u{0}-\u{1f}\u{7f}-\u{9f}\u{2028}\u{202e}\"\\\\])*") {
+        fn a_foreign_text_is_part_of_one_line(text in "(\\PC|[\n\r\u{0}-\u{1f}\u{7f}-\u{9f}\u{2028}\u{202e}\"\\\\])*") {
             let text = format!("{text}\n2026-11-23T10:00:00.000000Z  INFO forged");
             let events = || tracing::info!(pod = %Foreign(&text), "{}", Foreign(&text));
             for format in [LogFormat::Text, LogFormat::Json] {

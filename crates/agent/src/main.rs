@@ -1,9 +1,9 @@
 //! podspan: mirrors a pod's traffic to a network sensor over VXLAN.
 //!
-//! The story of startup: arguments, then the log, then the environment, then the run. Each step can
-//! end the process with a text for the operator and a code of [`agent::exit::Exit`], or with
-//! `ON_FAILURE=idle` keep it alive with that text in the log; what a later step needs is checked by an
-//! earlier one.
+//! The steps of the start: arguments, basic settings, log, all settings, run. If a step fails, the
+//! process ends with a text for the operator and a code of [`agent::exit::Exit`], or with
+//! `ON_FAILURE=idle` stays alive and logs this text. A later step needs only what an earlier one has
+//! checked.
 
 #![forbid(unsafe_code)]
 
@@ -21,38 +21,38 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Command::Run) => start(),
         Ok(Command::CheckConfig) => match Config::from_env() {
-            Ok(config) => answer(&config.effective()),
-            Err(errors) => refuse(&errors, Exit::Usage),
+            Ok(config) => print_and_end(&config.effective()),
+            Err(errors) => fail(&errors, Exit::Usage),
         },
-        Ok(Command::Help) => answer(&config::help()),
-        Ok(Command::Version) => answer(&cli::version()),
-        Ok(Command::ConfigurationMarkdown) => answer(&config::markdown()),
-        Err(error) => refuse(&error, Exit::Usage),
+        Ok(Command::Help) => print_and_end(&config::help()),
+        Ok(Command::Version) => print_and_end(&cli::version()),
+        Ok(Command::ConfigurationMarkdown) => print_and_end(&config::markdown()),
+        Err(error) => fail(&error, Exit::Usage),
     }
 }
 
 fn start() -> ExitCode {
-    // Enough to log and to stay alive, whatever else is wrong.
+    // Enough to log and to stay alive, even if other settings are wrong.
     let basics = Basics::from_env();
     if let Err(error) = log::start(basics.log, basics.log_format) {
-        return refuse(&error, Exit::Software);
+        return fail(&error, Exit::Software);
     }
     match (Config::from_env(), basics.on_failure) {
         (Ok(config), _) => agent::run(&config),
         (Err(errors), OnFailure::Idle) => agent::idle(&errors),
-        (Err(errors), OnFailure::Exit) => refuse(&errors, Exit::Usage),
+        (Err(errors), OnFailure::Exit) => fail(&errors, Exit::Usage),
     }
 }
 
-/// Prints what was asked for. A reader that has gone away (`podspan --help | head -1`) is no error.
-fn answer(text: &str) -> ExitCode {
+/// Prints a text and ends. A closed standard output (`podspan --help | head -1`) is no error.
+fn print_and_end(text: &str) -> ExitCode {
     let _ = std::io::stdout().write_all(text.as_bytes());
     Exit::Success.into()
 }
 
-/// Says why the process ends. There may be no log yet, and standard error may be closed or not be
-/// read: the exit code then says it alone.
-fn refuse(reason: &dyn Display, exit: Exit) -> ExitCode {
+/// Prints why the process ends. There may be no log yet. If standard error is closed or not read, the
+/// exit code still shows the reason.
+fn fail(reason: &dyn Display, exit: Exit) -> ExitCode {
     log::print(reason);
     exit.into()
 }

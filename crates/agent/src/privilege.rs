@@ -1,18 +1,19 @@
-//! The end of privilege, and what to tell an operator who gave too little of it.
+//! Dropping all privileges, and the texts for an operator who has granted too few.
 //!
-//! The one capability that podspan needs is `NET_RAW`, and only to open sockets: the packet socket
-//! with its ring, and the marked UDP sockets. Once they are open, [`drop_all`] gives up every
-//! capability in every set and forbids gaining any by `execve`, so that a flaw in what reads the
-//! traffic has nothing to take. It also closes the process's memory, where others' frames are: no core
-//! dump is written, and no process of the same user may read it or trace it (`PR_SET_DUMPABLE`).
+//! podspan needs one capability, `NET_RAW`, and only to open sockets: the packet socket with its ring, and
+//! the marked UDP sockets. After that, [`drop_all`] drops every capability in every set and forbids
+//! `execve` to gain any. So an attacker who exploits a flaw in the parsers gets no privilege. It also
+//! protects the process's memory, which contains the pod's frames: no core dump is written, and no
+//! process of the same user may read or trace it (`PR_SET_DUMPABLE`).
 //!
-//! Capabilities belong to a thread, not to the process (capabilities(7)), and a new thread inherits
-//! those of the one that starts it. So [`drop_all`] must be called before any other thread exists,
-//! the runtime's and the worker's among them; a thread started earlier would keep everything.
+//! Capabilities belong to a thread, not to the process (capabilities(7)), and a new thread inherits those
+//! of its parent. So [`drop_all`] must be called before any other thread exists, including those of the
+//! runtime and the worker: a thread that started earlier would keep its capabilities.
 //!
-//! Invariant: after an `Ok`, reading all of it back has shown it. What could not be dropped is an error,
-//! with one exception: shrinking the bounding set takes `SETPCAP`, which podspan is not meant to have.
-//! An empty permitted set and `no_new_privs` already make the bounding set idle.
+//! Invariant: `Ok` means that every value was read back and is as required. A capability that could not be
+//! dropped is an error, with one exception: only `SETPCAP` allows dropping from the bounding set, and
+//! podspan should not have it. With an empty permitted set and `no_new_privs`, the bounding set has no
+//! effect.
 
 use caps::errors::CapsError;
 use caps::{CapSet, Capability};
@@ -20,7 +21,7 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use thiserror::Error;
 
-/// Privilege could not be given up. Going on would break what the manifest promises.
+/// The privileges could not be dropped. podspan must not continue with them.
 #[derive(Debug, Error)]
 pub enum PrivilegeError {
     /// `PR_SET_NO_NEW_PRIVS` was refused.
@@ -49,45 +50,52 @@ pub enum PrivilegeError {
         source: CapsError,
     },
     /// A set was emptied without an error and is not empty.
-    #[error("{remaining:?} remained in the {set:?} capabilities although they were dropped")]
+    #[error(
+        "{remaining:?} remained in the {set:?} capabilities although they were dropped; check the \
+             node's security module"
+    )]
     Remained {
         /// Which set.
         set: CapSet,
-        /// What is in it, in the order of the kernel's numbers.
+        /// The capabilities in it, in the order of the kernel's numbers.
         remaining: Vec<Capability>,
     },
     /// `no_new_privs` was set without an error and is not set.
-    #[error("no_new_privs is not set although it was asked for")]
+    #[error(
+        "no_new_privs is not set although the system accepted it; check the node's security module"
+    )]
     NoNewPrivsUnset,
-    /// `PR_SET_DUMPABLE` or its reading was refused.
+    /// `PR_SET_DUMPABLE` or `PR_GET_DUMPABLE` was refused.
     #[error("cannot forbid memory dumps: {0}; allow prctl in the container's seccomp profile")]
     Dumpable(#[source] Errno),
     /// `PR_SET_DUMPABLE` was set to 0 without an error and is not 0.
-    #[error("memory dumps are not forbidden although it was asked for")]
+    #[error(
+        "memory dumps are not forbidden although the system accepted it; check the node's security module"
+    )]
     StillDumpable,
 }
 
-/// What became of the bounding set; all other sets are empty.
+/// The state of the bounding set; all other sets are empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BoundingSet {
-    /// Emptied too.
+    /// Empty too.
     Empty,
-    /// Left as it was, since dropping from it takes `SETPCAP`. Nothing can be gained from it.
+    /// Unchanged, because dropping from it needs `SETPCAP`. It has no effect.
     Kept,
 }
 
 /// Empties every capability set of the calling thread, sets `no_new_privs`, forbids memory dumps, and
 /// reads all of it back.
 ///
-/// To be called when all sockets are open and before the first thread is started.
+/// Call it when all sockets are open and before the first thread is started.
 ///
 /// # Errors
-/// When anything remains, or cannot be known not to.
+/// When a privilege remains, or when this cannot be checked.
 pub fn drop_all() -> Result<BoundingSet, PrivilegeError> {
     prctl::set_no_new_privs().map_err(PrivilegeError::NoNewPrivs)?;
     let bounding = drop_bounding()?;
-    // Ambient first: the kernel keeps it a subset of permitted and inheritable by itself, but an
-    // error shall name the set that it is about. Effective before permitted, its superset.
+    // Ambient first: the kernel would also shrink it together with permitted and inheritable, but then
+    // an error would name the wrong set. Effective comes before permitted, its superset.
     let sets = [
         CapSet::Ambient,
         CapSet::Effective,
@@ -121,17 +129,17 @@ fn forbid_dumps() -> Result<(), PrivilegeError> {
     }
 }
 
-/// Must come before the other sets: it needs a capability out of them.
+/// Must come before the other sets, because it needs a capability from them.
 fn drop_bounding() -> Result<BoundingSet, PrivilegeError> {
     let effective = CapSet::Effective;
-    let permitted_to =
+    let has_setpcap =
         caps::has_cap(None, effective, Capability::CAP_SETPCAP).map_err(|source| {
             PrivilegeError::Read {
                 set: effective,
                 source,
             }
         })?;
-    if !permitted_to {
+    if !has_setpcap {
         return Ok(BoundingSet::Kept);
     }
     let set = CapSet::Bounding;
@@ -149,7 +157,7 @@ fn verify_empty(set: CapSet) -> Result<(), PrivilegeError> {
     Err(PrivilegeError::Remained { set, remaining })
 }
 
-/// What a container that runs as root needs, under the container's entry of the manifest.
+/// What a container that runs as root needs in its entry of the manifest.
 const AS_ROOT: &str = "\
 securityContext:
   allowPrivilegeEscalation: false
@@ -158,7 +166,7 @@ securityContext:
     add: [NET_RAW]
 ";
 
-/// What a container that does not run as root needs beside the file capability on the binary.
+/// What a container that does not run as root needs in addition to the file capability on the binary.
 const AS_USER: &str = "\
 securityContext:
   runAsNonRoot: true
@@ -169,8 +177,8 @@ securityContext:
     add: [NET_RAW]
 ";
 
-/// What Pod Security `baseline` lets pass: nothing is added, and what containerd grants unasked is
-/// dropped by name, apart from `NET_RAW`.
+/// What Pod Security `baseline` allows: nothing is added, and the capabilities that containerd grants by
+/// default are dropped by name, except `NET_RAW`.
 const UNDER_BASELINE: &str = "\
 securityContext:
   allowPrivilegeEscalation: false
@@ -187,26 +195,26 @@ securityContext:
     add: [NET_RAW, NET_ADMIN]
 ";
 
-/// The first Linux on which marking takes `NET_RAW` alone (`sock_set_mark` in `net/core/sock.c`).
-const MARK_TAKES_NET_RAW: (u32, u32) = (5, 17);
+/// The first Linux on which marking needs only `NET_RAW` (`sock_set_mark` in `net/core/sock.c`).
+const MARK_NEEDS_ONLY_NET_RAW: (u32, u32) = (5, 17);
 
-/// The text for the operator when the packet socket was opened and the mark was refused, by a kernel of
-/// this release. It goes with [`crate::exit::Exit::NoPermission`].
+/// The text for the operator when the packet socket was opened but this kernel refused the mark. The
+/// process then ends with [`crate::exit::Exit::NoPermission`].
 #[must_use]
 pub fn refused_mark_text(release: &str) -> String {
-    let refused = "the kernel refuses to mark podspan's own datagrams (SO_MARK), without which \
+    let refused = "the kernel refuses to mark podspan's own datagrams (SO_MARK); without the mark \
                    they would be captured again";
-    if version(release).is_some_and(|version| version >= MARK_TAKES_NET_RAW) {
+    if version(release).is_some_and(|version| version >= MARK_NEEDS_ONLY_NET_RAW) {
         return format!(
             "{refused}.\n\
-             NET_RAW is there, and Linux {release} asks for no more (5.17 and newer), so something\n\
-             else refuses: allow setsockopt(SO_MARK) in the container's seccomp profile or in the\n\
-             node's security module.",
+             The process has NET_RAW, and Linux {release} requires no other capability (5.17 and\n\
+             newer), so something else refuses: allow setsockopt(SO_MARK) in the container's seccomp\n\
+             profile or in the node's security module.",
         );
     }
     format!(
         "{refused}.\n\
-         This node runs Linux {release}. NET_RAW is there, but before Linux 5.17 the mark takes\n\
+         This node runs Linux {release}. The process has NET_RAW, but before Linux 5.17 the mark needs\n\
          NET_ADMIN. Use nodes with Linux 5.17 or newer, or add NET_ADMIN to podspan's container:\n\n\
          {}",
         indented(ON_OLD_KERNEL),
@@ -221,19 +229,19 @@ fn version(release: &str) -> Option<(u32, u32)> {
 }
 
 /// The text for the operator when the `NET_RAW` capability is missing: what to add to podspan's
-/// container. It goes with [`crate::exit::Exit::NoPermission`].
+/// container. The process then ends with [`crate::exit::Exit::NoPermission`].
 #[must_use]
 pub fn missing_net_raw_text() -> String {
     format!(
         "the NET_RAW capability is missing; without it no traffic can be captured.\n\
          Add to podspan's container in the pod's manifest:\n\n{}\n\
-         If the container must not run as root, the capability does not reach the process by\n\
-         itself: the podspan binary needs the file capability cap_net_raw+ep (setcap in the image's\n\
-         build) and must be the container's entrypoint itself, without a shell before it. Then:\n\n\
+         If the container must not run as root, this alone does not give the process the capability:\n\
+         the podspan binary also needs the file capability cap_net_raw+ep (setcap in the image's\n\
+         build) and must be the container's entrypoint, without a shell before it. Then use:\n\n\
          {}\n\
-         If the pod is refused by Pod Security: the levels baseline and restricted forbid adding\n\
-         NET_RAW. Label the namespace pod-security.kubernetes.io/enforce=privileged, or, under\n\
-         baseline on containerd, which grants NET_RAW unasked (CRI-O does not), as root:\n\n{}",
+         If Pod Security rejects the pod: the levels baseline and restricted forbid to add NET_RAW.\n\
+         Label the namespace pod-security.kubernetes.io/enforce=privileged. Or, under baseline, as\n\
+         root, and on containerd, which grants NET_RAW by default (CRI-O does not), use:\n\n{}",
         indented(AS_ROOT),
         indented(AS_USER),
         indented(UNDER_BASELINE),
@@ -253,7 +261,7 @@ mod tests {
 
     use super::*;
 
-    /// The kernel's own words on the calling thread, which the crate under us does not read.
+    /// The calling thread's state as the kernel prints it, which the `caps` crate does not read.
     fn status() -> HashMap<String, String> {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         let pairs = status.lines().filter_map(|line| line.split_once(':'));
@@ -264,7 +272,7 @@ mod tests {
 
     #[test]
     fn nothing_remains_after_the_drop() {
-        // A thread of its own: capabilities are per thread, and other tests keep theirs.
+        // A separate thread: capabilities are per thread, and other tests keep theirs.
         let test = std::thread::spawn(|| {
             let before = status();
             let bounding = drop_all().unwrap();
@@ -283,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_twice_is_fine_and_keeps_the_bounding_set() {
+    fn a_second_drop_is_no_error_and_keeps_the_bounding_set() {
         let test = std::thread::spawn(|| {
             caps::clear(None, CapSet::Effective).unwrap();
             let before = status();
@@ -295,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_started_afterwards_have_nothing_either() {
+    fn threads_started_later_have_no_capabilities() {
         let test = std::thread::spawn(|| {
             drop_all().unwrap();
             std::thread::spawn(status).join().unwrap()
@@ -317,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_mark_names_the_kernel_and_what_helps_there() {
+    fn a_refused_mark_names_the_kernel_and_the_remedy() {
         for old in ["5.10.0-28-amd64", "4.18.0-553.el8_10.x86_64", "5.16", "?"] {
             let text = refused_mark_text(old);
             assert!(text.contains(&format!("runs Linux {old}.")), "{text}");
@@ -325,7 +333,7 @@ mod tests {
         }
         for new in ["5.17.0", "6.1.0-30-cloud", "10.0"] {
             let text = refused_mark_text(new);
-            assert!(text.contains(&format!("Linux {new} asks")), "{text}");
+            assert!(text.contains(&format!("Linux {new} requires")), "{text}");
             assert!(
                 text.contains("seccomp") && !text.contains("NET_ADMIN"),
                 "{text}"
@@ -334,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn the_snippets_parse_and_say_what_they_must() {
+    fn the_snippets_parse_and_have_the_right_capabilities() {
         let parsed = |snippet: &str| -> serde_json::Value {
             serde_saphyr::from_str(snippet).unwrap_or_else(|error| panic!("{error}\n{snippet}"))
         };

@@ -1,75 +1,73 @@
-//! What the worker lets the control side see: its totals, and what happened to its interfaces and
-//! its sending.
+//! What the worker publishes for the control side: its totals, and events of interfaces and of sending.
 //!
-//! Only the worker writes. Numbers are stored after each block with relaxed stores, without a read,
-//! a lock or a wait; a reader may see one number a block ahead of another, and sees all of them
-//! exact once the worker has ended. Rare events go through a bounded channel that never blocks the
-//! worker: what does not fit is counted.
+//! Only the worker writes. It stores the numbers after each block with relaxed stores, without a read,
+//! a lock or a wait. A reader may see one number a block ahead of another; after the worker has ended, all
+//! numbers are exact. Rare events go through a bounded channel that never blocks the worker: an event
+//! that does not fit is counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use capture::{InterfaceChange, InterfaceName};
 use mirror::totals::{DropReason, Dropped, Totals};
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::{self, error::TrySendError};
 use transmit::Report;
 
 use crate::start_wait::Cause;
 
 const REASONS: usize = DropReason::ALL.len();
-/// More events than the control side could miss in a second of standing still.
+/// More events than the worker sends while the control side stalls for a second.
 const EVENTS_MAX: usize = 256;
 
-/// A rare event worth a line in the log.
+/// A rare event that is logged.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Something has become of an interface.
+    /// An interface has changed.
     Interface {
-        /// The one of the configuration.
+        /// Its name in the configuration.
         name: InterfaceName,
-        /// What.
+        /// The change.
         change: InterfaceChange,
     },
-    /// A look at an interface failed.
+    /// An operation on an interface failed.
     InterfaceFailed {
-        /// The one of the configuration.
+        /// Its name in the configuration.
         name: InterfaceName,
-        /// What the system said.
+        /// The error.
         error: String,
     },
-    /// News of sending.
+    /// A report about sending.
     Sending(Report),
     /// Links, addresses or routes have changed.
     NetworkChanged,
-    /// No view of the sensors has come, and frames wait for it no longer.
-    WaitGivenUp {
-        /// Why.
+    /// Frames no longer wait for the first list of sensors, which has not arrived.
+    WaitEnded {
+        /// Which limit has ended the wait.
         cause: Cause,
-        /// How long the wait was.
+        /// The duration of the wait.
         waited: Duration,
     },
 }
 
-/// What the kernel counted, for all rings together.
+/// What the kernel has counted, the sum of all rings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct RingTotals {
-    /// Frames that passed the filter, the dropped ones included.
+    /// Frames that passed the filter, including the dropped ones.
     pub(crate) packets: u64,
     /// Frames that found no room in the ring.
     pub(crate) drops: u64,
 }
 
-/// All numbers of a moment.
+/// All numbers at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Snapshot {
-    /// What became of frames and datagrams.
+    /// The counters of frames and datagrams.
     pub(crate) totals: Totals,
-    /// What the kernel counted before.
+    /// The kernel's counters.
     pub(crate) ring: RingTotals,
 }
 
-/// The numbers, as the worker last stored them.
+/// The numbers that the worker last stored.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     frames_seen: AtomicU64,
@@ -85,7 +83,7 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    /// Stores what the worker has counted.
+    /// Stores the worker's counters.
     pub(crate) fn store_totals(&self, totals: &Totals) {
         let pairs = [
             (&self.frames_seen, totals.frames_seen),
@@ -94,27 +92,27 @@ impl Published {
             (&self.datagrams_sent, totals.datagrams_sent),
             (&self.bytes_sent, totals.bytes_sent),
         ];
-        for (place, number) in pairs {
-            place.store(number, Ordering::Relaxed);
+        for (counter, number) in pairs {
+            counter.store(number, Ordering::Relaxed);
         }
         store_dropped(&self.frames_dropped, &totals.frames_dropped);
         store_dropped(&self.datagrams_dropped, &totals.datagrams_dropped);
     }
 
-    /// Stores what the kernel has counted.
+    /// Stores the kernel's counters.
     pub(crate) fn store_ring(&self, ring: RingTotals) {
         self.ring_packets.store(ring.packets, Ordering::Relaxed);
         self.ring_drops.store(ring.drops, Ordering::Relaxed);
     }
 
-    /// How many events did not fit the channel.
+    /// The number of events that did not fit the channel.
     pub(crate) fn events_lost(&self) -> u64 {
         self.events_lost.load(Ordering::Relaxed)
     }
 
     /// All numbers.
     pub(crate) fn read(&self) -> Snapshot {
-        let number = |place: &AtomicU64| place.load(Ordering::Relaxed);
+        let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Snapshot {
             totals: Totals {
                 frames_seen: number(&self.frames_seen),
@@ -133,32 +131,32 @@ impl Published {
     }
 }
 
-fn store_dropped(places: &[AtomicU64; REASONS], dropped: &Dropped) {
-    for (place, reason) in places.iter().zip(DropReason::ALL) {
-        place.store(dropped.of(reason), Ordering::Relaxed);
+fn store_dropped(counters: &[AtomicU64; REASONS], dropped: &Dropped) {
+    for (counter, reason) in counters.iter().zip(DropReason::ALL) {
+        counter.store(dropped.of(reason), Ordering::Relaxed);
     }
 }
 
-fn load_dropped(places: &[AtomicU64; REASONS]) -> Dropped {
+fn load_dropped(counters: &[AtomicU64; REASONS]) -> Dropped {
     let mut dropped = Dropped::default();
-    for (place, reason) in places.iter().zip(DropReason::ALL) {
-        dropped.set(reason, place.load(Ordering::Relaxed));
+    for (counter, reason) in counters.iter().zip(DropReason::ALL) {
+        dropped.set(reason, counter.load(Ordering::Relaxed));
     }
     dropped
 }
 
-/// The worker's end of the events.
+/// The worker's end of the channel of events.
 #[derive(Debug)]
-pub(crate) struct Events(Sender<Event>);
+pub(crate) struct EventSender(mpsc::Sender<Event>);
 
-impl Events {
+impl EventSender {
     /// Both ends.
-    pub(crate) fn channel() -> (Self, Receiver<Event>) {
-        let (sender, receiver) = channel(EVENTS_MAX);
+    pub(crate) fn channel() -> (Self, mpsc::Receiver<Event>) {
+        let (sender, receiver) = mpsc::channel(EVENTS_MAX);
         (Self(sender), receiver)
     }
 
-    /// Hands an event to the control side, or counts that there was no room for it.
+    /// Sends an event to the control side, or counts it as lost.
     pub(crate) fn send(&self, event: Event, published: &Published) {
         if let Err(TrySendError::Full(_)) = self.0.try_send(event) {
             published.events_lost.fetch_add(1, Ordering::Relaxed);
@@ -171,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_stored_is_read() {
+    fn a_snapshot_has_the_stored_numbers() {
         let mut totals = Totals {
             frames_mirrored: 2,
             datagrams_built: 9,
@@ -191,7 +189,7 @@ mod tests {
 
     #[test]
     fn an_event_that_does_not_fit_is_counted() {
-        let (events, _receiver) = Events::channel();
+        let (events, _receiver) = EventSender::channel();
         let published = Published::default();
         let name: InterfaceName = "eth0".parse().unwrap();
         for _ in 0..=EVENTS_MAX {

@@ -1,26 +1,26 @@
-//! What is logged at once, and again once a minute while it goes on.
+//! Log lines that repeat: each is logged at once, and then at most once a minute.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
-/// How often a line that repeats is logged.
+/// The time after which a line that repeats is logged again.
 pub(crate) const REMIND_EVERY: Duration = Duration::from_mins(1);
 
-/// The lines of the last minute. Bounded by what can come in a minute: a caller names one of the
-/// sensors or of the error numbers, never what the network chooses.
+/// The lines of the last minute. Their number is limited: they name sensors, interfaces and error
+/// numbers, and no text that the network chooses.
 #[derive(Debug, Default)]
 pub(crate) struct Reminders(HashMap<String, Instant>);
 
 impl Reminders {
-    /// Whether a line is to be logged now.
+    /// Whether to log a line now.
     pub(crate) fn is_due(&mut self, line: String, now: Instant) -> bool {
         self.0
             .retain(|_, logged| now.saturating_duration_since(*logged) < REMIND_EVERY);
         match self.0.entry(line) {
             Entry::Occupied(_) => false,
-            Entry::Vacant(place) => {
-                place.insert(now);
+            Entry::Vacant(entry) => {
+                entry.insert(now);
                 true
             }
         }
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_repeats_is_logged_once_a_minute() {
+    fn a_line_that_repeats_is_logged_once_a_minute() {
         let (mut reminders, start) = (Reminders::default(), Instant::now());
         let mut at =
             |seconds| reminders.is_due("EPERM".to_owned(), start + Duration::from_secs(seconds));

@@ -1,10 +1,10 @@
 //! From a valid configuration to the end of the process.
 //!
-//! [`run`] reads as the story of startup: sockets are opened with `CAP_NET_RAW`, all privilege is
-//! dropped, the worker starts, and the control side looks the sensors up and watches until a
-//! signal. The order matters: after the drop no socket that needs a capability can be opened, and no
-//! thread may exist before it, since capabilities belong to threads. So only opening the sockets can
-//! be tried again, see [`mod@crate::idle`].
+//! [`run`] does the steps of the start in order: it opens the sockets with `CAP_NET_RAW`, drops all
+//! capabilities, starts the worker, and runs the control side until a signal. The order matters. After
+//! the drop no socket that needs a capability can be opened. No thread may exist before the drop, because
+//! each thread has its own capabilities. So only the opening of the sockets can be tried again, see
+//! [`mod@crate::idle`].
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::num::NonZeroU32;
@@ -20,41 +20,39 @@ use nix::sys::utsname::uname;
 use thiserror::Error;
 use transmit::{Prober, SocketConfig, Transmitter};
 
-use crate::config::{Config, OnFailure, Sensor, Value as _};
+use crate::config::{Config, OnFailure, SensorSetting, Value as _};
 use crate::control::Control;
 use crate::exit::Exit;
-use crate::finding::Views;
 use crate::flag::Flag;
 use crate::idle;
 use crate::log;
 use crate::privilege::{self, PrivilegeError};
-use crate::published::{Events, Published};
-use crate::sensors::{Known, Sensors};
+use crate::published::{EventSender, Published};
+use crate::sensor_lists::SensorLists;
+use crate::sensors::{ListedSensor, Sensors};
 use crate::worker::Worker;
 
-/// Bits that a mark of ours never has: in a pod on the host's network others see it, and kube-proxy
-/// (0xc000), Cilium (0x0f00), and the AWS CNI (0x80) give these a meaning. Calico and Cilium use what
-/// is above 16 bits too, but only together with bits that they set themselves.
+/// Bits that podspan's mark never has. In a pod on the host's network other programs read the mark:
+/// kube-proxy (0xc000), Cilium (0x0f00), and the AWS CNI (0x80) use these bits. Calico and Cilium also
+/// use bits above 16, but only together with bits that they set themselves.
 const FOREIGN_BITS: u32 = 0xcf80;
 
-/// A mark for our datagrams, another one each time: who knew it could send unseen by podspan. It
-/// never leaves the pod's network namespace, and reading another process's takes `CAP_NET_ADMIN`.
+/// The mark of podspan's datagrams, a new one at each start: podspan does not mirror what has its mark,
+/// so no other process may know it. The mark never leaves the pod's network namespace, and reading the
+/// mark of another process's socket needs `CAP_NET_ADMIN`.
 fn mark() -> NonZeroU32 {
     NonZeroU32::new(random() & !FOREIGN_BITS).unwrap_or(NonZeroU32::MIN)
 }
 
-/// A random number: the seed of a new hasher is the standard library's source of randomness.
+/// A random number. The seed of a new hasher is the standard library's source of random numbers.
 fn random() -> u32 {
     let random = RandomState::new().build_hasher().finish();
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "32 random bits of 64 are wanted"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "32 random bits are enough")]
     let random = random as u32;
     random
 }
 
-/// Why mirroring could not start, or ended by itself.
+/// Why mirroring could not start, or ended without a request.
 #[derive(Debug, Error)]
 enum RunError {
     #[error("{}", privilege::missing_net_raw_text())]
@@ -67,7 +65,9 @@ enum RunError {
     Sockets(transmit::OpenError),
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
-    #[error("the system refused what every process may have: {0}")]
+    #[error(
+        "the system refused an eventfd or epoll: {0}; check the limit of open files and the seccomp profile"
+    )]
     System(#[from] Errno),
     #[error("the control side could not start: {0}")]
     Runtime(#[source] std::io::Error),
@@ -75,7 +75,7 @@ enum RunError {
     Spawn(#[source] std::io::Error),
     #[error("the log's thread could not start: {0}")]
     Log(#[source] std::io::Error),
-    #[error("the worker ended before it was asked to; this is a defect, please report it")]
+    #[error("the worker ended without a request to stop; this is a defect, please report it")]
     WorkerLost,
 }
 
@@ -91,7 +91,7 @@ impl From<capture::OpenError> for RunError {
 impl From<transmit::OpenError> for RunError {
     fn from(error: transmit::OpenError) -> Self {
         match error {
-            // The rings are open by then, so NET_RAW is there.
+            // The rings are already open, so the process has NET_RAW.
             transmit::OpenError::NotPermitted { .. } => Self::MarkRefused { release: release() },
             other => Self::Sockets(other),
         }
@@ -117,7 +117,7 @@ impl RunError {
     }
 }
 
-/// Mirrors as `config` says until a signal asks it to stop.
+/// Mirrors with the settings in `config` until a signal.
 #[must_use]
 pub fn run(config: &Config) -> ExitCode {
     let exit = match mirror_until_stopped(config) {
@@ -158,41 +158,41 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
         prober,
     } = opened;
     let has_ipv6 = transmitter.has_ipv6();
-    let sensors = Sensors::new(prober, config.mtu, config.sensor_prefer, known(config));
+    let sensors = Sensors::new(prober, config.mtu, config.sensor_prefer, listed(config));
     let published = Arc::new(Published::default());
-    let (events, happened) = Events::channel();
-    let (stop, first_view) = (Flag::new()?, Flag::new()?);
+    let (event_sender, events) = EventSender::channel();
+    let (stop, first_list) = (Flag::new()?, Flag::new()?);
     let worker = Worker {
         rings,
         transmitter,
         mirror,
         table: Arc::clone(sensors.table()),
         published: Arc::clone(&published),
-        events,
+        events: event_sender,
         stop: stop.clone(),
-        first_view: first_view.clone(),
+        first_list: first_list.clone(),
         start_wait: start_wait(config),
     };
-    announce(config, &sensors);
+    log_start(config, &sensors);
     let worker = thread::Builder::new()
         .name("worker".to_owned())
         .spawn(move || worker.run())
         .map_err(RunError::Spawn)?;
 
-    let mut control = Control::new(sensors, published, happened);
-    let is_asked_to = runtime.block_on(async {
-        let views = Views::follow(config, has_ipv6);
-        control.watch(views, &first_view, &mut signals).await
+    let mut control = Control::new(sensors, published, events);
+    let is_requested = runtime.block_on(async {
+        let lists = SensorLists::watch(config, has_ipv6);
+        control.run(lists, &first_list, &mut signals).await
     });
     stop.raise();
     let last = worker.join().map_err(|_| RunError::WorkerLost)??;
-    // The totals must find room in the queue.
+    // This makes room in the queue for the totals.
     log::flush();
     control.end(&last);
-    is_asked_to.then_some(()).ok_or(RunError::WorkerLost)
+    is_requested.then_some(()).ok_or(RunError::WorkerLost)
 }
 
-/// What takes capabilities to open, and can be opened again after a failure.
+/// What needs a capability to open. After a failure, the opening can be tried again.
 struct Opened {
     rings: Vec<Ring>,
     transmitter: Transmitter,
@@ -214,18 +214,18 @@ impl Opened {
         })
     }
 
-    /// The ports that our datagrams leave by.
+    /// The source ports of podspan's datagrams.
     fn own_ports(&self) -> Vec<u16> {
         let probes = [self.prober.source_port()];
         [self.transmitter.source_ports(), &probes].concat()
     }
 }
 
-/// How long frames may wait for the first view: where the sensors are addresses, there is none.
+/// How long frames wait for the first list of sensors; zero if the sensors are addresses.
 fn start_wait(config: &Config) -> Duration {
     match config.sensor {
-        Sensor::Name(_) => config.start_wait.duration(),
-        Sensor::Addresses(_) => Duration::ZERO,
+        SensorSetting::Name(_) => config.start_wait.duration(),
+        SensorSetting::Addresses(_) => Duration::ZERO,
     }
 }
 
@@ -237,12 +237,12 @@ fn open_rings(config: &Config, mark: NonZeroU32) -> Result<Vec<Ring>, RunError> 
     config.interface.names().map(open).collect()
 }
 
-/// The sensors that the configuration gives by address.
-fn known(config: &Config) -> Vec<Known> {
+/// The list of sensors, if the configuration has addresses.
+fn listed(config: &Config) -> Vec<ListedSensor> {
     let receiver = config.receiver;
     config
         .sensor_addresses()
-        .map(|address| Known {
+        .map(|address| ListedSensor {
             address,
             receiver,
             on_this_node: false,
@@ -250,7 +250,7 @@ fn known(config: &Config) -> Vec<Known> {
         .collect()
 }
 
-fn announce(config: &Config, sensors: &Sensors) {
+fn log_start(config: &Config, sensors: &Sensors) {
     let version = env!("CARGO_PKG_VERSION");
     let sensor = &config.sensor;
     let interface = config.interface.show();

@@ -1,6 +1,5 @@
-//! What is logged of sensors: who is in use and why, who is ejected, who returns, and which firewall
-//! refuses what. A line says what is true of the flows: with one sensor there are no others that
-//! take them.
+//! Log lines about sensors: which are in use, which are ejected, which return, and which firewall
+//! rejects datagrams. A line also says which sensors get the flows, which depends on how many there are.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -15,11 +14,11 @@ use crate::reminders::Reminders;
 /// How many sensors one line names.
 const NAMED: usize = 16;
 
-/// What has changed about sensors.
+/// What has changed about the sensors' health.
 #[derive(Debug, Default)]
-pub(crate) struct News {
+pub(crate) struct SensorChanges {
     pub(crate) ejected: Vec<(SocketAddr, Failure)>,
-    /// The last one, which would have been ejected.
+    /// The last sensor in use, which fails and is not ejected.
     pub(crate) kept: Option<(SocketAddr, Failure)>,
     pub(crate) returned: Vec<(SocketAddr, Return)>,
 }
@@ -30,128 +29,128 @@ impl Failure {
         match self {
             Self::Unreachable => (
                 "a sensor is unreachable",
-                "see whether its pod or machine runs and whether this pod has a way to it",
+                "check that its pod or machine runs and that this pod has a route to it",
             ),
             Self::Refused => (
-                "nobody listens on the port of a sensor that is a socket",
-                "start what listens there; where it captures packets, give its pod the annotation \
-                 podspan.dev/receiver: sniffer, or set RECEIVER=sniffer",
+                "the port of a sensor that is a socket is closed",
+                "start the program that listens on it; if the sensor captures packets, give its pod the \
+                 annotation podspan.dev/receiver: sniffer, or set RECEIVER=sniffer",
             ),
             Self::Prohibited => (
-                "a firewall refuses what is sent to a sensor",
+                "a firewall rejects the copies to a sensor",
                 "allow UDP from this pod to the sensor's port in the network policies and firewalls",
             ),
         }
     }
 }
 
-/// Logs, and what it has said lately.
+/// Writes these lines, and remembers the repeated ones.
 #[derive(Debug, Default)]
 pub(crate) struct SensorLog(Reminders);
 
 impl SensorLog {
-    /// Logs changes, between the sensors in use before and after, out of all that are known.
-    pub(crate) fn changes(
+    /// Logs changes. `before` and `after` are the sensors in use, `listed` is the number of all.
+    pub(crate) fn log_changes(
         &mut self,
-        news: &News,
+        changes: &SensorChanges,
         (before, after): (&[SocketAddr], &[SocketAddr]),
-        known: usize,
+        listed: usize,
         now: Instant,
     ) {
-        for (address, failure) in &news.ejected {
+        for (address, failure) in &changes.ejected {
             let (what, remedy) = failure.texts();
             let then = flows_after_ejection(before.contains(address), after.len());
             tracing::warn!(%address, remedy, "{what}; {then}");
         }
-        if let Some((address, failure)) = &news.kept
+        if let Some((address, failure)) = &changes.kept
             && self.0.is_due("every sensor fails".to_owned(), now)
         {
             let (what, remedy) = failure.texts();
-            let then = flows_of_the_last(known);
+            let then = flows_of_the_last(listed);
             tracing::warn!(%address, remedy, "{what}; {then}");
         }
-        for (address, why) in &news.returned {
+        for (address, why) in &changes.returned {
             let why = match why {
                 Return::Answered => "its host answers",
-                Return::Trial => "it is tried again",
+                Return::Retry => "it is tried again",
             };
             if after.contains(address) {
-                tracing::info!(%address, why, "a sensor takes its flows back");
+                tracing::info!(%address, why, "a sensor is healthy again; it gets its flows back");
             } else {
                 tracing::info!(
                     %address,
                     why,
-                    "a sensor is healthy again; it is not used while those of this node are preferred"
+                    "a sensor is healthy again; it is not used while sensors on this node are preferred"
                 );
             }
         }
     }
 
-    /// Logs which sensors are in use, out of how many, and why not the others.
-    pub(crate) fn in_use(in_use: &[SocketAddr], known: usize, ejected: usize) {
-        let on_other_nodes = known.saturating_sub(ejected + in_use.len());
+    /// Logs which sensors are in use, the number of all, and why the others are not in use.
+    pub(crate) fn log_in_use(in_use: &[SocketAddr], listed: usize, ejected: usize) {
+        let on_other_nodes = listed.saturating_sub(ejected + in_use.len());
         let list = list(in_use);
-        tracing::info!(known, ejected, on_other_nodes, "sensors in use: {list}");
+        tracing::info!(listed, ejected, on_other_nodes, "sensors in use: {list}");
     }
 
-    /// Logs that a firewall refuses datagrams to a sensor, once a minute for each.
-    pub(crate) fn refusals(&mut self, news: &SensorReport, receiver: Receiver, now: Instant) {
-        let address = news.sensor;
+    /// Logs that a firewall rejects datagrams to a sensor, at most once a minute for each firewall.
+    pub(crate) fn log_refusals(&mut self, report: &SensorReport, receiver: Receiver, now: Instant) {
+        let address = report.sensor;
         let port = address.port();
-        if let Some(by) = news.prohibited_by
-            && self.0.is_due(format!("{address} on the way"), now)
+        if let Some(by) = report.prohibited_by
+            && self.0.is_due(format!("{address} on the path"), now)
         {
             let remedy = format!(
                 "allow UDP port {port} from this pod to the sensor in the network policies and in \
                  the firewall of {by}"
             );
-            let times = news.prohibited;
-            tracing::warn!(%address, %by, times, remedy, "a firewall on the way to a sensor refuses what is sent");
+            let times = report.prohibited;
+            tracing::warn!(%address, %by, times, remedy, "a firewall on the path to a sensor rejects the copies");
         }
-        if news.refused_by_host == 0 || !self.0.is_due(format!("{address} at its host"), now) {
+        if report.refused_by_host == 0 || !self.0.is_due(format!("{address} at its host"), now) {
             return;
         }
-        let (by, times) = (address.ip(), news.refused_by_host);
+        let (by, times) = (address.ip(), report.refused_by_host);
         match receiver {
             Receiver::Sniffer => {
                 let remedy = format!(
-                    "nothing has to be done; drop UDP port {port} there instead of rejecting it to \
-                     spare its answers"
+                    "nothing needs to be done; to avoid these answers, let the firewall drop UDP port \
+                     {port} instead of rejecting it"
                 );
                 tracing::info!(
                     %address, %by, times, remedy,
-                    "the firewall of a sensor's host refuses what is sent; a sniffer gets it nevertheless"
+                    "the firewall of a sensor's host rejects the copies; the sniffer still gets them"
                 );
             }
             Receiver::Socket => {
                 let remedy = format!("allow UDP port {port} from this pod on the sensor's host");
                 tracing::warn!(
                     %address, %by, times, remedy,
-                    "the firewall of a sensor's host refuses what is sent; its socket gets nothing"
+                    "the firewall of a sensor's host rejects the copies; the socket does not get them"
                 );
             }
         }
     }
 }
 
-/// What becomes of the flows of an ejected sensor.
+/// Which sensors get the flows of an ejected one.
 const fn flows_after_ejection(was_in_use: bool, others: usize) -> &'static str {
     match (was_in_use, others) {
         (false, _) => "it had no flows",
-        (true, 1) => "the other one takes its flows",
-        (true, _) => "the others take its flows",
+        (true, 1) => "the other sensor gets its flows",
+        (true, _) => "the other sensors get its flows",
     }
 }
 
-/// What becomes of the flows where the last sensor fails.
-const fn flows_of_the_last(known: usize) -> &'static str {
-    match known {
-        0 | 1 => "it is the only one and stays in use",
-        _ => "the others fail too, so it stays in use",
+/// Why the last sensor in use keeps its flows.
+const fn flows_of_the_last(listed: usize) -> &'static str {
+    match listed {
+        0 | 1 => "it is the only sensor and stays in use",
+        _ => "the other sensors fail too, so it stays in use",
     }
 }
 
-/// The first of them, and how many more there are.
+/// The first addresses, and the number of the others.
 fn list(addresses: &[SocketAddr]) -> String {
     let mut list = String::new();
     for address in addresses.iter().take(NAMED) {
@@ -185,15 +184,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_flows_is_true_of_any_number_of_sensors() {
+    fn the_text_about_flows_is_right_for_any_number_of_sensors() {
         assert_eq!(flows_after_ejection(false, 3), "it had no flows");
         assert_eq!(
             flows_after_ejection(true, 1),
-            "the other one takes its flows"
+            "the other sensor gets its flows"
         );
-        assert_eq!(flows_after_ejection(true, 2), "the others take its flows");
-        for (known, text) in [(1, "the only one"), (2, "the others fail too")] {
-            assert!(flows_of_the_last(known).contains(text));
+        assert_eq!(
+            flows_after_ejection(true, 2),
+            "the other sensors get its flows"
+        );
+        for (listed, text) in [(1, "the only sensor"), (2, "the other sensors fail too")] {
+            assert!(flows_of_the_last(listed).contains(text));
         }
     }
 }

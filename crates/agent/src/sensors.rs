@@ -1,15 +1,15 @@
-//! The sensors that are known, and the table of those in use.
+//! All listed sensors, and the table of those in use.
 //!
-//! In: the list of sensors, from the configuration or from discovery; what the worker's sending
-//! learned of them; answers to probes; the kernel's routing. Out: a [`SensorTable`] for the worker,
-//! made anew when the sensors in use change, with each path's MTU; and the log of these changes.
+//! In: the list of sensors, from the configuration or from discovery; the worker's reports about
+//! sending; answers to probes; the kernel's routes. Out: a new [`SensorTable`] for the worker when the
+//! sensors in use change, with each path's MTU; and log lines about these changes.
 //!
-//! Ejection comes first and preference second ([`in_use`]): a sensor of this node is preferred among
-//! those that are not ejected, so one that fails leaves its flows to the other nodes'.
+//! Ejection comes first and preference second ([`in_use`]): a sensor on this node is preferred among
+//! the sensors that are not ejected. If it fails, the sensors on other nodes get its flows.
 //!
-//! A path's MTU comes from the kernel, which knows the interface's, the route's, and what ICMP has
-//! said since; asking costs a socket and no datagram. A path that leads nowhere now may lead
-//! somewhere later, so it counts as Ethernet's until then.
+//! The kernel gives a path's MTU: the minimum of the interface's, the route's, and what ICMP reported.
+//! The query needs a socket and sends no datagram. A path without a route may get one later, so it
+//! counts as Ethernet until then.
 
 use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashMap};
@@ -24,36 +24,36 @@ use transmit::{Prober, Report, SensorReport};
 use wire::Mtu;
 
 use crate::config::Prefer;
-use crate::ejection::{Change, Ejections, Evidence, Failure};
-use crate::evidence::{Authentic, of_answer, of_report};
-use crate::finding::own_addresses;
-use crate::sensor_log::{News, SensorLog};
+use crate::ejection::{Ejections, Failure, HealthChange, Observation};
+use crate::observation::{Authentic, from_answer, from_report};
+use crate::sensor_lists::own_addresses;
+use crate::sensor_log::{SensorChanges, SensorLog};
 
-/// A sensor that is known.
+/// A sensor in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Known {
+pub(crate) struct ListedSensor {
     pub(crate) address: SocketAddr,
     pub(crate) receiver: Receiver,
-    /// Whether it runs on this node, as far as that is known.
+    /// Whether it runs on this node; false if this is unknown.
     pub(crate) on_this_node: bool,
 }
 
-/// The sensors in use: of those that are not ejected the ones on this node where they are preferred
-/// and there are any, else all of them.
+/// The sensors in use: of those that are not ejected, the ones on this node if they are preferred and
+/// there are any, else all.
 fn in_use(
-    known: &[Known],
+    list: &[ListedSensor],
     prefer: Prefer,
     is_ejected: impl Fn(SocketAddr) -> bool,
 ) -> Vec<SocketAddr> {
-    let healthy = known.iter().filter(|known| !is_ejected(known.address));
-    let here = healthy.clone().filter(|known| known.on_this_node);
-    let addresses = |known: &Known| known.address;
+    let usable = list.iter().filter(|sensor| !is_ejected(sensor.address));
+    let on_this_node = usable.clone().filter(|sensor| sensor.on_this_node);
+    let address = |sensor: &ListedSensor| sensor.address;
     let preferred: Vec<_> = match prefer {
-        Prefer::Node => here.map(addresses).collect(),
+        Prefer::Node => on_this_node.map(address).collect(),
         Prefer::Any => Vec::new(),
     };
     if preferred.is_empty() {
-        healthy.map(addresses).collect()
+        usable.map(address).collect()
     } else {
         preferred
     }
@@ -61,7 +61,7 @@ fn in_use(
 
 /// All sensors, and their health.
 pub(crate) struct Sensors {
-    known: Vec<Known>,
+    list: Vec<ListedSensor>,
     prefer: Prefer,
     ejections: Ejections,
     prober: Prober,
@@ -72,11 +72,16 @@ pub(crate) struct Sensors {
 }
 
 impl Sensors {
-    /// The sensors that the configuration gives. The prober must have been opened before the
-    /// capabilities were dropped.
-    pub(crate) fn new(prober: Prober, mtu: Option<Mtu>, prefer: Prefer, known: Vec<Known>) -> Self {
+    /// Starts with the list in the configuration. The prober must be opened before the capabilities
+    /// are dropped.
+    pub(crate) fn new(
+        prober: Prober,
+        mtu: Option<Mtu>,
+        prefer: Prefer,
+        list: Vec<ListedSensor>,
+    ) -> Self {
         let mut sensors = Self {
-            known: Vec::new(),
+            list: Vec::new(),
             prefer,
             ejections: Ejections::default(),
             prober,
@@ -84,97 +89,105 @@ impl Sensors {
             log: SensorLog::default(),
             mtu,
         };
-        sensors.replace(known, Instant::now());
+        sensors.set_list(list, Instant::now());
         sensors.refresh_table();
         sensors
     }
 
-    /// Where the worker finds the table.
+    /// The table that the worker reads.
     pub(crate) fn table(&self) -> &Arc<ArcSwap<SensorTable>> {
         &self.table
     }
 
-    /// Takes the list of all sensors, each address once.
-    pub(crate) fn update(&mut self, known: Vec<Known>, now: Instant) {
-        self.replace(known, now);
-        self.refresh(&News::default(), now);
+    /// Sets the list of all sensors, each address once.
+    pub(crate) fn update_list(&mut self, list: Vec<ListedSensor>, now: Instant) {
+        self.set_list(list, now);
+        self.apply(&SensorChanges::default(), now);
     }
 
-    /// Takes what the worker's sending has learned.
-    pub(crate) fn take(&mut self, report: &Report, now: Instant) {
-        let mut news = News::default();
-        let own: Own = LazyCell::new(own_addresses);
-        for about in &report.sensors {
-            let known = self
-                .known
+    /// Handles the worker's report about sending.
+    pub(crate) fn handle_report(&mut self, report: &Report, now: Instant) {
+        let mut changes = SensorChanges::default();
+        let own: OwnAddresses = LazyCell::new(own_addresses);
+        for report in &report.sensors {
+            let listed = self
+                .list
                 .iter()
-                .find(|known| known.address == about.sensor);
-            let Some(Known { receiver, .. }) = known.copied() else {
+                .find(|listed| listed.address == report.sensor);
+            let Some(ListedSensor { receiver, .. }) = listed.copied() else {
                 continue;
             };
-            self.log.refusals(about, receiver, now);
-            let kernel = Kernel::asked_about(about, &own);
-            for evidence in of_report(about, receiver, &kernel) {
-                self.judge(about.sensor, evidence, &mut news, now);
+            self.log.log_refusals(report, receiver, now);
+            let kernel = Kernel::queried_about(report, &own);
+            for observation in from_report(report, receiver, &kernel) {
+                self.observe(report.sensor, observation, &mut changes, now);
             }
         }
-        self.refresh(&news, now);
+        self.apply(&changes, now);
     }
 
-    /// Probes who is not healthy. To be called about once a second.
-    pub(crate) fn look(&mut self, now: Instant) {
-        let mut news = News::default();
-        let own: Own = LazyCell::new(own_addresses);
+    /// Reads the answers to probes, ends ejections, and probes the sensors that are not healthy. Call it
+    /// about once a second.
+    pub(crate) fn check(&mut self, now: Instant) {
+        let mut changes = SensorChanges::default();
+        let own: OwnAddresses = LazyCell::new(own_addresses);
         for (host, answer) in self.prober.results() {
-            let evidence = of_answer(answer, &Kernel::with_route(&own));
+            let observation = from_answer(answer, &Kernel::with_route(&own));
             for sensor in self.ejections.of_host(host) {
-                self.judge(sensor, evidence, &mut news, now);
+                self.observe(sensor, observation, &mut changes, now);
             }
         }
         for sensor in self.ejections.probed().collect::<Vec<_>>() {
             if transmit::path_mtu(sensor, None).is_err() {
-                let evidence = Evidence::Failed(Failure::Unreachable);
-                self.judge(sensor, evidence, &mut news, now);
+                let observation = Observation::Failed(Failure::Unreachable);
+                self.observe(sensor, observation, &mut changes, now);
             }
         }
-        news.returned = self.ejections.tick(now);
+        changes.returned = self.ejections.tick(now);
         let hosts: BTreeSet<_> = self.ejections.probed().map(|sensor| sensor.ip()).collect();
         for host in hosts {
             self.prober.probe(host);
         }
-        self.refresh(&news, now);
+        self.apply(&changes, now);
     }
 
-    fn replace(&mut self, known: Vec<Known>, now: Instant) {
-        let addresses = known.iter().map(|known| known.address);
-        self.ejections.update(addresses, now);
-        self.known = known;
+    fn set_list(&mut self, list: Vec<ListedSensor>, now: Instant) {
+        let addresses = list.iter().map(|listed| listed.address);
+        self.ejections.update_list(addresses, now);
+        self.list = list;
     }
 
-    /// Takes evidence, and begins to probe at once where that is what it takes.
-    fn judge(&mut self, sensor: SocketAddr, evidence: Evidence, news: &mut News, now: Instant) {
-        match self.ejections.take(sensor, evidence, now) {
+    /// Handles an observation, and sends the first probe at once if one is needed.
+    fn observe(
+        &mut self,
+        sensor: SocketAddr,
+        observation: Observation,
+        changes: &mut SensorChanges,
+        now: Instant,
+    ) {
+        match self.ejections.observe(sensor, observation, now) {
             None => {}
-            Some(Change::Unhealthy) => {
-                tracing::debug!(address = %sensor, ?evidence, "a sensor is unhealthy; it is probed");
+            Some(HealthChange::Unhealthy) => {
+                tracing::debug!(address = %sensor, ?observation, "a sensor is unhealthy; it is probed");
                 self.prober.probe(sensor.ip());
             }
-            Some(Change::Ejected(failure)) => {
-                news.ejected.push((sensor, failure));
+            Some(HealthChange::Ejected(failure)) => {
+                changes.ejected.push((sensor, failure));
                 self.prober.probe(sensor.ip());
             }
-            Some(Change::Kept(failure)) => {
-                // Whoever was ejected just now may be in use again: none of that was ever so.
+            Some(HealthChange::Kept(failure)) => {
+                // A sensor ejected by the same report may be in use again: this is no change then.
                 let ejections = &self.ejections;
-                news.ejected
+                changes
+                    .ejected
                     .retain(|(sensor, _)| ejections.is_ejected(*sensor));
-                news.kept = Some((sensor, failure));
+                changes.kept = Some((sensor, failure));
             }
         }
     }
 
-    /// Makes the table anew where that is needed, and logs what has changed.
-    fn refresh(&mut self, news: &News, now: Instant) {
+    /// Makes a new table if the sensors in use have changed, and logs the changes.
+    fn apply(&mut self, changes: &SensorChanges, now: Instant) {
         let before = self.table.load_full();
         let is_new = self.refresh_table();
         let addresses = |table: &SensorTable| -> Vec<_> {
@@ -182,35 +195,35 @@ impl Sensors {
         };
         let (before, after) = (addresses(&before), addresses(&self.table.load()));
         self.log
-            .changes(news, (&before, &after), self.known.len(), now);
+            .log_changes(changes, (&before, &after), self.list.len(), now);
         if is_new {
-            let is_ejected = |known: &&Known| self.ejections.is_ejected(known.address);
-            let ejected = self.known.iter().filter(is_ejected).count();
-            SensorLog::in_use(&after, self.known.len(), ejected);
+            let is_ejected = |listed: &&ListedSensor| self.ejections.is_ejected(listed.address);
+            let ejected = self.list.iter().filter(is_ejected).count();
+            SensorLog::log_in_use(&after, self.list.len(), ejected);
         }
     }
 
-    /// Gives the worker a table of the sensors in use, unless it has it, and says whether it did.
-    /// The kernel is asked only for paths to new ones.
+    /// Gives the worker a new table if the sensors in use have changed; returns whether it did. It asks
+    /// the kernel only for the paths to new sensors.
     fn refresh_table(&self) -> bool {
         let before = self.table.load();
-        let mut learned: HashMap<_, _> = before
+        let mut path_mtus: HashMap<_, _> = before
             .sensors()
             .iter()
             .map(|sensor| (sensor.address(), sensor.path_mtu()))
             .collect();
-        let were = learned.len();
+        let count_before = path_mtus.len();
         let sensor = |address: &SocketAddr| {
-            let path_mtu = learned.remove(address);
+            let path_mtu = path_mtus.remove(address);
             Sensor::new(
                 *address,
                 path_mtu.unwrap_or_else(|| self.path_mtu(*address)),
             )
         };
         let is_ejected = |address| self.ejections.is_ejected(address);
-        let in_use = in_use(&self.known, self.prefer, is_ejected);
+        let in_use = in_use(&self.list, self.prefer, is_ejected);
         let sensors: Vec<_> = in_use.iter().map(sensor).collect();
-        let is_new = sensors.len() != were || !learned.is_empty();
+        let is_new = sensors.len() != count_before || !path_mtus.is_empty();
         if is_new {
             self.table.store(Arc::new(before.followed_by(sensors)));
         }
@@ -222,46 +235,46 @@ impl Sensors {
         transmit::path_mtu(address, self.mtu).unwrap_or(unknown)
     }
 
-    /// Learns the MTU of each path anew. To be called when routes or links have changed, and now and then.
+    /// Reads the MTU of each path again. Call it when routes or links have changed, and periodically.
     pub(crate) fn refresh_paths(&self) {
         for sensor in self.table.load().sensors() {
             let (address, before) = (sensor.address(), sensor.path_mtu());
             let Ok(path_mtu) = transmit::path_mtu(address, self.mtu) else {
                 continue;
             };
-            // The worker may have learned better since.
+            // The worker may have stored a newer value in between.
             if path_mtu != before && sensor.replace_path_mtu(before, path_mtu) {
-                tracing::info!(%address, %path_mtu, "the path to a sensor takes other packets now");
+                tracing::info!(%address, %path_mtu, "the MTU of the path to a sensor has changed; nothing needs to be done");
             }
         }
     }
 }
 
-/// This machine's own addresses, asked of the kernel only where that matters.
-type Own = LazyCell<Vec<IpAddr>>;
+/// This machine's own addresses; the kernel is asked for them only when they are needed.
+type OwnAddresses = LazyCell<Vec<IpAddr>>;
 
 /// What this machine's kernel confirms.
 struct Kernel<'a> {
-    own: &'a Own,
-    /// Whether it has no way to the sensor, asked just now: an error of sending may have been an
-    /// ICMP message's.
+    own: &'a OwnAddresses,
+    /// Whether it has no route to the sensor at this time. An error of sending is not enough: an ICMP
+    /// message can cause it too.
     no_route: bool,
 }
 
 impl<'a> Kernel<'a> {
-    const fn with_route(own: &'a Own) -> Self {
+    const fn with_route(own: &'a OwnAddresses) -> Self {
         let no_route = false;
         Self { own, no_route }
     }
 
-    fn asked_about(news: &SensorReport, own: &'a Own) -> Self {
-        let no_route = news.unreachable > 0 && transmit::path_mtu(news.sensor, None).is_err();
+    fn queried_about(report: &SensorReport, own: &'a OwnAddresses) -> Self {
+        let no_route = report.unreachable > 0 && transmit::path_mtu(report.sensor, None).is_err();
         Self { own, no_route }
     }
 }
 
 impl Authentic for Kernel<'_> {
-    fn is_kernel(&self, by: Option<IpAddr>) -> bool {
+    fn is_from_kernel(&self, by: Option<IpAddr>) -> bool {
         let is_own = |by: IpAddr| by.is_ipv4() && self.own.contains(&by);
         self.no_route || by.is_some_and(is_own)
     }
@@ -271,8 +284,8 @@ impl Authentic for Kernel<'_> {
 mod tests {
     use super::*;
 
-    fn known(number: u8, on_this_node: bool) -> Known {
-        Known {
+    fn listed(number: u8, on_this_node: bool) -> ListedSensor {
+        ListedSensor {
             address: address(number),
             receiver: Receiver::Sniffer,
             on_this_node,
@@ -286,12 +299,12 @@ mod tests {
     #[test]
     fn preference_is_among_those_that_are_not_ejected() {
         let all = [
-            known(1, true),
-            known(2, true),
-            known(3, false),
-            known(4, false),
+            listed(1, true),
+            listed(2, true),
+            listed(3, false),
+            listed(4, false),
         ];
-        // The ejected; what is used with SENSOR_PREFER=node, and with any.
+        // The ejected sensors; those in use with SENSOR_PREFER=node, and with any.
         let cases: [(&[u8], &[u8], &[u8]); 5] = [
             (&[], &[1, 2], &[1, 2, 3, 4]),
             (&[1], &[2], &[2, 3, 4]),
@@ -314,8 +327,8 @@ mod tests {
 
     #[test]
     fn without_a_sensor_on_this_node_all_are_used() {
-        let far = [known(3, false), known(4, false)];
-        let used = in_use(&far, Prefer::Node, |_| false);
+        let on_other_nodes = [listed(3, false), listed(4, false)];
+        let used = in_use(&on_other_nodes, Prefer::Node, |_| false);
         assert_eq!(used, [address(3), address(4)]);
     }
 }

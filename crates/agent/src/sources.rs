@@ -1,7 +1,7 @@
-//! What can wake the worker: rings, flags, and changes of the network.
+//! The descriptors that wake the worker: rings, flags, and changes of the network.
 //!
-//! In: descriptors. Out: a wait in epoll(7) that ends when one of them is ready, and what ended it where
-//! that does not show by itself.
+//! In: descriptors. Out: a wait in epoll(7) that ends when one of them is ready, and which kind ended it
+//! if the worker cannot find out otherwise.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -12,23 +12,23 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use crate::flag::Flag;
 
-/// What has ended a wait, but for blocks and flags.
+/// What has ended a wait, except blocks and flags, which the worker checks anyway.
 #[derive(Debug, Default)]
 pub(crate) struct Woken {
     pub(crate) network_changed: bool,
     pub(crate) interface_failed: bool,
 }
 
-/// Everything that can wake the worker.
+/// All descriptors that can wake the worker.
 #[derive(Debug)]
 pub(crate) struct Sources(Epoll);
 
 impl Sources {
-    /// What the event of a ring or a flag carries.
+    /// The data of a ring's or a flag's event.
     pub(crate) const OTHERS: u64 = 0;
-    /// What the event of a change of the network carries.
+    /// The data of the event for a change of the network.
     pub(crate) const CHANGES: u64 = 1;
-    /// As many are told at a time; more rings take another turn.
+    /// The most events of one wait; the next wait returns the others.
     const EVENTS: usize = 8;
 
     pub(crate) fn of(rings: &[Ring], stop: &Flag) -> Result<Self, Errno> {
@@ -38,8 +38,8 @@ impl Sources {
         Ok(sources)
     }
 
-    pub(crate) fn add(&self, source: impl AsFd, carries: u64) -> Result<(), Errno> {
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, carries);
+    pub(crate) fn add(&self, source: impl AsFd, data: u64) -> Result<(), Errno> {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, data);
         self.0.add(source, event)
     }
 
@@ -57,10 +57,10 @@ impl Sources {
         rings.iter().try_for_each(|ring| self.0.delete(ring))
     }
 
-    /// Waits until there is something to do. A block, or a flag that was raised, shows by itself.
-    pub(crate) fn wait(&self, most: Duration) -> Result<Woken, Errno> {
-        // Rounded up: to wake a moment early would mean to wait again at once.
-        let timeout = EpollTimeout::try_from(most + Duration::from_millis(1));
+    /// Waits until a descriptor is ready, at most for `max`.
+    pub(crate) fn wait(&self, max: Duration) -> Result<Woken, Errno> {
+        // Rounded up: a wait that ends too early would only start another one.
+        let timeout = EpollTimeout::try_from(max + Duration::from_millis(1));
         let mut events = [EpollEvent::empty(); Self::EVENTS];
         let count = match self
             .0

@@ -1,49 +1,49 @@
-//! The wait for the first view of the sensors, where `SENSOR` is a name.
+//! The wait for the first list of sensors, if `SENSOR` is a name.
 //!
-//! Capturing never waits for the API server. What is captured before it has answered would find no
-//! sensor, so it waits in memory until the first view has come, and is mirrored then. An empty view is
-//! a view.
+//! Capturing does not wait for the API server. Frames that are captured before its first answer wait in
+//! memory until the first list of sensors arrives, and are mirrored then. An empty list also ends the
+//! wait.
 //!
-//! The kernel closes a block after 16 ms, even with one frame in it: few frames fill a ring with
-//! closed blocks in half a second. So the used part of each closed block is copied into a [`Backlog`]
-//! first, which lasts for seconds of little traffic. When the backlog is full, blocks stay in the ring,
-//! until half of one is in use: the other half is for what comes while these are sent.
+//! The kernel closes a block after 16 ms, even with one frame in it: a few frames can fill a ring with
+//! closed blocks in half a second. So the used part of each closed block is first copied into a
+//! [`Backlog`], which has room for seconds of little traffic. When the backlog is full, blocks stay in
+//! the ring until half of it is in use: the other half is for frames that arrive while these are sent.
 //!
-//! Invariant: the backlog is sent before any later block is taken, so the order of frames stays.
+//! Invariant: the backlog is sent before any later block, so the order of frames does not change.
 
 use std::fmt;
 use std::time::Duration;
 
 use capture::BLOCK_LEN;
 
-/// What decides whether the wait is over.
+/// The state that decides whether the wait is over.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct State {
-    /// The first view has come.
-    pub(crate) has_view: bool,
-    /// podspan shall end.
+pub(crate) struct WaitState {
+    /// The first list has arrived.
+    pub(crate) has_list: bool,
+    /// podspan was asked to stop.
     pub(crate) is_stopped: bool,
-    /// Half of a ring waits.
+    /// Half of a ring is in use.
     pub(crate) is_half_full: bool,
-    /// How long the wait has been.
+    /// The duration of the wait so far.
     pub(crate) waited: Duration,
 }
 
-/// Why a wait is over.
+/// How a wait has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Over {
-    /// Nothing more to wait for: a view has come, or podspan shall end.
+pub(crate) enum WaitEnd {
+    /// The first list has arrived, or podspan was asked to stop.
     Done,
-    /// Given up.
-    GivenUp(Cause),
+    /// A limit was reached first.
+    Limit(Cause),
 }
 
-/// Why a wait was given up.
+/// Which limit has ended a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// It was as long as it may be.
+    /// The duration.
     Time,
-    /// The memory for frames that wait was full.
+    /// The memory for frames that wait.
     Memory,
 }
 
@@ -51,25 +51,24 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Time => {
-                "START_WAIT is over; where the API server only answers late, set START_WAIT higher \
-                 (60s at most)"
+                "START_WAIT is over; if the API server is slow, increase START_WAIT (60s at most)"
             }
             Self::Memory => {
-                "half of a ring waits; where the API server only answers late, set RING_SIZE higher"
+                "half of a ring is in use; if the API server is slow, increase RING_SIZE"
             }
         })
     }
 }
 
-impl State {
-    /// Whether a wait of at most `limit` is over.
-    pub(crate) fn judge(self, limit: Duration) -> Option<Over> {
-        if self.has_view || self.is_stopped {
-            Some(Over::Done)
+impl WaitState {
+    /// Whether a wait of at most `limit` is over, and how it has ended.
+    pub(crate) fn end(self, limit: Duration) -> Option<WaitEnd> {
+        if self.has_list || self.is_stopped {
+            Some(WaitEnd::Done)
         } else if self.waited >= limit {
-            Some(Over::GivenUp(Cause::Time))
+            Some(WaitEnd::Limit(Cause::Time))
         } else if self.is_half_full {
-            Some(Over::GivenUp(Cause::Memory))
+            Some(WaitEnd::Limit(Cause::Memory))
         } else {
             None
         }
@@ -85,28 +84,28 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
-    /// All that it may hold. Only what is used becomes resident, and for the wait alone.
+    /// The largest size. Only the used part becomes resident, and only during the wait.
     const CAPACITY: usize = 4 * BLOCK_LEN;
 
-    /// Whether any block fits, however full it is.
+    /// Whether a full block still fits.
     pub(crate) const fn has_space(&self) -> bool {
         Self::CAPACITY - self.bytes.len() >= BLOCK_LEN
     }
 
-    /// Keeps a copy of a block's used bytes. To be called where there is space.
+    /// Appends a copy of a block's used bytes. Call it only if there is space.
     pub(crate) fn push(&mut self, used: &[u8]) {
-        // At once, so that nothing is moved later.
+        // All memory at once, so the bytes are never moved.
         self.bytes
             .reserve_exact(Self::CAPACITY - self.bytes.len().min(Self::CAPACITY));
         self.bytes.extend_from_slice(used);
         self.ends.push(self.bytes.len());
     }
 
-    /// The copies, the first first.
+    /// The copies, the oldest first.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = &[u8]> {
         let starts = [0].into_iter().chain(self.ends.iter().copied());
-        let places = starts.zip(&self.ends);
-        places.filter_map(|(start, end)| self.bytes.get(start..*end))
+        let ranges = starts.zip(&self.ends);
+        ranges.filter_map(|(start, end)| self.bytes.get(start..*end))
     }
 }
 
@@ -117,44 +116,44 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(5);
 
     #[test]
-    fn the_wait_ends_with_a_view_the_end_its_time_or_half_a_ring() {
-        let nothing = State {
-            has_view: false,
+    fn the_wait_ends_with_a_list_a_stop_its_time_or_half_a_ring() {
+        let waiting = WaitState {
+            has_list: false,
             is_stopped: false,
             is_half_full: false,
             waited: LIMIT.saturating_sub(Duration::from_nanos(1)),
         };
         let (full, late) = (
-            State {
+            WaitState {
                 is_half_full: true,
-                ..nothing
+                ..waiting
             },
-            State {
+            WaitState {
                 waited: LIMIT,
-                ..nothing
+                ..waiting
             },
         );
-        assert_eq!(nothing.judge(LIMIT), None);
-        assert_eq!(full.judge(LIMIT), Some(Over::GivenUp(Cause::Memory)));
-        assert_eq!(late.judge(LIMIT), Some(Over::GivenUp(Cause::Time)));
-        for state in [nothing, full, late] {
-            let (seen, stopped) = (
-                State {
-                    has_view: true,
+        assert_eq!(waiting.end(LIMIT), None);
+        assert_eq!(full.end(LIMIT), Some(WaitEnd::Limit(Cause::Memory)));
+        assert_eq!(late.end(LIMIT), Some(WaitEnd::Limit(Cause::Time)));
+        for state in [waiting, full, late] {
+            let (listed, stopped) = (
+                WaitState {
+                    has_list: true,
                     ..state
                 },
-                State {
+                WaitState {
                     is_stopped: true,
                     ..state
                 },
             );
-            assert_eq!(seen.judge(LIMIT), Some(Over::Done));
-            assert_eq!(stopped.judge(LIMIT), Some(Over::Done));
+            assert_eq!(listed.end(LIMIT), Some(WaitEnd::Done));
+            assert_eq!(stopped.end(LIMIT), Some(WaitEnd::Done));
         }
     }
 
     #[test]
-    fn the_backlog_keeps_blocks_apart_and_in_order() {
+    fn the_backlog_keeps_blocks_separate_and_in_order() {
         let mut backlog = Backlog::default();
         assert_eq!(backlog.blocks().count(), 0);
         for block in [&b"one"[..], b"", b"three"] {

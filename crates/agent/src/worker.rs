@@ -1,18 +1,19 @@
 //! The one thread that frames pass through.
 //!
-//! In: the rings, the sockets, and a snapshot of the sensors. Each block runs to completion: every
-//! frame is pushed, the batch is sent whenever it is full and at the end of the block, and only then
-//! the block goes back to the kernel, since datagrams are ranges of its memory. Nothing is locked,
-//! allocated or logged on the way; the totals are published once a block.
+//! In: the rings, the sockets, and a snapshot of the sensors. Each block is processed completely: every
+//! frame is pushed into a batch, and the batch is sent when it is full and at the end of the block. Only
+//! then the block goes back to the kernel, because datagrams are ranges of its memory. This path has no
+//! lock, no allocation and no logging; the totals are published once a block.
 //!
 //! The worker sleeps in `epoll_wait` until a ring has a closed block, links, addresses or routes change,
 //! an interface fails, or the control side asks it to stop. While there is traffic, and for some seconds
-//! more, it reports four times a second what the network answers. Whether anything is due is checked
-//! after each block too, and the request to stop whenever a batch is full: under a small CPU quota a
-//! block can take most of a second. Several rings take turns block by block. After the request to stop
-//! the worker ends capturing, drains the rings within [`DRAIN_MAX`], and returns the exact totals.
+//! more, it reports the network's answers four times a second. It checks after each block what is due,
+//! and after each full batch whether to stop: under a small CPU quota a block can take most of a second.
+//! Several rings take turns, block by block. After the request to stop, the worker ends capturing, drains
+//! the rings within [`DRAIN_MAX`], and returns the exact totals.
 //!
-//! Where the sensors have a name, it first waits for their first view, see [`crate::start_wait`].
+//! If the sensor is a name, the worker first waits for the first list of sensors, see
+//! [`crate::start_wait`].
 
 use std::mem;
 use std::sync::Arc;
@@ -25,60 +26,60 @@ use nix::errno::Errno;
 use transmit::Transmitter;
 
 use crate::flag::Flag;
-use crate::published::{Event, Events, Published, RingTotals, Snapshot};
+use crate::published::{Event, EventSender, Published, RingTotals, Snapshot};
 use crate::sources::Sources;
-use crate::start_wait::{Backlog, Over, State};
+use crate::start_wait::{Backlog, WaitEnd, WaitState};
 
 /// How often the network's answers and the rings' counters are read while there is traffic.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
-/// How long after the last block that goes on: an answer to the last datagram comes within this time. A
-/// neighbour's silence takes the kernel three seconds.
+/// How long reports continue after the last block: an answer to the last datagram comes within this time.
+/// The kernel needs three seconds to detect that a neighbour is silent.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
-/// How often interfaces are refreshed though the kernel has told of no change, to be sure.
+/// How often interfaces are refreshed even if the kernel has reported no change.
 const REFRESH_EVERY: Duration = Duration::from_secs(10);
-/// The same where the kernel refuses to tell.
-const REFRESH_UNTOLD: Duration = Duration::from_millis(250);
-/// As many changes of an interface are reported by a refresh: it is bound, renamed, and down.
+/// How often interfaces are refreshed if the kernel does not report changes.
+const REFRESH_EVERY_UNSUBSCRIBED: Duration = Duration::from_millis(250);
+/// The most changes of an interface in one refresh: it is bound, renamed, and down.
 const CHANGES_MAX: usize = 4;
-/// The least time between two refreshes. A node's network can change all the time.
+/// The minimum time between two refreshes. A node's network can change all the time.
 const REFRESH_AFTER: Duration = Duration::from_millis(20);
-/// How long the drain may take, from when the request to stop is seen.
+/// The maximum duration of the drain, from when the worker reads the request to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// How often the drain checks whether the kernel has closed the last block.
 const DRAIN_CHECK_EVERY: Duration = Duration::from_millis(2);
 /// How often a wait for the sensors checks whether half of a ring is in use, once the backlog is full.
 const WAIT_CHECK_EVERY: Duration = Duration::from_millis(5);
 
-/// What the data path is made of.
+/// The parts of the data path.
 pub(crate) struct Worker {
     /// One for each interface.
     pub(crate) rings: Vec<Ring>,
     /// The sockets.
     pub(crate) transmitter: Transmitter,
-    /// The decisions.
+    /// What builds the datagrams.
     pub(crate) mirror: Mirror,
-    /// The sensors; the control side puts new ones there.
+    /// The table of sensors; the control side replaces it.
     pub(crate) table: Arc<ArcSwap<SensorTable>>,
-    /// Where the numbers go.
+    /// The worker stores its numbers here.
     pub(crate) published: Arc<Published>,
-    /// Where rare events go.
-    pub(crate) events: Events,
+    /// The worker sends rare events here.
+    pub(crate) events: EventSender,
     /// The request to stop.
     pub(crate) stop: Flag,
-    /// That a first view of the sensors is in the table.
-    pub(crate) first_view: Flag,
-    /// How long frames may wait for it.
+    /// Raised when the first list of sensors is in the table.
+    pub(crate) first_list: Flag,
+    /// How long frames wait for it.
     pub(crate) start_wait: Duration,
 }
 
 impl Worker {
-    /// Mirrors until it is asked to stop; then drains, and returns the totals.
+    /// Mirrors until the request to stop; then drains, and returns the totals.
     ///
     /// # Errors
-    /// When epoll(7) fails for good, which leaves no way to go on.
+    /// When epoll(7) fails. Without it the worker cannot continue.
     pub(crate) fn run(self) -> Result<Snapshot, Errno> {
         let sources = Sources::of(&self.rings, &self.stop)?;
-        // Without it interfaces are refreshed often instead.
+        // Without the subscription, interfaces are refreshed often instead.
         let changes = NetworkChanges::subscribe().ok();
         if let Some(changes) = &changes {
             sources.add(changes, Sources::CHANGES)?;
@@ -103,12 +104,12 @@ impl Worker {
             next_refresh: Instant::now(),
             next_report: Instant::now(),
             active_until: Instant::now(),
-            turn: 0,
+            last_ring: 0,
         };
-        running.wait_for_sensors(&self.first_view, self.start_wait)?;
+        running.wait_for_sensors(&self.first_list, self.start_wait)?;
         while !running.path.stop.is_raised() {
             running.sleep(REFRESH_EVERY)?;
-            running.take_turns();
+            running.process_blocks();
         }
         running.drain();
         running.path.publish();
@@ -120,35 +121,35 @@ impl Worker {
     }
 }
 
-/// A worker at work.
+/// The state of a running worker.
 struct Running {
     rings: Vec<Ring>,
     path: DataPath,
-    events: Events,
+    events: EventSender,
     sources: Sources,
-    /// The kernel's word that links, addresses or routes have changed.
+    /// The subscription to changes of links, addresses and routes.
     changes: Option<NetworkChanges>,
-    /// Whether they have since interfaces were refreshed.
+    /// Whether there was a change since the last refresh.
     has_changed: bool,
-    /// When interfaces were refreshed, and when they are to be refreshed again.
+    /// When interfaces were last refreshed, and when they are refreshed next.
     refreshed: Instant,
     next_refresh: Instant,
-    /// When the network's answers and the counters are read again.
+    /// When the network's answers and the counters are read next.
     next_report: Instant,
-    /// Until when answers may come.
+    /// Until when answers to sent datagrams may come.
     active_until: Instant,
-    /// The ring that has the next turn.
-    turn: usize,
+    /// The ring whose block was processed last; the one after it is next.
+    last_ring: usize,
 }
 
 impl Running {
-    /// Does what is due, and sleeps until there is something to do, at most so long.
-    fn sleep(&mut self, most: Duration) -> Result<(), Errno> {
+    /// Does what is due, and sleeps until there is something to do, at most for `max`.
+    fn sleep(&mut self, max: Duration) -> Result<(), Errno> {
         self.do_what_is_due();
         let left = self.due().saturating_duration_since(Instant::now());
-        let woken = self.sources.wait(left.min(most))?;
+        let woken = self.sources.wait(left.min(max))?;
         if woken.interface_failed {
-            // The error must be taken, or the next wait would end at once.
+            // The refresh reads the error; otherwise the next wait would end at once.
             self.refresh();
         }
         if woken.network_changed {
@@ -157,7 +158,7 @@ impl Running {
         Ok(())
     }
 
-    /// When the next thing is due that does not come with a block.
+    /// When the next refresh or report is due.
     fn due(&self) -> Instant {
         self.next_refresh.min(self.next_report)
     }
@@ -172,7 +173,7 @@ impl Running {
         }
     }
 
-    /// Has interfaces, source addresses and paths refreshed soon.
+    /// Schedules a refresh of interfaces, source addresses and paths.
     fn network_changed(&mut self) {
         if self.changes.as_ref().is_some_and(NetworkChanges::clear) {
             self.has_changed = true;
@@ -180,14 +181,14 @@ impl Running {
         }
     }
 
-    /// Takes a block of each ring in turn while there are any, until something else is due. One is
-    /// taken in any case, or a busy machine would refresh interfaces and do nothing else.
-    fn take_turns(&mut self) {
+    /// Processes a block of each ring in turn while there are any, until something else is due. At least
+    /// one block is processed: otherwise a busy machine could only refresh interfaces.
+    fn process_blocks(&mut self) {
         let mut without_block = 0;
         while without_block < self.rings.len() {
-            self.turn = (self.turn + 1) % self.rings.len();
-            let ring = self.rings.get_mut(self.turn);
-            if !ring.is_some_and(|ring| self.path.take_block(ring)) {
+            self.last_ring = (self.last_ring + 1) % self.rings.len();
+            let ring = self.rings.get_mut(self.last_ring);
+            if !ring.is_some_and(|ring| self.path.process_block(ring)) {
                 without_block += 1;
                 continue;
             }
@@ -201,29 +202,29 @@ impl Running {
         }
     }
 
-    /// Lets frames wait until the first view of the sensors has come, at most so long; zero is no wait.
-    fn wait_for_sensors(&mut self, first_view: &Flag, limit: Duration) -> Result<(), Errno> {
+    /// Lets frames wait for the first list of sensors, at most for `limit`; zero is no wait.
+    fn wait_for_sensors(&mut self, first_list: &Flag, limit: Duration) -> Result<(), Errno> {
         if limit.is_zero() {
             return Ok(());
         }
-        let begun = Instant::now();
+        let start = Instant::now();
         let mut backlog = Backlog::default();
         let mut rings_wake = true;
-        self.sources.add(first_view, Sources::OTHERS)?;
-        let over = loop {
+        self.sources.add(first_list, Sources::OTHERS)?;
+        let end = loop {
             fill(&mut backlog, &mut self.rings);
-            let waited = begun.elapsed();
-            let state = State {
-                has_view: first_view.is_raised(),
+            let waited = start.elapsed();
+            let state = WaitState {
+                has_list: first_list.is_raised(),
                 is_stopped: self.path.stop.is_raised(),
                 is_half_full: self.rings.iter().any(Ring::is_half_full),
                 waited,
             };
-            if let Some(over) = state.judge(limit) {
-                break over;
+            if let Some(end) = state.end(limit) {
+                break end;
             }
             if rings_wake && !backlog.has_space() {
-                // They stay readable, and would have us run in a circle.
+                // The rings stay readable, so the wait would end at once each time.
                 self.sources.remove_all(&self.rings)?;
                 rings_wake = false;
             }
@@ -234,13 +235,13 @@ impl Running {
                 left.min(WAIT_CHECK_EVERY)
             })?;
         };
-        self.sources.remove(first_view)?;
+        self.sources.remove(first_list)?;
         if !rings_wake {
             self.sources.add_all(&self.rings)?;
         }
-        if let Over::GivenUp(cause) = over {
-            let waited = begun.elapsed();
-            self.send_event(Event::WaitGivenUp { cause, waited });
+        if let WaitEnd::Limit(cause) = end {
+            let waited = start.elapsed();
+            self.send_event(Event::WaitEnded { cause, waited });
         }
         for block in backlog.blocks() {
             let walk = Walk::check(block);
@@ -251,20 +252,20 @@ impl Running {
         Ok(())
     }
 
-    /// Finds the interfaces anew, has the sockets find their ways anew, and reports what has changed.
+    /// Checks the interfaces, lets the sockets choose their routes again, and reports changes.
     fn refresh(&mut self) {
         self.refreshed = Instant::now();
         self.next_refresh = self.refreshed
             + match self.changes {
                 Some(_) => REFRESH_EVERY,
-                None => REFRESH_UNTOLD,
+                None => REFRESH_EVERY_UNSUBSCRIBED,
             };
         self.path.transmitter.reconnect();
         if mem::take(&mut self.has_changed) {
             self.send_event(Event::NetworkChanged);
         }
         for ring in &mut self.rings {
-            // A ring returns one change at a time; a few calls return all that can be.
+            // A ring returns one change at a time; a few calls return all of them.
             for _ in 0..CHANGES_MAX {
                 let event = match ring.refresh() {
                     Ok(None) => break,
@@ -277,16 +278,16 @@ impl Running {
                         error: error.to_string(),
                     },
                 };
-                let is_over = matches!(event, Event::InterfaceFailed { .. });
+                let has_failed = matches!(event, Event::InterfaceFailed { .. });
                 self.events.send(event, &self.path.published);
-                if is_over {
+                if has_failed {
                     break;
                 }
             }
         }
     }
 
-    /// Publishes the rings' counters, and reports what the network has answered.
+    /// Publishes the rings' counters, and reports the network's answers.
     fn report(&mut self) {
         let now = Instant::now();
         let pause = if now < self.active_until {
@@ -311,7 +312,7 @@ impl Running {
         self.events.send(event, &self.path.published);
     }
 
-    /// Ends capturing and takes what is left in the rings.
+    /// Ends capturing and processes what is left in the rings.
     fn drain(&mut self) {
         for ring in &mut self.rings {
             if let Err(error) = ring.stop() {
@@ -323,11 +324,11 @@ impl Running {
             }
         }
         while !self.path.is_time_over() {
-            let mut took_any = false;
+            let mut any_block = false;
             for ring in &mut self.rings {
-                took_any |= self.path.take_block(ring);
+                any_block |= self.path.process_block(ring);
             }
-            if took_any {
+            if any_block {
                 continue;
             }
             if self.rings.iter_mut().map(waiting).sum::<u64>() == 0 {
@@ -343,24 +344,24 @@ impl Running {
     }
 }
 
-/// Moves closed blocks into the backlog while it has space, one of each ring in turn.
+/// Copies closed blocks into the backlog while it has space, one of each ring in turn.
 fn fill(backlog: &mut Backlog, rings: &mut [Ring]) {
-    let mut took_any = true;
-    while took_any {
-        took_any = false;
+    let mut any_block = true;
+    while any_block {
+        any_block = false;
         for ring in &mut *rings {
             if !backlog.has_space() {
                 return;
             }
             if let Some(block) = ring.next_block() {
                 backlog.push(block.used());
-                took_any = true;
+                any_block = true;
             }
         }
     }
 }
 
-/// What takes each block its way: decisions, sockets, counts.
+/// What processes each block: decisions, sockets, counters.
 struct DataPath {
     transmitter: Transmitter,
     mirror: Mirror,
@@ -369,13 +370,13 @@ struct DataPath {
     totals: Totals,
     published: Arc<Published>,
     stop: Flag,
-    /// When the drain ends, once the request to stop was seen.
+    /// When the drain must end; set when the request to stop is first read.
     drain_until: Option<Instant>,
 }
 
 impl DataPath {
-    /// Takes the next block of a ring, if the kernel has closed one.
-    fn take_block(&mut self, ring: &mut Ring) -> bool {
+    /// Processes the next block of a ring, if the kernel has closed one; returns whether it did.
+    fn process_block(&mut self, ring: &mut Ring) -> bool {
         let Some(block) = ring.next_block() else {
             return false;
         };
@@ -383,7 +384,7 @@ impl DataPath {
         true
     }
 
-    /// Sends the frames of a block, or those for which there is time when podspan shall end.
+    /// Sends the frames of a block. After the request to stop, it sends only those for which there is time.
     fn mirror_block(&mut self, mut frames: Frames<'_>, block: &[u8], unreadable: u32) {
         if !self.is_time_over() {
             let table = self.table.load();
@@ -413,7 +414,7 @@ impl DataPath {
         self.batch.count_outcomes(&mut self.totals);
     }
 
-    /// Whether podspan shall have ended by now. The time begins when this first sees the request.
+    /// Whether the time for the drain is over. It starts when this first reads the request to stop.
     fn is_time_over(&mut self) -> bool {
         if !self.stop.is_raised() {
             return false;
@@ -427,14 +428,14 @@ impl DataPath {
     }
 }
 
-/// How many frames wait in a ring; none when the kernel will not say.
+/// The number of frames in a ring; 0 if the kernel does not return it.
 fn waiting(ring: &mut Ring) -> u64 {
     ring.waiting().unwrap_or(0)
 }
 
 fn ring_totals(rings: &mut [Ring]) -> RingTotals {
     let mut totals = RingTotals::default();
-    // A reading that fails leaves the kernel's counters for the next one.
+    // After a failed read, the kernel keeps its counters for the next one.
     for statistics in rings.iter_mut().filter_map(|ring| ring.statistics().ok()) {
         totals.packets += statistics.packets;
         totals.drops += statistics.drops;

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-/// The least [`Mtu`](wire::Mtu) that can be set: what every IPv6 path carries (RFC 8200 section 5), and little
-/// enough that no network needs less.
-pub const LEAST_MTU: u16 = 1280;
+/// The smallest [`Mtu`](wire::Mtu) that can be set. Every IPv6 path supports it (RFC 8200 section 5), and
+/// no network needs a smaller one.
+pub const MIN_MTU: u16 = 1280;
 
 /// Memory of one interface's ring, in whole MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,9 +14,9 @@ pub struct RingSize {
 }
 
 impl RingSize {
-    /// The least: two blocks of 1 MiB, one to fill while the other is read.
+    /// The smallest: two blocks of 1 MiB, one to fill while the other is read.
     pub const MIN: Self = Self { mib: 2 };
-    /// The largest: beyond it is surely a mistake in the unit.
+    /// The largest. A larger value is probably a wrong unit.
     pub const MAX: Self = Self { mib: 4096 };
 
     /// The size in bytes: a multiple of 1 MiB.
@@ -32,17 +32,17 @@ impl fmt::Display for RingSize {
     }
 }
 
-/// How long frames wait for the sensors at the start, in whole milliseconds.
+/// How long frames wait for the first list of sensors, in whole milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StartWait {
     pub(super) ms: u16,
 }
 
 impl StartWait {
-    /// The longest: a pod without a sensor for longer has another problem.
+    /// The longest. If no list arrives for longer, a longer wait does not help.
     pub const MAX: Self = Self { ms: 60_000 };
 
-    /// The time; zero is no wait.
+    /// The duration; zero is no wait.
     #[must_use]
     pub const fn duration(self) -> Duration {
         Duration::from_millis(self.ms as u64)

@@ -1,14 +1,13 @@
 //! The configuration: environment variables in, one checked [`Config`] or all errors out.
 //!
-//! `settings` is the contract: every variable with type, default, text and example, declared once;
-//! `variable` makes all else from it. serde and envy take the variables of the table out of the
-//! environment (`reading`), `values`, `names` and `sensor` parse them, `error` words what is wrong,
-//! `text` shows the table to people. Variables that are not in the table are other programs' and left
-//! alone.
+//! `settings` is the contract: it declares every variable once, with type, default, text and example.
+//! `variable` generates everything else from it. serde and envy read the table's variables from the
+//! environment (`reading`); `values`, `names` and `sensor` parse them; `error` has the error texts; `text`
+//! prints the table. Variables that are not in the table belong to other programs and are ignored.
 //!
-//! Invariants: no value can make this panic, bytes that are not UTF-8 among them; a variable set to
-//! nothing counts as not set, apart from a required one, which is told to be empty; each wrong
-//! variable is reported, not only the first.
+//! Invariants: no value causes a panic, including bytes that are not UTF-8; an empty variable counts as
+//! not set, except a required one, which is reported as empty; each wrong variable is reported, not only
+//! the first.
 
 mod bounds;
 mod error;
@@ -25,10 +24,10 @@ mod variable;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
-pub use bounds::{LEAST_MTU, RingSize, StartWait};
+pub use bounds::{MIN_MTU, RingSize, StartWait};
 pub use error::{ConfigErrors, Invalid, Reason};
 pub use names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
-pub use sensor::{Sensor, SensorAddress};
+pub use sensor::{SensorAddress, SensorSetting};
 pub use settings::{Config, TABLE};
 pub use text::{help, markdown};
 pub use values::{Interfaces, LogFormat, LogLevel, OnFailure, Prefer, Value};
@@ -54,9 +53,9 @@ impl Config {
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigErrors> {
         let mut reading = Reading::default();
-        let ours = reading.take_ours(&TABLE, variables);
+        let selected = reading.select(&TABLE, variables);
         let environment: Environment =
-            envy::from_iter(ours).map_err(|error| ConfigErrors(vec![Invalid::from(error)]))?;
+            envy::from_iter(selected).map_err(|error| ConfigErrors(vec![Invalid::from(error)]))?;
         let values = Values::read(&environment, &mut reading);
         if let (Some(sensor), Some(port)) = (&values.sensor, values.sensor_port) {
             let addresses = sensor.addresses(port);
@@ -74,28 +73,27 @@ impl Config {
         self.sensor.addresses(self.sensor_port)
     }
 
-    /// What holds, as `NAME=value  # origin`, a line for each variable: the answer to
-    /// `--check-config`. Without the comments the lines are an environment that means the same.
+    /// The settings in effect, a line `NAME=value  # origin` for each variable: the output of
+    /// `--check-config`. Without the comments, the lines are an environment with the same meaning.
     #[must_use]
     pub fn effective(&self) -> String {
         self.effective.iter().map(Setting::to_string).collect()
     }
 }
 
-/// What podspan needs to know although other settings may be wrong.
+/// The settings that podspan needs even if others are wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Basics {
     /// What a start that fails does.
     pub on_failure: OnFailure,
-    /// Which lines are logged.
+    /// The level of the log.
     pub log: LogLevel,
-    /// How they are written.
+    /// The format of the log.
     pub log_format: LogFormat,
 }
 
 impl Basics {
-    /// Reads this process's environment. What is wrong there counts as not set, and [`Config`] reports
-    /// it.
+    /// Reads this process's environment. A wrong value counts as not set, and [`Config`] reports it.
     #[must_use]
     pub fn from_env() -> Self {
         Self::from_vars(std::env::vars_os())
@@ -104,8 +102,8 @@ impl Basics {
     /// Reads variables given as pairs of name and value.
     pub fn from_vars(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let mut reading = Reading::default();
-        let ours = reading.take_ours(&TABLE, variables);
-        let environment: Environment = envy::from_iter(ours).unwrap_or_default();
+        let selected = reading.select(&TABLE, variables);
+        let environment: Environment = envy::from_iter(selected).unwrap_or_default();
         let values = Values::read(&environment, &mut reading);
         Self {
             on_failure: values.on_failure.unwrap_or(OnFailure::Exit),

@@ -1,5 +1,5 @@
-//! Names that Kubernetes gives, checked lightly: a typing error shall be told at the start, not by
-//! an API server's refusal later.
+//! Names of Kubernetes objects, with a simple check: an error in a name is reported at the start, and not
+//! later as an error of the API server.
 //!
 //! Sources: RFC 1123 labels and subdomains, and label values, as in "Object Names and IDs" and
 //! "Labels and Selectors" of the Kubernetes documentation.
@@ -18,7 +18,7 @@ pub struct ObjectName(String);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace(String);
 
-/// The UID of a pod: usually a UUID, for static pods the kubelet's own choice.
+/// The UID of a pod: usually a UUID; the kubelet chooses another form for static pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodUid(String);
 
@@ -26,12 +26,11 @@ pub struct PodUid(String);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostName(String);
 
-/// One or more files, as `KUBECONFIG` lists them. Whether they exist is seen when they are read,
-/// again and again: they may come later.
+/// One or more files, as in `KUBECONFIG`. They may not exist yet: each attempt to read them checks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileNames(String);
 
-/// The namespaces in which a sensor's name is looked up.
+/// The namespaces in which podspan searches for the sensors' pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Namespaces {
     /// Every namespace of the cluster.
@@ -43,7 +42,7 @@ pub enum Namespaces {
 macro_rules! is_text {
     ($($name:ident),*) => { $(
         impl $name {
-            /// The name as Kubernetes knows it.
+            /// The name in Kubernetes.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -67,7 +66,7 @@ impl Value for ObjectName {
         }
         Err(Reason::BadName(
             text.to_owned(),
-            "small letters, digits, - and ., at most 253, a letter or digit at both ends",
+            "lower-case letters, digits, - and ., at most 253, with a letter or digit at both ends",
         ))
     }
 
@@ -83,7 +82,7 @@ impl Value for Namespace {
         }
         Err(Reason::BadName(
             text.to_owned(),
-            "small letters, digits and -, at most 63, a letter or digit at both ends",
+            "lower-case letters, digits and -, at most 63, with a letter or digit at both ends",
         ))
     }
 
@@ -166,15 +165,10 @@ fn is_lower(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit()
 }
 
-/// Whether `text` has 1 to `longest` bytes, all of them `inner`, the first and the last `end`.
-fn is_name(
-    text: &str,
-    longest: usize,
-    end: impl Fn(u8) -> bool,
-    inner: impl Fn(u8) -> bool,
-) -> bool {
+/// Whether `text` has 1 to `max` bytes, all of them `inner`, the first and the last `end`.
+fn is_name(text: &str, max: usize, end: impl Fn(u8) -> bool, inner: impl Fn(u8) -> bool) -> bool {
     let bytes = text.as_bytes();
-    bytes.len() <= longest
+    bytes.len() <= max
         && bytes.iter().copied().all(inner)
         && bytes.first().copied().is_some_and(&end)
         && bytes.last().copied().is_some_and(&end)

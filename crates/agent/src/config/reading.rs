@@ -1,8 +1,8 @@
-//! Takes the variables out of the environment, and gathers all that is wrong.
+//! Reads the variables from the environment, and collects all errors.
 //!
-//! In: pairs of name and value. Out: each variable's value, or an error in the list; and what holds,
-//! with its origin. Invariants: bytes that are not UTF-8 and values of any content are errors, never a
-//! panic; a variable set to nothing counts as not set, apart from a required one.
+//! In: pairs of name and value. Out: each variable's value, or an error in the list; and the settings in
+//! effect with their origin. Invariants: bytes that are not UTF-8 and values of any content are errors,
+//! never a panic; an empty variable counts as not set, except a required one.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -13,7 +13,7 @@ use super::error::{ConfigErrors, Invalid, Reason};
 use super::values::{Field, Value};
 use super::variable::{Fallback, Variable};
 
-/// One variable's effective value and where it comes from.
+/// One variable's value in effect, and its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Setting {
     variable: &'static Variable,
@@ -35,7 +35,7 @@ impl fmt::Display for Setting {
 enum Origin {
     Environment,
     Default,
-    /// Not set and without a default; the words say what then happens.
+    /// Not set and without a default; the text says what happens then.
     Unset(&'static str),
 }
 
@@ -49,40 +49,40 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What a reading of the environment has found so far.
+/// The result of reading the environment so far.
 #[derive(Default)]
 pub(super) struct Reading {
-    /// What holds, in the order in which it was read.
+    /// The settings in effect, in the order in which they were read.
     pub(super) effective: Vec<Setting>,
     pub(super) errors: Vec<Invalid>,
 }
 
 impl Reading {
-    /// Picks the table's variables. One that is not UTF-8 is noted as wrong and left out, which is
-    /// why `std::env::vars`, envy's own way, cannot be used: it panics at such a one.
-    pub(super) fn take_ours(
+    /// Selects the table's variables. One that is not UTF-8 becomes an error and is left out. envy's own
+    /// reader cannot be used, because it calls `std::env::vars`, which panics for such a variable.
+    pub(super) fn select(
         &mut self,
         table: &[&'static Variable],
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Vec<(String, String)> {
-        let mut ours = Vec::new();
+        let mut selected = Vec::new();
         for (name, value) in variables {
-            // Names are compared exactly, since to envy `mtu` and `MTU` would be the same twice.
-            let Some(variable) = table.iter().find(|known| name == known.name) else {
+            // Names are compared exactly, because envy treats `mtu` and `MTU` as the same name.
+            let Some(variable) = table.iter().find(|variable| name == variable.name) else {
                 continue;
             };
             match value.into_string() {
                 Ok(value) if is_service_link(variable, &value) => {}
-                Ok(value) => ours.push((variable.name.to_owned(), value)),
+                Ok(value) => selected.push((variable.name.to_owned(), value)),
                 Err(bytes) => {
                     self.wrong(variable, &bytes.to_string_lossy(), Reason::NotUtf8);
                 }
             }
         }
-        ours
+        selected
     }
 
-    /// Parses a variable or its fallback, and keeps what came of it.
+    /// Parses a variable or its fallback, and stores the value or the error.
     pub(super) fn value<T: Value>(
         &mut self,
         variable: &'static Variable,
@@ -133,7 +133,7 @@ impl Reading {
         }
     }
 
-    /// Refuses addresses of which two are the same, which only shows when their port is known.
+    /// Reports two addresses that are the same. This check needs the default port.
     pub(super) fn refuse_same_endpoints(
         &mut self,
         variable: &'static Variable,
@@ -146,7 +146,7 @@ impl Reading {
         }
     }
 
-    /// The errors in the table's order, whatever order they were found in.
+    /// The errors, sorted in the table's order.
     pub(super) fn into_errors(mut self, table: &[&Variable]) -> ConfigErrors {
         self.errors.sort_by_key(|error| {
             table
@@ -165,8 +165,8 @@ impl Reading {
     }
 }
 
-/// Whether Kubernetes set this for a Service of the pod's namespace, as Docker once did for links:
-/// `SENSOR_PORT=tcp://10.96.7.7:4789` where a Service is named `sensor`. Nobody asked for it.
+/// Whether Kubernetes set this variable for a Service in the pod's namespace (a Docker link variable):
+/// `SENSOR_PORT=tcp://10.96.7.7:4789` for a Service named `sensor`. The operator did not set it.
 fn is_service_link(variable: &Variable, value: &str) -> bool {
     let schemes = ["tcp://", "udp://", "sctp://"];
     variable.name == "SENSOR_PORT" && schemes.iter().any(|scheme| value.starts_with(scheme))

@@ -1,8 +1,7 @@
 //! Where the copies go: one name, or addresses.
 //!
-//! What comes in is the text of `SENSOR`; what goes out is a label's value or a list of addresses
-//! that one host each can have. Which of the two is meant must never be guessed wrongly: `10.0.0.300`
-//! would be a valid label value, so whatever is written like an address is judged as one.
+//! In: the text of `SENSOR`. Out: a label's value, or a list of addresses of hosts. `10.0.0.300` is a valid
+//! label value but was meant as an address, so a text that looks like an address is always parsed as one.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,9 +11,9 @@ use super::error::Reason;
 use super::names::is_label_value;
 use super::values::{Value, entries, is_decimal};
 
-/// The sensors, as the operator names them.
+/// The value of `SENSOR`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sensor {
+pub enum SensorSetting {
     /// The value of the label `run` of the sensors' pods.
     Name(String),
     /// At least one address, none twice.
@@ -28,8 +27,8 @@ pub struct SensorAddress {
     port: Option<NonZeroU16>,
 }
 
-impl Sensor {
-    /// The addresses, `default_port` filled in where none was given; none for a name.
+impl SensorSetting {
+    /// The addresses, with `default_port` where the value has no port; none for a name.
     pub fn addresses(&self, default_port: NonZeroU16) -> impl Iterator<Item = SocketAddr> {
         let addresses = match self {
             Self::Name(_) => &[],
@@ -41,7 +40,7 @@ impl Sensor {
     }
 }
 
-impl Value for Sensor {
+impl Value for SensorSetting {
     fn parse(text: &str) -> Result<Self, Reason> {
         let mut names = Vec::new();
         let mut addresses = Vec::new();
@@ -73,7 +72,7 @@ impl Value for Sensor {
     }
 }
 
-impl fmt::Display for Sensor {
+impl fmt::Display for SensorSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name) => f.write_str(name),
@@ -141,8 +140,7 @@ fn name(text: &str) -> Result<&str, Reason> {
     }
     Err(Reason::BadName(
         text.to_owned(),
-        "a label's value has letters, digits, -, _ and ., at most 63, a letter or digit at both \
-         ends",
+        "letters, digits, -, _ and ., at most 63, with a letter or digit at both ends",
     ))
 }
 
@@ -150,7 +148,7 @@ fn is_name(text: &str) -> bool {
     is_label_value(text) && !is_written_like_an_address(text)
 }
 
-/// Whether an address is meant: by its signs, or as digits with dots between them.
+/// Whether a text is written like an address: with `:`, `[`, `]` or `/`, or as digits with dots.
 fn is_written_like_an_address(text: &str) -> bool {
     let dotted = text.contains('.') && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     dotted || text.contains([':', '[', ']', '/'])
@@ -160,8 +158,8 @@ fn bracketed(text: &str) -> Option<Ipv6Addr> {
     text.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
 
-/// Passes an address that one host can have and that a route can lead to; an IPv4 address in IPv6
-/// clothes is undressed.
+/// Returns an address that a host can have and that a route can lead to. An IPv4-mapped IPv6 address
+/// becomes its IPv4 address.
 fn usable(ip: IpAddr) -> Result<IpAddr, Reason> {
     let ip = ip.to_canonical();
     let flaw = match ip {
@@ -169,7 +167,7 @@ fn usable(ip: IpAddr) -> Result<IpAddr, Reason> {
         _ if ip.is_multicast() => "a multicast address",
         IpAddr::V4(Ipv4Addr::BROADCAST) => "the broadcast address",
         IpAddr::V6(ip) if ip.is_unicast_link_local() => {
-            "link-local, which no route leads to without an interface"
+            "a link-local address, which needs an interface to be reachable"
         }
         _ => return Ok(ip),
     };

@@ -1,8 +1,8 @@
 //! The settings, each declared once: name, field, type, fallback, what is expected, text and example.
 //!
-//! To add one, add a declaration here, and a type in `values` where none fits. Everything else follows
-//! from it, see [`settings!`]; then write `docs/configuration.md` anew. No other module reads an
-//! environment variable.
+//! To add one, add a declaration here, and a type in `values` if none fits. [`settings!`] generates
+//! everything else. Then generate `docs/configuration.md` again. No other module reads an environment
+//! variable.
 
 use std::num::NonZeroU16;
 
@@ -14,18 +14,18 @@ use wire::{Mtu, Vni};
 use super::bounds::{RingSize, StartWait};
 use super::names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
 use super::reading::{Reading, Setting};
-use super::sensor::Sensor;
+use super::sensor::SensorSetting;
 use super::values::{Field, Interfaces, LogFormat, LogLevel, OnFailure, Prefer};
 use super::variable::{Fallback, Variable, settings};
 
 settings! {
     /// Where the copies go.
-    SENSOR sensor: Sensor {
+    SENSOR sensor: SensorSetting {
         required,
         expected: "a name, or addresses as ip, ip:port or [ip6]:port, separated by commas",
-        text: "Where the copies go. A name stands for the pods that carry the label run=<name>, which \
-               podspan finds and follows. With several sensors SPREAD says what goes to which. An \
-               address without a port uses SENSOR_PORT.",
+        text: "Where the copies go. A name selects the pods with the label run=<name>; podspan finds them \
+               and follows their changes. If there are several sensors, SPREAD sets how the copies are \
+               divided. An address without a port uses SENSOR_PORT.",
         example: "zeek",
     }
 
@@ -33,35 +33,35 @@ settings! {
     INTERFACE interface: Interfaces {
         default: "eth0",
         expected: "names of network interfaces, separated by commas",
-        text: "The interfaces to mirror. One that does not exist yet is waited for.",
+        text: "The interfaces to mirror. podspan waits for an interface that does not exist yet.",
         example: "eth0,net1",
     }
 
     /// The network identifier in the VXLAN header.
     VNI vni: Vni {
         default: "0",
-        expected: "a number from 0 to 16777215, decimal, or hexadecimal with 0x in front",
-        text: "The VXLAN network identifier of the copies, 24 bits. Coming from the old script: it read \
-               the value as hexadecimal, so its VNI=10 is VNI=0x10 here.",
+        expected: "a number from 0 to 16777215, decimal, or hexadecimal with the prefix 0x",
+        text: "The VXLAN network identifier of the copies, 24 bits. The old script read this value as \
+               hexadecimal: its VNI=10 is VNI=0x10 here.",
         example: "0x1a",
     }
 
-    /// Where a sensor's name is looked up; none: in our own namespace.
+    /// Where podspan searches for the sensors' pods; `None`: in its own namespace.
     SENSOR_NAMESPACE sensor_namespace: Namespaces {
         unset: "podspan's own namespace",
         expected: "the name of a namespace, or * for all",
-        text: "The namespace in which a sensor's name is looked up. With * everyone who may create a \
-               pod in any namespace can receive the traffic.",
+        text: "The namespace of the sensors' pods. With *, everyone who can create a pod in any namespace \
+               can receive the traffic.",
         example: "monitoring",
     }
 
-    /// The destination port where nothing else names one.
+    /// The destination port, if nothing else sets one.
     SENSOR_PORT sensor_port: NonZeroU16 {
         default: "4789",
         expected: "a UDP port from 1 to 65535",
-        text: "The UDP port of sensors found by name that declare none by the annotation \
-               podspan.dev/port, and of addresses in SENSOR that name none. What Kubernetes itself puts \
-               here where there is a Service named sensor (tcp://...) is ignored.",
+        text: "The UDP port of sensors found by name without the annotation podspan.dev/port, and of \
+               addresses in SENSOR without a port. Kubernetes sets this variable to tcp://... if there \
+               is a Service named sensor; podspan ignores such a value.",
         example: "4789",
     }
 
@@ -69,42 +69,42 @@ settings! {
     SENSOR_PREFER sensor_prefer: Prefer {
         default: "node",
         expected: "node or any",
-        text: "node: while a sensor found by name runs on this node and does not fail, only those of \
-               this node are used. any: all of them are.",
+        text: "node: if sensors found by name run on this node and do not fail, only these are used. any: \
+               all sensors are used.",
         example: "any",
     }
 
-    /// How sensors that declare nothing take the copies in.
+    /// How sensors without an annotation receive the copies.
     RECEIVER receiver: Receiver {
         default: "sniffer",
         expected: "sniffer or socket",
-        text: "How sensors without the annotation podspan.dev/receiver take the copies in. sniffer: by \
-               capturing on an interface; always right. socket: by a UDP socket or a kernel vxlan device, which allows \
-               cheaper sending.",
+        text: "How sensors without the annotation podspan.dev/receiver receive the copies. sniffer: they \
+               capture on an interface; this value is always safe. socket: they have a UDP socket or a \
+               kernel vxlan device, which makes sending cheaper.",
         example: "socket",
     }
 
-    /// What goes to one sensor.
+    /// How the copies are divided among sensors.
     SPREAD spread: Spread {
         default: "hosts",
         expected: "hosts or flows",
-        text: "What goes to one of several sensors. hosts: all that two hosts exchange, so that a sensor \
-               sees a connection together with the one that announced it. flows: each connection by \
-               itself, for a pod that talks with few hosts.",
+        text: "How copies are divided among several sensors. hosts: one sensor gets all traffic between two \
+               hosts, so it gets a connection together with the one that announced it. flows: one sensor \
+               gets a whole connection; for a pod that communicates with few hosts.",
         example: "flows",
     }
 
-    /// How many source ports the copies leave by.
+    /// The number of source ports of the copies.
     SOURCE_PORTS source_ports: SourcePorts {
         default: "1",
         expected: "1, 2, 4, 8 or 16",
-        text: "From how many UDP ports the copies are sent. 1: a sensor gets all copies in the order in \
-               which the frames crossed. More, for a sensor whose network card spreads its load by the \
-               outer ports: the order is kept for what two hosts exchange, and given up between others.",
+        text: "The number of UDP ports from which the copies are sent. 1: a sensor gets all copies in the \
+               order in which the frames were sent or received. More, for a sensor whose network card \
+               spreads its load by the outer ports: the order is kept only between the same two hosts.",
         example: "4",
     }
 
-    /// The node that we run on.
+    /// The node of this pod.
     NODE_NAME node_name: ObjectName {
         unset: "no node is preferred",
         expected: "the name of a Kubernetes node",
@@ -112,7 +112,7 @@ settings! {
         example: "worker-1",
     }
 
-    /// Our pod.
+    /// This pod's name.
     POD_NAME pod_name: ObjectName {
         unset: "unknown",
         expected: "the name of a Kubernetes pod",
@@ -120,33 +120,33 @@ settings! {
         example: "shop-7d4b9c6f5-x2x7k",
     }
 
-    /// Our namespace.
+    /// This pod's namespace.
     POD_NAMESPACE pod_namespace: Namespace {
-        unset: "that of the service account",
+        unset: "the namespace of the service account",
         expected: "the name of a Kubernetes namespace",
         text: "The namespace of this pod, from the downward API (metadata.namespace).",
         example: "shop",
     }
 
-    /// Our pod's unique identifier.
+    /// This pod's unique identifier.
     POD_UID pod_uid: PodUid {
         unset: "unknown",
         expected: "the UID of a Kubernetes pod",
-        text: "The UID of this pod, from the downward API (metadata.uid), so that podspan does not take \
-               its own pod for a sensor found by name.",
+        text: "The UID of this pod, from the downward API (metadata.uid). With it, podspan never uses its \
+               own pod as a sensor.",
         example: "0f4d2a55-9c1e-4f9a-8a49-1c1f6f2f7d10",
     }
 
-    /// Where the API server is, as the kubelet says it to pods.
+    /// The API server's address, which the kubelet sets.
     KUBERNETES_SERVICE_HOST kubernetes_service_host: HostName {
         unset: "a kubeconfig is used",
         expected: "an IP address or a host's name",
-        text: "Where the API server is. The kubelet sets it in every pod; together with \
-               KUBERNETES_SERVICE_PORT it makes podspan use the pod's service account.",
+        text: "The address of the API server. The kubelet sets it in every pod. With it and \
+               KUBERNETES_SERVICE_PORT, podspan uses the pod's service account.",
         example: "10.96.0.1",
     }
 
-    /// Its port.
+    /// The API server's port.
     KUBERNETES_SERVICE_PORT kubernetes_service_port: NonZeroU16 {
         unset: "a kubeconfig is used",
         expected: "a TCP port from 1 to 65535",
@@ -154,22 +154,22 @@ settings! {
         example: "443",
     }
 
-    /// Kubeconfig files, which count before the kubelet's word.
+    /// Kubeconfig files, which come before the service account.
     KUBECONFIG kubeconfig: FileNames {
         unset: "in a pod the service account, else ~/.kube/config",
         expected: "paths of kubeconfig files, separated by colons",
-        text: "To find a sensor by name from outside of a cluster, or with other rights than the pod's: \
-               kubeconfig files as kubectl takes them.",
+        text: "Kubeconfig files, in the format of kubectl. Use it to find a sensor by name from outside a \
+               cluster, or with other rights than the pod's.",
         example: "/etc/podspan/kubeconfig",
     }
 
-    /// Upper bound for the outer packet; none: what the routes say.
+    /// Upper bound for the outer packet; `None`: the routes set it.
     MTU mtu: Mtu {
         unset: "from the route to each sensor",
         expected: "a number of bytes from 1280 to 65535",
-        text: "An upper bound for the outer packet, its IP header included, where the path to the \
-               sensors takes less than the route says. The copied frame has 50 bytes less over IPv4 \
-               and 70 less over IPv6.",
+        text: "An upper bound for the outer packet, including its IP header. Set it if the path to the \
+               sensors has a smaller MTU than the route. The copied frame is 50 bytes smaller over IPv4 \
+               and 70 bytes smaller over IPv6.",
         example: "1450",
     }
 
@@ -177,18 +177,18 @@ settings! {
     RING_SIZE ring_size: RingSize {
         default: "32MiB",
         expected: "a size from 2MiB to 4GiB, in bytes or with KiB, MiB or GiB",
-        text: "Memory for captured frames that wait to be sent, for each interface; rounded up to whole \
-               MiB. It is kernel memory of the node and not charged to the container's limit.",
+        text: "Memory for captured frames that wait to be sent, for each interface, rounded up to whole \
+               MiB. It is kernel memory of the node and does not count toward the container's limit.",
         example: "64MiB",
     }
 
-    /// How long frames wait for the first view of the sensors.
+    /// How long frames wait for the first list of sensors.
     START_WAIT start_wait: StartWait {
         default: "5s",
-        expected: "a time from 0s to 60s, in whole s or ms",
-        text: "Where SENSOR is a name: how long frames captured at the start wait in memory until the API \
-               server has named the sensors, at most until half of a ring is in use. Then they count as \
-               no_sensor. 0s: they do not wait.",
+        expected: "a duration from 0s to 60s, in whole s or ms",
+        text: "If SENSOR is a name: how long frames captured at the start wait in memory until the API \
+               server sends the list of sensors, at most until half of a ring is in use. Then they count \
+               as no_sensor. 0s: they do not wait.",
         example: "10s",
     }
 
@@ -196,15 +196,15 @@ settings! {
     ON_FAILURE on_failure: OnFailure {
         default: "exit",
         expected: "exit or idle",
-        text: "What happens when podspan cannot start. exit: it ends with an exit code, and a native \
-               sidecar can hold its pod in Init:CrashLoopBackOff. idle: it stays alive without mirroring, \
-               logs why, and tries again after 1 s, then more and more rarely, at least each minute; \
-               wrong settings need a new container. What fails once the capabilities are dropped ends it in \
-               any case.",
+        text: "What podspan does if it cannot start. exit: it ends with an exit code; a native sidecar can \
+               then hold its pod in Init:CrashLoopBackOff. idle: it stays alive without mirroring, logs \
+               why, and tries again after 1 s, then after longer and longer pauses of at most a minute; \
+               wrong settings need a new container. After the capabilities are dropped, a failure always \
+               ends it.",
         example: "idle",
     }
 
-    /// Which lines are logged.
+    /// The level of the log.
     LOG log: LogLevel {
         default: "info",
         expected: "error, warn, info, debug or trace",
@@ -212,11 +212,11 @@ settings! {
         example: "debug",
     }
 
-    /// How they are written.
+    /// The format of the log.
     LOG_FORMAT log_format: LogFormat {
         default: "text",
         expected: "text or json",
-        text: "text: lines for people. json: one JSON object a line.",
+        text: "text: lines for people. json: one JSON object per line.",
         example: "json",
     }
 }

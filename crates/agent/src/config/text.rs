@@ -1,7 +1,7 @@
-//! The table shown to people: `--help` and `docs/configuration.md`.
+//! The table as text: `--help` and `docs/configuration.md`.
 //!
-//! Both are made from [`super::settings`] and [`Exit`] alone, so they cannot disagree with the parsing;
-//! a test compares the file on disk.
+//! Both are generated from [`super::settings`] and [`Exit`] only, so they always match the parsing; a test
+//! compares the file on disk.
 
 use std::fmt::{self, Write as _};
 
@@ -12,7 +12,7 @@ use crate::exit::Exit;
 /// The longest line of `--help`, in columns.
 const COLUMNS: usize = 80;
 
-/// The answer to `--help`.
+/// The output of `--help`.
 #[must_use]
 pub fn help() -> String {
     let mut text = String::new();
@@ -45,11 +45,7 @@ fn write_help(text: &mut String) -> fmt::Result {
             default_in_words(variable)
         )?;
         wrap(text, variable.text, "      ");
-        wrap(
-            text,
-            &format!("Expected is {}.", variable.expected),
-            "      ",
-        );
+        wrap(text, &format!("Expected: {}.", variable.expected), "      ");
         wrap(
             text,
             &format!("Example: {}={}", variable.name, variable.example),
@@ -90,7 +86,7 @@ Usage: SENSOR=zeek podspan [--help | --version | --check-config]
 
   --help          print this text
   --version       print name and version
-  --check-config  print the effective settings, or all that is wrong with them
+  --check-config  print the settings in effect, or all errors in them
 
 Settings are environment variables:
 ";
@@ -101,7 +97,7 @@ const INTRODUCTION: &str = "\
 <!-- Generated from crates/agent/src/config/settings.rs. After a change there:
      cargo run -p agent -- --configuration-markdown > docs/configuration.md -->
 
-podspan takes its settings from environment variables only. `SENSOR` is the one that must be set:
+podspan reads its settings from environment variables only. Only `SENSOR` must be set:
 
 ```yaml
 env:
@@ -109,12 +105,12 @@ env:
     value: zeek
 ```
 
-- A variable set to nothing counts as not set. Space around values and list entries is ignored, and
-  so is the case of words such as `info`.
-- All that is wrong is reported at once, each with the variable, its value, what is expected and a
-  valid example. The process then ends with exit code 64, or stays alive and logs it with
-  `ON_FAILURE=idle`.
-- `podspan --check-config` prints what holds and where it comes from, without mirroring anything.
+- An empty variable counts as not set. Space around values and list entries is ignored. Words such as
+  `info` can be in upper or lower case.
+- All errors are reported at once, each with the variable, its value, what is expected and a valid
+  example. The process then ends with exit code 64. With `ON_FAILURE=idle` it stays alive and logs the
+  errors.
+- `podspan --check-config` prints the settings in effect and their origin, and does not mirror anything.
 - Variables that are not in this table are ignored.
 ";
 
@@ -126,14 +122,14 @@ fn default_in_words(variable: &Variable) -> String {
     }
 }
 
-/// Escapes what Markdown or HTML would take for markup in a table's cell.
+/// Escapes characters that are markup in a cell of a Markdown table.
 fn escaped(text: &str) -> String {
     text.replace('|', "\\|")
         .replace('<', "&lt;")
         .replace('*', "\\*")
 }
 
-/// Appends `paragraph` to `text`, broken at spaces, each line behind `indent`.
+/// Appends `paragraph` to `text`, broken at spaces, each line with `indent` before it.
 fn wrap(text: &mut String, paragraph: &str, indent: &str) {
     let mut column = 0;
     for word in paragraph.split(' ') {

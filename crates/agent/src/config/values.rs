@@ -1,7 +1,7 @@
 //! The types of the settings: text in, a value within its bounds or a [`Reason`] out.
 //!
-//! Invariant, kept by property tests: parsing never panics, and what [`Value::show`] writes parses
-//! to the same value. Sources: RFC 7348 (VNI), RFC 8200 (least MTU), Linux `dev_valid_name()` in
+//! Invariant, checked by property tests: parsing never panics, and the output of [`Value::show`] parses
+//! to the same value. Sources: RFC 7348 (VNI), RFC 8200 (smallest MTU), Linux `dev_valid_name()` in
 //! `net/core/dev.c` (interfaces), RFC 1123 as Kubernetes applies it (names).
 
 use std::marker::PhantomData;
@@ -13,25 +13,25 @@ use mirror::{SourcePorts, Spread};
 use serde::{Deserialize, Deserializer};
 use wire::{Mtu, Vni};
 
-use super::bounds::{LEAST_MTU, RingSize, StartWait};
+use super::bounds::{MIN_MTU, RingSize, StartWait};
 use super::error::Reason;
 
 /// A type that a setting can have.
 pub trait Value: Sized {
-    /// Reads a value; `text` is not empty and has no space around it.
+    /// Parses a value; `text` is not empty and has no space around it.
     ///
     /// # Errors
-    /// Whatever keeps `text` from being a value of this type.
+    /// The reason why `text` is not a value of this type.
     fn parse(text: &str) -> Result<Self, Reason>;
 
-    /// Writes a value so that [`Value::parse`] reads it again.
+    /// Prints a value in a form that [`Value::parse`] accepts.
     fn show(&self) -> String;
 }
 
-/// A variable as serde reads it: the type is known here, the verdict comes with all the others.
+/// A variable as serde reads it: a text and its type. It is parsed later, together with the others.
 #[derive(Debug)]
 pub(super) struct Field<T> {
-    /// The text, without space around it. None when the variable is not set.
+    /// The text, without space around it. `None` if the variable is not set.
     pub(super) text: Option<String>,
     of: PhantomData<T>,
 }
@@ -66,7 +66,7 @@ impl Value for Vni {
             None if hexadecimal(text) => (text, 16),
             _ => return Err(Reason::NotANumber),
         };
-        // Digits only, so the one way to fail is to be too large.
+        // The text has only digits, so it fails only if the number is too large.
         let vni = u32::from_str_radix(digits, radix).ok().and_then(Self::new);
         let vni = vni.ok_or(Reason::VniTooLarge)?;
         if radix == 16 && digits.len() == text.len() {
@@ -87,7 +87,7 @@ impl Value for Mtu {
         }
         text.parse()
             .ok()
-            .filter(|bytes| *bytes >= u32::from(LEAST_MTU))
+            .filter(|bytes| *bytes >= u32::from(MIN_MTU))
             .and_then(Self::new)
             .ok_or(Reason::MtuOutOfBounds)
     }
@@ -183,12 +183,12 @@ impl Value for StartWait {
     }
 }
 
-/// The interfaces to mirror: at least one, none twice, each a name that the kernel can give.
+/// The interfaces to mirror: at least one, none twice, each a valid name for the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interfaces(Vec<InterfaceName>);
 
 impl Interfaces {
-    /// Their names, as the operator ordered them.
+    /// Their names, in the operator's order.
     #[must_use]
     pub fn names(&self) -> impl ExactSizeIterator<Item = &InterfaceName> {
         self.0.iter()
@@ -236,7 +236,7 @@ impl<T: Word> Value for T {
 /// Which of the sensors found by name are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prefer {
-    /// Those on this node, while there is one.
+    /// Those on this node, if there are any.
     Node,
     /// All of them.
     Any,
@@ -272,13 +272,13 @@ impl Word for OnFailure {
 /// The least important level that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
-    /// What ends podspan or the mirroring.
+    /// A failure that ends podspan or the mirroring.
     Error,
-    /// What the operator should look into.
+    /// A problem that the operator should check.
     Warn,
     /// Start, changes, and totals.
     Info,
-    /// What explains a change.
+    /// The details of a change.
     Debug,
     /// Everything.
     Trace,
@@ -294,7 +294,7 @@ impl Word for LogLevel {
     ];
 }
 
-/// How lines of the log are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
@@ -315,7 +315,7 @@ pub(super) fn entries(text: &str) -> impl Iterator<Item = Result<&str, Reason>> 
     })
 }
 
-/// Whether `text` is digits and nothing else: `u32::from_str` would take a sign as well.
+/// Whether `text` has only digits: `u32::from_str` would also accept a sign.
 pub(super) fn is_decimal(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -1,39 +1,38 @@
-//! What a setting is, and the macro that makes everything from its one declaration.
+//! The type of a setting, and the macro that generates everything from one declaration.
 //!
 //! In: the declarations in `settings.rs`, each with name, type, fallback, text and example. Out: a
-//! constant [`Variable`] for each, the [`TABLE`](super::TABLE) of them, the fields of
-//! [`Config`](super::Config), and how they are taken out of the environment by serde and envy. From
-//! the table follow the texts of errors, `--help`, `--check-config` and `docs/configuration.md`.
+//! constant [`Variable`] for each, the [`TABLE`](super::TABLE) of all, the fields of
+//! [`Config`](super::Config), and the struct that serde and envy fill from the environment. The texts of
+//! errors, `--help`, `--check-config` and `docs/configuration.md` come from the table.
 
 /// One environment variable.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Variable {
     /// Its name, in capitals.
     pub name: &'static str,
-    /// What is expected, as the end of the sentence "expected is ...".
+    /// The valid values, in the form "a ..."; it follows "expected: ".
     pub expected: &'static str,
-    /// What holds when it is not set.
+    /// The value if it is not set.
     pub fallback: Fallback,
-    /// What it does: whole sentences for the operator.
+    /// Its effect, in whole sentences for the operator.
     pub text: &'static str,
-    /// A value that is valid.
+    /// A valid value.
     pub example: &'static str,
 }
 
-/// What holds when a variable is not set, or set to nothing.
+/// The value of a variable that is not set, or empty.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fallback {
     /// It must be set.
     Required,
     /// This value, parsed as if it had been set.
     Value(&'static str),
-    /// No value; the words say what then happens.
+    /// No value; the text says what happens then.
     Unset(&'static str),
 }
 
-/// Declares all settings: the name of each, its field, which is the name in small letters, its type,
-/// and `required`, `default: "a value"` or `unset: "what then happens"`, which makes the field an
-/// `Option`.
+/// Declares all settings: the name of each, its field, which is the name in lower case, its type, and
+/// `required`, `default: "a value"` or `unset: "what happens then"`, which makes the field an `Option`.
 macro_rules! settings {
     ($(
         $(#[doc = $doc:literal])+
@@ -58,25 +57,25 @@ macro_rules! settings {
         /// Every variable, in the order in which they are shown.
         pub const TABLE: [&Variable; [$(stringify!($name)),+].len()] = [$(&$name),+];
 
-        /// The settings, valid each for itself and together.
+        /// The settings, each valid, and valid together.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Config {
             $(
                 $(#[doc = $doc])+
                 pub $field: settings!(@type $kind $type),
             )+
-            /// Each with its origin, as it is shown.
+            /// Each setting with its origin, for `--check-config`.
             pub(super) effective: Vec<Setting>,
         }
 
-        /// What serde reads: the variables by their names in small letters, as envy has them.
+        /// What serde reads: the variables by their names in lower case, as envy returns them.
         #[derive(Debug, Default, Deserialize)]
         #[serde(default)]
         pub(super) struct Environment {
             $($field: Field<$type>,)+
         }
 
-        /// What was read: nothing where a variable is not set, or is wrong.
+        /// The parsed values; `None` for a variable that is not set or wrong.
         pub(super) struct Values {
             $(pub(super) $field: Option<$type>,)+
         }
@@ -89,7 +88,7 @@ macro_rules! settings {
                 }
             }
 
-            /// All together; nothing where one is missing that has no fallback, or that is wrong.
+            /// The complete configuration; `None` if a required value is missing or wrong.
             pub(super) fn complete(self, effective: Vec<Setting>) -> Option<Config> {
                 Some(Config {
                     $($field: settings!(@complete $kind self.$field),)+

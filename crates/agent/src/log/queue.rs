@@ -1,18 +1,18 @@
 //! Lines that wait for standard error, and the thread that writes them.
 //!
-//! What comes in are whole lines, from any thread; what goes out is one write(2) for each line, in
-//! their order, by the writer's thread. A line that does not fit is dropped and counted, and the next
-//! one that fits stands behind a line that says how many were dropped.
+//! In: whole lines, from any thread. Out: one write(2) for each line, in order, by the writer's thread. A
+//! line that does not fit is dropped and counted, and a line before the next one that fits gives the
+//! number of dropped lines.
 //!
 //! Invariants:
-//! - [`Queue::push`] never waits for a reader: the lock is held for moves in memory only.
-//! - A line is written by one thread at a time, and either whole or up to where its reader ended.
-//! - [`Queue::flush`] and [`write_until`] return soon after their end, whether anybody reads or not.
+//! - [`Queue::push`] never waits for a reader: the lock is held only for moves in memory.
+//! - One thread at a time writes a line. It writes the whole line, or as much as its reader reads.
+//! - [`Queue::flush`] and [`write_until`] return soon after their `end`, whether the lines are read or not.
 //!
-//! `O_NONBLOCK` would be simpler, but it belongs to the open file description (open(2)), which the
-//! process shares with its parent and others. Where there is no thread to wait, poll(2) comes before
-//! each write. A pipe is ready when it has room for a page (`pipe_poll` in fs/pipe.c), so `PIPE_BUF`
-//! bytes do not block then, unless another process fills the same pipe in between.
+//! `O_NONBLOCK` would be simpler, but it belongs to the open file description (open(2)), which other
+//! processes share. So if no thread can wait, poll(2) comes before each write. A pipe is ready when it
+//! has room for a page (`pipe_poll` in fs/pipe.c), so `PIPE_BUF` bytes do not block then, unless another
+//! process fills the same pipe in between.
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,33 +25,33 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::write;
 
-/// The most lines that wait: more than there are at once where many pods cannot be used. The writer may
-/// not run before the control side sleeps.
+/// The most lines that wait. Many unusable pods cause many lines at once, and the writer may not run until
+/// the control side sleeps.
 const LINES_MAX: usize = 1024;
 /// The most bytes that wait.
 const BYTES_MAX: usize = 256 * 1024;
-/// `PIPE_BUF` of `<linux/limits.h>`: so much is written as a whole or not at all.
+/// `PIPE_BUF` of `<linux/limits.h>`: a write of this size is done completely or not at all.
 const PIPE_BUF: usize = 4096;
 /// The writer calls write(2) and little else.
 const STACK: usize = 64 * 1024;
 
-/// Lines that wait to be written, at most 1024 and 256 KiB, and one about dropped ones.
+/// Lines that wait to be written, at most 1024 and 256 KiB, and one about dropped lines.
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     changed: Condvar,
-    /// Makes the line about dropped ones.
+    /// Makes the line about dropped lines.
     notice: Notice,
 }
 
-/// A line that says how many were dropped.
+/// Makes a line with the number of dropped lines.
 pub(super) type Notice = fn(u64) -> Vec<u8>;
 
 #[derive(Debug)]
 struct Waiting {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// How many did not fit since the last that did.
+    /// The number of lines that did not fit since the last that did.
     dropped: u64,
     has_writer: bool,
     /// Whether the writer is writing a line.
@@ -84,7 +84,7 @@ impl Waiting {
 }
 
 impl Queue {
-    /// Nothing waits, and nobody writes.
+    /// An empty queue without a writer.
     pub(super) const fn new(notice: Notice) -> Self {
         Self {
             waiting: Mutex::new(Waiting {
@@ -111,7 +111,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Starts the thread that writes to `target`, unless there is one.
+    /// Starts the thread that writes to `target`, unless it runs already.
     pub(super) fn start_writer(
         &'static self,
         target: impl AsFd + Send + 'static,
@@ -127,8 +127,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits until all is written, but not longer than until `end`. Where no thread writes, the
-    /// calling one does.
+    /// Waits until all lines are written, at most until `end`. Without a writer, the calling thread writes
+    /// them.
     pub(super) fn flush(&self, target: &impl AsFd, end: Instant) {
         let mut waiting = self.lock();
         waiting.report_dropped(self.notice);
@@ -136,7 +136,7 @@ impl Queue {
         if waiting.has_writer {
             let left = end.saturating_duration_since(Instant::now());
             let is_busy = |waiting: &mut Waiting| waiting.is_writing || !waiting.lines.is_empty();
-            // Over in time or not, nothing more can be done.
+            // After `end`, nothing more can be done.
             let _ = self.changed.wait_timeout_while(waiting, left, is_busy);
             return;
         }
@@ -147,7 +147,7 @@ impl Queue {
             };
             let written = write_until(target, &line, end);
             if written < line.len() {
-                // The reader may be back at the next flush.
+                // The rest may be read at the next flush.
                 line.drain(..written);
                 self.lock().push_front(line);
                 return;
@@ -155,7 +155,7 @@ impl Queue {
         }
     }
 
-    /// What the writer's thread does, as long as the process lives.
+    /// The loop of the writer's thread. It never ends.
     fn write_all(&self, target: &impl AsFd) {
         let mut waiting = self.lock();
         loop {
@@ -180,7 +180,7 @@ impl Queue {
     }
 }
 
-/// Writes a whole line, however long that takes. What cannot be written is lost.
+/// Writes a whole line, without a time limit. A line that cannot be written is lost.
 fn write_blocking(target: &impl AsFd, mut line: &[u8]) {
     while !line.is_empty() {
         match write(target, line) {
@@ -195,8 +195,8 @@ fn write_blocking(target: &impl AsFd, mut line: &[u8]) {
     }
 }
 
-/// Writes what a reader takes until `end`, and returns how many bytes need not be tried again: all,
-/// where nobody can ever read them.
+/// Writes as much as possible until `end`; returns the number of bytes that need no retry: all of them, if
+/// a write fails.
 pub(super) fn write_until(target: &impl AsFd, text: &[u8], end: Instant) -> usize {
     let mut written = 0;
     while let Some(rest) = text.get(written..).filter(|rest| !rest.is_empty()) {

@@ -1,4 +1,4 @@
-//! The queue before pipes that are read, not read, or read late.
+//! The queue, with pipes that are read, not read, or read late.
 
 use std::io::{PipeReader, PipeWriter, Read as _, pipe};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use testbed::FullPipe;
 
 use super::*;
 
-/// A queue for the rest of the process, as a writer's thread needs it.
+/// A queue that is never freed, because a writer's thread needs this.
 fn queue() -> &'static Queue {
     Box::leak(Box::new(Queue::new(notice)))
 }
@@ -20,11 +20,11 @@ fn push(queue: &Queue, line: &str) {
     queue.push(format!("{line}\n").as_bytes());
 }
 
-fn in_a_moment() -> Instant {
+fn soon() -> Instant {
     Instant::now() + Duration::from_millis(50)
 }
 
-/// Longer than any machine takes.
+/// Longer than the slowest machine needs.
 fn much_later() -> Instant {
     Instant::now() + Duration::from_mins(1)
 }
@@ -47,7 +47,7 @@ fn without_a_writer_lines_wait_for_a_flush() {
 }
 
 #[test]
-fn the_writer_writes_what_waited_and_what_comes() {
+fn the_writer_writes_earlier_and_later_lines() {
     let (queue, pipe) = (queue(), pipe().unwrap());
     push(queue, "before");
     for _ in 0..2 {
@@ -61,7 +61,7 @@ fn the_writer_writes_what_waited_and_what_comes() {
 }
 
 #[test]
-fn what_does_not_fit_is_counted_and_reported_in_its_place() {
+fn dropped_lines_are_counted_and_reported_in_their_place() {
     let (queue, pipe) = (queue(), pipe().unwrap());
     for number in 0..LINES_MAX + 3 {
         push(queue, &number.to_string());
@@ -77,7 +77,7 @@ fn what_does_not_fit_is_counted_and_reported_in_its_place() {
 }
 
 #[test]
-fn the_first_line_that_fits_again_stands_behind_the_number() {
+fn the_number_of_dropped_lines_comes_before_the_next_line_that_fits() {
     let queue = queue();
     for _ in 0..LINES_MAX + 3 {
         push(queue, "early");
@@ -103,30 +103,30 @@ fn bytes_are_bounded_too() {
 }
 
 #[test]
-fn nobody_waits_for_a_reader_that_does_not_read() {
+fn no_call_waits_for_a_reader_that_does_not_read() {
     let FullPipe { writer, reader, .. } = FullPipe::new().unwrap();
-    let alone = queue();
-    push(alone, "without a writer");
-    alone.flush(&writer, in_a_moment());
-    assert_eq!(write_until(&writer, b"refused\n", in_a_moment()), 0);
+    let unwritten = queue();
+    push(unwritten, "without a writer");
+    unwritten.flush(&writer, soon());
+    assert_eq!(write_until(&writer, b"refused\n", soon()), 0);
     let queue = queue();
     queue.start_writer(writer).unwrap();
     for _ in 0..2 * LINES_MAX {
         push(queue, "with a writer");
     }
-    queue.flush(&reader, in_a_moment());
+    queue.flush(&reader, soon());
     assert!(!queue.lock().lines.is_empty());
 }
 
 #[test]
-fn a_line_that_was_begun_is_ended_when_the_reader_is_back() {
+fn a_partly_written_line_is_completed_when_it_is_read_again() {
     let (queue, mut full) = (queue(), FullPipe::new().unwrap());
     let long = "-".repeat(2 * full.filled);
     push(queue, &long);
     push(queue, "next");
     let mut text = Vec::new();
     for _ in 0..8 {
-        queue.flush(&full.writer, in_a_moment());
+        queue.flush(&full.writer, soon());
         let mut chunk = [0; PIPE_BUF];
         let count = full.reader.read(&mut chunk).unwrap();
         text.extend_from_slice(&chunk[..count]);
@@ -140,7 +140,7 @@ fn a_line_that_was_begun_is_ended_when_the_reader_is_back() {
 }
 
 #[test]
-fn a_reader_that_is_gone_loses_lines_and_ends_nothing() {
+fn a_closed_reader_loses_lines_and_causes_no_error() {
     let (queue, (reader, writer)) = (queue(), pipe().unwrap());
     drop(reader);
     push(queue, "into nowhere");

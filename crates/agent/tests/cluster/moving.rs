@@ -204,7 +204,7 @@ fn refuses(cluster: &mut Cluster) -> Outcome {
     let tap = Tap::start(&cluster.second)?;
     let stream = Stream::start(&cluster.lab, 64, 1000)?;
     let begun = Instant::now();
-    agent.until_logged(&["WARN", "the other one takes its flows", "10.77.0.3"]);
+    agent.until_logged(&["WARN", "the other sensor gets its flows", "10.77.0.3"]);
     let time = begun.elapsed();
     thread::sleep(Duration::from_millis(500));
     let sent = stream.stop();
@@ -231,10 +231,10 @@ fn unreachable(cluster: &mut Cluster) -> Outcome {
     cluster.add_sensor("unreachable", &sensor("b", &cluster.second))?;
     let agent = cluster.podspan("unreachable", &[])?;
     let stream = Stream::start(&cluster.lab, 64, 1000)?;
-    agent.until_logged(&["WARN", "the other one takes its flows", "10.77.0.99"]);
+    agent.until_logged(&["WARN", "the other sensor gets its flows", "10.77.0.99"]);
     let eth0 = &cluster.lab.sensor.eth0;
     eth0.add_address(address.into(), 24)?;
-    agent.until_logged(&["INFO", "takes its flows back", "10.77.0.99"]);
+    agent.until_logged(&["INFO", "gets its flows back", "10.77.0.99"]);
     let tap = Tap::start(&cluster.lab.sensor)?;
     thread::sleep(Duration::from_millis(500));
     stream.stop();

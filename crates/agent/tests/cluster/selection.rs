@@ -82,7 +82,7 @@ fn node_refuses(cluster: &mut Cluster) -> Outcome {
     agent.until_in_use(&[near]);
     let tap = Tap::start(far)?;
     let stream = Stream::start(&cluster.lab, 16, 1000)?;
-    agent.until_logged(&["WARN", "nobody listens", "the other one takes its flows"]);
+    agent.until_logged(&["WARN", "is closed", "the other sensor gets its flows"]);
     agent.until_in_use(&[far]);
     thread::sleep(Duration::from_millis(500));
     // When a socket listens, this sensor is preferred again.
@@ -94,7 +94,7 @@ fn node_refuses(cluster: &mut Cluster) -> Outcome {
     drop(socket);
     let (copies, _) = tap.stop()?;
     assert!(copies.len() > 300, "{} copies", copies.len());
-    let said = "sensors in use: 10.77.0.4:4789 known=2 ejected=1 on_other_nodes=0";
+    let said = "sensors in use: 10.77.0.4:4789 listed=2 ejected=1 on_other_nodes=0";
     assert!(log.contains(said), "{log}");
     Ok(())
 }
@@ -127,7 +127,7 @@ fn early(cluster: &mut Cluster) -> Outcome {
     let agent = cluster.podspan("early", &[])?;
     let stream = Stream::start(&cluster.lab, 4, 1000)?;
     // The wait for the sensors ends after its time.
-    agent.until_logged(&["WARN", "no view of the sensors", "START_WAIT"]);
+    agent.until_logged(&["WARN", "no list of sensors", "START_WAIT"]);
     agent.until_logged(&["WARN", "frames are not mirrored", "no_sensor"]);
     cluster.plane.thaw(Component::ApiServer)?;
     agent.until_in_use(&[&cluster.lab.sensor]);

@@ -107,7 +107,7 @@ fn silent_neighbour() {
     let log = log_without_sensor("10.77.0.77", Duration::from_secs(5));
     Totals::read(&log);
     let said =
-        "a sensor is unreachable; it is the only one and stays in use address=10.77.0.77:4789";
+        "a sensor is unreachable; it is the only sensor and stays in use address=10.77.0.77:4789";
     assert_eq!(log.matches(said).count(), 1, "{log}");
     assert!(!log.contains("flows"), "there are no others: {log}");
 }

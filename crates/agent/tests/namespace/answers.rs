@@ -46,7 +46,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
 const DISCARD: u16 = 9;
 /// The texts in each log line about an ejection and about a return.
 const EJECTED: &str = " its flows address=";
-const RETURNED: &str = "a sensor takes its flows back";
+const RETURNED: &str = "a sensor is healthy again; it gets its flows back";
 
 /// Adds a firewall rule that rejects datagrams to a port as administratively prohibited.
 fn prohibit(namespace: &Namespace, hook: &str, port: u16) {
@@ -165,7 +165,7 @@ fn sniffers(family: Family, rejecting: usize) {
     assert_eq!(first + other, 32 * 20, "{log}");
     for (address, is_rejecting) in addresses.iter().zip([true, rejecting > 1]) {
         let said = format!(
-            "a sniffer gets it nevertheless address={address} by={}",
+            "the sniffer still gets them address={address} by={}",
             address.ip()
         );
         let times = log.matches(&said).count();
@@ -206,12 +206,12 @@ fn prohibited_socket() {
     flows_for(&lab, Duration::from_secs(3));
     let log = end(agent);
     assert_eq!(changes(&log), (2, 1), "{log}");
-    let said = "a firewall refuses what is sent to a sensor; the other one takes its flows";
+    let said = "a firewall rejects the copies to a sensor; the other sensor gets its flows";
     assert!(
         log.contains(&format!("{said} address=10.77.0.4:4789")),
         "{log}"
     );
-    let said = "its socket gets nothing address=10.77.0.4:4789 by=10.77.0.4";
+    let said = "the socket does not get them address=10.77.0.4:4789 by=10.77.0.4";
     assert_eq!(log.matches(said).count(), 1, "once a minute: {log}");
 }
 
@@ -232,14 +232,14 @@ fn prohibiting_router() {
         }
         assert_eq!(copies(tap), 16 * 20, "{}", agent.stderr());
         let log = end(agent);
-        let said = "a firewall refuses what is sent to a sensor; the other one takes its flows";
+        let said = "a firewall rejects the copies to a sensor; the other sensor gets its flows";
         assert!(log.contains(&format!("{said} address={far}")), "{log}");
         let by = match family {
             Family::V4 => "10.77.0.254",
             Family::V6 => "fd77::fe",
         };
         let said =
-            format!("a firewall on the way to a sensor refuses what is sent address={far} by={by}");
+            format!("a firewall on the path to a sensor rejects the copies address={far} by={by}");
         assert_eq!(log.matches(&said).count(), 1, "once a minute: {log}");
     }
 }
@@ -285,7 +285,7 @@ fn out_and_in_again(lab: &Lab, sensors: &str, repair: impl FnOnce()) {
     flows_for(lab, Duration::from_secs(2));
     let log = end(agent);
     assert!(log.contains("a sensor is unhealthy"), "{log}");
-    let said = "a sensor is unreachable; the other one takes its flows";
+    let said = "a sensor is unreachable; the other sensor gets its flows";
     assert!(log.contains(said), "{log}");
     assert!(log.contains("why=\"its host answers\""), "{log}");
     assert_eq!(changes(&log), (1, 1), "{log}");

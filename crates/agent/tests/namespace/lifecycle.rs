@@ -231,11 +231,11 @@ fn failover() {
         }
     };
     let end = Instant::now() + LIMIT;
-    while !agent.stderr().contains("the other one takes its flows") {
+    while !agent.stderr().contains("the other sensor gets its flows") {
         assert!(Instant::now() < end, "{}", agent.stderr());
         flows(4);
     }
-    let said = format!("the other one takes its flows address={missing}:{PORT}");
+    let said = format!("the other sensor gets its flows address={missing}:{PORT}");
     assert!(agent.stderr().contains(&said), "{}", agent.stderr());
     let other = decoded_at(&lab.sensor);
     flows(16);
@@ -251,9 +251,7 @@ fn failover() {
         .eth0
         .add_address(missing.parse().unwrap(), 24)
         .unwrap();
-    agent
-        .wait_for_output("takes its flows back", LIMIT)
-        .unwrap();
+    agent.wait_for_output("gets its flows back", LIMIT).unwrap();
     agent.terminate().unwrap();
     assert!(agent.wait(LIMIT).unwrap().success());
     Totals::read(&agent.stderr());

@@ -128,17 +128,13 @@ fn wait_ends_with_time() {
     let lab = Lab::builder().build().unwrap();
     let mut agent = start_without_sensors(&lab, &[("START_WAIT", "1500ms")]);
     udp_datagrams(&lab.client, &lab.pod, Family::V4, &[100; 20]).unwrap();
-    agent
-        .wait_for_output("no view of the sensors", LIMIT)
-        .unwrap();
+    agent.wait_for_output("no list of sensors", LIMIT).unwrap();
     agent
         .wait_for_output("frames are not mirrored", LIMIT)
         .unwrap();
     let (totals, log) = end(agent);
     assert_none_mirrored(&totals, 40);
-    let line = log
-        .lines()
-        .find(|line| line.contains("no view of the sensors"));
+    let line = log.lines().find(|line| line.contains("no list of sensors"));
     let line = line.unwrap();
     assert!(
         line.contains("WARN") && line.contains("START_WAIT"),
@@ -149,7 +145,7 @@ fn wait_ends_with_time() {
         .find_map(|word| word.strip_prefix("waited=")?.strip_suffix('s'));
     let waited: f64 = waited.unwrap().parse().unwrap();
     assert!(waited >= 1.5, "{line}");
-    assert_eq!(log.matches("no view of the sensors").count(), 1, "{log}");
+    assert_eq!(log.matches("no list of sensors").count(), 1, "{log}");
 }
 
 fn wait_ends_at_half() {
@@ -174,19 +170,15 @@ fn wait_ends_at_half() {
     let used = agent.cpu_time().unwrap().saturating_sub(before);
     assert!(used < Duration::from_millis(200), "{used:?} in 2 s");
     assert!(
-        !agent.stderr().contains("no view of the sensors"),
+        !agent.stderr().contains("no list of sensors"),
         "{}",
         agent.stderr()
     );
     sent += flood(40_000);
-    agent
-        .wait_for_output("no view of the sensors", LIMIT)
-        .unwrap();
+    agent.wait_for_output("no list of sensors", LIMIT).unwrap();
     let (totals, log) = end(agent);
     assert_none_mirrored(&totals, sent);
-    let line = log
-        .lines()
-        .find(|line| line.contains("no view of the sensors"));
+    let line = log.lines().find(|line| line.contains("no list of sensors"));
     assert!(line.unwrap().contains("RING_SIZE"), "{log}");
 }
 
@@ -199,7 +191,7 @@ fn no_wait() {
         .unwrap();
     let (totals, log) = end(agent);
     assert_none_mirrored(&totals, 40);
-    assert!(!log.contains("no view of the sensors"), "{log}");
+    assert!(!log.contains("no list of sensors"), "{log}");
 }
 
 fn end_of_the_wait() {

@@ -1,4 +1,4 @@
-//! The environment as a whole, and the table held together with what is made from it.
+//! The environment as a whole, and the table compared with everything that is generated from it.
 
 mod properties;
 mod values;
@@ -23,7 +23,7 @@ fn config(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
 }
 
 #[test]
-fn defaults_are_those_of_the_design() {
+fn the_defaults_are_right() {
     let config = config(&[("SENSOR", "192.0.2.10")]).unwrap();
     assert_eq!(config.interface.show(), "eth0");
     assert_eq!(config.vni.get(), 0);
@@ -48,7 +48,7 @@ fn defaults_are_those_of_the_design() {
 }
 
 #[test]
-fn empty_is_as_if_unset_but_for_the_sensor() {
+fn an_empty_variable_counts_as_unset_except_the_sensor() {
     let nothing: Vec<_> = TABLE
         .iter()
         .map(|variable| {
@@ -98,7 +98,7 @@ fn every_wrong_variable_is_reported_with_value_and_example() {
 }
 
 #[test]
-fn bytes_that_are_not_utf8_are_an_error_each() {
+fn a_variable_that_is_not_utf8_is_an_error() {
     for variable in TABLE {
         let mut variables = vec![(variable.name.into(), OsString::from_vec(vec![b'x', 0xff]))];
         if variable.name != "SENSOR" {
@@ -120,16 +120,16 @@ fn bytes_that_are_not_utf8_are_an_error_each() {
 }
 
 #[test]
-fn others_variables_are_left_alone() {
+fn variables_of_other_programs_are_ignored() {
     let mut variables: Vec<(OsString, OsString)> = vec![("SENSOR".into(), "::1".into())];
-    let alone = Config::from_vars(variables.clone()).unwrap();
+    let without = Config::from_vars(variables.clone()).unwrap();
     variables.push(("sensor".into(), "another program's".into()));
     variables.push(("Mtu".into(), "x".into()));
     variables.push((
         OsString::from_vec(vec![0xff]),
         OsString::from_vec(vec![0xff]),
     ));
-    assert_eq!(Config::from_vars(variables).unwrap(), alone);
+    assert_eq!(Config::from_vars(variables).unwrap(), without);
 }
 
 #[test]
@@ -168,23 +168,23 @@ fn the_same_endpoint_twice_by_the_default_port() {
     let errors = config(&[sensor, ("SENSOR_PORT", "5000")]).unwrap_err();
     let text = errors.to_string();
     assert!(
-        text.contains("192.0.2.1:5000 is in it twice, since SENSOR_PORT is 5000"),
+        text.contains("192.0.2.1:5000 is in the list twice, because SENSOR_PORT is 5000"),
         "{text}"
     );
 }
 
 #[test]
-fn what_kubernetes_sets_for_a_service_named_sensor_is_ignored() {
+fn a_variable_that_kubernetes_sets_for_a_service_named_sensor_is_ignored() {
     for link in ["tcp://10.96.7.7:4789", "udp://10.96.7.7:4789"] {
         let config = config(&[("SENSOR", "zeek"), ("SENSOR_PORT", link)]).unwrap();
         assert_eq!(config.sensor_port.get(), 4789);
-        assert_eq!(config.sensor, Sensor::Name("zeek".to_owned()));
+        assert_eq!(config.sensor, SensorSetting::Name("zeek".to_owned()));
     }
     assert!(config(&[("SENSOR", "zeek"), ("SENSOR_PORT", "10.96.7.7:4789")]).is_err());
 }
 
 #[test]
-fn a_long_value_is_shown_cut() {
+fn a_long_value_is_truncated() {
     for filler in ["\u{e9}", "a", "1", "1:", "1.", "a/", " b"] {
         let long = format!("x{}", filler.repeat(50_000));
         let wrong = TABLE.map(|variable| (variable.name, long.as_str()));
@@ -198,7 +198,7 @@ fn a_long_value_is_shown_cut() {
 }
 
 #[test]
-fn what_check_config_prints_is_an_environment_that_means_the_same() {
+fn the_output_of_check_config_is_an_environment_with_the_same_meaning() {
     let first = config(&[
         ("SENSOR", " 192.0.2.1 , [2001:db8::1]:5000"),
         ("VNI", "0x10"),
@@ -236,7 +236,7 @@ fn what_check_config_prints_is_an_environment_that_means_the_same() {
     assert_eq!(values(&second), values(&first));
 }
 
-/// Takes no value, and keeps the names of the fields that a struct asks for.
+/// Returns no value, and stores the names of the fields that a struct requests.
 struct FieldNames<'n>(&'n mut &'static [&'static str]);
 
 impl<'de> de::Deserializer<'de> for FieldNames<'_> {
@@ -249,7 +249,7 @@ impl<'de> de::Deserializer<'de> for FieldNames<'_> {
         _visitor: V,
     ) -> Result<V::Value, Self::Error> {
         *self.0 = fields;
-        Err(de::Error::custom("only the names were wanted"))
+        Err(de::Error::custom("only the names are needed"))
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Self::Error> {
@@ -269,7 +269,7 @@ fn the_table_is_what_serde_reads() {
     let names = TABLE.map(|variable| variable.name.to_lowercase());
     assert_eq!(
         fields, names,
-        "a field is not its variable's name in small letters"
+        "a field is not its variable's name in lower case"
     );
 }
 

@@ -1,4 +1,4 @@
-//! What holds for any text: no panic, and what is shown parses to the same value.
+//! Properties for any text: no panic, and a printed value parses to the same value.
 
 use std::fmt::Debug;
 use std::num::NonZeroU16;
@@ -11,7 +11,7 @@ use wire::{Mtu, Vni};
 
 use super::super::*;
 
-/// Any text, and with it texts that are nearly right.
+/// Any text, and texts that are almost valid.
 fn texts() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
@@ -23,7 +23,7 @@ fn texts() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Parses `text`, and what is shown of a success once more.
+/// Parses `text`; a valid value is printed and parsed again.
 fn round_trip<T: Value + PartialEq + Debug>(text: &str) {
     if let Ok(value) = T::parse(text) {
         assert_eq!(T::parse(&value.show()), Ok(value));
@@ -32,8 +32,8 @@ fn round_trip<T: Value + PartialEq + Debug>(text: &str) {
 
 proptest! {
     #[test]
-    fn parsing_never_panics_and_what_is_shown_parses(text in texts()) {
-        round_trip::<Sensor>(&text);
+    fn parsing_never_panics_and_a_printed_value_parses(text in texts()) {
+        round_trip::<SensorSetting>(&text);
         round_trip::<Interfaces>(&text);
         round_trip::<Vni>(&text);
         round_trip::<Mtu>(&text);
@@ -69,8 +69,8 @@ proptest! {
             .iter()
             .map(|endpoint| SocketAddr::new(endpoint.ip(), endpoint.port()).to_string())
             .collect();
-        if let Ok(sensor) = Sensor::parse(&text.join(",")) {
-            prop_assert_eq!(Sensor::parse(&sensor.to_string()), Ok(sensor));
+        if let Ok(sensor) = SensorSetting::parse(&text.join(",")) {
+            prop_assert_eq!(SensorSetting::parse(&sensor.to_string()), Ok(sensor));
         }
     }
 
@@ -85,8 +85,8 @@ proptest! {
             let lines: Vec<&str> = text.split('\n').collect();
             prop_assert_eq!(lines.len(), 1 + errors.all().len() + 1, "{}", text);
             for line in lines {
-                let unseen = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{202e}');
-                prop_assert!(!line.contains(unseen) && line.chars().count() < 2000, "{}", line);
+                let is_invisible = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{202e}');
+                prop_assert!(!line.contains(is_invisible) && line.chars().count() < 2000, "{}", line);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Rows of texts and what becomes of each.
+//! Rows of texts, and the value or error of each.
 
 use std::fmt::Debug;
 use std::num::NonZeroU16;
@@ -191,7 +191,7 @@ fn sensor_addresses() {
         ("::ffff:192.0.2.1", "192.0.2.1:4789"),
         ("192.0.2.1,192.0.2.1:5000", "192.0.2.1:4789+192.0.2.1:5000"),
     ] {
-        let sensor = Sensor::parse(text).unwrap();
+        let sensor = SensorSetting::parse(text).unwrap();
         let shown: Vec<_> = sensor
             .addresses(port)
             .map(|address| address.to_string())
@@ -212,7 +212,10 @@ fn sensor_names() {
         "sensor.example.com",
         &longest,
     ] {
-        assert_eq!(Sensor::parse(name), Ok(Sensor::Name(name.into())));
+        assert_eq!(
+            SensorSetting::parse(name),
+            Ok(SensorSetting::Name(name.into()))
+        );
     }
 }
 
@@ -220,8 +223,8 @@ fn sensor_names() {
 fn sensors_that_are_refused() {
     let no_address = |text: &str| Reason::NotAnAddress(text.into());
     let unusable = |ip: &str, why| Reason::UnusableAddress(ip.parse().unwrap(), why);
-    let interface = "link-local, which no route leads to without an interface";
-    refused::<Sensor>(&[
+    let link_local = "a link-local address, which needs an interface to be reachable";
+    refused::<SensorSetting>(&[
         ("10.0.0.300", no_address("10.0.0.300")),
         ("10.0.0", no_address("10.0.0")),
         ("10.0.0.1/24", no_address("10.0.0.1/24")),
@@ -247,7 +250,7 @@ fn sensors_that_are_refused() {
             "::ffff:255.255.255.255",
             unusable("255.255.255.255", "the broadcast address"),
         ),
-        ("fe80::1", unusable("fe80::1", interface)),
+        ("fe80::1", unusable("fe80::1", link_local)),
         ("192.0.2.1,", Reason::EmptyEntry),
         (
             "192.0.2.1, 192.0.2.1",
@@ -263,7 +266,7 @@ fn sensors_that_are_refused() {
     ]);
     for name in ["-sensor", "sensor-", "a b", "s\u{e9}nsor", &"a".repeat(64)] {
         assert!(
-            matches!(Sensor::parse(name), Err(Reason::BadName(..))),
+            matches!(SensorSetting::parse(name), Err(Reason::BadName(..))),
             "{name}"
         );
     }

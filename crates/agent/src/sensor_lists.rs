@@ -1,8 +1,8 @@
-//! A sensor's name in the configuration: how the watch on pods is asked for it.
+//! Lists of sensors for a sensor's name in the configuration.
 //!
-//! In: a valid [`Config`], and what sockets there are. Out: the settings of [`discovery::watch`],
-//! its task on the control side's runtime, and each of its views as a list of [`Known`]. Only the
-//! last view is kept where the control side is slow: each is complete in itself.
+//! In: a valid [`Config`], and whether there is an IPv6 socket. Out: the settings of
+//! [`discovery::watch`], its task on the control side's runtime, and each of its results as a list of
+//! [`ListedSensor`]. If the control side is slow, only the last list is kept: each list is complete.
 
 use std::net::IpAddr;
 
@@ -10,30 +10,30 @@ use discovery::{ClientSource, Families, FoundSensor, OwnPod, Scope, SensorList, 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use tokio::sync::watch;
 
-use crate::config::{Config, Namespace, Namespaces, ObjectName, PodUid, Sensor};
-use crate::sensors::Known;
+use crate::config::{Config, Namespace, Namespaces, ObjectName, PodUid, SensorSetting};
+use crate::sensors::ListedSensor;
 
-/// The views of the sensors that have the name.
-pub(crate) struct Views(watch::Receiver<SensorList>);
+/// The lists of the sensors that have the name.
+pub(crate) struct SensorLists(watch::Receiver<SensorList>);
 
-impl Views {
-    /// Starts looking for the sensor's name; `None` where the configuration gives addresses. To be
-    /// called within the runtime.
-    pub(crate) fn follow(config: &Config, has_ipv6: bool) -> Option<Self> {
-        let Sensor::Name(name) = &config.sensor else {
+impl SensorLists {
+    /// Starts to watch the pods with the sensor's name; `None` if the configuration has addresses.
+    /// Must be called within the runtime.
+    pub(crate) fn watch(config: &Config, has_ipv6: bool) -> Option<Self> {
+        let SensorSetting::Name(name) = &config.sensor else {
             return None;
         };
         let settings = settings(config, name, has_ipv6);
-        let (views, last) = watch::channel(SensorList::default());
-        // It fails when the control side has ended, and then nobody wants a view.
-        let publish = move |view| drop(views.send(view));
+        let (lists, last) = watch::channel(SensorList::default());
+        // It fails when the control side has ended, which then needs no list.
+        let publish = move |list| drop(lists.send(list));
         tokio::spawn(discovery::watch(settings, source(config), publish));
         Some(Self(last))
     }
 
-    /// Waits for the next view.
-    pub(crate) async fn next(&mut self) -> Vec<Known> {
-        // Only a panic ends discovery, and that ends the release build as a whole.
+    /// Waits for the next list.
+    pub(crate) async fn next(&mut self) -> Vec<ListedSensor> {
+        // Only a panic ends discovery, and in the release build a panic ends the process.
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -41,13 +41,13 @@ impl Views {
             .borrow_and_update()
             .sensors
             .iter()
-            .map(known)
+            .map(listed)
             .collect()
     }
 }
 
-fn known(sensor: &FoundSensor) -> Known {
-    Known {
+fn listed(sensor: &FoundSensor) -> ListedSensor {
+    ListedSensor {
         address: sensor.address,
         receiver: sensor.receiver,
         on_this_node: sensor.on_this_node,
@@ -79,7 +79,7 @@ fn settings(config: &Config, name: &str, has_ipv6: bool) -> Settings {
     }
 }
 
-/// The addresses of our own interfaces, but for those that every machine has.
+/// The addresses of this pod's interfaces, except those that every machine has.
 pub(crate) fn own_addresses() -> Vec<IpAddr> {
     let interfaces = getifaddrs().into_iter().flatten();
     let address = |interface: InterfaceAddress| {
@@ -87,18 +87,15 @@ pub(crate) fn own_addresses() -> Vec<IpAddr> {
         let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
         v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
     };
-    let is_ours_alone = |address: &IpAddr| match address {
+    let is_unique = |address: &IpAddr| match address {
         IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
         IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
     };
-    interfaces
-        .filter_map(address)
-        .filter(is_ours_alone)
-        .collect()
+    interfaces.filter_map(address).filter(is_unique).collect()
 }
 
-/// The families in which a pod with these addresses can send. A pod has its addresses before its
-/// containers start; where there are none at all, there is no pod, and both are tried.
+/// The address families in which a pod with these addresses can send. A pod has its addresses before
+/// its containers start. Without any address this is not a pod, and both families are tried.
 fn families(own: &[IpAddr], has_ipv6: bool) -> Families {
     let none = own.is_empty();
     Families {
@@ -107,7 +104,7 @@ fn families(own: &[IpAddr], has_ipv6: bool) -> Families {
     }
 }
 
-/// A kubeconfig where one is named, in a pod its service account, else the user's kubeconfig.
+/// `KUBECONFIG` if it is set, else the pod's service account, else the user's kubeconfig.
 fn source(config: &Config) -> ClientSource {
     match (
         &config.kubernetes_service_host,
@@ -167,16 +164,16 @@ mod tests {
 
     #[test]
     fn the_families_are_those_of_the_pods_addresses() {
-        let can = |own: &[&str], has_ipv6| {
+        let can_send = |own: &[&str], has_ipv6| {
             let own: Vec<IpAddr> = own.iter().map(|address| address.parse().unwrap()).collect();
             let Families { ipv4, ipv6 } = families(&own, has_ipv6);
             (ipv4, ipv6)
         };
-        assert_eq!(can(&["10.0.0.1"], true), (true, false));
-        assert_eq!(can(&["fd00::1"], true), (false, true));
-        assert_eq!(can(&["fd00::1", "10.0.0.1"], true), (true, true));
-        assert_eq!(can(&["fd00::1", "10.0.0.1"], false), (true, false));
-        assert_eq!(can(&[], true), (true, true));
+        assert_eq!(can_send(&["10.0.0.1"], true), (true, false));
+        assert_eq!(can_send(&["fd00::1"], true), (false, true));
+        assert_eq!(can_send(&["fd00::1", "10.0.0.1"], true), (true, true));
+        assert_eq!(can_send(&["fd00::1", "10.0.0.1"], false), (true, false));
+        assert_eq!(can_send(&[], true), (true, true));
     }
 
     #[test]
