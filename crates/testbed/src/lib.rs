@@ -11,11 +11,15 @@
 //! root after [`user_namespace::enter`].
 
 mod capture_file;
+#[cfg(any(feature = "kind", feature = "kubernetes"))]
+mod contained;
 mod decoder;
 mod error;
 mod features;
 mod frame;
 mod host;
+#[cfg(feature = "kind")]
+pub mod kind;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 mod lab;
@@ -23,6 +27,8 @@ mod link;
 mod namespace;
 mod pipe;
 mod process;
+#[cfg(any(feature = "kind", feature = "kubernetes"))]
+mod programs;
 mod quota;
 mod ring;
 mod seccomp;
@@ -46,6 +52,8 @@ pub use namespace::Namespace;
 pub use nix::sys::signal::Signal;
 pub use pipe::FullPipe;
 pub use process::Process;
+#[cfg(any(feature = "kind", feature = "kubernetes"))]
+pub use programs::Error as ProgramError;
 pub use quota::Quota;
 pub use seccomp::refuse_setsockopt;
 pub use sniffer::{CaptureTotals, Filter, Sniffer};

@@ -61,6 +61,19 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// The namespace that a process is in; it lasts as long as this value, also after that process.
+    #[cfg(feature = "kind")]
+    pub(crate) fn of_process(pid: i32) -> io::Result<Self> {
+        let fd = File::open(format!("/proc/{pid}/ns/net"))?.into();
+        Ok(Self { fd: Arc::new(fd) })
+    }
+
+    /// Moves the calling thread into the namespace, for good: to be called before an exec.
+    #[cfg(feature = "kind")]
+    pub(crate) fn enter_thread(&self) -> io::Result<()> {
+        Ok(setns(self.fd.as_fd(), CloneFlags::CLONE_NEWNET)?)
+    }
+
     /// Runs `work` on a thread inside the namespace and returns what it returns.
     ///
     /// # Panics

@@ -41,6 +41,19 @@ impl Arguments {
         }
     }
 
+    /// Takes `option` and its value where they come first.
+    pub(crate) fn leading_option(&mut self, option: &str) -> Result<Option<String>> {
+        if self.0.front().is_some_and(|first| first == option) {
+            return self.option(option);
+        }
+        Ok(None)
+    }
+
+    /// Takes all that is left, for a program that reads it.
+    pub(crate) fn rest(self) -> impl Iterator<Item = String> {
+        self.0.into_iter()
+    }
+
     /// Called when a command has read all its arguments: any other one is an error.
     pub(crate) fn finish(self) -> Result<()> {
         match self.0.front() {
@@ -69,6 +82,15 @@ mod tests {
         assert!(given.flag("--list"));
         assert!(!given.flag("--list"));
         given.finish().unwrap();
+    }
+
+    #[test]
+    fn what_another_program_reads_is_left_alone() {
+        let mut given = arguments("--name a get pods --name b");
+        assert_eq!(given.leading_option("--name").unwrap().unwrap(), "a");
+        assert_eq!(given.leading_option("--name").unwrap(), None);
+        let rest: Vec<String> = given.rest().collect();
+        assert_eq!(rest, ["get", "pods", "--name", "b"]);
     }
 
     #[test]

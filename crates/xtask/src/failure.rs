@@ -52,6 +52,10 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Bench(#[from] benches::Error),
 
+    /// The kind cluster failed.
+    #[error(transparent)]
+    Kind(#[from] testbed::kind::Error),
+
     /// The control plane failed.
     #[cfg(feature = "kubernetes")]
     #[error(transparent)]

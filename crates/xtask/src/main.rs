@@ -6,6 +6,7 @@ mod arguments;
 mod bench;
 mod build;
 mod cargo;
+mod cluster;
 mod demo;
 mod elf;
 mod failure;
@@ -33,6 +34,15 @@ cargo xtask <command>
              --only STEP       run one step
              --list            list the steps
   bench    measure CPU per packet against a bare sender
+  cluster  a kind cluster: one control plane and two workers, with real kubelets
+             up                make it, or find that it is up; --own makes the node image here and
+                               --published pulls it (the default is whichever can be had);
+                               --workers N (2)
+             status            nodes, pods, paths and memory
+             load ARCHIVE      import an image archive into every node
+             kubectl ...       run kubectl in it; what follows is kubectl's
+             down              take it away, also what a killed `up` has left
+             --name NAME       which cluster, before all others with kubectl (podspan)
   build    build the static podspan for release and print its path
              --target TRIPLE   for another machine, such as aarch64-unknown-linux-gnu
   help     print this
@@ -53,6 +63,7 @@ fn run(mut arguments: Arguments) -> Result<()> {
         Some("demo") => demo::run(arguments),
         Some("test") => test::run(arguments),
         Some("bench") => bench::run(arguments),
+        Some("cluster") => cluster::run(arguments),
         Some("build") => build::run(arguments),
         None | Some("help" | "--help" | "-h") => {
             print!("{HELP}");

@@ -2,6 +2,8 @@
 //! is possible.
 
 use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -35,6 +37,35 @@ const TOOLS: [Tool; 7] = [
     // libFuzzer is C++.
     tool("c++", ["g++", "gcc-c++", "g++", "gcc"]),
 ];
+
+/// What `cluster up` needs to make a node image and to run it; the last three build the nodes' runc.
+const CLUSTER_TOOLS: [Tool; 6] = [
+    tool("dockerd", ["docker.io", "moby-engine", "docker", "docker"]),
+    tool("debootstrap", ["debootstrap"; 4]),
+    tool(
+        "iptables",
+        ["iptables", "iptables-nft", "iptables", "iptables"],
+    ),
+    tool("cc", ["gcc", "gcc", "gcc", "gcc"]),
+    tool(
+        "pkg-config",
+        ["pkg-config", "pkgconf", "pkgconf", "pkgconf"],
+    ),
+    tool(
+        "/usr/include/seccomp.h",
+        [
+            "libseccomp-dev",
+            "libseccomp-static",
+            "libseccomp-static",
+            "libseccomp",
+        ],
+    ),
+];
+
+/// Keeps a Debian package from starting its services at installation, see invoke-rc.d(8).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+const POLICY_TEXT: &str =
+    "#!/bin/sh\n# cargo xtask cluster: removed after the installation\nexit 101\n";
 
 /// Builds the Kubernetes servers for the tests, where no folder with them is given.
 const GO: Tool = tool("go", ["golang-go", "golang", "go", "go"]);
@@ -92,6 +123,53 @@ pub(crate) fn programs() -> Result<()> {
     match assets {
         Some(folder) => are_in(Path::new(&folder)),
         None => go_is_new_enough(),
+    }
+}
+
+/// Makes sure of what `cluster up` needs beyond Go. Says whether anything was installed.
+pub(crate) fn for_cluster() -> Result<bool> {
+    let missing: Vec<&Tool> = CLUSTER_TOOLS
+        .iter()
+        .filter(|tool| !is_there(tool.program))
+        .collect();
+    if missing.is_empty() {
+        return Ok(false);
+    }
+    let policy = Policy::set()?;
+    let installed = install(&missing);
+    drop(policy);
+    installed.map(|()| true)
+}
+
+/// The file that keeps services from starting, for as long as this value lives. One that is there
+/// already is left alone.
+struct Policy;
+
+impl Policy {
+    fn set() -> Result<Self> {
+        let path = Path::new(POLICY);
+        if geteuid().is_root() && is_there("apt-get") && !path.exists() {
+            let failed = |source| Failure::system(format!("writing {POLICY}"), source);
+            fs::write(path, POLICY_TEXT).map_err(failed)?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(failed)?;
+        }
+        Ok(Self)
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        // The next command on a cluster tries again, and tells.
+        let _ = remove_policy();
+    }
+}
+
+/// Removes the file if it is ours: also where an earlier installation was killed.
+pub(crate) fn remove_policy() -> Result<()> {
+    match fs::read_to_string(POLICY) {
+        Ok(text) if text == POLICY_TEXT => fs::remove_file(POLICY)
+            .map_err(|source| Failure::system(format!("removing {POLICY}"), source)),
+        _ => Ok(()),
     }
 }
 
@@ -207,8 +285,8 @@ pub(crate) fn nightly() -> Result<()> {
     run(install)
 }
 
-/// Whether a folder for programs has this one. Root's folders count too: an ordinary user's PATH
-/// often lacks them, and the tests' programs run there as root.
+/// Whether one of the folders that hold programs has this one, or a file by its path. Those of root count too: an
+/// ordinary user's PATH often leaves them out, and the tests' programs run there as root.
 fn is_there(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));

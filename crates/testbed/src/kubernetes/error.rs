@@ -8,16 +8,9 @@ use std::process::ExitStatus;
 /// A failure of the test control plane.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no usable Go to build the binaries with, and no binaries were given.
-    #[error(
-        "etcd and kube-apiserver are needed and could not be built: {reason}. Install Go 1.26 or \
-         newer (or 1.21, which fetches it unless GOTOOLCHAIN=local), or set KUBEBUILDER_ASSETS to a \
-         folder with etcd, kube-apiserver, kube-controller-manager and kubectl"
-    )]
-    NoGo {
-        /// The output or the error of `go`.
-        reason: String,
-    },
+    /// A binary could not be built, and none was given.
+    #[error(transparent)]
+    Program(#[from] crate::programs::Error),
     /// `KUBEBUILDER_ASSETS` is set, but a binary is missing there.
     #[error(
         "KUBEBUILDER_ASSETS={folder:?} holds no {binary}: put it there, or unset the variable to \
@@ -28,16 +21,6 @@ pub enum Error {
         folder: PathBuf,
         /// The binary that is not in it.
         binary: &'static str,
-    },
-    /// `go build` failed.
-    #[error("building {package} in {module:?} failed:\n{output}")]
-    Build {
-        /// The Go package that was built.
-        package: &'static str,
-        /// The folder of its go.mod.
-        module: PathBuf,
-        /// The output of `go build`.
-        output: String,
     },
     /// A file, folder, socket or process could not be made or used.
     #[error("{what}: {source}")]

@@ -1,0 +1,457 @@
+//! Making, finding and ending a cluster.
+//!
+//! ```text
+//!   nothing --up: state file (not ready)--> being made --state file (ready)--> ready
+//!      ^                                        |                                |
+//!      '---------------- down ------------------+--------------------------------'
+//! ```
+//!
+//! `up` on a ready cluster that answers does nothing. On anything else that is there, it does what
+//! `down` does first. A lock on a file keeps two commands apart.
+
+use std::env;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use nix::unistd::geteuid;
+use sha2::{Digest, Sha256};
+
+use super::docker::{self, Daemon};
+use super::error::{Error, Result};
+use super::programs::{self, KIND};
+use super::run::{make_folder, remove, run, run_with_log, write};
+use super::stages::{Stages, seconds};
+use super::state::{Source, State};
+use super::{config, node_image, ready};
+use crate::programs::{KUBECTL, short, target_folder};
+
+/// Which of the two ways is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Choice {
+    /// The published node image where it can be had, else the own one.
+    #[default]
+    Auto,
+    /// This one or none.
+    Only(Source),
+}
+
+/// What cluster is wanted.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Its name; also the beginning of the nodes' names.
+    pub name: String,
+    /// How many nodes there are beside the control plane.
+    pub workers: u32,
+    /// Where the nodes come from.
+    pub choice: Choice,
+}
+
+impl Options {
+    /// The name that is used where none is given.
+    pub const NAME: &str = "podspan";
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            name: Self::NAME.to_owned(),
+            workers: 2,
+            choice: Choice::Auto,
+        }
+    }
+}
+
+/// A cluster that is up. Dropping it leaves it up: [`down`] ends it.
+#[derive(Debug)]
+pub struct Cluster {
+    name: String,
+    folder: PathBuf,
+    state: State,
+    daemon: Option<Daemon>,
+    kind: PathBuf,
+    kubectl: PathBuf,
+}
+
+/// Makes a cluster, or finds that it is there, and returns when its nodes are Ready, names resolve on
+/// each of them and pods reach each other: half a minute when everything is built.
+///
+/// # Errors
+/// [`Error::NotRoot`] and [`Error::Missing`] say what to do; the others name what failed.
+pub fn up(options: &Options, stages: &mut Stages<'_>) -> Result<Cluster> {
+    let begin = Instant::now();
+    let folder = folder_of(&options.name)?;
+    make_folder(&folder)?;
+    let _lock = lock(&folder, stages)?;
+    if let Some(cluster) = find(&options.name, &folder)? {
+        if cluster.answers() {
+            stages.say(&format!("cluster {} is up already", options.name));
+            return Ok(cluster);
+        }
+        stages.say("the cluster does not answer: making it anew");
+    }
+    take_away(&options.name, &folder, stages)?;
+    let cluster = match options.choice {
+        Choice::Only(Source::Own) => own(options, &folder, stages, "--own was given")?,
+        Choice::Only(Source::Published) => {
+            docker_answers().map_err(|reason| Error::NoDocker { reason })?;
+            published(options, &folder, stages)?
+        }
+        Choice::Auto => auto(options, &folder, stages)?,
+    };
+    stages.say(&format!(
+        "cluster {} is up after {}",
+        options.name,
+        seconds(begin.elapsed())
+    ));
+    Ok(cluster)
+}
+
+/// The cluster of this name, where it is up.
+///
+/// # Errors
+/// [`Error::Down`] where it is not.
+pub fn adopt(name: &str) -> Result<Cluster> {
+    let folder = folder_of(name)?;
+    find(name, &folder)?.ok_or_else(|| Error::Down {
+        name: name.to_owned(),
+    })
+}
+
+/// Ends the cluster of this name, in whatever state it is, and what a killed [`up`] has left of it.
+///
+/// # Errors
+/// Where something cannot be removed.
+pub fn down(name: &str, stages: &mut Stages<'_>) -> Result<()> {
+    let folder = folder_of(name)?;
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    let _lock = lock(&folder, stages)?;
+    take_away(name, &folder, stages)
+}
+
+impl Cluster {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The names of its nodes, the control plane first.
+    #[must_use]
+    pub fn nodes(&self) -> &[String] {
+        &self.state.nodes
+    }
+
+    /// Where its nodes come from.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.state.source
+    }
+
+    /// The folder with its state and logs.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The kubeconfig of its administrator. With [`Source::Own`] its address is of use in the
+    /// cluster's network namespace only.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("kubeconfig")
+    }
+
+    pub(super) fn daemon(&self) -> Option<&Daemon> {
+        self.daemon.as_ref()
+    }
+
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The parent of the control groups of everything in it, with [`Source::Own`].
+    #[must_use]
+    pub fn control_group(&self) -> String {
+        group_of(&self.folder)
+    }
+
+    pub(super) fn kubectl_path(&self) -> &Path {
+        &self.kubectl
+    }
+
+    pub(super) fn kind_path(&self) -> &Path {
+        &self.kind
+    }
+
+    /// A command that speaks with the Docker of the nodes.
+    pub(super) fn beside_docker(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        match &self.daemon {
+            Some(daemon) => daemon.command(program),
+            None => Command::new(program),
+        }
+    }
+
+    /// Whether the API server says that it is ready.
+    fn answers(&self) -> bool {
+        self.kubectl(&["get", "--raw=/readyz", "--request-timeout=5s"])
+            .is_ok()
+    }
+
+    /// Runs `kind create cluster` and waits until the cluster is of use.
+    fn create(
+        mut self,
+        workers: u32,
+        image: Option<&str>,
+        stages: &mut Stages<'_>,
+    ) -> Result<Self> {
+        let file = self.folder.join("kind.yaml");
+        write(
+            &file,
+            config::render(&self.name, workers, self.source()),
+            0o644,
+        )?;
+        let log = self.folder.join("kind.log");
+        remove(&log)?;
+        remove(&self.kubeconfig())?;
+        stages.stage("kind create cluster", || {
+            let mut kind = self.beside_docker(&self.kind);
+            kind.args(["create", "cluster", "--retain", "--wait", "3m"])
+                .args(["--name", &self.name, "--config"])
+                .arg(&file)
+                .arg("--kubeconfig")
+                .arg(self.kubeconfig());
+            if let Some(image) = image {
+                kind.args(["--image", image]);
+            }
+            run_with_log("kind create cluster", kind, &log)
+        })?;
+        stages.stage("nodes, names and routes", || ready::wait(&self))?;
+        self.state.ready = true;
+        self.state.write(&self.folder)?;
+        Ok(self)
+    }
+}
+
+/// The published image, or else the own one.
+fn auto(options: &Options, folder: &Path, stages: &mut Stages<'_>) -> Result<Cluster> {
+    let why = match docker_answers() {
+        Err(reason) => format!("no Docker daemon can be used ({reason})"),
+        Ok(()) => match published(options, folder, stages) {
+            Err(Error::Command { output, .. }) if output.contains("failed to pull image") => {
+                take_away(&options.name, folder, stages)?;
+                "the published node image cannot be pulled".to_owned()
+            }
+            other => return other,
+        },
+    };
+    stages.say(&format!("{why}: making one here"));
+    own(options, folder, stages, &why)
+}
+
+/// The cluster in the user's Docker.
+fn published(options: &Options, folder: &Path, stages: &mut Stages<'_>) -> Result<Cluster> {
+    let kind = on_path_or_built(KIND)?;
+    let mut list = Command::new(&kind);
+    list.args(["get", "clusters"]);
+    let there = run("asking kind for its clusters", list)?;
+    if there.lines().any(|name| name == options.name) {
+        return Err(Error::Foreign {
+            name: options.name.clone(),
+        });
+    }
+    let state = State::new(
+        Source::Published,
+        config::nodes(&options.name, options.workers),
+    );
+    state.write(folder)?;
+    let cluster = Cluster {
+        name: options.name.clone(),
+        folder: folder.to_owned(),
+        state,
+        daemon: None,
+        kind,
+        kubectl: on_path_or_built(KUBECTL)?,
+    };
+    cluster.create(options.workers, None, stages)
+}
+
+/// The cluster in a Docker daemon of its own.
+fn own(options: &Options, folder: &Path, stages: &mut Stages<'_>, why: &str) -> Result<Cluster> {
+    if !geteuid().is_root() {
+        return Err(Error::NotRoot {
+            why: why.to_owned(),
+        });
+    }
+    let build_runc = !programs::runc_is_built()?;
+    for (program, package, needed) in [
+        ("dockerd", "docker.io", true),
+        ("debootstrap", "debootstrap", true),
+        ("iptables", "iptables", true),
+        ("cc", "gcc", true),
+        ("pkg-config", "pkg-config", build_runc),
+        ("/usr/include/seccomp.h", "libseccomp-dev", build_runc),
+    ] {
+        if needed && on_path(program).is_none() {
+            return Err(Error::Missing { program, package });
+        }
+    }
+    let image = node_image::find(stages)?;
+    let state = State::new(Source::Own, config::nodes(&options.name, options.workers));
+    state.write(folder)?;
+    let daemon = stages.stage("a private Docker daemon", || {
+        Daemon::start(folder, &group_of(folder))
+    })?;
+    stages.stage("the node image in it", || daemon.import(&image))?;
+    let cluster = Cluster {
+        name: options.name.clone(),
+        folder: folder.to_owned(),
+        state,
+        daemon: Some(daemon),
+        kind: programs::path(KIND)?,
+        kubectl: programs::path(KUBECTL)?,
+    };
+    cluster.create(options.workers, Some(&image.reference), stages)
+}
+
+/// The cluster in `folder`, where `up` came to its end and its daemon runs.
+fn find(name: &str, folder: &Path) -> Result<Option<Cluster>> {
+    let Some(state) = State::read(folder)?.filter(|state| state.ready) else {
+        return Ok(None);
+    };
+    let (daemon, kind, kubectl) = match state.source {
+        Source::Own => match Daemon::find(folder)? {
+            None => return Ok(None),
+            daemon => (daemon, programs::path(KIND)?, programs::path(KUBECTL)?),
+        },
+        Source::Published => (None, on_path_or_built(KIND)?, on_path_or_built(KUBECTL)?),
+    };
+    Ok(Some(Cluster {
+        name: name.to_owned(),
+        folder: folder.to_owned(),
+        state,
+        daemon,
+        kind,
+        kubectl,
+    }))
+}
+
+/// Removes the cluster in `folder`, whatever is there of it. Caches stay.
+fn take_away(name: &str, folder: &Path, stages: &mut Stages<'_>) -> Result<()> {
+    let group = group_of(folder);
+    let Some(state) = State::read(folder)? else {
+        // There is no more than what a killed command left before or after its state was there.
+        return docker::kill(folder, &group);
+    };
+    stages.stage(&format!("taking cluster {name} away"), || {
+        match state.source {
+            Source::Published => {
+                let mut kind = Command::new(on_path_or_built(KIND)?);
+                kind.args(["delete", "cluster", "--name", name, "--kubeconfig"])
+                    .arg(folder.join("kubeconfig"));
+                run("kind delete cluster", kind)?;
+            }
+            Source::Own => {
+                // In order where it can be, so that the node image need not be imported again.
+                // Whatever is wrong with the daemon, the kernel ends it.
+                if state.ready
+                    && let Some(daemon) = Daemon::find(folder)?
+                {
+                    let _ = daemon.stop();
+                }
+                docker::kill(folder, &group)?;
+            }
+        }
+        for file in ["kubeconfig", "kubectl-cache", "docker-config"] {
+            remove(&folder.join(file))?;
+        }
+        State::forget(folder)
+    })
+}
+
+/// Whether the user's own Docker can be used, or why not.
+fn docker_answers() -> Result<(), String> {
+    if on_path("docker").is_none() {
+        return Err("docker is not installed".to_owned());
+    }
+    let mut docker = Command::new("timeout");
+    docker.args(["20", "docker", "info", "--format", "{{.ServerVersion}}"]);
+    match run("docker info", docker) {
+        Ok(_) => Ok(()),
+        Err(Error::Command { output, .. }) => {
+            Err(output.lines().last().unwrap_or("no answer").to_owned())
+        }
+        Err(other) => Err(other.to_string()),
+    }
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+}
+
+fn on_path_or_built(program: crate::programs::Program) -> Result<PathBuf> {
+    on_path(program.name).map_or_else(|| programs::path(program), Ok)
+}
+
+/// The folder of a cluster; it is below the target folder.
+fn folder_of(name: &str) -> Result<PathBuf> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let first = name
+        .bytes()
+        .next()
+        .is_some_and(|byte| byte.is_ascii_lowercase());
+    // `node` holds the node image.
+    if !first || name.len() > 30 || !name.bytes().all(allowed) || name == "node" {
+        return Err(Error::Name {
+            name: name.to_owned(),
+        });
+    }
+    Ok(target_folder().join("testbed-kind").join(name))
+}
+
+/// The parent of the cluster's control groups: another folder has another one.
+fn group_of(folder: &Path) -> String {
+    let digest = Sha256::digest(folder.as_os_str().as_encoded_bytes());
+    format!("podspan-kind-{}", short(&digest))
+}
+
+/// Keeps two commands on the same cluster apart.
+fn lock(folder: &Path, stages: &mut Stages<'_>) -> Result<File> {
+    let path = folder.join("lock");
+    let describe = || format!("locking {}", path.display());
+    let file = File::create(&path).map_err(Error::io(describe()))?;
+    if file.try_lock().is_err() {
+        stages.say("waiting for another command on this cluster");
+        file.lock().map_err(Error::io(describe()))?;
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_cannot_be_are_refused() {
+        for name in ["", "Big", "1st", "a/b", "node", &"a".repeat(31)] {
+            assert!(matches!(folder_of(name), Err(Error::Name { .. })), "{name}");
+        }
+        assert!(
+            folder_of("podspan-2")
+                .unwrap()
+                .ends_with("testbed-kind/podspan-2")
+        );
+    }
+
+    #[test]
+    fn each_folder_has_a_control_group_of_its_own() {
+        let group = group_of(Path::new("/a/target/testbed-kind/podspan"));
+        assert!(group.starts_with("podspan-kind-"), "{group}");
+        assert_ne!(group, group_of(Path::new("/b/target/testbed-kind/podspan")));
+    }
+}
