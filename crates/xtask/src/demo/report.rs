@@ -32,9 +32,9 @@ impl Report {
         let traffic = &self.traffic;
         print!("\n{}", table(&traffic.at_pod, &traffic.at_sensors));
         println!(
-            "\n{} frames crossed the pod's eth0, {} arrived at the sensors: podspan splits large frames \
-             so that\nthey fit the path. Bytes are the payload for TCP and UDP, all after the IP \
-             header for ICMP,\nelse whole frames.",
+            "\n{} frames crossed the pod's eth0, {} arrived at the sensors: podspan splits large \
+             frames\nso that they fit the path. Bytes are the payload for TCP and UDP, all after the \
+             IP header for ICMP, else\nwhole frames.",
             grouped(traffic.at_pod.frames),
             grouped(traffic.at_sensors.frames)
         );
