@@ -102,7 +102,7 @@ fn everything(lab: &testbed::LabBuilder, underlay: Family) {
     judge_by_tshark(&outcome.inner, &crossed);
 }
 
-fn mixed_traffic(lab: &Lab) -> Vec<TcpOutcome> {
+pub(crate) fn mixed_traffic(lab: &Lab) -> Vec<TcpOutcome> {
     for namespace in [&lab.client.namespace, &lab.pod.namespace] {
         namespace.set_sysctl("ipv4/tcp_ecn", "1").unwrap();
     }
