@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use capture::InterfaceName;
 use lexopt::prelude::{Long, Short, Value};
-use lexopt::{Parser, ValueExt};
+use lexopt::{Parser, ValueExt as _};
 use wire::{Vni, vxlan};
 
 use crate::error::Error;
@@ -74,13 +74,13 @@ pub(crate) enum Output {
 /// Reads the arguments after the program's name.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Error> {
     let mut parser = Parser::from_args(arguments);
-    let first = parser.next().map_err(usage)?;
+    let first = parser.next()?;
     match first {
         Some(Long("help") | Short('h')) => Ok(Command::Help),
         Some(Long("version") | Short('V')) => Ok(Command::Version),
         Some(Value(command)) if command == "device" => device(&mut parser).map(Command::Device),
         Some(Value(command)) if command == "capture" => capture(&mut parser).map(Command::Capture),
-        Some(other) => Err(usage(other.unexpected())),
+        Some(other) => Err(other.unexpected().into()),
         None => Err(Error::Usage("which command: device or capture?".to_owned())),
     }
 }
@@ -93,14 +93,14 @@ fn device(parser: &mut Parser) -> Result<DeviceOptions, Error> {
         ipv6: false,
         hold: false,
     };
-    while let Some(argument) = parser.next().map_err(usage)? {
+    while let Some(argument) = parser.next()? {
         match argument {
             Long("name") => options.name = interface("--name", &text(parser)?)?,
             Long("port") => options.port = port(&text(parser)?)?,
             Long("vni") => options.vni = Some(vni(&text(parser)?)?),
             Long("ipv6") => options.ipv6 = true,
             Long("hold") => options.hold = true,
-            other => return Err(usage(other.unexpected())),
+            other => return Err(other.unexpected().into()),
         }
     }
     if options.ipv6 && options.vni.is_none() {
@@ -117,12 +117,12 @@ fn capture(parser: &mut Parser) -> Result<CaptureOptions, Error> {
         write: None,
         seconds: None,
     };
-    while let Some(argument) = parser.next().map_err(usage)? {
+    while let Some(argument) = parser.next()? {
         match argument {
             Long("interface") => options.interface = interface("--interface", &text(parser)?)?,
             Long("port") => options.port = port(&text(parser)?)?,
             Long("write") => {
-                let file = parser.value().map_err(usage)?;
+                let file = parser.value()?;
                 options.write = Some(if file == "-" {
                     Output::Stdout
                 } else {
@@ -130,14 +130,14 @@ fn capture(parser: &mut Parser) -> Result<CaptureOptions, Error> {
                 });
             }
             Long("seconds") => options.seconds = Some(seconds(&text(parser)?)?),
-            other => return Err(usage(other.unexpected())),
+            other => return Err(other.unexpected().into()),
         }
     }
     Ok(options)
 }
 
 fn text(parser: &mut Parser) -> Result<String, Error> {
-    parser.value().and_then(ValueExt::string).map_err(usage)
+    Ok(parser.value()?.string()?)
 }
 
 fn interface(option: &str, name: &str) -> Result<InterfaceName, Error> {
@@ -171,10 +171,6 @@ fn seconds(seconds: &str) -> Result<Duration, Error> {
     let number = number
         .ok_or_else(|| Error::Usage(format!("--seconds is {seconds:?}: it must be 1 or more")))?;
     Ok(Duration::from_secs(number.into()))
-}
-
-fn usage(error: impl ToString) -> Error {
-    Error::Usage(error.to_string())
 }
 
 #[cfg(test)]

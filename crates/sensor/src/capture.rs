@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ::capture::{BLOCK_LEN, Change, NetworkChanges, OpenError, Ring, RingConfig};
-use caps::CapSet;
+use caps::{CapSet, Capability};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
@@ -57,12 +57,15 @@ pub(crate) fn run(options: &CaptureOptions) -> Result<(), Error> {
         bytes: RING_BYTES,
         mark: UNUSED_MARK,
     };
+    // A file capability without the effective bit (`cap_net_raw+p`) is permitted only; one with it makes the
+    // kernel refuse to start the program where NET_RAW is missing. Without either, opening says what is missing.
+    let _ = caps::raise(None, CapSet::Effective, Capability::CAP_NET_RAW);
     let interface = options.interface.clone();
     let ring = Ring::open(interface, &config).map_err(|error| match error {
         OpenError::NotPermitted { interface } => Error::NetRaw {
             interface: interface.to_string(),
         },
-        other => Error::system(format!("capture on {}", options.interface), other),
+        other => Error::system(format!("capture on {}", options.interface), &other),
     })?;
     drop_privileges()?;
     let mut capture = Capture {
@@ -79,7 +82,7 @@ pub(crate) fn run(options: &CaptureOptions) -> Result<(), Error> {
     };
     match capture.run(&stop, options.seconds) {
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(Failure::Output(error)) => Err(Error::system("write", error)),
+        Err(Failure::Output(error)) => Err(Error::system("write", &error)),
         Err(Failure::Other(error)) => Err(error),
         Ok(()) => Ok(()),
     }
@@ -103,22 +106,22 @@ fn open(output: &Output) -> Result<Sink, Error> {
         Output::File(path) => {
             let name = path.display().to_string();
             let file = File::create(path)
-                .map_err(|error| Error::system(format!("create {name}"), error))?;
+                .map_err(|error| Error::system(format!("create {name}"), &error))?;
             (name, Box::new(file))
         }
     };
     let mut writer = Writer::new(BufWriter::new(to))
-        .map_err(|error| Error::system(format!("write to {name}"), error))?;
+        .map_err(|error| Error::system(format!("write to {name}"), &error))?;
     // A reader at the other end of a pipe gets the header at once.
     writer
         .flush()
-        .map_err(|error| Error::system(format!("write to {name}"), error))?;
+        .map_err(|error| Error::system(format!("write to {name}"), &error))?;
     Ok(writer)
 }
 
 /// What reads frames of others needs no capability once the ring is open.
 fn drop_privileges() -> Result<(), Error> {
-    let failed = |reason: &dyn ToString| Error::system("drop the capabilities", reason.to_string());
+    let failed = |reason: &dyn ToString| Error::system("drop the capabilities", reason);
     prctl::set_no_new_privs().map_err(|error| failed(&error))?;
     for set in [
         CapSet::Ambient,
@@ -174,7 +177,7 @@ impl Capture {
         descriptors.extend(changes.map(|changes| PollFd::new(changes.as_fd(), PollFlags::POLLIN)));
         match poll(&mut descriptors, timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(errno) => Err(Failure::Other(Error::system("wait for frames", errno))),
+            Err(errno) => Err(Failure::Other(Error::system("wait for frames", &errno))),
         }
     }
 
@@ -184,7 +187,7 @@ impl Capture {
             let interface = self.ring.interface().to_string();
             let change = self.ring.refresh();
             let change = change.map_err(|error| {
-                Failure::Other(Error::system(format!("capture on {interface}"), error))
+                Failure::Other(Error::system(format!("capture on {interface}"), &error))
             })?;
             let Some(change) = change else { break };
             if matches!(change, Change::Bound { .. } | Change::Replaced { .. }) {

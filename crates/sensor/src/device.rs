@@ -62,7 +62,7 @@ pub(crate) fn run(options: &DeviceOptions) -> Result<(), Error> {
         thread::sleep(HOLD_CHECK_EVERY);
     }
     with(async |netlink| delete(&netlink, name).await)?;
-    isolation::release(name).map_err(|error| Error::system(format!("release {name}"), error))
+    isolation::release(name).map_err(|error| Error::system(format!("release {name}"), &error))
 }
 
 /// Makes the device where there is none, sets it up, and returns whether it still merges segments.
@@ -78,7 +78,7 @@ async fn ensure(netlink: &Handle, options: &DeviceOptions) -> Result<bool, Error
     let missing = || {
         Error::system(
             format!("find the device {name}"),
-            "it was deleted meanwhile",
+            &"it was deleted meanwhile",
         )
     };
     let link = find(netlink, name).await?.ok_or_else(missing)?;
@@ -191,10 +191,10 @@ fn refused(doing: &str, error: &rtnetlink::Error) -> Error {
         },
         Some(Errno::EOPNOTSUPP) => Error::system(
             doing,
-            "the kernel has no vxlan devices: load its module vxlan on the node (modprobe vxlan), or use \
+            &"the kernel has no vxlan devices: load its module vxlan on the node (modprobe vxlan), or use \
              the form that captures on eth0",
         ),
-        Some(errno) => Error::system(doing, errno),
+        Some(errno) => Error::system(doing, &errno),
         None => Error::system(doing, error),
     }
 }

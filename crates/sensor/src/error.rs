@@ -12,7 +12,7 @@ pub(crate) enum Error {
     #[error(
         "cannot {doing}: no permission. `device` needs the capability NET_ADMIN and user 0: run it in an \
          init container with securityContext {{runAsUser: 0, runAsNonRoot: false, capabilities: \
-         {{drop: [ALL], add: [NET_ADMIN]}}}}"
+         {{drop: [ALL], add: [NET_ADMIN, NET_RAW]}}}}"
     )]
     NetAdmin {
         /// What was tried.
@@ -74,7 +74,7 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    pub(crate) fn system(doing: impl Into<String>, reason: impl ToString) -> Self {
+    pub(crate) fn system(doing: impl Into<String>, reason: &dyn ToString) -> Self {
         Self::System {
             doing: doing.into(),
             reason: reason.to_string(),
@@ -91,5 +91,11 @@ impl Error {
             | Self::Isolation { .. }
             | Self::System { .. } => 71,
         }
+    }
+}
+
+impl From<lexopt::Error> for Error {
+    fn from(error: lexopt::Error) -> Self {
+        Self::Usage(error.to_string())
     }
 }

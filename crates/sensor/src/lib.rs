@@ -39,14 +39,7 @@ use crate::error::Error;
 /// that of podspan for the same cause: 64 for wrong arguments, 77 for a missing capability, 71 for a
 /// refusal of the system.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let done = match arguments::parse(arguments) {
-        Ok(Command::Help) => print(USAGE),
-        Ok(Command::Version) => print(concat!("podspan-sensor ", env!("CARGO_PKG_VERSION"), "\n")),
-        Ok(Command::Device(options)) => device::run(&options),
-        Ok(Command::Capture(options)) => capture::run(&options),
-        Err(error) => Err(error),
-    };
-    match done {
+    match arguments::parse(arguments).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         // Standard error may be closed; the exit code is left then.
         Err(error) => {
@@ -56,8 +49,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Prints what was asked for. A reader that is gone (`podspan-sensor --help | head -1`) is no error.
-fn print(text: &str) -> Result<(), Error> {
+fn run(command: Command) -> Result<(), Error> {
+    let text = match command {
+        Command::Device(options) => return device::run(&options),
+        Command::Capture(options) => return capture::run(&options),
+        Command::Help => USAGE,
+        Command::Version => concat!("podspan-sensor ", env!("CARGO_PKG_VERSION"), "\n"),
+    };
+    // A reader that is gone (`podspan-sensor --help | head -1`) is no error.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::error::Error;
 
 /// Does `work` with a netlink socket.
 pub(crate) fn with<T>(work: impl AsyncFnOnce(Handle) -> Result<T, Error>) -> Result<T, Error> {
-    let failed = |error| Error::system("open a netlink socket", error);
+    let failed = |error| Error::system("open a netlink socket", &error);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()
@@ -37,7 +37,7 @@ pub(crate) async fn find(netlink: &Handle, name: &str) -> Result<Option<LinkMess
     match links.try_next().await {
         Ok(link) => Ok(link),
         Err(error) if refusal(&error) == Some(Errno::ENODEV) => Ok(None),
-        Err(error) => Err(Error::system(format!("read the device {name}"), error)),
+        Err(error) => Err(Error::system(format!("read the device {name}"), &error)),
     }
 }
 

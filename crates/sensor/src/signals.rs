@@ -18,7 +18,7 @@ impl Stop {
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT] {
             flag::register(signal, Arc::clone(&flag))
-                .map_err(|error| Error::system("handle SIGTERM and SIGINT", error))?;
+                .map_err(|error| Error::system("handle SIGTERM and SIGINT", &error))?;
         }
         Ok(Self(flag))
     }

@@ -10,7 +10,7 @@ use testbed::kubernetes::{ControlPlane, Error};
 use crate::{Outcome, manifest};
 
 /// How many folders of `manifests/rbac` and `manifests/examples` can be applied.
-const FOLDERS: usize = 19;
+const FOLDERS: usize = 22;
 
 pub(crate) fn accepted(control_plane: &ControlPlane) -> Outcome {
     control_plane.create_namespace("sensors")?;
