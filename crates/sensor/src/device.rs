@@ -100,7 +100,7 @@ async fn ensure(netlink: &Handle, options: &DeviceOptions) -> Result<bool, Error
     Ok(!link.attributes.contains(&LinkAttribute::GroMaxSize(0)))
 }
 
-/// Opens the port: a device that is up has it.
+/// Sets the device up, and brings it up, which opens the port.
 async fn set_up(netlink: &Handle, index: u32, options: &DeviceOptions) -> Result<(), Error> {
     let name = options.name.as_str();
     let no_address =

@@ -183,7 +183,7 @@ fn refusal(answer: &[u8]) -> Option<Errno> {
 mod tests {
     use super::*;
 
-    /// The batch as `nft --debug=all` and the kernel's headers describe it, read back field by field.
+    /// Whether the kernel takes the batch is tested in `crates/agent/tests/namespace/sensor.rs`.
     #[test]
     fn the_batch_is_whole_messages_of_whole_attributes() {
         let batch = isolating("vxlan0");

@@ -3,16 +3,16 @@
 //! It is not a product sensor: it counts frames and writes them to a capture file, and analyses
 //! nothing. Two commands:
 //!
-//! - `device` ([`mod@device`]) makes the kernel's vxlan device in the pod's network namespace. It is for
-//!   an init container with `NET_ADMIN`; the sensor's own container then needs `NET_RAW` only.
-//!   [`isolation`] keeps what the device receives away from the pod's own IP stack.
-//! - `capture` ([`mod@capture`]) reads an interface through a ring. On a vxlan device the frames are
-//!   the copies themselves. On any other interface it takes them out of VXLAN datagrams ([`decode`]).
-//!   [`checksum`] checks each copy, [`tally`] counts, and [`pcap`] writes.
+//! - `device` makes the kernel's vxlan device in the pod's network namespace. It is for an init container
+//!   with `NET_ADMIN`; the sensor's own container then needs `NET_RAW` only. `isolation` keeps what the
+//!   device receives away from the pod's own IP stack.
+//! - `capture` reads an interface through a ring. On a vxlan device the frames are the copies themselves. On
+//!   any other interface it takes them out of VXLAN datagrams (`decode`). `checksum` checks each copy,
+//!   `tally` counts, and `pcap` writes.
 //!
-//! Decisions are in `arguments`, `checksum`, `decode`, `isolation`, `pcap` and `tally`, which do no I/O.
-//! What arrives can come from anybody who reaches the port: every length is checked, and the numbers
-//! of VNIs and senders that are counted one by one are bounded.
+//! Decisions are in `arguments`, `checksum`, `decode`, `pcap` and `tally`, which do no I/O of their own.
+//! What arrives can come from anybody who reaches the port: every length is checked, and the numbers of
+//! VNIs and senders that are counted one by one are bounded.
 
 #![forbid(unsafe_code)]
 
