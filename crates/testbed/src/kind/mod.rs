@@ -46,7 +46,7 @@ mod stages;
 mod state;
 mod status;
 
-pub use cluster::{Choice, Cluster, Options, adopt, down, up};
+pub use cluster::{Choice, Cluster, Options, adopt, control_group_of, down, folder_of, up};
 pub use error::Error;
 pub use images::BUSYBOX;
 pub use stages::Stages;
