@@ -47,7 +47,7 @@ fn our_cargo() -> Command {
 ///
 /// In the same folder, as arguments may name files, and as the same process, so that signals and
 /// the exit code need no relay.
-#[cfg(not(feature = "kubernetes"))]
+#[cfg(not(all(feature = "kubernetes", feature = "registry")))]
 pub(crate) fn run_again_with(feature: &str) -> Failure {
     use std::os::unix::process::CommandExt;
     let mut command = our_cargo();
@@ -97,6 +97,24 @@ pub(crate) fn run(mut command: Command) -> Result<()> {
             status,
         })
     }
+}
+
+/// Runs `command` to its end and returns what it printed; its errors go to ours.
+pub(crate) fn output(mut command: Command) -> Result<String> {
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|source| Failure::Start {
+            command: shown(&command),
+            source,
+        })?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(Failure::Command {
+        command: shown(&command),
+        status: output.status,
+    })
 }
 
 /// Whether `command` runs and ends well; its output is thrown away.
