@@ -37,6 +37,11 @@ pub(crate) const PODSPAN: Binary = Binary {
     name: "podspan",
 };
 
+pub(crate) const SENSOR: Binary = Binary {
+    package: "sensor",
+    name: "podspan-sensor",
+};
+
 /// Builds `binary` for `target`, or for this machine, and checks that the result is static.
 pub(crate) fn static_binary(binary: Binary, target: Option<String>) -> Result<PathBuf> {
     let host = format!("{}-unknown-linux-gnu", env::consts::ARCH);

@@ -1,13 +1,13 @@
-//! The step `image` of `cargo xtask test`: what must hold of the image, judged by programs that are
-//! not ours.
+//! The step `image` of `cargo xtask test`: what must hold of the image, checked by programs that are
+//! not podspan's.
 //!
-//! | what | judge |
+//! | what | checked by |
 //! |-|-|
 //! | two builds of it have one digest | the digest, from two processes with different features |
 //! | the archive is one | skopeo, which copies each architecture out of it |
 //! | the file capability arrives | GNU tar and getcap, as root; [`Found::check`] reads the record |
 //! | the other architecture's program runs | QEMU |
-//! | a registry has what we pushed | the CNCF's registry takes it, skopeo pulls it by digest |
+//! | a registry has what was pushed | the CNCF's registry takes it, skopeo pulls it by digest |
 //! | the `Containerfile` gives the same image | buildah builds it, as root |
 
 use std::collections::BTreeSet;
@@ -92,7 +92,7 @@ fn write_executable(path: &Path, bytes: &[u8]) -> Result<()> {
         .map_err(|source| Failure::system(format!("writing {}", path.display()), source))
 }
 
-/// Pushes by our command, in a process of its own that packs the image again; then lets skopeo pull
+/// Pushes by the command, in a process of its own that packs the image again; then lets skopeo pull
 /// it by the digest that it has here.
 fn registry_has(image: &Image, request: &Request, folder: &Path) -> Result<()> {
     let registry = Registry::start()?;
@@ -157,7 +157,7 @@ fn capability_is_set(layer: &[u8], file: &Path) -> Result<()> {
         let mut getcap = Command::new("getcap");
         getcap.arg(&path);
         let said = output(getcap)?;
-        if said.contains("cap_net_raw=ep") != program.capability.is_some() {
+        if said.contains("cap_net_raw=p") != program.capability.is_some() {
             return Err(Failure::Wrong(format!(
                 "{} was unpacked with the capabilities {said:?}",
                 program.path

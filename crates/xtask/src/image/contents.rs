@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::build::{Binary, PODSPAN};
+use crate::build::{Binary, PODSPAN, SENSOR};
 
 /// A program of the workspace in the image.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +14,7 @@ pub(crate) struct Program {
     pub(crate) binary: Binary,
     /// Where it is in the image.
     pub(crate) path: &'static str,
-    /// The capability that it gets as a file capability, permitted and effective, by its number.
+    /// The capability that it gets as a file capability, permitted and not effective, by its number.
     pub(crate) capability: Option<u8>,
 }
 
@@ -22,11 +22,18 @@ pub(crate) struct Program {
 const CAP_NET_RAW: u8 = 13;
 
 /// The first one is the entrypoint.
-pub(crate) const PROGRAMS: [Program; 1] = [Program {
-    binary: PODSPAN,
-    path: "/podspan",
-    capability: Some(CAP_NET_RAW),
-}];
+pub(crate) const PROGRAMS: [Program; 2] = [
+    Program {
+        binary: PODSPAN,
+        path: "/podspan",
+        capability: Some(CAP_NET_RAW),
+    },
+    Program {
+        binary: SENSOR,
+        path: "/podspan-sensor",
+        capability: Some(CAP_NET_RAW),
+    },
+];
 
 /// The repository that the manifests name.
 pub(crate) const REPOSITORY: &str = "ghcr.io/podspan/podspan";

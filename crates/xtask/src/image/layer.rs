@@ -40,7 +40,7 @@ pub(crate) fn tar(files: &[Executable<'_>]) -> io::Result<Vec<u8>> {
             }
         }
         if let Some(capability) = file.capability {
-            let attribute = effective(capability);
+            let attribute = permitted(capability);
             archive.append_pax_extensions([(CAPABILITY_RECORD, &attribute[..])])?;
         }
         append(&mut archive, EntryType::Regular, path, file.bytes)?;
@@ -64,17 +64,17 @@ fn append(
     archive.append_data(&mut header, path, bytes)
 }
 
-/// The attribute `security.capability` that makes one capability permitted and effective: `struct
-/// vfs_cap_data` of linux/capability.h, revision 2, little endian.
-pub(super) fn effective(capability: u8) -> [u8; 20] {
+/// The attribute `security.capability` that makes one capability permitted: `struct
+/// vfs_cap_data` of linux/capability.h, revision 2, little endian. The effective bit is not set: with it the
+/// kernel refuses to execute the program where the container may not have the capability.
+pub(super) fn permitted(capability: u8) -> [u8; 20] {
     const REVISION_2: u32 = 0x0200_0000;
-    const EFFECTIVE: u32 = 1;
     let bit = 1_u32 << (capability % 32);
     // Permitted and inheritable, first of the low 32 capabilities, then of the high ones.
-    let permitted = if capability < 32 { 4 } else { 12 };
+    let word = if capability < 32 { 4 } else { 12 };
     let mut attribute = [0; 20];
-    attribute[..4].copy_from_slice(&(REVISION_2 | EFFECTIVE).to_le_bytes());
-    attribute[permitted..][..4].copy_from_slice(&bit.to_le_bytes());
+    attribute[..4].copy_from_slice(&REVISION_2.to_le_bytes());
+    attribute[word..][..4].copy_from_slice(&bit.to_le_bytes());
     attribute
 }
 

@@ -87,7 +87,7 @@ impl Found {
         }
         for program in PROGRAMS {
             let file = self.file(program.path)?;
-            let capability = program.capability.map(layer::effective);
+            let capability = program.capability.map(layer::permitted);
             if file.capability.as_deref() != capability.as_ref().map(<[u8; 20]>::as_slice) {
                 return Err(wrong(&format!(
                     "{} has the file capability {:02x?}, not {capability:02x?}",
