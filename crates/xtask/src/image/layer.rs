@@ -13,6 +13,7 @@ use flate2::{Compression, GzBuilder};
 use tar::{Builder, EntryType, Header};
 
 /// An executable in the image.
+#[derive(Clone, Copy)]
 pub(crate) struct Executable<'a> {
     /// Absolute.
     pub(crate) path: &'a str,

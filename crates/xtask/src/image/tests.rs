@@ -155,15 +155,21 @@ fn the_order_of_the_architectures_does_not_matter() {
 #[test]
 fn a_wrong_image_is_found() {
     let bytes = program(Architecture::Amd64);
-    let judged = |files: &[Executable<'_>]| {
-        let one = ForOne::new(Architecture::Amd64, &layer::tar(files).unwrap(), &runtime());
+    let checked = |files: &[Executable<'_>]| {
+        let sensor = executable("/podspan-sensor", &bytes, Some(13));
+        let files = [&[sensor], files].concat();
+        let one = ForOne::new(
+            Architecture::Amd64,
+            &layer::tar(&files).unwrap(),
+            &runtime(),
+        );
         let image = Image::new(vec![one.unwrap()]).unwrap();
         let folder = unpacked(&image.archive("a:b").unwrap());
         fs::write(folder.path().join("index.json"), &image.index.bytes).unwrap();
-        let checked = Found::read(folder.path()).and_then(|it| it.check(Architecture::Amd64));
-        checked.map_err(|error| error.to_string())
+        let result = Found::read(folder.path()).and_then(|it| it.check(Architecture::Amd64));
+        result.map_err(|error| error.to_string())
     };
-    assert_eq!(judged(&[executable("/podspan", &bytes, Some(13))]), Ok(()));
+    assert_eq!(checked(&[executable("/podspan", &bytes, Some(13))]), Ok(()));
     for (files, says) in [
         (vec![executable("/podspan", &bytes, None)], "capability"),
         (vec![executable("/podspan", &bytes, Some(12))], "capability"),
@@ -184,7 +190,7 @@ fn a_wrong_image_is_found() {
             "/more",
         ),
     ] {
-        let error = judged(&files).unwrap_err();
+        let error = checked(&files).unwrap_err();
         assert!(error.contains(says), "{error}");
     }
 }
