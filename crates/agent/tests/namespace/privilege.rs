@@ -123,8 +123,8 @@ fn idle() {
         "idle: {:.3} % of a core, {working} KiB resident apart from the ring and the program",
         share * 100.0
     );
-    // Twice what is wanted: a shared machine is at times half as quick.
-    assert!(share < 0.001, "{used:?} in {WINDOW:?}");
+    // Several times the usual share, because a busy machine makes each system call dearer.
+    assert!(share < 0.0005, "{used:?} in {WINDOW:?}");
     assert!(working < BOUND_KIB, "{working} KiB");
     scene.end();
 }
