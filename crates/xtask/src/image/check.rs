@@ -9,17 +9,20 @@
 //! | the other architecture's program runs | QEMU |
 //! | a registry has what was pushed | the CNCF's registry takes it, skopeo pulls it by digest |
 //! | the `Containerfile` gives the same image | buildah builds it, as root |
+//! | a binary is the same in whatever folder it is built | the `Containerfile`'s, where the C compiler and library are those of this machine |
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use super::containerfile::Built;
 use super::contents::{Architecture, PROGRAMS, VERSION};
 use super::oci::{Image, sha256};
 use super::read::Found;
 use super::registry::Registry;
 use super::{Request, archive, containerfile, read_file};
+use crate::build::static_binary;
 use crate::cargo::{cargo, output, run as run_command, target_dir};
 use crate::failure::{Failure, Result};
 use crate::test::Outcome;
@@ -41,7 +44,9 @@ pub(crate) fn run() -> Result<Outcome> {
     for (architecture, layer) in Architecture::ALL.into_iter().zip(image.layers()) {
         capability_is_set(layer, &folder.path().join(architecture.name()))?;
     }
-    containerfile::build_and_check(&[Architecture::here()])?;
+    for built in containerfile::build_and_check(&[Architecture::here()])? {
+        has_our_binaries(&built)?;
+    }
     Ok(Outcome::Done)
 }
 
@@ -136,6 +141,26 @@ fn digests(folder: &Path) -> Result<BTreeSet<String>> {
         .map_err(|source| Failure::system(format!("reading {}", folder.display()), source))?;
     let digest = |entry: fs::DirEntry| Ok(sha256(&read_file(&entry.path())?));
     entries.into_iter().map(digest).collect()
+}
+
+/// The container builds in another folder, with another home of cargo and with all its source newer.
+fn has_our_binaries(built: &Built) -> Result<()> {
+    if !built.with_our_compilers {
+        println!("the Containerfile has another C compiler: its binaries may differ from ours");
+        return Ok(());
+    }
+    for program in PROGRAMS {
+        let target = built.architecture.target().to_owned();
+        let ours = read_file(&static_binary(program.binary, Some(target))?)?;
+        if ours != built.image.file(program.path)?.bytes {
+            return Err(Failure::Wrong(format!(
+                "two builds of {} in two folders differ",
+                program.binary.name
+            )));
+        }
+        println!("{}: the same binary in both", program.path);
+    }
+    Ok(())
 }
 
 /// Unpacks a layer with GNU tar and asks getcap what the kernel sees. Below cargo's target folder,

@@ -34,7 +34,15 @@ pub(super) fn impossible() -> Option<&'static str> {
     (!geteuid().is_root()).then_some("building the Containerfile needs root")
 }
 
-pub(super) fn build_and_check(architectures: &[Architecture]) -> Result<()> {
+/// What the `Containerfile` gave.
+pub(super) struct Built {
+    pub(super) architecture: Architecture,
+    pub(super) image: Found,
+    /// Whether its C compiler and library are those of this machine.
+    pub(super) with_our_compilers: bool,
+}
+
+pub(super) fn build_and_check(architectures: &[Architecture]) -> Result<Vec<Built>> {
     if let Some(reason) = impossible() {
         return Err(Failure::Wrong(format!(
             "{reason}: run this command as root"
@@ -42,13 +50,21 @@ pub(super) fn build_and_check(architectures: &[Architecture]) -> Result<()> {
     }
     tools::for_containerfile()?;
     let store = Store::new()?;
-    let build_image = store.build_image()?;
-    for &architecture in architectures {
+    let base = base::Base::find()?;
+    let build_image = store.build_image(&base)?;
+    let with_our_compilers = base.has_our_compilers(&store.folder)?;
+    let build = |&architecture: &Architecture| {
         let layout = store.build(architecture, &build_image)?;
-        Found::read(&layout)?.check(architecture)?;
+        let image = Found::read(&layout)?;
+        image.check(architecture)?;
         println!("{}: {}", layout.display(), architecture.name());
-    }
-    Ok(())
+        Ok(Built {
+            architecture,
+            image,
+            with_our_compilers,
+        })
+    };
+    architectures.iter().map(build).collect()
 }
 
 /// Buildah with folders of its own.
@@ -78,8 +94,7 @@ impl Store {
     }
 
     /// The build image's name; it is assembled where it is not there yet.
-    fn build_image(&self) -> Result<String> {
-        let base = base::Base::find()?;
+    fn build_image(&self, base: &base::Base) -> Result<String> {
         let name = format!("localhost/podspan-build:{}", base.digest);
         let mut inspect = self.buildah();
         inspect.args(["inspect", "--type", "image", &name]);

@@ -59,7 +59,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
         }
         // Each takes minutes: without a choice, this machine's is enough.
         let architectures = only.map_or(vec![Architecture::here()], |one| vec![one]);
-        return containerfile::build_and_check(&architectures);
+        return containerfile::build_and_check(&architectures).map(drop);
     }
     let architectures = only.map_or(Architecture::ALL.to_vec(), |one| vec![one]);
     #[cfg(not(feature = "registry"))]

@@ -16,7 +16,7 @@ use std::io;
 
 use ring::digest;
 use serde::Serialize;
-use tar::{Builder, Header};
+use tar::{Builder, EntryType, Header};
 
 use super::contents::{Architecture, Runtime};
 use super::layer;
@@ -236,17 +236,23 @@ impl Image {
         let mut archive = Builder::new(Vec::new());
         append(
             &mut archive,
+            EntryType::Regular,
             "oci-layout",
             br#"{"imageLayoutVersion":"1.0.0"}"#,
         )?;
-        append(&mut archive, "index.json", &serde_json::to_vec(&index)?)?;
+        let text = serde_json::to_vec(&index)?;
+        append(&mut archive, EntryType::Regular, "index.json", &text)?;
+        // Skopeo without root cannot make folders that are not in the archive.
+        for folder in ["blobs/", "blobs/sha256/"] {
+            append(&mut archive, EntryType::Directory, folder, &[])?;
+        }
         let mut blobs: Vec<_> = self.blobs().collect();
         blobs.sort_by_key(|blob| &blob.digest);
         // Two architectures of the same bytes would have the same layer.
         blobs.dedup_by_key(|blob| &blob.digest);
         for blob in blobs {
             let path = format!("blobs/{}", blob.digest.replace(':', "/"));
-            append(&mut archive, &path, &blob.bytes)?;
+            append(&mut archive, EntryType::Regular, &path, &blob.bytes)?;
         }
         archive.into_inner()
     }
@@ -260,9 +266,15 @@ fn tag(name: &str) -> &str {
     }
 }
 
-fn append(archive: &mut Builder<Vec<u8>>, path: &str, bytes: &[u8]) -> io::Result<()> {
+fn append(
+    archive: &mut Builder<Vec<u8>>,
+    kind: EntryType,
+    path: &str,
+    bytes: &[u8],
+) -> io::Result<()> {
     let mut header = Header::new_ustar();
-    header.set_mode(0o644);
+    header.set_entry_type(kind);
+    header.set_mode(if kind.is_dir() { 0o755 } else { 0o644 });
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(0);

@@ -142,6 +142,22 @@ fn both_architectures_are_in_one_index_and_each_is_complete() {
     }
 }
 
+/// Skopeo 1.9 makes a missing folder as root, and fails where it is not root.
+#[test]
+fn every_folder_of_the_archive_is_an_entry_of_it() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let archive = image(&Architecture::ALL).archive("a:b").unwrap();
+    fs::write(file.path(), archive).unwrap();
+    let listed = tar(&["-t"], file.path());
+    let mut seen = std::collections::BTreeSet::from([""]);
+    for path in listed.lines() {
+        let end = path.trim_end_matches('/').rfind('/').map_or(0, |at| at + 1);
+        assert!(seen.contains(&path[..end]), "{listed}");
+        seen.insert(path);
+    }
+    assert!(seen.contains("blobs/sha256/"), "{listed}");
+}
+
 #[test]
 fn the_order_of_the_architectures_does_not_matter() {
     let [one, other] = [

@@ -10,8 +10,8 @@ use super::remove;
 use crate::cargo::{output, root, run};
 use crate::failure::{Failure, Result};
 use crate::image::contents::Architecture;
-use crate::image::create_folder;
 use crate::image::oci::sha256;
+use crate::image::{create_folder, read_file};
 
 const SUITE: &str = "bookworm";
 
@@ -66,12 +66,27 @@ impl Base {
         debootstrap.stdout(std::process::Stdio::null());
         run(debootstrap)?;
         self.add_rust(&partial)?;
+        let record = compilers(Some(&partial))?;
+        let path = self.record(folder);
+        fs::write(&path, record)
+            .map_err(|source| Failure::system(format!("writing {}", path.display()), source))?;
         let host = Path::new("/").join(CERTIFICATES);
         fs::copy(&host, partial.join(CERTIFICATES))
             .map_err(|source| Failure::system(format!("copying {}", host.display()), source))?;
         fs::rename(&partial, &base)
             .map_err(|source| Failure::system(format!("making {}", base.display()), source))?;
         Ok(base)
+    }
+
+    /// Whether it has the C compiler and the C library of this machine, so that a binary of both must
+    /// be the same.
+    pub(super) fn has_our_compilers(&self, folder: &Path) -> Result<bool> {
+        let record = fs::read_to_string(self.record(folder)).unwrap_or_default();
+        Ok(record == compilers(None)?)
+    }
+
+    fn record(&self, folder: &Path) -> PathBuf {
+        folder.join(format!("compilers-{}", self.digest))
     }
 
     /// Cargo, rustc and the standard libraries of the image's targets.
@@ -94,6 +109,19 @@ impl Base {
         }
         Ok(())
     }
+}
+
+/// What of C goes into a static binary, here or below `root`: the compiler's version and the library.
+fn compilers(root: Option<&Path>) -> Result<String> {
+    let gcc = |argument: &str| {
+        let mut command = Command::new(root.map_or("gcc", |_| "chroot"));
+        command.args(root).args(root.map(|_| "gcc")).arg(argument);
+        output(command)
+    };
+    let library = gcc("-print-file-name=libc.a")?;
+    let library = library.trim().trim_start_matches('/');
+    let library = read_file(&root.unwrap_or(Path::new("/")).join(library))?;
+    Ok(format!("{}{}", gcc("--version")?, sha256(&library)))
 }
 
 fn copy(from: &Path, into: &Path) -> Result<()> {
