@@ -204,11 +204,11 @@ fn missing(tools: &'static [Tool]) -> Vec<&'static Tool> {
 
 /// Makes sure that every program is installed. The error names the programs to install.
 pub(crate) fn programs() -> Result<()> {
-    let mut missing = missing(&TOOLS);
-    missing.extend(image_tools());
-    install(&missing)?;
-    standard_libraries()?;
     let assets = env::var_os(ASSETS).filter(|folder| !folder.is_empty());
+    let go = assets.is_none().then_some(&GO);
+    let mut missing = missing(&TOOLS);
+    missing.extend(go.filter(|go| !is_there(go.program)));
+    install(&missing)?;
     match assets {
         Some(folder) => are_in(Path::new(&folder)),
         None => go_is_new_enough(),
