@@ -1,4 +1,10 @@
-//! Dropping all privileges, and the texts for an operator who has granted too few.
+//! Raising and dropping privileges, and the texts for an operator who has granted too few.
+//!
+//! In the image the binary has the file capability `cap_net_raw+p`: permitted, not effective.
+//! [`raise_net_raw`] makes it effective. With `+ep` the kernel would do that itself, but it would also refuse
+//! to execute the binary where the container may not have `NET_RAW` (`bprm_caps_from_vfs_caps` in
+//! `security/commoncap.c`). podspan would then never run: it could not report what is missing, and with
+//! `ON_FAILURE=idle` the pod's application would not start.
 //!
 //! podspan needs one capability, `NET_RAW`, and only to open sockets: the packet socket with its ring, and
 //! the marked UDP sockets. After that, [`drop_all`] drops every capability in every set and forbids
@@ -82,6 +88,16 @@ pub enum BoundingSet {
     Empty,
     /// Unchanged, because dropping from it needs `SETPCAP`. It has no effect.
     Kept,
+}
+
+/// Makes `NET_RAW` effective in the calling thread if it is permitted. Without it nothing changes: opening
+/// the packet socket then fails, and that error names the capability.
+pub fn raise_net_raw() {
+    let is_permitted = caps::has_cap(None, CapSet::Permitted, Capability::CAP_NET_RAW);
+    if is_permitted.unwrap_or(false) {
+        // A refusal is seen when the packet socket is opened.
+        let _ = caps::raise(None, CapSet::Effective, Capability::CAP_NET_RAW);
+    }
 }
 
 /// Empties every capability set of the calling thread, sets `no_new_privs`, forbids memory dumps, and
@@ -236,7 +252,7 @@ pub fn missing_net_raw_text() -> String {
         "the NET_RAW capability is missing; without it no traffic can be captured.\n\
          Add to podspan's container in the pod's manifest:\n\n{}\n\
          If the container must not run as root, this alone does not give the process the capability:\n\
-         the podspan binary also needs the file capability cap_net_raw+ep (setcap in the image's\n\
+         the podspan binary also needs the file capability cap_net_raw+p (setcap in the image's\n\
          build) and must be the container's entrypoint, without a shell before it. Then use:\n\n\
          {}\n\
          If Pod Security rejects the pod: the levels baseline and restricted forbid to add NET_RAW.\n\
@@ -268,6 +284,22 @@ mod tests {
         pairs
             .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
             .collect()
+    }
+
+    #[test]
+    fn a_permitted_net_raw_becomes_effective_and_no_other_one() {
+        let test = std::thread::spawn(|| {
+            caps::clear(None, CapSet::Effective).unwrap();
+            let permitted = caps::read(None, CapSet::Permitted).unwrap();
+            raise_net_raw();
+            let effective = caps::read(None, CapSet::Effective).unwrap();
+            // As an ordinary user nothing is permitted, and nothing becomes effective.
+            let raised = permitted
+                .contains(&Capability::CAP_NET_RAW)
+                .then_some(Capability::CAP_NET_RAW);
+            assert_eq!(effective, raised.into_iter().collect());
+        });
+        test.join().unwrap();
     }
 
     #[test]
@@ -372,7 +404,7 @@ mod tests {
                 .all(|snippet| snippet["securityContext"].is_object()),
             "{text}"
         );
-        for word in ["NET_RAW", "cap_net_raw+ep", "Pod Security", "baseline"] {
+        for word in ["NET_RAW", "cap_net_raw+p", "Pod Security", "baseline"] {
             assert!(text.contains(word), "{word} is missing in:\n{text}");
         }
     }

@@ -132,6 +132,7 @@ pub fn run(config: &Config) -> ExitCode {
 }
 
 fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
+    privilege::raise_net_raw();
     let (runtime, mut signals) = idle::runtime().map_err(RunError::Runtime)?;
     let open = || Opened::open(config);
     let opened = match config.on_failure {

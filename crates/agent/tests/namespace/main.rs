@@ -21,6 +21,7 @@ mod order;
 mod privilege;
 mod quota;
 mod scene;
+mod sensor;
 mod start;
 mod streams;
 #[path = "../shared/totals.rs"]
@@ -46,6 +47,9 @@ fn run_on_one_processor() {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = sensor::run_as_receiver() {
+        return code;
+    }
     testbed::user_namespace::enter().expect("a user namespace for the lab");
     run_on_one_processor();
     let mut arguments = Arguments::from_args();
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         privilege::TESTS,
         quota::TESTS,
         start::TESTS,
+        sensor::TESTS,
     ];
     let trials = tests.concat().into_iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -100,7 +100,7 @@ fn everything(lab: &testbed::LabBuilder, underlay: Family) {
     verify_with_tshark(&outcome.inner, &captured);
 }
 
-fn mixed_traffic(lab: &Lab) -> Vec<TcpOutcome> {
+pub(crate) fn mixed_traffic(lab: &Lab) -> Vec<TcpOutcome> {
     for namespace in [&lab.client.namespace, &lab.pod.namespace] {
         namespace.set_sysctl("ipv4/tcp_ecn", "1").unwrap();
     }

@@ -172,12 +172,6 @@ impl Cluster {
         &self.state
     }
 
-    /// The parent of the control groups of everything in it, with [`Source::Own`].
-    #[must_use]
-    pub fn control_group(&self) -> String {
-        group_of(&self.folder)
-    }
-
     pub(super) fn kubectl_path(&self) -> &Path {
         &self.kubectl
     }
@@ -302,7 +296,7 @@ fn own(options: &Options, folder: &Path, stages: &mut Stages<'_>, why: &str) -> 
     let state = State::new(Source::Own, config::nodes(&options.name, options.workers));
     state.write(folder)?;
     let daemon = stages.stage("a private Docker daemon", || {
-        Daemon::start(folder, &group_of(folder))
+        Daemon::start(folder, &control_group_of(folder))
     })?;
     stages.stage("the node image in it", || daemon.import(&image))?;
     let cluster = Cluster {
@@ -340,7 +334,7 @@ fn find(name: &str, folder: &Path) -> Result<Option<Cluster>> {
 
 /// Removes the cluster in `folder`, whatever is there of it. Caches stay.
 fn take_away(name: &str, folder: &Path, stages: &mut Stages<'_>) -> Result<()> {
-    let group = group_of(folder);
+    let group = control_group_of(folder);
     let Some(state) = State::read(folder)? else {
         // There is no more than what a killed command left before or after its state was there.
         return docker::kill(folder, &group);
@@ -398,8 +392,11 @@ fn on_path_or_built(program: crate::programs::Program) -> Result<PathBuf> {
     on_path(program.name).map_or_else(|| programs::path(program), Ok)
 }
 
-/// The folder of a cluster; it is below the target folder.
-fn folder_of(name: &str) -> Result<PathBuf> {
+/// The folder of the cluster of this name, whether it is up or not; it is below the target folder.
+///
+/// # Errors
+/// [`Error::Name`] where a cluster cannot be named so.
+pub fn folder_of(name: &str) -> Result<PathBuf> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let first = name
         .bytes()
@@ -414,8 +411,10 @@ fn folder_of(name: &str) -> Result<PathBuf> {
     Ok(target_folder().join("testbed-kind").join(name))
 }
 
-/// The parent of the cluster's control groups: another folder has another one.
-fn group_of(folder: &Path) -> String {
+/// The name of the parent of the control groups of everything in the cluster of this folder, with
+/// [`Source::Own`]: another folder has another one.
+#[must_use]
+pub fn control_group_of(folder: &Path) -> String {
     let digest = Sha256::digest(folder.as_os_str().as_encoded_bytes());
     format!("podspan-kind-{}", short(&digest))
 }
@@ -450,8 +449,11 @@ mod tests {
 
     #[test]
     fn each_folder_has_a_control_group_of_its_own() {
-        let group = group_of(Path::new("/a/target/testbed-kind/podspan"));
+        let group = control_group_of(Path::new("/a/target/testbed-kind/podspan"));
         assert!(group.starts_with("podspan-kind-"), "{group}");
-        assert_ne!(group, group_of(Path::new("/b/target/testbed-kind/podspan")));
+        assert_ne!(
+            group,
+            control_group_of(Path::new("/b/target/testbed-kind/podspan"))
+        );
     }
 }

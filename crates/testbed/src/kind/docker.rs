@@ -183,13 +183,23 @@ impl Daemon {
         let mut list = self.command("docker");
         list.args(["ps", "--all", "--quiet"]);
         let containers = run("listing containers", list)?;
-        if containers.split_whitespace().next().is_some() {
-            let mut remove = self.command("docker");
-            remove
-                .args(["rm", "--force", "--volumes"])
-                .args(containers.split_whitespace());
-            run("removing containers", remove)?;
-        }
+        // Side by side: each takes a second or two.
+        thread::scope(|scope| {
+            let removals: Vec<_> = containers
+                .split_whitespace()
+                .map(|container| {
+                    let mut remove = self.command("docker");
+                    remove.args(["rm", "--force", "--volumes", container]);
+                    scope.spawn(move || run("removing a container", remove))
+                })
+                .collect();
+            removals.into_iter().try_for_each(|removal| {
+                removal
+                    .join()
+                    .unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+                    .map(drop)
+            })
+        })?;
         for what in ["volume", "network"] {
             let mut prune = self.command("docker");
             prune.args([what, "prune", "--force"]);

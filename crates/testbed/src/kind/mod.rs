@@ -47,7 +47,7 @@ mod state;
 mod status;
 mod tools_image;
 
-pub use cluster::{Choice, Cluster, Options, adopt, down, up};
+pub use cluster::{Choice, Cluster, Options, adopt, control_group_of, down, folder_of, up};
 pub use error::Error;
 pub use images::BUSYBOX;
 pub use stages::Stages;

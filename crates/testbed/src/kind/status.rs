@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::cgroups;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, control_group_of};
 use super::error::Result;
 use super::run::run;
 use super::state::Source;
@@ -53,7 +53,7 @@ impl Cluster {
             containers: run("docker stats", stats)?,
             memory: self
                 .daemon()
-                .and_then(|_| cgroups::memory(&self.control_group())),
+                .and_then(|_| cgroups::memory(&control_group_of(self.folder()))),
         })
     }
 }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
-use testbed::kind::{self, Cluster, Stages};
+use testbed::kind::{self, Stages};
 
 use crate::{NAME, Outcome, cluster, options};
 
@@ -58,7 +58,8 @@ pub(crate) fn be_killed() -> ExitCode {
 }
 
 pub(crate) fn down() -> Outcome {
-    let mark = mark(&cluster()?);
+    let mark = mark()?;
+    cluster()?;
     let namespaces = namespaces_of(&mark);
     // So that what follows is known to see something: three nodes, each with its namespaces.
     assert!(traces(&mark).len() > 10, "{:?}", traces(&mark));
@@ -71,7 +72,7 @@ pub(crate) fn down() -> Outcome {
 
 /// Kills `up` at moments from its first steps to its last, and looks after each `down`.
 pub(crate) fn killed() -> Outcome {
-    let mark = mark(&cluster()?);
+    let mark = mark()?;
     take_down()?;
     let machine = machine();
     // By what it has printed, so that a slow machine is killed in the same places.
@@ -119,11 +120,12 @@ fn wait_for_line(victim: &mut std::process::Child, wanted: &str) -> Outcome {
     Err(Failed::from(format!("up ended before {wanted:?}")))
 }
 
-fn mark(cluster: &Cluster) -> Mark {
-    Mark {
-        folder: cluster.folder().display().to_string(),
-        group: cluster.control_group(),
-    }
+fn mark() -> Result<Mark, Failed> {
+    let folder = kind::folder_of(NAME)?;
+    Ok(Mark {
+        group: kind::control_group_of(&folder),
+        folder: folder.display().to_string(),
+    })
 }
 
 fn nothing_is_left(mark: &Mark, namespaces: &BTreeSet<String>) {

@@ -88,6 +88,7 @@ fn main() -> ExitCode {
         ),
         asks("the_wrong_ca_is_refused", access::wrong_ca),
         asks("every_manifest_builds_and_is_accepted", manifests::accepted),
+        asks("the_examples_have_both_forms", manifests::forms),
         asks("the_sidecar_starts_first", manifests::sidecar_first),
         asks("pod_security_levels", manifests::pod_security),
         asks("pods_have_the_status_that_is_drafted", pods::drafted),

@@ -1,6 +1,7 @@
 //! podspan's manifests, as kubectl renders and the API server accepts them.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
@@ -8,29 +9,119 @@ use testbed::kubernetes::{ControlPlane, Error};
 
 use crate::{Outcome, manifest};
 
+/// How many folders of `manifests/rbac` and `manifests/examples` can be applied.
+const FOLDERS: usize = 22;
+
 pub(crate) fn accepted(control_plane: &ControlPlane) -> Outcome {
     control_plane.create_namespace("sensors")?;
-    let mut seen = 0;
+    let mut folders = Vec::new();
     for group in ["rbac", "examples"] {
-        for entry in fs::read_dir(manifest(group))? {
-            let folder = entry?.path();
-            control_plane.kubectl(["kustomize".as_ref(), folder.as_os_str()])?;
-            control_plane.kubectl([
-                "apply".as_ref(),
-                "--server-side".as_ref(),
-                "--dry-run=server".as_ref(),
-                "-k".as_ref(),
-                folder.as_os_str(),
-            ])?;
-            seen += 1;
-        }
+        kustomizations(&manifest(group), &mut folders)?;
     }
-    assert_eq!(seen, 6, "a new folder of manifests must be counted here");
+    for folder in &folders {
+        let text = control_plane.kubectl(["kustomize".as_ref(), folder.as_os_str()])?;
+        let has_short_name = text.lines().any(|line| line.ends_with("image: podspan"));
+        assert!(!has_short_name, "an image without its registry: {text}");
+        control_plane.kubectl([
+            "apply".as_ref(),
+            "--server-side".as_ref(),
+            "--dry-run=server".as_ref(),
+            "-k".as_ref(),
+            folder.as_os_str(),
+        ])?;
+    }
+    assert_eq!(folders.len(), FOLDERS, "{folders:#?}");
     Ok(())
 }
 
+/// The folders with a kustomization, at any depth.
+fn kustomizations(folder: &Path, found: &mut Vec<PathBuf>) -> Outcome {
+    if folder.join("kustomization.yaml").exists() {
+        found.push(folder.to_owned());
+    }
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            kustomizations(&path, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// Each place of the analysis, in both forms: what the sensor's pod declares, what it reads, and what is
+/// made before it starts.
+pub(crate) fn forms(control_plane: &ControlPlane) -> Outcome {
+    let sniffing = |interface| (json!("sniffer"), interface, Value::Null);
+    let device = |interface| (json!("socket"), interface, json!("vxlan-device"));
+    for (folder, kind, (receiver, interface, first)) in [
+        ("central/sniffing", "Deployment", sniffing("eth0")),
+        ("central/vxlan-device", "Deployment", device("vxlan0")),
+        ("per-node/sniffing", "DaemonSet", sniffing("eth0")),
+        ("per-node/vxlan-device", "DaemonSet", device("vxlan0")),
+        ("per-node/host-network", "DaemonSet", device("podspan0")),
+        ("classic", "Deployment", sniffing("eth0")),
+    ] {
+        let sensor = &applied(control_plane, folder, kind, "sensor")?["spec"]["template"];
+        let annotations = &sensor["metadata"]["annotations"];
+        assert_eq!(annotations["podspan.dev/receiver"], receiver, "{sensor}");
+        let arguments = &sensor["spec"]["containers"][0]["args"];
+        assert_eq!(arguments[2], interface, "{sensor}");
+        let name = &sensor["spec"]["initContainers"][0]["name"];
+        assert_eq!(*name, first, "{sensor}");
+    }
+    for (folder, interface, receiver) in [
+        ("in-pod/sniffing", "lo", None),
+        ("in-pod/vxlan-device", "vxlan0", Some("socket")),
+    ] {
+        let pod = &applied(control_plane, folder, "Deployment", "web")?["spec"]["template"]["spec"];
+        let containers = pod["containers"].as_array().ok_or("no containers")?;
+        let sensor = containers.iter().find(|c| c["name"] == "sensor");
+        assert_eq!(sensor.ok_or("no sensor")?["args"][2], interface, "{pod}");
+        let starts = pod["initContainers"].as_array().ok_or("no sidecar")?;
+        let podspan = starts.last().ok_or("no sidecar")?;
+        let value = |name: &str| {
+            let variables = podspan["env"].as_array()?;
+            let variable = variables.iter().find(|v| v["name"] == name)?;
+            variable["value"].as_str()
+        };
+        assert_eq!(value("SENSOR"), Some("127.0.0.1"), "{pod}");
+        assert_eq!(value("RECEIVER"), receiver, "{pod}");
+    }
+    Ok(())
+}
+
+/// An object of an example, as the API server would store it.
+fn applied(
+    control_plane: &ControlPlane,
+    folder: &str,
+    kind: &str,
+    name: &str,
+) -> Result<Value, Failed> {
+    let folder = manifest("examples").join(folder);
+    let stored = control_plane.kubectl([
+        "apply".as_ref(),
+        "--server-side".as_ref(),
+        "--dry-run=server".as_ref(),
+        "--output=json".as_ref(),
+        "-k".as_ref(),
+        folder.as_os_str(),
+    ])?;
+    let list: Value = serde_json::from_str(&stored)?;
+    let mut items = list["items"].as_array().into_iter().flatten();
+    let found = items.find(|item| item["kind"] == kind && item["metadata"]["name"] == name);
+    Ok(found.ok_or("no such object in the example")?.clone())
+}
+
+/// The sidecar and its variants.
+const SIDECARS: [&str; 4] = [
+    "sidecar",
+    "sidecar-baseline",
+    "sidecar-root",
+    "sidecar-user-namespace",
+];
+
 pub(crate) fn sidecar_first(control_plane: &ControlPlane) -> Outcome {
-    for component in ["sidecar", "sidecar-baseline"] {
+    for component in SIDECARS {
         let set = with_component(control_plane, component)?;
         let containers = &set["spec"]["template"]["spec"]["initContainers"];
         assert_eq!(containers[0]["name"], "podspan", "{set}");
@@ -43,6 +134,14 @@ pub(crate) fn sidecar_first(control_plane: &ControlPlane) -> Outcome {
             "{set}"
         );
         assert_eq!(containers[1]["name"], "migrate", "{set}");
+        let is_root = containers[0]["securityContext"]["runAsUser"] == 0;
+        assert_eq!(is_root, component == "sidecar-root", "{set}");
+        let users = &set["spec"]["template"]["spec"]["hostUsers"];
+        assert_eq!(
+            *users == false,
+            component == "sidecar-user-namespace",
+            "{set}"
+        );
     }
     Ok(())
 }
@@ -70,11 +169,12 @@ pub(crate) fn pod_security(control_plane: &ControlPlane) -> Outcome {
             Err(error) => Err(error.into()),
         }
     };
-    assert!(admitted("sidecar", "privileged")?);
-    assert!(!admitted("sidecar", "baseline")?);
-    assert!(admitted("sidecar-baseline", "privileged")?);
-    assert!(admitted("sidecar-baseline", "baseline")?);
-    assert!(!admitted("sidecar-baseline", "restricted")?);
+    for component in SIDECARS {
+        assert!(admitted(component, "privileged")?, "{component}");
+        let is_baseline = admitted(component, "baseline")?;
+        assert_eq!(is_baseline, component == "sidecar-baseline", "{component}");
+        assert!(!admitted(component, "restricted")?, "{component}");
+    }
     Ok(())
 }
 
