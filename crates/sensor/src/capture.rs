@@ -200,7 +200,10 @@ impl Capture {
                 Failure::Other(Error::system(format!("capture on {interface}"), &error))
             })?;
             let Some(change) = change else { break };
-            if matches!(change, InterfaceChange::Bound { .. } | InterfaceChange::Replaced { .. }) {
+            if matches!(
+                change,
+                InterfaceChange::Bound { .. } | InterfaceChange::Replaced { .. }
+            ) {
                 let link = with(async |netlink| find(&netlink, &interface).await);
                 self.receive.is_vxlan = link
                     .map_err(Failure::Other)?

@@ -4,6 +4,9 @@
 //! reach procedural macros, which are shared libraries: with an explicit `--target` cargo keeps
 //! `RUSTFLAGS` away from everything that runs on the building machine, even where both are the
 //! same.
+//!
+//! The same source gives the same file, byte for byte, in any folder: the paths of this checkout
+//! and of cargo's registry, which the texts of panics name, are replaced by fixed ones.
 
 use std::env;
 use std::fs;
@@ -18,22 +21,43 @@ use crate::failure::{Failure, Result};
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     let target = arguments.option("--target")?;
     arguments.finish()?;
-    println!("{}", static_binary(target)?.display());
+    println!("{}", static_binary(PODSPAN, target)?.display());
     Ok(())
 }
 
-/// Builds for `target`, or for this machine, and checks that the result is static.
-pub(crate) fn static_binary(target: Option<String>) -> Result<PathBuf> {
+/// A binary of the workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Binary {
+    pub(crate) package: &'static str,
+    pub(crate) name: &'static str,
+}
+
+pub(crate) const PODSPAN: Binary = Binary {
+    package: "agent",
+    name: "podspan",
+};
+
+pub(crate) const SENSOR: Binary = Binary {
+    package: "sensor",
+    name: "podspan-sensor",
+};
+
+/// Builds `binary` for `target`, or for this machine, and checks that the result is static.
+pub(crate) fn static_binary(binary: Binary, target: Option<String>) -> Result<PathBuf> {
     let host = format!("{}-unknown-linux-gnu", env::consts::ARCH);
     let target = target.unwrap_or_else(|| host.clone());
-    let mut command = release_build();
+    let mut command = release_build(binary);
     command
         .args(["--target", &target])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+        // Encoded, because paths may hold spaces.
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            release_flags(cargo::root(), &cargo_home()),
+        );
     if target != host {
         prepare_cross_build(&mut command, &target)?;
     }
-    let binary = podspan(&cargo::build(command)?)?;
+    let binary = executable(binary, &cargo::build(command)?)?;
     let bytes = fs::read(&binary)
         .map_err(|source| Failure::system(format!("reading {}", binary.display()), source))?;
     match elf::is_static(&bytes) {
@@ -45,43 +69,55 @@ pub(crate) fn static_binary(target: Option<String>) -> Result<PathBuf> {
     }
 }
 
-/// The command that builds podspan in release mode.
-fn release_build() -> Command {
+/// The compiler's flags for what is shipped, as `CARGO_ENCODED_RUSTFLAGS` has them.
+fn release_flags(root: &Path, cargo_home: &Path) -> String {
+    let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
+    [
+        "-Ctarget-feature=+crt-static".to_owned(),
+        remap(root, "/podspan"),
+        remap(cargo_home, "/cargo"),
+    ]
+    .join("\x1f")
+}
+
+/// Where cargo keeps the source of dependencies.
+fn cargo_home() -> PathBuf {
+    let home = || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cargo");
+    env::var_os("CARGO_HOME").map_or_else(home, PathBuf::from)
+}
+
+/// The command that builds `binary` in release mode.
+fn release_build(binary: Binary) -> Command {
     let mut command = cargo();
-    command.args([
-        "build",
-        "--release",
-        "--package",
-        "agent",
-        "--bin",
-        "podspan",
-    ]);
+    command.args(["build", "--release"]);
+    command.args(["--package", binary.package, "--bin", binary.name]);
     command
 }
 
 /// Builds podspan in release mode for this machine, as `cargo build` does: for demo and bench.
 pub(crate) fn release_binary() -> Result<PathBuf> {
-    podspan(&cargo::build(release_build())?)
+    executable(PODSPAN, &cargo::build(release_build(PODSPAN))?)
 }
 
-fn podspan(executables: &[PathBuf]) -> Result<PathBuf> {
-    let named = |path: &&PathBuf| path.file_name().is_some_and(|name| name == "podspan");
-    let missing = || Failure::Wrong("cargo built the agent without a podspan binary".to_owned());
+fn executable(binary: Binary, executables: &[PathBuf]) -> Result<PathBuf> {
+    let Binary { package, name } = binary;
+    let named = |path: &&PathBuf| path.file_name().is_some_and(|file| file == name);
+    let missing = || Failure::Wrong(format!("cargo built {package} without the binary {name}"));
     executables.iter().find(named).cloned().ok_or_else(missing)
 }
 
-/// Checks that the target's standard library is installed, and sets a linker where the caller sets
-/// none.
-fn prepare_cross_build(command: &mut Command, target: &str) -> Result<()> {
+/// Whether the toolchain of this workspace can build for `target`.
+pub(crate) fn has_standard_library(target: &str) -> Result<bool> {
     let mut libdir = Command::new("rustc");
     libdir
         .args(["--print", "target-libdir", "--target", target])
         .current_dir(cargo::root());
-    let libdir = libdir.output().map_err(|source| Failure::Start {
-        command: "rustc --print target-libdir".to_owned(),
-        source,
-    })?;
-    if !Path::new(String::from_utf8_lossy(&libdir.stdout).trim()).is_dir() {
+    Ok(Path::new(cargo::output(libdir)?.trim()).is_dir())
+}
+
+/// Checks that the target's standard library is installed, and sets a linker where the caller sets none.
+fn prepare_cross_build(command: &mut Command, target: &str) -> Result<()> {
+    if !has_standard_library(target)? {
         return Err(Failure::Wrong(format!(
             "this toolchain has no standard library for {target}: run `rustup target add {target}`"
         )));
@@ -97,11 +133,29 @@ fn prepare_cross_build(command: &mut Command, target: &str) -> Result<()> {
         if !succeeds(version) {
             return Err(Failure::Wrong(format!(
                 "{linker} is not installed: install a C compiler for {target} (in Debian and \
-                 Ubuntu gcc-{}), or set {variable}",
+                 Ubuntu gcc-{} and the libc6-dev-*-cross for it), or set {variable}",
                 target.replace("-unknown", "").replace('_', "-")
             )));
         }
         command.env(variable, linker);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_hide_where_the_source_is() {
+        let flags = release_flags(Path::new("/my checkout"), Path::new("/home/me/.cargo"));
+        assert_eq!(
+            flags.split('\x1f').collect::<Vec<_>>(),
+            [
+                "-Ctarget-feature=+crt-static",
+                "--remap-path-prefix=/my checkout=/podspan",
+                "--remap-path-prefix=/home/me/.cargo=/cargo",
+            ]
+        );
+    }
 }

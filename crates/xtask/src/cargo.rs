@@ -48,7 +48,7 @@ fn this_cargo() -> Command {
 ///
 /// The folder stays, because arguments can name files. The process stays the same, so that
 /// signals and the exit code need no relay.
-#[cfg(not(feature = "kubernetes"))]
+#[cfg(not(all(feature = "kubernetes", feature = "registry")))]
 pub(crate) fn run_again_with(feature: &str) -> Failure {
     use std::os::unix::process::CommandExt;
     let mut command = this_cargo();
@@ -98,6 +98,24 @@ pub(crate) fn run(mut command: Command) -> Result<()> {
             status,
         })
     }
+}
+
+/// Runs `command` to its end and returns what it printed; its errors go to ours.
+pub(crate) fn output(mut command: Command) -> Result<String> {
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|source| Failure::Start {
+            command: shown(&command),
+            source,
+        })?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(Failure::Command {
+        command: shown(&command),
+        status: output.status,
+    })
 }
 
 /// Whether `command` runs and succeeds; its output is discarded.

@@ -13,6 +13,12 @@ pub(crate) fn is_static(file: &[u8]) -> Option<bool> {
     Some(headers.iter().all(|(kind, _)| *kind != PT_INTERP))
 }
 
+/// The machine that `file` is for, as `e_machine` names it. `None` where it is no such ELF file.
+pub(crate) fn machine(file: &[u8]) -> Option<u16> {
+    let is_elf = file.starts_with(MAGIC);
+    is_elf.then(|| at(file, 18))?.map(u16::from_le_bytes)
+}
+
 /// The bytes of memory that it needs when all of it is resident. `None` as above.
 pub(crate) fn loaded_bytes(file: &[u8]) -> Option<u64> {
     let headers = program_headers(file)?;
@@ -73,6 +79,14 @@ mod tests {
     fn what_is_loaded_is_added_up() {
         assert_eq!(loaded_bytes(&file(&[6, 1, 1])), Some(2000));
         assert_eq!(loaded_bytes(&file(&[1])[..111]), None);
+    }
+
+    #[test]
+    fn the_machine_is_found() {
+        let mut arm = file(&[]);
+        arm[18] = 183;
+        assert_eq!(machine(&arm), Some(183));
+        assert_eq!(machine(b"#!/bin/sh, and more than that"), None);
     }
 
     #[test]

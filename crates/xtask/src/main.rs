@@ -10,6 +10,7 @@ mod cluster;
 mod demo;
 mod elf;
 mod failure;
+mod image;
 mod interrupt;
 mod test;
 mod tools;
@@ -45,6 +46,17 @@ cargo xtask <command>
              --name NAME       which cluster, before all others with kubectl (podspan)
   build    build the static podspan for release and print its path
              --target TRIPLE   for another machine, such as aarch64-unknown-linux-gnu
+  image    write the image for amd64 and arm64 as an OCI archive, and print its digest
+             --output FILE     where to (target/image/podspan-VERSION.tar)
+             --name NAME:TAG   what a node calls it (that of --push, else as in manifests/)
+             --architecture A  amd64 or arm64 alone
+             --push REGISTRY/NAME:TAG
+                               send it to a registry, with the credentials of `docker login`
+             --insecure        by plain HTTP; a registry on loopback needs no such word
+             --load containerd[=ADDRESS] | kind[=CLUSTER]
+                               import it there
+             --containerfile   build the Containerfile instead, for this machine or for
+                               --architecture, and check the result; needs root, pulls nothing
   help     print this
 ";
 
@@ -65,6 +77,7 @@ fn run(mut arguments: Arguments) -> Result<()> {
         Some("bench") => bench::run(arguments),
         Some("cluster") => cluster::run(arguments),
         Some("build") => build::run(arguments),
+        Some("image") => image::run(arguments),
         None | Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(())

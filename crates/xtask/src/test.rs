@@ -5,10 +5,11 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::arguments::Arguments;
-use crate::build::static_binary;
+use crate::build::{PODSPAN, static_binary};
 use crate::cargo::{self, cargo, nightly_cargo, run as run_command, target_dir};
 use crate::elf;
 use crate::failure::{Failure, Result};
+use crate::image;
 use crate::tools;
 
 /// How long each fuzz target runs.
@@ -21,30 +22,57 @@ const FUZZ_FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
     -Zsanitizer=address -Cdebug-assertions";
 
-/// `demo --kubernetes` is checked with everything else, which has its client compiled anyway.
-const DEMO_FEATURE: &str = "--features=xtask/kubernetes";
+/// `demo --kubernetes` and `image --push` are checked with everything else.
+const ALL_FEATURES: &str = "--features=xtask/kubernetes,xtask/registry";
 
 /// The largest program, in bytes loaded. All of it may be resident, and the tests of the agent
 /// bound all other resident memory to 3 MB: together 10 MB.
 const PROGRAM_MAX: u64 = 7_000_000;
 
 /// A name for `--only`, what it is, and what runs.
-type Step = (&'static str, &'static str, fn() -> Result<()>);
+type Step = (&'static str, &'static str, Checks);
 
-const STEPS: [Step; 9] = [
-    ("tools", "programs that the tests use", tools::programs),
-    ("fmt", "format", fmt),
-    ("clippy", "clippy, all warnings are errors", clippy),
-    ("deny", "licenses, bans and sources of dependencies", deny),
-    ("docs", "documentation without warnings", docs),
+/// What a step runs.
+enum Checks {
+    /// All of it, on every machine.
+    All(fn() -> Result<()>),
+    /// What this machine allows.
+    Possible(fn() -> Result<Outcome>),
+}
+
+/// How a step ended that found no mistake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    /// Some of it could not be run here: the reason says what, and what it needs.
+    NotRun(String),
+}
+
+use Checks::{All, Possible};
+
+const STEPS: [Step; 10] = [
+    ("tools", "programs that the tests use", All(tools::programs)),
+    ("fmt", "format", All(fmt)),
+    ("clippy", "clippy, all warnings are errors", All(clippy)),
+    (
+        "deny",
+        "licenses, bans and sources of dependencies",
+        All(deny),
+    ),
+    ("docs", "documentation without warnings", All(docs)),
     (
         "test",
         "unit, property and namespace tests, and those against a real API server",
-        test,
+        All(test),
     ),
-    ("miri", "the ring's walk under Miri", miri),
-    ("fuzz", "fuzzing for some seconds", fuzz),
-    ("static", "the static release binary", release),
+    ("miri", "the ring's walk under Miri", All(miri)),
+    ("fuzz", "fuzzing for some seconds", All(fuzz)),
+    ("static", "the static release binary", All(release)),
+    (
+        "image",
+        "the image for both architectures, in an archive and from the Containerfile",
+        Possible(image::check::run),
+    ),
 ];
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
@@ -69,16 +97,39 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
         return Err(Failure::Usage(message));
     }
     let start = Instant::now();
-    for (name, what, step) in chosen {
+    let mut not_run = Vec::new();
+    for (name, what, checks) in chosen {
         println!("== {name}: {what}");
         let begin = Instant::now();
-        let outcome = step();
-        let verdict = if outcome.is_ok() { "done" } else { "FAILED" };
+        let outcome = match checks {
+            All(run) => run().map(|()| Outcome::Done),
+            Possible(run) => run(),
+        };
+        let verdict = match &outcome {
+            Ok(Outcome::Done) => "done".to_owned(),
+            Ok(Outcome::NotRun(reason)) => format!("NOT ALL OF IT WAS RUN: {reason};"),
+            Err(_) => "FAILED".to_owned(),
+        };
         println!("== {name}: {verdict} after {}\n", shown(begin.elapsed()));
-        outcome?;
+        if let Outcome::NotRun(reason) = outcome? {
+            not_run.push((*name, reason));
+        }
     }
-    println!("== all done after {}", shown(start.elapsed()));
+    println!("{}", last_line(&shown(start.elapsed()), &not_run));
     Ok(())
+}
+
+/// Counts what could not be run, so that no one takes a green end for more than it is.
+fn last_line(time: &str, not_run: &[(&str, String)]) -> String {
+    let mut line = format!("== all done after {time}");
+    if !not_run.is_empty() {
+        let reasons = not_run
+            .iter()
+            .map(|(name, reason)| format!("{name} ({reason})"));
+        let reasons: Vec<_> = reasons.collect();
+        line = format!("{line}; {} not run: {}", reasons.len(), reasons.join(", "));
+    }
+    line
 }
 
 fn shown(time: Duration) -> String {
@@ -99,7 +150,7 @@ fn clippy() -> Result<()> {
     cargo_with(&[
         "clippy",
         "--workspace",
-        DEMO_FEATURE,
+        ALL_FEATURES,
         "--all-targets",
         "--",
         "-D",
@@ -121,7 +172,7 @@ fn docs() -> Result<()> {
     command.args([
         "doc",
         "--workspace",
-        DEMO_FEATURE,
+        ALL_FEATURES,
         "--no-deps",
         "--document-private-items",
     ]);
@@ -132,7 +183,7 @@ fn docs() -> Result<()> {
 /// `--workspace` gives each crate the features that any member needs: so testbed's own tests of
 /// its feature `kubernetes` run too.
 fn test() -> Result<()> {
-    cargo_with(&["test", "--workspace", DEMO_FEATURE])
+    cargo_with(&["test", "--workspace", ALL_FEATURES])
 }
 
 fn miri() -> Result<()> {
@@ -178,7 +229,7 @@ fn fuzz() -> Result<()> {
 }
 
 fn release() -> Result<()> {
-    let binary = static_binary(None)?;
+    let binary = static_binary(PODSPAN, None)?;
     let bytes = fs::read(&binary)
         .map_err(|source| Failure::system(format!("reading {}", binary.display()), source))?;
     let loaded = elf::loaded_bytes(&bytes).unwrap_or(u64::MAX);
@@ -188,4 +239,24 @@ fn release() -> Result<()> {
         return Err(Failure::Wrong(message));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_line;
+
+    #[test]
+    fn the_last_line_counts_what_was_not_run() {
+        assert_eq!(last_line("1:02 min", &[]), "== all done after 1:02 min");
+        assert_eq!(
+            last_line(
+                "1:02 min",
+                &[
+                    ("image", "root is missing".to_owned()),
+                    ("cluster", "no kind".to_owned())
+                ]
+            ),
+            "== all done after 1:02 min; 2 not run: image (root is missing), cluster (no kind)"
+        );
+    }
 }

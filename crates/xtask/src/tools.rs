@@ -9,12 +9,14 @@ use std::process::Command;
 
 use nix::unistd::geteuid;
 
+use crate::build::has_standard_library;
 use crate::cargo::{cargo, nightly_cargo, root, run, succeeds, target_dir};
 use crate::failure::{Failure, Result};
+use crate::image::Architecture;
 
 const CARGO_DENY: &str = "0.20.2";
 
-/// A program, and the package that holds it for each manager of [`MANAGERS`].
+/// A program, and the packages that hold what it needs for each manager of [`MANAGERS`].
 struct Tool {
     program: &'static str,
     packages: [&'static str; 4],
@@ -67,7 +69,55 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 const POLICY_TEXT: &str =
     "#!/bin/sh\n# cargo xtask cluster: removed after the installation\nexit 101\n";
 
-/// Builds the Kubernetes servers for the tests, where no folder with them is given.
+/// What the image is cross-built and checked with.
+const FOR_IMAGE: [Tool; 3] = [
+    tool("skopeo", ["skopeo"; 4]),
+    if cfg!(target_arch = "aarch64") {
+        tool(
+            "qemu-x86_64",
+            ["qemu-user", "qemu-user", "qemu-x86_64", "qemu-user"],
+        )
+    } else {
+        tool(
+            "qemu-aarch64",
+            ["qemu-user", "qemu-user", "qemu-aarch64", "qemu-user"],
+        )
+    },
+    if cfg!(target_arch = "aarch64") {
+        tool(
+            "x86_64-linux-gnu-gcc",
+            [
+                "gcc-x86-64-linux-gnu libc6-dev-amd64-cross",
+                "gcc-x86_64-linux-gnu",
+                "gcc-x86_64-linux-gnu",
+                "x86_64-linux-gnu-gcc",
+            ],
+        )
+    } else {
+        tool(
+            "aarch64-linux-gnu-gcc",
+            [
+                "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+                "gcc-aarch64-linux-gnu",
+                "gcc-aarch64-linux-gnu",
+                "aarch64-linux-gnu-gcc",
+            ],
+        )
+    },
+];
+
+/// What builds the Containerfile without pulling anything, and sees a file capability. Only root can
+/// use them.
+const FOR_CONTAINERFILE: [Tool; 3] = [
+    tool("buildah", ["buildah"; 4]),
+    tool("debootstrap", ["debootstrap"; 4]),
+    tool(
+        "getcap",
+        ["libcap2-bin", "libcap", "libcap-getcap", "libcap"],
+    ),
+];
+
+/// Builds the registry, and the Kubernetes that the tests run where none is given.
 const GO: Tool = tool("go", ["golang-go", "golang", "go", "go"]);
 
 /// The variable that names a folder with the servers, and the files in it.
@@ -110,16 +160,55 @@ const MANAGERS: [Manager; 4] = [
     },
 ];
 
+/// Makes sure of what the image is built and checked with.
+pub(crate) fn for_image() -> Result<()> {
+    install(&image_tools())?;
+    standard_libraries()
+}
+
+/// The missing ones.
+fn image_tools() -> Vec<&'static Tool> {
+    // Go builds the registry.
+    let mut missing = missing(&FOR_IMAGE);
+    missing.extend(Some(&GO).filter(|go| !is_there(go.program)));
+    if geteuid().is_root() {
+        missing.extend(self::missing(&FOR_CONTAINERFILE));
+    }
+    missing
+}
+
+pub(crate) fn for_containerfile() -> Result<()> {
+    install(&missing(&FOR_CONTAINERFILE))?;
+    standard_libraries()
+}
+
+fn standard_libraries() -> Result<()> {
+    let mut targets = Architecture::ALL.into_iter().map(Architecture::target);
+    targets.try_for_each(standard_library)
+}
+
+/// Makes sure of Rust's standard library for `target`.
+fn standard_library(target: &str) -> Result<()> {
+    if has_standard_library(target)? {
+        return Ok(());
+    }
+    let mut add = Command::new("rustup");
+    add.args(["target", "add", target]).current_dir(root());
+    run(add)
+}
+
+fn missing(tools: &'static [Tool]) -> Vec<&'static Tool> {
+    let missing = tools.iter().filter(|tool| !is_there(tool.program));
+    missing.collect()
+}
+
 /// Makes sure that every program is installed. The error names the programs to install.
 pub(crate) fn programs() -> Result<()> {
-    let assets = env::var_os(ASSETS).filter(|folder| !folder.is_empty());
-    let go = assets.is_none().then_some(&GO);
-    let missing: Vec<&Tool> = TOOLS
-        .iter()
-        .chain(go)
-        .filter(|tool| !is_there(tool.program))
-        .collect();
+    let mut missing = missing(&TOOLS);
+    missing.extend(image_tools());
     install(&missing)?;
+    standard_libraries()?;
+    let assets = env::var_os(ASSETS).filter(|folder| !folder.is_empty());
     match assets {
         Some(folder) => are_in(Path::new(&folder)),
         None => go_is_new_enough(),
@@ -298,7 +387,8 @@ fn is_there(program: &str) -> bool {
 fn packages(tools: &[&Tool], column: usize) -> Vec<&'static str> {
     tools
         .iter()
-        .filter_map(|tool| tool.packages.get(column).copied())
+        .filter_map(|tool| tool.packages.get(column))
+        .flat_map(|packages| packages.split(' '))
         .collect()
 }
 
@@ -350,10 +440,14 @@ mod tests {
 
     #[test]
     fn each_manager_has_its_names() {
-        let all: Vec<&Tool> = TOOLS.iter().collect();
+        let all: Vec<&Tool> = TOOLS
+            .iter()
+            .chain(&FOR_IMAGE)
+            .chain(&FOR_CONTAINERFILE)
+            .collect();
         assert_eq!(packages(&all, 1)[0], "wireshark-cli");
         for column in 0..MANAGERS.len() {
-            assert_eq!(packages(&all, column).len(), TOOLS.len());
+            assert!(packages(&all, column).len() >= all.len());
         }
     }
 

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use nix::sys::inotify::{InitFlags, Inotify};
 use nix::unistd::geteuid;
 use sha2::{Digest, Sha256};
 
@@ -26,6 +27,9 @@ use super::stages::{Stages, seconds};
 use super::state::{Source, State};
 use super::{config, node_image, ready};
 use crate::programs::{KUBECTL, short, target_folder};
+
+/// What systemd, containerd and the kubelet of a node take, each pod sandbox included.
+const INOTIFY_INSTANCES: usize = 18;
 
 /// Which of the two ways is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -292,6 +296,9 @@ fn own(options: &Options, folder: &Path, stages: &mut Stages<'_>, why: &str) -> 
             return Err(Error::Missing { program, package });
         }
     }
+    check_inotify(options.workers + 1, || {
+        Inotify::init(InitFlags::IN_CLOEXEC).ok()
+    })?;
     let image = node_image::find(stages)?;
     let state = State::new(Source::Own, config::nodes(&options.name, options.workers));
     state.write(folder)?;
@@ -308,6 +315,24 @@ fn own(options: &Options, folder: &Path, stages: &mut Stages<'_>, why: &str) -> 
         kubectl: programs::path(KUBECTL)?,
     };
     cluster.create(options.workers, Some(&image.reference), stages)
+}
+
+/// Fails where the nodes would run out of inotify instances, which the kernel counts for each user:
+/// without them a kubelet does not become Ready, and only its log says why. `take` takes one more:
+/// having them is the only way to ask.
+fn check_inotify<T>(nodes: u32, take: impl FnMut() -> Option<T>) -> Result<()> {
+    let wanted = INOTIFY_INSTANCES * usize::try_from(nodes).unwrap_or(usize::MAX);
+    let taken: Vec<T> = std::iter::repeat_with(take)
+        .take(wanted)
+        .map_while(|taken| taken)
+        .collect();
+    if taken.len() == wanted {
+        return Ok(());
+    }
+    Err(Error::Inotify {
+        wanted,
+        free: taken.len(),
+    })
 }
 
 /// The cluster in `folder`, where `up` came to its end and its daemon runs.
@@ -444,6 +469,27 @@ mod tests {
             folder_of("podspan-2")
                 .unwrap()
                 .ends_with("testbed-kind/podspan-2")
+        );
+    }
+
+    #[test]
+    fn too_few_inotify_instances_are_told_before_anything_is_made() {
+        let mut left = 40;
+        let mut take = || {
+            left -= 1;
+            (left >= 0).then_some(())
+        };
+        check_inotify(1, &mut take).unwrap();
+        let error = check_inotify(2, &mut take).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::Inotify {
+                    wanted: 36,
+                    free: 22
+                }
+            ),
+            "{error}"
         );
     }
 

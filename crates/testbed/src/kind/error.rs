@@ -89,6 +89,18 @@ pub enum Error {
         /// The cluster's name.
         name: String,
     },
+    /// The kernel's limit leaves too little for the nodes: their kubelets would not become Ready.
+    #[error(
+        "the nodes need about {wanted} inotify instances and the kernel has only {free} left for this \
+         user: take another cluster down, or raise the limit with \
+         `sysctl fs.inotify.max_user_instances=512`"
+    )]
+    Inotify {
+        /// How many are needed.
+        wanted: usize,
+        /// How many could be had.
+        free: usize,
+    },
     /// A file that is to be loaded is not there.
     #[error("{path:?} is no image archive: {reason}")]
     Archive {
