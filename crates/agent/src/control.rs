@@ -3,6 +3,10 @@
 //! In: the worker's published numbers and events, and the lists of sensors. Out: the table of sensors;
 //! log lines, at changes and not per frame; and one line of totals at most every minute. If this side
 //! stalls, the worker does not notice.
+//!
+//! While something changes, sensors and numbers are checked once a second. When nothing changes, this side
+//! sleeps until a deadline, a signal, a list or an event. The worker then sends [`Event::Traffic`] at the
+//! first change of its numbers, so the sleep does not delay the log line of a loss.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,12 +19,13 @@ use discovery::Foreign;
 use mirror::totals::{DropReason, Dropped};
 use nix::errno::Errno;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep_until;
 use transmit::Report;
 
 use crate::flag::Flag;
 use crate::published::{Event, Published, Snapshot};
 use crate::reminders::{REMIND_EVERY, Reminders};
+use crate::schedule::{CHECK_EVERY, Schedule};
 use crate::sensor_lists::SensorLists;
 use crate::sensors::Sensors;
 use crate::signals::Signals;
@@ -28,8 +33,6 @@ use crate::signals::Signals;
 /// How often the MTUs of paths are read again although no route has changed here. After ten minutes the
 /// kernel drops the MTU that a router has reported.
 const REFRESH_PATHS_EVERY: Duration = Duration::from_secs(30);
-/// How often sensors and numbers are checked.
-const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// A loss is over when its counter has not grown for this time.
 const LOSS_OVER_AFTER: Duration = Duration::from_secs(10);
 
@@ -41,6 +44,9 @@ pub(crate) struct Control {
     /// Interfaces that podspan waits for, and when this was last logged.
     missing: HashMap<InterfaceName, Instant>,
     losses: Losses,
+    schedule: Schedule,
+    /// The numbers at the last check.
+    checked: Snapshot,
     /// When the lines that repeat were last logged.
     reminders: Reminders,
     /// When the MTUs of paths are read again.
@@ -66,6 +72,8 @@ impl Control {
             events,
             missing,
             losses,
+            schedule: Schedule::new(Instant::now()),
+            checked: Snapshot::default(),
             reminders: Reminders::default(),
             next_path_refresh: Instant::now(),
             events_lost: 0,
@@ -81,8 +89,6 @@ impl Control {
         first_list: &Flag,
         signals: &mut Signals,
     ) -> bool {
-        let mut ticks = interval(CHECK_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let list = async {
                 match &mut lists {
@@ -92,11 +98,13 @@ impl Control {
             };
             let name = tokio::select! {
                 list = list => {
-                    self.sensors.update_list(list, Instant::now());
+                    let now = Instant::now();
+                    self.sensors.update_list(list, now);
                     first_list.raise();
+                    self.schedule.request(now + CHECK_EVERY);
                     continue;
                 }
-                _ = ticks.tick() => {
+                () = sleep_until(self.schedule.next().into()) => {
                     self.check(Instant::now());
                     continue;
                 }
@@ -127,7 +135,7 @@ impl Control {
         log_totals(last);
     }
 
-    /// Does what is due at a tick.
+    /// Does what is due, and schedules the next check.
     fn check(&mut self, now: Instant) {
         self.log_lost_events();
         self.sensors.check(now);
@@ -151,9 +159,27 @@ impl Control {
             log_totals(&snapshot);
             self.logged_totals = (snapshot, now);
         }
+        let is_idle = !self.sensors.needs_check(now)
+            && !self.losses.any()
+            && snapshot == self.checked
+            && self.published.request_traffic_event(&snapshot);
+        self.schedule
+            .checked(now, is_idle, self.next_deadline(&snapshot));
+        self.checked = snapshot;
+    }
+
+    /// When the next check is due even if nothing changes.
+    fn next_deadline(&self, snapshot: &Snapshot) -> Instant {
+        let (last, at) = &self.logged_totals;
+        let totals = (last != snapshot).then(|| *at + REMIND_EVERY);
+        let missing = self.missing.values().map(|logged| *logged + REMIND_EVERY);
+        missing
+            .chain(totals)
+            .fold(self.next_path_refresh, Instant::min)
     }
 
     fn handle(&mut self, event: Event, now: Instant) {
+        self.schedule.request(now + CHECK_EVERY);
         match event {
             Event::Interface { name, change } => self.log_interface_change(name, &change, now),
             Event::InterfaceFailed { name, error } => {
@@ -175,7 +201,12 @@ impl Control {
                 self.log_report(&report, now);
                 self.sensors.handle_report(&report, now);
             }
-            Event::NetworkChanged => self.next_path_refresh = now,
+            Event::NetworkChanged => {
+                self.next_path_refresh = now;
+                self.schedule.request(now);
+            }
+            // The check that was just requested reads the numbers.
+            Event::Traffic => {}
         }
     }
 
@@ -302,6 +333,11 @@ struct Losses {
 }
 
 impl Losses {
+    /// Whether a loss continues.
+    fn any(&self) -> bool {
+        self.grew_at.iter().any(Option::is_some)
+    }
+
     fn update(&mut self, snapshot: &Snapshot, now: Instant) {
         let [reasons @ .., ring] = &mut self.grew_at;
         for (grew_at, reason) in reasons.iter_mut().zip(DropReason::ALL) {

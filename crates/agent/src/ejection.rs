@@ -131,8 +131,9 @@ enum FailureEvidence {
     Kernel,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 enum State {
+    #[default]
     Healthy,
     Unhealthy {
         failure: Failure,
@@ -150,7 +151,7 @@ enum State {
     },
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct SensorHealth {
     state: State,
     /// The number of ejections since the last reset: the level of the backoff.
@@ -168,16 +169,6 @@ struct SensorHealth {
 }
 
 impl SensorHealth {
-    const NEW: Self = Self {
-        state: State::Healthy,
-        level: 0,
-        returned: None,
-        early: None,
-        held_until: None,
-        forgeable_at: None,
-        kernel_at: None,
-    };
-
     const fn is_ejected(&self) -> bool {
         matches!(self.state, State::Ejected { .. })
     }
@@ -351,8 +342,7 @@ impl Ejections {
             let sensor = before
                 .remove(&address)
                 .or_else(|| self.restore(address, now));
-            self.sensors
-                .insert(address, sensor.unwrap_or(SensorHealth::NEW));
+            self.sensors.insert(address, sensor.unwrap_or_default());
         }
         self.keep_removed(before, now);
         if self.sensors.values().all(SensorHealth::is_ejected) {
@@ -439,6 +429,12 @@ impl Ejections {
             Some((*address, sensor.expire(now)?))
         };
         self.sensors.iter_mut().filter_map(expire).collect()
+    }
+
+    /// Whether a sensor is not healthy. Without one, [`Ejections::tick`] has nothing to do.
+    pub(crate) fn any_failing(&self) -> bool {
+        let is_failing = |sensor: &SensorHealth| !matches!(sensor.state, State::Healthy);
+        self.sensors.values().any(is_failing)
     }
 
     /// The sensors to probe.

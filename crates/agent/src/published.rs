@@ -4,8 +4,11 @@
 //! a lock or a wait. A reader may see one number a block ahead of another; after the worker has ended, all
 //! numbers are exact. Rare events go through a bounded channel that never blocks the worker: an event
 //! that does not fit is counted.
+//!
+//! The control side writes one flag: before it sleeps, it requests an event at the next change of the
+//! numbers, which wakes it ([`Published::request_traffic_event`]).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use capture::{InterfaceChange, InterfaceName};
@@ -40,6 +43,8 @@ pub(crate) enum Event {
     Sending(Report),
     /// Links, addresses or routes have changed.
     NetworkChanged,
+    /// The numbers have changed for the first time since the control side requested this event.
+    Traffic,
     /// Frames no longer wait for the first list of sensors, which has not arrived.
     WaitEnded {
         /// Which limit has ended the wait.
@@ -80,6 +85,7 @@ pub(crate) struct Published {
     ring_packets: AtomicU64,
     ring_drops: AtomicU64,
     events_lost: AtomicU64,
+    traffic_requested: AtomicBool,
 }
 
 impl Published {
@@ -103,6 +109,24 @@ impl Published {
     pub(crate) fn store_ring(&self, ring: RingTotals) {
         self.ring_packets.store(ring.packets, Ordering::Relaxed);
         self.ring_drops.store(ring.drops, Ordering::Relaxed);
+    }
+
+    /// Requests [`Event::Traffic`] at the next change of the numbers. Returns false if the numbers already differ from
+    /// `last`: then there may be no event.
+    pub(crate) fn request_traffic_event(&self, last: &Snapshot) -> bool {
+        self.traffic_requested.store(true, Ordering::Relaxed);
+        // It pairs with the fence of the worker, which stores numbers and then reads the request: at
+        // least one of the two reads gets the other side's value.
+        fence(Ordering::SeqCst);
+        self.read() == *last
+    }
+
+    /// Clears the request for [`Event::Traffic`]; returns whether there was one. The worker calls this after
+    /// it has stored its numbers.
+    pub(crate) fn clear_traffic_request(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.traffic_requested.load(Ordering::Relaxed)
+            && self.traffic_requested.swap(false, Ordering::Relaxed)
     }
 
     /// The number of events that did not fit the channel.
@@ -185,6 +209,22 @@ mod tests {
         published.store_totals(&totals);
         published.store_ring(ring);
         assert_eq!(published.read(), Snapshot { totals, ring });
+    }
+
+    #[test]
+    fn a_request_for_traffic_is_cleared_once_and_fails_if_there_was_traffic() {
+        let published = Published::default();
+        let none = Snapshot::default();
+        assert!(!published.clear_traffic_request());
+        assert!(published.request_traffic_event(&none));
+        assert!(published.clear_traffic_request());
+        assert!(!published.clear_traffic_request());
+        let totals = Totals {
+            frames_seen: 1,
+            ..Totals::default()
+        };
+        published.store_totals(&totals);
+        assert!(!published.request_traffic_event(&none));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use discovery::Receiver;
@@ -28,6 +28,10 @@ use crate::ejection::{Ejections, Failure, HealthChange, Observation};
 use crate::observation::{Authentic, from_answer, from_report};
 use crate::sensor_lists::own_addresses;
 use crate::sensor_log::{SensorChanges, SensorLog};
+
+/// How long an answer to a probe can take. The kernel needs three seconds to detect that a neighbour is
+/// silent.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A sensor in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +70,8 @@ pub(crate) struct Sensors {
     ejections: Ejections,
     prober: Prober,
     table: Arc<ArcSwap<SensorTable>>,
+    /// Until when answers to probes may come.
+    answers_until: Instant,
     log: SensorLog,
     /// Upper bound for path MTUs.
     mtu: Option<Mtu>,
@@ -86,6 +92,7 @@ impl Sensors {
             ejections: Ejections::default(),
             prober,
             table: Arc::new(ArcSwap::from_pointee(SensorTable::default())),
+            answers_until: Instant::now(),
             log: SensorLog::default(),
             mtu,
         };
@@ -126,8 +133,13 @@ impl Sensors {
         self.apply(&changes, now);
     }
 
+    /// Whether [`Sensors::check`] has work to do. If not, the next call can wait for the next report.
+    pub(crate) fn needs_check(&self, now: Instant) -> bool {
+        now < self.answers_until || self.ejections.any_failing()
+    }
+
     /// Reads the answers to probes, ends ejections, and probes the sensors that are not healthy. Call it
-    /// about once a second.
+    /// about once a second while [`Sensors::needs_check`].
     pub(crate) fn check(&mut self, now: Instant) {
         let mut changes = SensorChanges::default();
         let own: OwnAddresses = LazyCell::new(own_addresses);
@@ -146,9 +158,14 @@ impl Sensors {
         changes.returned = self.ejections.tick(now);
         let hosts: BTreeSet<_> = self.ejections.probed().map(|sensor| sensor.ip()).collect();
         for host in hosts {
-            self.prober.probe(host);
+            self.probe(host, now);
         }
         self.apply(&changes, now);
+    }
+
+    fn probe(&mut self, host: IpAddr, now: Instant) {
+        self.prober.probe(host);
+        self.answers_until = now + ANSWERS_WITHIN;
     }
 
     fn set_list(&mut self, list: Vec<ListedSensor>, now: Instant) {
@@ -169,11 +186,11 @@ impl Sensors {
             None => {}
             Some(HealthChange::Unhealthy) => {
                 tracing::debug!(address = %sensor, ?observation, "a sensor is unhealthy; it is probed");
-                self.prober.probe(sensor.ip());
+                self.probe(sensor.ip(), now);
             }
             Some(HealthChange::Ejected(failure)) => {
                 changes.ejected.push((sensor, failure));
-                self.prober.probe(sensor.ip());
+                self.probe(sensor.ip(), now);
             }
             Some(HealthChange::Kept(failure)) => {
                 // A sensor ejected by the same report may be in use again: this is no change then.

@@ -6,11 +6,11 @@
 //! lock, no allocation and no logging; the totals are published once a block.
 //!
 //! The worker sleeps in `epoll_wait` until a ring has a closed block, links, addresses or routes change,
-//! an interface fails, or the control side asks it to stop. While there is traffic, and for some seconds
-//! more, it reports the network's answers four times a second. It checks after each block what is due,
-//! and after each full batch whether to stop: under a small CPU quota a block can take most of a second.
-//! Several rings take turns, block by block. After the request to stop, the worker ends capturing, drains
-//! the rings within [`DRAIN_MAX`], and returns the exact totals.
+//! an interface fails, or the control side asks it to stop. While there is traffic, it reports the
+//! network's answers four times a second, and less often for some seconds after it. It checks after each
+//! block what is due, and after each full batch whether to stop: under a small CPU quota a block can take
+//! most of a second. Several rings take turns, block by block. After the request to stop, the worker ends
+//! capturing, drains the rings within [`DRAIN_MAX`], and returns the exact totals.
 //!
 //! If the sensor is a name, the worker first waits for the first list of sensors, see
 //! [`crate::start_wait`].
@@ -27,14 +27,10 @@ use transmit::Transmitter;
 
 use crate::flag::Flag;
 use crate::published::{Event, EventSender, Published, RingTotals, Snapshot};
+use crate::report_schedule::ReportSchedule;
 use crate::sources::Sources;
 use crate::start_wait::{Backlog, WaitEnd, WaitState};
 
-/// How often the network's answers and the rings' counters are read while there is traffic.
-const REPORT_EVERY: Duration = Duration::from_millis(250);
-/// How long reports continue after the last block: an answer to the last datagram comes within this time.
-/// The kernel needs three seconds to detect that a neighbour is silent.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// How often interfaces are refreshed even if the kernel has reported no change.
 const REFRESH_EVERY: Duration = Duration::from_secs(10);
 /// How often interfaces are refreshed if the kernel does not report changes.
@@ -102,8 +98,8 @@ impl Worker {
             has_changed: false,
             refreshed: Instant::now(),
             next_refresh: Instant::now(),
-            next_report: Instant::now(),
-            active_until: Instant::now(),
+            reports: ReportSchedule::new(Instant::now()),
+            ring_totals: RingTotals::default(),
             last_ring: 0,
         };
         running.wait_for_sensors(&self.first_list, self.start_wait)?;
@@ -135,9 +131,9 @@ struct Running {
     refreshed: Instant,
     next_refresh: Instant,
     /// When the network's answers and the counters are read next.
-    next_report: Instant,
-    /// Until when answers to sent datagrams may come.
-    active_until: Instant,
+    reports: ReportSchedule,
+    /// The rings' counters at the last report.
+    ring_totals: RingTotals,
     /// The ring whose block was processed last; the one after it is next.
     last_ring: usize,
 }
@@ -160,7 +156,7 @@ impl Running {
 
     /// When the next refresh or report is due.
     fn due(&self) -> Instant {
-        self.next_refresh.min(self.next_report)
+        self.next_refresh.min(self.reports.next())
     }
 
     fn do_what_is_due(&mut self) {
@@ -168,7 +164,7 @@ impl Running {
         if now >= self.next_refresh {
             self.refresh();
         }
-        if now >= self.next_report {
+        if now >= self.reports.next() {
             self.report();
         }
     }
@@ -193,9 +189,9 @@ impl Running {
                 continue;
             }
             without_block = 0;
+            self.report_traffic();
             let now = Instant::now();
-            self.active_until = now + ANSWERS_WITHIN;
-            self.next_report = self.next_report.min(now + REPORT_EVERY);
+            self.reports.block(now);
             if self.path.stop.is_raised() || now >= self.due() {
                 return;
             }
@@ -247,6 +243,7 @@ impl Running {
             let walk = Walk::check(block);
             self.path
                 .mirror_block(walk.frames(), block, walk.unreadable());
+            self.report_traffic();
             self.do_what_is_due();
         }
         Ok(())
@@ -289,16 +286,21 @@ impl Running {
 
     /// Publishes the rings' counters, and reports the network's answers.
     fn report(&mut self) {
-        let now = Instant::now();
-        let pause = if now < self.active_until {
-            REPORT_EVERY
-        } else {
-            REFRESH_EVERY
-        };
-        self.next_report = now + pause;
+        self.reports.reported(Instant::now());
         let totals = ring_totals(&mut self.rings);
         self.path.published.store_ring(totals);
+        // A ring can lose frames without a processed block, during the wait for the sensors.
+        if mem::replace(&mut self.ring_totals, totals) != totals {
+            self.report_traffic();
+        }
         self.report_sending();
+    }
+
+    /// Wakes the control side after a change of the numbers, if it has requested this.
+    fn report_traffic(&self) {
+        if self.path.published.clear_traffic_request() {
+            self.send_event(Event::Traffic);
+        }
     }
 
     fn report_sending(&mut self) {

@@ -13,6 +13,7 @@
 mod accounting;
 mod answers;
 mod bytes;
+mod idle;
 mod lifecycle;
 mod log;
 #[path = "../shared/memory.rs"]
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         log::TESTS,
         answers::TESTS,
         privilege::TESTS,
+        idle::TESTS,
         quota::TESTS,
         start::TESTS,
         sensor::TESTS,

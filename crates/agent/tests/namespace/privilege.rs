@@ -124,8 +124,8 @@ fn idle() {
         "idle: {:.3} % of a core, {working} KiB resident apart from the ring and the program",
         share * 100.0
     );
-    // Twice the goal: a shared machine is sometimes half as fast.
-    assert!(share < 0.001, "{used:?} in {WINDOW:?}");
+    // Several times the usual share, because a busy machine makes each system call slower.
+    assert!(share < 0.0005, "{used:?} in {WINDOW:?}");
     assert!(working < BOUND_KIB, "{working} KiB");
     scene.end();
 }
