@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::arguments::Arguments;
 use crate::build::{PODSPAN, static_binary};
 use crate::cargo::{self, cargo, nightly_cargo, run as run_command, target_dir};
+use crate::cluster_test;
 use crate::elf;
 use crate::failure::{Failure, Result};
 use crate::image;
@@ -36,8 +37,8 @@ type Step = (&'static str, &'static str, Checks);
 enum Checks {
     /// All of it, on every machine.
     All(fn() -> Result<()>),
-    /// What this machine allows.
-    Possible(fn() -> Result<Outcome>),
+    /// What this machine allows; only if `--only` names the step.
+    ByName(fn() -> Result<Outcome>),
 }
 
 /// How a step ended that found no mistake.
@@ -48,9 +49,9 @@ pub(crate) enum Outcome {
     NotRun(String),
 }
 
-use Checks::{All, Possible};
+use Checks::{All, ByName};
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     ("tools", "programs that the tests use", All(tools::programs)),
     ("fmt", "format", All(fmt)),
     ("clippy", "clippy, all warnings are errors", All(clippy)),
@@ -69,9 +70,14 @@ const STEPS: [Step; 10] = [
     ("fuzz", "fuzzing for some seconds", All(fuzz)),
     ("static", "the static release binary", All(release)),
     (
+        "cluster",
+        "podspan on a kind cluster, which is made for it and taken down",
+        ByName(cluster_test::run),
+    ),
+    (
         "image",
         "the image for both architectures, in an archive and from the Containerfile",
-        Possible(image::check::run),
+        ByName(image::check::run),
     ),
 ];
 
@@ -87,7 +93,10 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     }
     let chosen: Vec<&Step> = STEPS
         .iter()
-        .filter(|(name, ..)| only.as_deref().is_none_or(|only| only == *name))
+        .filter(|(name, _, checks)| match only.as_deref() {
+            Some(only) => only == *name,
+            None => matches!(checks, All(_)),
+        })
         .collect();
     if chosen.is_empty() {
         let message = format!(
@@ -98,12 +107,18 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     }
     let start = Instant::now();
     let mut not_run = Vec::new();
+    if only.is_none() {
+        let by_name = STEPS
+            .iter()
+            .filter(|(.., checks)| matches!(checks, ByName(_)));
+        not_run.extend(by_name.map(|(name, ..)| (*name, format!("--only {name} runs it"))));
+    }
     for (name, what, checks) in chosen {
         println!("== {name}: {what}");
         let begin = Instant::now();
         let outcome = match checks {
             All(run) => run().map(|()| Outcome::Done),
-            Possible(run) => run(),
+            ByName(run) => run(),
         };
         let verdict = match &outcome {
             Ok(Outcome::Done) => "done".to_owned(),

@@ -7,8 +7,9 @@ use std::process::{Child, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use acceptance::access::until;
 use acceptance::scenario::text;
-use acceptance::{Access, Quota, Result, Scenario, Totals, images};
+use acceptance::{Access, Error, Manifests, Quota, Received, Result, Scenario, Totals, images};
 use serde_json::Value;
 use testbed::kind::Cluster;
 
@@ -48,12 +49,12 @@ spec:
         image: {image}
         imagePullPolicy: IfNotPresent
         # -U: each packet is in the file as soon as it is seen.
-        command: [tcpdump, -n, -U, -B, "16384", -Z, root, -i, {interface}, -w, /tmp/capture.pcap, "ip or ip6"]
+        command: [tcpdump, -n, -U, -Q, in, -B, "16384", -Z, root, -i, {interface}, -w, /tmp/capture.pcap, "ip or ip6"]
         readinessProbe: {{exec: {{command: [test, -s, /tmp/capture.pcap]}}, periodSeconds: 1}}
         securityContext:
           runAsUser: 0
           allowPrivilegeEscalation: false
-          capabilities: {{drop: [ALL], add: [NET_RAW, DAC_OVERRIDE]}}
+          capabilities: {{drop: [ALL], add: [NET_RAW, DAC_OVERRIDE, SETGID, SETUID]}}
 "#
     )
 }
@@ -88,6 +89,54 @@ pub(crate) fn status<'a>(pod: &'a Value, container: &str) -> &'a Value {
         .flatten()
         .find(|status| status["name"] == container)
         .unwrap_or_else(|| panic!("no container {container} in {pod}"))
+}
+
+/// Applies an example in two parts: the application comes when the sensors capture, so that each copy can
+/// be counted.
+pub(crate) fn apply_sensors_first(
+    scenario: &Scenario<'_>,
+    manifests: &Manifests,
+    selector: &str,
+) -> Result<()> {
+    let yaml = manifests.render(scenario.access())?;
+    let others = selector.replace('=', "!=");
+    let arguments = [
+        "-n",
+        scenario.namespace(),
+        "apply",
+        "-l",
+        &others,
+        "-f",
+        "-",
+    ];
+    match scenario.access().kubectl_with_input(&arguments, &yaml) {
+        // The sensor is in the application's own pod: there is nothing else.
+        Err(Error::Command { output, .. }) if output.contains("no objects passed") => {}
+        other => drop(other?),
+    }
+    for object in scenario
+        .kubectl(&["get", "deployments,daemonsets", "-o", "name"])?
+        .lines()
+    {
+        scenario.rolled_out(&[object], LIMIT)?;
+    }
+    for pod in Received::of_each(scenario)?.keys() {
+        scenario.logged(pod, "sensor", "reading ", LIMIT)?;
+    }
+    scenario.apply(&yaml)
+}
+
+/// Waits until podspan in a pod has a sensor.
+pub(crate) fn mirrors(scenario: &Scenario<'_>, pod: &str) -> Result<()> {
+    let has_sensor =
+        |log: &str| log.contains("usable sensors: ") || log.contains(" sensor address=");
+    until(&format!("a sensor for {pod}"), LIMIT, || {
+        let log = match scenario.logs(pod, "podspan") {
+            Ok(log) => log,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        Ok(if has_sensor(&log) { Ok(()) } else { Err(log) })
+    })
 }
 
 /// What the sidecar of a pod has used of its CPU.
