@@ -306,7 +306,8 @@ fn module_folder(module: &str) -> PathBuf {
 
 /// Cargo's target folder; cargo reads a relative `CARGO_TARGET_DIR` from where it was called, which
 /// is taken to be the workspace's root.
-pub(crate) fn target_folder() -> PathBuf {
+#[must_use]
+pub fn target_folder() -> PathBuf {
     let crate_folder = Path::new(CRATE);
     let workspace = crate_folder.ancestors().nth(2).unwrap_or(crate_folder);
     match env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty()) {

@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod cargo;
 mod cluster;
+mod cluster_test;
 mod demo;
 mod elf;
 mod failure;

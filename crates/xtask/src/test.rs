@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::arguments::Arguments;
 use crate::build::{PODSPAN, static_binary};
 use crate::cargo::{self, cargo, nightly_cargo, run as run_command, target_dir};
+use crate::cluster_test;
 use crate::elf;
 use crate::failure::{Failure, Result};
 use crate::image;
@@ -53,7 +54,7 @@ pub(crate) enum Outcome {
 
 use Checks::{All, ByName};
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     ("tools", "programs that the tests use", All(tools::programs)),
     ("fmt", "format", All(fmt)),
     ("clippy", "clippy, all warnings are errors", All(clippy)),
@@ -71,6 +72,11 @@ const STEPS: [Step; 10] = [
     ("miri", "the ring's walk under Miri", All(miri)),
     ("fuzz", "fuzzing for some seconds", All(fuzz)),
     ("static", "the static release binary", All(release)),
+    (
+        "cluster",
+        "podspan on a kind cluster, which is made for it and taken down",
+        ByName(cluster_test::run),
+    ),
     (
         "image",
         "the image for both architectures, in an archive and from the Containerfile",

@@ -65,14 +65,14 @@ fn with_program(image: Image, program: Program) -> Result<Image> {
     Ok(image.file(&inside, path(program)?))
 }
 
-fn with_files(image: Image, files: &[(String, PathBuf)]) -> Image {
+pub(super) fn with_files(image: Image, files: &[(String, PathBuf)]) -> Image {
     files
         .iter()
         .fold(image, |image, (inside, file)| image.file(inside, file))
 }
 
 /// busybox with a link for each of its programs.
-fn with_busybox(image: Image, root: &Path) -> Result<Image> {
+pub(super) fn with_busybox(image: Image, root: &Path) -> Result<Image> {
     let busybox = entries(&root.join("usr/bin"))
         .into_iter()
         .flatten()
@@ -94,7 +94,7 @@ fn with_busybox(image: Image, root: &Path) -> Result<Image> {
 }
 
 /// A dynamically linked program of the root file system with its libraries: paths inside, and here.
-fn linked(root: &Path, program: &str) -> Result<Vec<(String, PathBuf)>> {
+pub(super) fn linked(root: &Path, program: &str) -> Result<Vec<(String, PathBuf)>> {
     let mut ldd = contained::command("chroot");
     ldd.arg(root).args(["ldd", &format!("/{program}")]);
     let printed = run(&format!("asking for the libraries of {program}"), ldd)?;

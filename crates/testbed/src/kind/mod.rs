@@ -45,6 +45,7 @@ mod run;
 mod stages;
 mod state;
 mod status;
+mod tools_image;
 
 pub use cluster::{Choice, Cluster, Options, adopt, control_group_of, down, folder_of, up};
 pub use error::Error;
@@ -52,3 +53,4 @@ pub use images::BUSYBOX;
 pub use stages::Stages;
 pub use state::Source;
 pub use status::Status;
+pub use tools_image::{TOOLS, tools_image};

@@ -1,0 +1,42 @@
+//! podspan in a real cluster: what the tests on kind and `cargo xtask bench --cluster` have in common.
+//!
+//! Comes in: a cluster ([`Access`]) whose nodes have the images of [`images`]. Goes out: objects made
+//! from the repository's manifests, requests made by a load client, and what podspan and the sensors
+//! report about them.
+//!
+//! | file | what |
+//! |-|-|
+//! | `access.rs` | kubectl on a kind cluster, or by any kubeconfig |
+//! | `manifests.rs` | the repository's kustomizations with the images of a test |
+//! | `scenario.rs` | a namespace that is deleted at the end |
+//! | `load.rs` | a bounded load of HTTP requests, and how many failed |
+//! | `totals.rs` | the numbers in podspan's log |
+//! | `received.rs` | the numbers in the log of `podspan-sensor` |
+//! | `capture.rs` | what tshark finds in a sensor's capture |
+//! | `quota.rs` | a container's CPU time and throttling, read on its node |
+//!
+//! Invariant: a scenario changes nothing outside its namespace, apart from what a test does to a node
+//! and undoes.
+
+#![forbid(unsafe_code)]
+
+pub mod access;
+pub mod capture;
+mod error;
+pub mod images;
+mod load;
+mod manifests;
+mod quota;
+mod received;
+pub mod scenario;
+mod totals;
+
+pub use access::Access;
+pub use capture::{Findings, Http};
+pub use error::{Error, Result};
+pub use load::{Load, Report};
+pub use manifests::Manifests;
+pub use quota::Quota;
+pub use received::Received;
+pub use scenario::Scenario;
+pub use totals::Totals;

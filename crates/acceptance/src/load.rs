@@ -1,0 +1,181 @@
+//! A bounded load of HTTP requests, made by vegeta in a pod of the scenario.
+//!
+//! Comes in: an address, a rate and a time. Goes out: how many requests were sent and how many of them
+//! got a complete answer of status 200. A lost or reset connection is a request without answer.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::access::until;
+use crate::error::{Error, Result};
+use crate::images;
+use crate::scenario::{Scenario, text};
+
+/// What the client is to do.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// The pod's name.
+    pub name: String,
+    /// The address, such as `http://web:8080/`.
+    pub url: String,
+    /// Requests in a second.
+    pub rate: u32,
+    /// How long, in seconds.
+    pub seconds: u32,
+    /// Whether connections are used again. Without it each request opens one.
+    pub keepalive: bool,
+    /// The node to run on; anyone where there is none.
+    pub node: Option<String>,
+}
+
+impl Report {
+    /// All requests were answered, and as many were sent as the time allows; the client sends a few less
+    /// on a busy machine.
+    ///
+    /// # Errors
+    /// With the numbers and what the client says.
+    pub fn complete(&self, load: &Load) -> Result<()> {
+        let asked_for = u64::from(load.rate) * u64::from(load.seconds);
+        if self.answered == self.requests && self.requests * 2 > asked_for {
+            return Ok(());
+        }
+        let what = format!("the answers to {asked_for} requests");
+        Err(Error::unexpected(what, format!("{self:?}")))
+    }
+}
+
+/// What the client reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Requests sent.
+    pub requests: u64,
+    /// Of these, those with an answer of status 200.
+    pub answered: u64,
+    /// What the client says about the others.
+    pub errors: String,
+}
+
+impl Load {
+    /// A load with new connections for each request, on any node.
+    #[must_use]
+    pub fn new(name: &str, url: &str, rate: u32, seconds: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            url: url.to_owned(),
+            rate,
+            seconds,
+            keepalive: false,
+            node: None,
+        }
+    }
+
+    /// Starts the client.
+    ///
+    /// # Errors
+    /// When the API server refuses the pod.
+    pub fn start(&self, scenario: &Scenario<'_>) -> Result<()> {
+        scenario.apply(&self.pod().to_string())
+    }
+
+    /// Waits for the end of the client, and reads its report.
+    ///
+    /// # Errors
+    /// When the client does not end, or does not report.
+    pub fn finish(&self, scenario: &Scenario<'_>) -> Result<Report> {
+        let limit = Duration::from_secs(u64::from(self.seconds) + 90);
+        let path = ["-n", scenario.namespace(), "pod", &self.name];
+        let phase = until(&format!("the end of {}", self.name), limit, || {
+            let phase = text(&scenario.access().get(&path)?["status"]["phase"]);
+            Ok(match phase.as_str() {
+                "Succeeded" | "Failed" => Ok(phase),
+                _ => Err(phase),
+            })
+        })?;
+        let log = scenario.logs(&self.name, "load")?;
+        if phase == "Failed" {
+            return Err(Error::unexpected("the load client", log));
+        }
+        read(&log)
+    }
+
+    /// Starts the client and waits for its end.
+    ///
+    /// # Errors
+    /// As [`Self::start`] and [`Self::finish`].
+    pub fn run(&self, scenario: &Scenario<'_>) -> Result<Report> {
+        self.start(scenario)?;
+        self.finish(scenario)
+    }
+
+    fn pod(&self) -> Value {
+        // The service's rules come to the node some time after its endpoints.
+        let host = self.url.trim_start_matches("http://").trim_end_matches('/');
+        let (host, port) = host.split_once(':').unwrap_or((host, "80"));
+        let script = format!(
+            "while timeout 1 nc {host} {port} </dev/null >/dev/null 2>&1; [ $? = 1 ]; do sleep 0.2; done; echo 'GET {}' | vegeta attack -rate={}/s -duration={}s -timeout=10s -keepalive={} \
+             | vegeta report -type=json",
+            self.url, self.rate, self.seconds, self.keepalive
+        );
+        let mut pod = serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": self.name, "labels": {"app": "load"}},
+            "spec": {
+                "restartPolicy": "Never",
+                "terminationGracePeriodSeconds": 0,
+                "automountServiceAccountToken": false,
+                "containers": [{
+                    "name": "load",
+                    "image": images::tools(),
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["/bin/sh", "-ec", script],
+                    "securityContext": {
+                        "runAsUser": 65534,
+                        "allowPrivilegeEscalation": false,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                }],
+            },
+        });
+        if let Some(node) = &self.node {
+            pod["spec"]["nodeName"] = node.as_str().into();
+        }
+        pod
+    }
+}
+
+/// Reads the report of `vegeta report -type=json`.
+fn read(log: &str) -> Result<Report> {
+    let parsed = log
+        .lines()
+        .rev()
+        .find_map(|line| serde_json::from_str::<Value>(line).ok());
+    let unexpected = || Error::unexpected("the report of the load client", log);
+    let report = parsed.ok_or_else(unexpected)?;
+    let requests = report["requests"].as_u64().ok_or_else(unexpected)?;
+    let answered = report["status_codes"]["200"].as_u64().unwrap_or(0);
+    Ok(Report {
+        requests,
+        answered,
+        errors: report["errors"].to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_counts_requests_without_answer() {
+        let log = r#"{"latencies":{"total":1},"requests":300,"status_codes":{"0":2,"200":298},"errors":["EOF"]}"#;
+        let report = read(log).unwrap();
+        assert_eq!((report.requests, report.answered), (300, 298));
+        assert_eq!(report.errors, r#"["EOF"]"#);
+    }
+
+    #[test]
+    fn a_log_without_report_is_an_error() {
+        assert!(read("vegeta: not found\n").is_err());
+    }
+}

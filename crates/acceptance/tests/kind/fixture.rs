@@ -1,0 +1,204 @@
+//! What several tests need: a capturing sensor, and the sidecar's state in a pod.
+
+use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use acceptance::access::until;
+use acceptance::scenario::text;
+use acceptance::{Access, Error, Manifests, Quota, Received, Result, Scenario, Totals, images};
+use serde_json::Value;
+use testbed::kind::Cluster;
+
+/// Long enough for a slow machine to start pods.
+pub(crate) const LIMIT: Duration = Duration::from_mins(2);
+
+/// The kind cluster; these tests run on no other one.
+pub(crate) fn kind(access: &Access) -> &Cluster {
+    access.kind().expect("a kind cluster")
+}
+
+/// The names of the workers.
+pub(crate) fn workers(access: &Access) -> Vec<String> {
+    kind(access).nodes().iter().skip(1).cloned().collect()
+}
+
+/// A Deployment of sensors whose pods write what they see on `interface` into a file.
+pub(crate) fn capturing_sensor(name: &str, replicas: u32, interface: &str) -> String {
+    let image = images::tools();
+    format!(
+        r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}, labels: {{run: {name}}}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{run: {name}}}}}
+  template:
+    metadata:
+      labels: {{run: {name}}}
+      annotations: {{podspan.dev/receiver: sniffer}}
+    spec:
+      automountServiceAccountToken: false
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: tcpdump
+        image: {image}
+        imagePullPolicy: IfNotPresent
+        # -U: each packet is in the file as soon as it is seen.
+        command: [tcpdump, -n, -U, -Q, in, -B, "16384", -Z, root, -i, {interface}, -w, /tmp/capture.pcap, "ip or ip6"]
+        readinessProbe: {{exec: {{command: [test, -s, /tmp/capture.pcap]}}, periodSeconds: 1}}
+        securityContext:
+          runAsUser: 0
+          allowPrivilegeEscalation: false
+          capabilities: {{drop: [ALL], add: [NET_RAW, DAC_OVERRIDE, SETGID, SETUID]}}
+"#
+    )
+}
+
+/// Copies the capture of a sensor's pod to this machine.
+pub(crate) fn capture(scenario: &Scenario<'_>, pod: &str, folder: &tempfile::TempDir) -> PathBuf {
+    let bytes = scenario
+        .access()
+        .output(
+            &[
+                "-n",
+                scenario.namespace(),
+                "exec",
+                pod,
+                "--",
+                "cat",
+                "/tmp/capture.pcap",
+            ],
+            "",
+        )
+        .unwrap();
+    let path = folder.path().join(format!("{pod}.pcap"));
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+/// The status of a container, also of an init container.
+pub(crate) fn status<'a>(pod: &'a Value, container: &str) -> &'a Value {
+    ["initContainerStatuses", "containerStatuses"]
+        .iter()
+        .filter_map(|list| pod["status"][list].as_array())
+        .flatten()
+        .find(|status| status["name"] == container)
+        .unwrap_or_else(|| panic!("no container {container} in {pod}"))
+}
+
+/// Applies an example in two parts: the application comes when the sensors capture, so that each copy can
+/// be counted.
+pub(crate) fn apply_sensors_first(
+    scenario: &Scenario<'_>,
+    manifests: &Manifests,
+    selector: &str,
+) -> Result<()> {
+    let yaml = manifests.render(scenario.access())?;
+    let others = selector.replace('=', "!=");
+    let arguments = [
+        "-n",
+        scenario.namespace(),
+        "apply",
+        "-l",
+        &others,
+        "-f",
+        "-",
+    ];
+    match scenario.access().kubectl_with_input(&arguments, &yaml) {
+        // The sensor is in the application's own pod: there is nothing else.
+        Err(Error::Command { output, .. }) if output.contains("no objects passed") => {}
+        other => drop(other?),
+    }
+    for object in scenario
+        .kubectl(&["get", "deployments,daemonsets", "-o", "name"])?
+        .lines()
+    {
+        scenario.rolled_out(&[object], LIMIT)?;
+    }
+    for pod in Received::of_each(scenario)?.keys() {
+        scenario.logged(pod, "sensor", "reading ", LIMIT)?;
+    }
+    scenario.apply(&yaml)
+}
+
+/// Waits until podspan in a pod has a sensor.
+pub(crate) fn mirrors(scenario: &Scenario<'_>, pod: &str) -> Result<()> {
+    let has_sensor =
+        |log: &str| log.contains("usable sensors: ") || log.contains(" sensor address=");
+    until(&format!("a sensor for {pod}"), LIMIT, || {
+        let log = match scenario.logs(pod, "podspan") {
+            Ok(log) => log,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        Ok(if has_sensor(&log) { Ok(()) } else { Err(log) })
+    })
+}
+
+/// What the sidecar of a pod has used of its CPU.
+pub(crate) fn quota(access: &Access, pod: &Value) -> Result<Quota> {
+    let node = text(&pod["spec"]["nodeName"]);
+    let id = text(&status(pod, "podspan")["containerID"]);
+    Quota::read(kind(access), &node, &id)
+}
+
+/// A container's log, read to the container's end. It survives the pod.
+pub(crate) struct Followed {
+    kubectl: Child,
+    reader: JoinHandle<String>,
+}
+
+impl Followed {
+    pub(crate) fn start(scenario: &Scenario<'_>, pod: &str, container: &str) -> Self {
+        let mut command = scenario.access().command();
+        command
+            .args([
+                "-n",
+                scenario.namespace(),
+                "logs",
+                "--follow",
+                pod,
+                "-c",
+                container,
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut kubectl = command.spawn().unwrap();
+        let mut stdout = kubectl.stdout.take().unwrap();
+        let reader = thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = stdout.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        Self { kubectl, reader }
+    }
+
+    /// The whole log. The container has ended, or is about to.
+    pub(crate) fn finish(mut self) -> String {
+        let text = self.reader.join().unwrap();
+        self.kubectl.wait().unwrap();
+        text
+    }
+}
+
+/// Deletes a Deployment and returns the last totals of its pods' sidecars.
+pub(crate) fn delete_and_read_totals(
+    scenario: &Scenario<'_>,
+    deployment: &str,
+    selector: &str,
+) -> Result<Vec<Totals>> {
+    let logs: Vec<Followed> = scenario
+        .pod_names(selector)?
+        .iter()
+        .map(|pod| Followed::start(scenario, pod, "podspan"))
+        .collect();
+    scenario.kubectl(&["delete", "deployment", deployment, "--wait=false"])?;
+    logs.into_iter()
+        .map(|log| Totals::read(&log.finish()))
+        .collect()
+}

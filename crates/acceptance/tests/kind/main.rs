@@ -1,0 +1,56 @@
+//! podspan on a kind cluster: real kubelets, with the quota enforced.
+//!
+//! `cargo xtask test --only cluster` brings the cluster up, loads the images and runs these tests.
+//! By hand, on the cluster of `cargo xtask cluster up`:
+//!
+//! ```text
+//! cargo xtask test --only cluster -- NAME
+//! ```
+//!
+//! Each test makes a namespace and deletes it. The figures that the documents give are printed.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests say what they expect by panicking; clippy knows only `#[test]` functions"
+)]
+
+mod fixture;
+mod placements;
+mod web;
+
+use std::env;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use acceptance::Access;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+pub(crate) type Outcome = Result<(), Failed>;
+/// A test's name, and the test.
+pub(crate) type Test = (&'static str, fn(&Access) -> Outcome);
+
+/// The cluster, where `cargo xtask test` names none.
+const CLUSTER: &str = "podspan";
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let tests = [web::TESTS, placements::TESTS];
+    let name = env::var("PODSPAN_CLUSTER").unwrap_or_else(|_| CLUSTER.to_owned());
+    let access = match testbed::kind::adopt(&name) {
+        Ok(cluster) => Arc::new(Access::Kind(Box::new(cluster))),
+        Err(error) => {
+            eprintln!("{error}\nrun the tests with: cargo xtask test --only cluster");
+            return ExitCode::FAILURE;
+        }
+    };
+    // Two cores carry two tests: they mostly wait for kubelets.
+    arguments.test_threads = arguments.test_threads.or(Some(2));
+    let trial = |(name, test): Test| {
+        let access = Arc::clone(&access);
+        Trial::test(name, move || test(&access))
+    };
+    let trials = tests.concat().into_iter().map(trial).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
