@@ -7,6 +7,7 @@ use testbed::kind::{self, Choice, Cluster, Options, Source, Stages, Status};
 
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Result};
+use crate::image::{self, Architecture, Request};
 use crate::tools;
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
@@ -26,16 +27,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
             print!("{}", shown(&cluster.status()?));
             Ok(())
         }
-        Some("load") => {
-            let cluster = adopt(&mut arguments)?;
-            let archive = arguments.command().ok_or_else(|| {
-                Failure::Usage("cluster load needs the path of an image archive".to_owned())
-            })?;
-            arguments.finish()?;
-            cluster.load(&PathBuf::from(&archive))?;
-            println!("{archive} is on every node");
-            Ok(())
-        }
+        Some("load") => load(arguments),
         Some("kubectl") => kubectl(arguments),
         _ => Err(Failure::Usage(
             "cluster needs one of up, down, status, load, kubectl".to_owned(),
@@ -87,6 +79,31 @@ fn kubectl(mut arguments: Arguments) -> Result<()> {
         command: "kubectl".to_owned(),
         source,
     })
+}
+
+/// Imports an archive into every node; without one, podspan's image, and where nothing can be pulled the
+/// image with a web server and a load client too.
+fn load(mut arguments: Arguments) -> Result<()> {
+    let cluster = adopt(&mut arguments)?;
+    let given = arguments.command();
+    arguments.finish()?;
+    if let Some(archive) = given {
+        cluster.load(&PathBuf::from(&archive))?;
+        println!("{archive} is on every node");
+        return Ok(());
+    }
+    let request = Request::new(&[Architecture::here()]);
+    image::archive(&request)?;
+    cluster.load(&request.output)?;
+    if cluster.source() == Source::Own {
+        cluster.load(&kind::tools_image(&mut Stages::new(&mut print))?)?;
+        println!(
+            "{} is on every node, with nginx for the examples",
+            kind::TOOLS
+        );
+    }
+    println!("{} is on every node", request.name);
+    Ok(())
 }
 
 fn adopt(arguments: &mut Arguments) -> Result<Cluster> {

@@ -41,7 +41,7 @@ cargo xtask <command>
                                --published pulls it (the default is whichever can be had);
                                --workers N (2)
              status            nodes, pods, paths and memory
-             load ARCHIVE      import an image archive into every node
+             load [ARCHIVE]    import an image archive into every node; without one, podspan's image
              kubectl ...       run kubectl in it; what follows is kubectl's
              down              take it away, also what a killed `up` has left
              --name NAME       which cluster, before all others with kubectl (podspan)

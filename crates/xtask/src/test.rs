@@ -31,7 +31,8 @@ const ALL_FEATURES: &str = "--features=xtask/kubernetes,xtask/registry";
 const PROGRAM_MAX: u64 = 7_000_000;
 
 /// What clippy reads: also the tests that make a kind cluster, which the step `test` does not run.
-const LINTED_FEATURES: &str = "--features=xtask/kubernetes,xtask/registry,testbed/cluster-tests";
+const LINTED_FEATURES: &str =
+    "--features=xtask/kubernetes,xtask/registry,testbed/cluster-tests,acceptance/kind";
 
 /// A name for `--only`, what it is, and what runs.
 type Step = (&'static str, &'static str, Checks);

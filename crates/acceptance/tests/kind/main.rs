@@ -1,10 +1,11 @@
 //! podspan on a kind cluster: real kubelets, with the quota enforced.
 //!
 //! `cargo xtask test --only cluster` brings the cluster up, loads the images and runs these tests.
-//! By hand, on the cluster of `cargo xtask cluster up`:
+//! By hand, on the cluster that `PODSPAN_KEEP_CLUSTER=1` kept of it:
 //!
 //! ```text
-//! cargo xtask test --only cluster -- NAME
+//! PODSPAN_CLUSTER=podspan-test cargo test -p acceptance --features kind --test kind -- NAME
+//! cargo xtask cluster down --name podspan-test
 //! ```
 //!
 //! Each test makes a namespace and deletes it. The figures that the documents give are printed.
@@ -31,8 +32,8 @@ pub(crate) type Outcome = Result<(), Failed>;
 /// A test's name, and the test.
 pub(crate) type Test = (&'static str, fn(&Access) -> Outcome);
 
-/// The cluster, where `cargo xtask test` names none.
-const CLUSTER: &str = "podspan";
+/// The cluster, where `PODSPAN_CLUSTER` names none.
+const CLUSTER: &str = "podspan-test";
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
