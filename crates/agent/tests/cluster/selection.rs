@@ -39,7 +39,7 @@ fn own_pod(cluster: &mut Cluster) -> Outcome {
         &[("POD_NAME", "me"), ("POD_NAMESPACE", "own-pod")],
     ] {
         let agent = cluster.podspan("own-pod", identity)?;
-        agent.until_logged(&["WARN", "own-pod/me", "never mirrors to itself"]);
+        agent.until_logged(&["WARN", "own-pod/me", "never mirrors to its own pod"]);
         let tap = Tap::start(&lab.pod)?;
         let stream = Stream::start(lab, 4, 1000)?;
         thread::sleep(Duration::from_millis(300));
@@ -47,7 +47,7 @@ fn own_pod(cluster: &mut Cluster) -> Outcome {
         let (totals, log) = agent.end()?;
         assert_eq!(tap.stop()?.1, 0, "{log}");
         assert_eq!(totals.get("datagrams_sent"), 0, "{log}");
-        assert_eq!(log.matches("never mirrors to itself").count(), 1, "{log}");
+        assert_eq!(log.matches("never mirrors to its own pod").count(), 1, "{log}");
     }
     Ok(())
 }
