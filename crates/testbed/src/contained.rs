@@ -14,9 +14,9 @@ use std::process::{Command, Output, Stdio};
 
 use caps::{CapSet, Capability};
 
-use crate::process::{die_with_parent, fork};
+use crate::process::die_with_parent;
 
-/// A command that will be contained; to be started by [`output`] or [`fork`].
+/// A command that will be contained; to be started by [`output`] or `process::fork`.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = if may_contain() {
         let mut unshare = Command::new("unshare");
@@ -50,5 +50,7 @@ pub(crate) fn output(mut command: Command) -> io::Result<Output> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    fork(command)?.wait_with_output()
+    // Not by `fork`: its thread would start here and keep today's namespaces, and servers that are started later
+    // belong into those that a test has entered by then. The calling thread waits, so it outlives the program.
+    command.spawn()?.wait_with_output()
 }

@@ -47,7 +47,11 @@ fn own_pod(cluster: &mut Cluster) -> Outcome {
         let (totals, log) = agent.end()?;
         assert_eq!(tap.stop()?.1, 0, "{log}");
         assert_eq!(totals.get("datagrams_sent"), 0, "{log}");
-        assert_eq!(log.matches("never mirrors to its own pod").count(), 1, "{log}");
+        assert_eq!(
+            log.matches("never mirrors to its own pod").count(),
+            1,
+            "{log}"
+        );
     }
     Ok(())
 }
