@@ -93,11 +93,8 @@ pub enum BoundingSet {
 /// Makes `NET_RAW` effective in the calling thread if it is permitted. Without it nothing changes: opening
 /// the packet socket then fails, and that error names the capability.
 pub fn raise_net_raw() {
-    let is_permitted = caps::has_cap(None, CapSet::Permitted, Capability::CAP_NET_RAW);
-    if is_permitted.unwrap_or(false) {
-        // A refusal is seen when the packet socket is opened.
-        let _ = caps::raise(None, CapSet::Effective, Capability::CAP_NET_RAW);
-    }
+    // The kernel refuses if it is not permitted. That is seen when the packet socket is opened.
+    let _ = caps::raise(None, CapSet::Effective, Capability::CAP_NET_RAW);
 }
 
 /// Empties every capability set of the calling thread, sets `no_new_privs`, forbids memory dumps, and

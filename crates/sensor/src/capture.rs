@@ -60,7 +60,6 @@ pub(crate) fn run(options: &CaptureOptions) -> Result<(), Error> {
     // A file capability without the effective bit (`cap_net_raw+p`) is permitted only; one with it makes the
     // kernel refuse to start the program where NET_RAW is missing. Without either, opening says what is missing.
     let _ = caps::raise(None, CapSet::Effective, Capability::CAP_NET_RAW);
-    raise_net_raw();
     let interface = options.interface.clone();
     let ring = Ring::open(interface, &config).map_err(|error| match error {
         OpenError::NotPermitted { interface } => Error::NetRaw {
@@ -118,15 +117,6 @@ fn open(output: &Output) -> Result<Sink, Error> {
         .flush()
         .map_err(|error| Error::system(format!("write to {name}"), &error))?;
     Ok(writer)
-}
-
-/// In the image the file capability is permitted, not effective: see podspan's `privilege.rs`. A refusal is
-/// seen when the ring is opened.
-fn raise_net_raw() {
-    let net_raw = Capability::CAP_NET_RAW;
-    if caps::has_cap(None, CapSet::Permitted, net_raw).unwrap_or(false) {
-        let _ = caps::raise(None, CapSet::Effective, net_raw);
-    }
 }
 
 /// What reads frames of others needs no capability once the ring is open.

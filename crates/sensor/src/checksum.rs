@@ -70,21 +70,12 @@ fn pseudo_header(bytes: &[u8], packet: &Packet, length: usize) -> Option<Sum> {
 mod tests {
     use etherparse::PacketBuilder;
     use proptest::prelude::*;
-    use wire::{Direction, Link, Offload, Timestamp};
 
     use super::*;
+    use crate::test_frame::frame;
 
     fn valid(bytes: &[u8]) -> bool {
-        is_valid(&Frame {
-            bytes,
-            at: 0,
-            wire_len: u32::try_from(bytes.len()).unwrap(),
-            timestamp: Timestamp::default(),
-            direction: Direction::Incoming,
-            link: Link::Ethernet,
-            vlan: None,
-            offload: Offload::default(),
-        })
+        is_valid(&frame(bytes))
     }
 
     fn packet(kind: u8, payload: &[u8]) -> Vec<u8> {

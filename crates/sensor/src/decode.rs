@@ -133,24 +133,11 @@ mod tests {
     use etherparse::{IpNumber, Ipv6FragmentHeader, PacketBuilder};
     use proptest::prelude::*;
     use wire::offload::{Gso, GsoKind};
-    use wire::{Direction, Link, Offload, Timestamp};
 
     use super::*;
+    use crate::test_frame::frame;
 
     const PORT: u16 = 4789;
-
-    pub(crate) fn frame(bytes: &[u8]) -> Frame<'_> {
-        Frame {
-            bytes,
-            at: 0,
-            wire_len: u32::try_from(bytes.len()).unwrap(),
-            timestamp: Timestamp::default(),
-            direction: Direction::Incoming,
-            link: Link::Ethernet,
-            vlan: None,
-            offload: Offload::default(),
-        }
-    }
 
     fn vxlan(vni: u32, inner: &[u8]) -> Vec<u8> {
         let [_, a, b, c] = vni.to_be_bytes();

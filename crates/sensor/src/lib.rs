@@ -27,6 +27,8 @@ mod netlink;
 mod pcap;
 mod signals;
 mod tally;
+#[cfg(test)]
+mod test_frame;
 
 use std::ffi::OsString;
 use std::io::Write as _;
