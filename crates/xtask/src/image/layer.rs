@@ -37,27 +37,29 @@ pub(crate) fn tar(files: &[Executable<'_>]) -> io::Result<Vec<u8>> {
         for (end, _) in path.match_indices('/') {
             let folder = &path[..=end];
             if folders.insert(folder) {
-                append(&mut archive, EntryType::Directory, folder, &[])?;
+                append(&mut archive, EntryType::Directory, 0o755, folder, &[])?;
             }
         }
         if let Some(capability) = file.capability {
             let attribute = permitted(capability);
             archive.append_pax_extensions([(CAPABILITY_RECORD, &attribute[..])])?;
         }
-        append(&mut archive, EntryType::Regular, path, file.bytes)?;
+        append(&mut archive, EntryType::Regular, 0o755, path, file.bytes)?;
     }
     archive.into_inner()
 }
 
-fn append(
+/// Appends an entry of root without a time, so that the same files give the same bytes.
+pub(super) fn append(
     archive: &mut Builder<Vec<u8>>,
     kind: EntryType,
+    mode: u32,
     path: &str,
     bytes: &[u8],
 ) -> io::Result<()> {
     let mut header = Header::new_ustar();
     header.set_entry_type(kind);
-    header.set_mode(0o755);
+    header.set_mode(mode);
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(0);

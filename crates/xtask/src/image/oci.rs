@@ -16,10 +16,10 @@ use std::io;
 
 use ring::digest;
 use serde::Serialize;
-use tar::{Builder, EntryType, Header};
+use tar::{Builder, EntryType};
 
 use super::contents::{Architecture, Runtime};
-use super::layer;
+use super::layer::{self, append};
 
 pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -234,17 +234,19 @@ impl Image {
             }],
         };
         let mut archive = Builder::new(Vec::new());
+        let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
         append(
             &mut archive,
             EntryType::Regular,
+            0o644,
             "oci-layout",
-            br#"{"imageLayoutVersion":"1.0.0"}"#,
+            layout,
         )?;
         let text = serde_json::to_vec(&index)?;
-        append(&mut archive, EntryType::Regular, "index.json", &text)?;
+        append(&mut archive, EntryType::Regular, 0o644, "index.json", &text)?;
         // Skopeo without root cannot make folders that are not in the archive.
         for folder in ["blobs/", "blobs/sha256/"] {
-            append(&mut archive, EntryType::Directory, folder, &[])?;
+            append(&mut archive, EntryType::Directory, 0o755, folder, &[])?;
         }
         let mut blobs: Vec<_> = self.blobs().collect();
         blobs.sort_by_key(|blob| &blob.digest);
@@ -252,7 +254,7 @@ impl Image {
         blobs.dedup_by_key(|blob| &blob.digest);
         for blob in blobs {
             let path = format!("blobs/{}", blob.digest.replace(':', "/"));
-            append(&mut archive, EntryType::Regular, &path, &blob.bytes)?;
+            append(&mut archive, EntryType::Regular, 0o644, &path, &blob.bytes)?;
         }
         archive.into_inner()
     }
@@ -264,22 +266,6 @@ fn tag(name: &str) -> &str {
         Some((_, tag)) if !tag.contains('/') => tag,
         _ => "latest",
     }
-}
-
-fn append(
-    archive: &mut Builder<Vec<u8>>,
-    kind: EntryType,
-    path: &str,
-    bytes: &[u8],
-) -> io::Result<()> {
-    let mut header = Header::new_ustar();
-    header.set_entry_type(kind);
-    header.set_mode(if kind.is_dir() { 0o755 } else { 0o644 });
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(bytes.len() as u64);
-    archive.append_data(&mut header, path, bytes)
 }
 
 /// As OCI writes a digest.
