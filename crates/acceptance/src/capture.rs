@@ -4,9 +4,14 @@
 //! kernel's vxlan device the capture holds the inner frames only.
 
 use std::path::Path;
-use std::process::Command;
+use std::time::Duration;
 
-use crate::error::{Error, Result};
+use testbed::tshark;
+
+use crate::error::Result;
+
+/// A capture of some thousand frames takes a second.
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// HTTP messages in a capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -121,35 +126,6 @@ impl Findings {
     }
 }
 
-/// The fields of all frames that match, a line each.
-///
-/// # Errors
-/// When tshark fails.
-pub fn fields(file: &Path, filter: &str, fields: &[&str]) -> Result<Vec<String>> {
-    let configuration = tempfile::tempdir().map_err(Error::system("making a folder for tshark"))?;
-    let mut command = Command::new("tshark");
-    command
-        .env("WIRESHARK_CONFIG_DIR", configuration.path())
-        .args(["-n", "-2", "-T", "fields", "-E", "separator=/t", "-r"])
-        .arg(file);
-    for preference in PREFERENCES {
-        command.args(["-o", preference]);
-    }
-    if !filter.is_empty() {
-        command.args(["-Y", filter]);
-    }
-    for field in fields {
-        command.args(["-e", field]);
-    }
-    let what = format!("tshark -r {}", file.display());
-    let output = command.output().map_err(Error::system(&what))?;
-    if !output.status.success() {
-        return Err(Error::Command {
-            what,
-            status: output.status,
-            output: String::from_utf8_lossy(&output.stderr).into_owned(),
-        });
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    Ok(text.lines().map(str::to_owned).collect())
+fn fields(file: &Path, filter: &str, columns: &[&str]) -> Result<Vec<String>> {
+    Ok(tshark::fields(file, &PREFERENCES, filter, columns, LIMIT)?)
 }

@@ -23,16 +23,6 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
-    /// A program failed.
-    #[error("{what} failed with {status}:\n{output}")]
-    Command {
-        /// The command.
-        what: String,
-        /// Its exit status.
-        status: std::process::ExitStatus,
-        /// Its standard error.
-        output: String,
-    },
     /// A program printed something else than expected.
     #[error("{what} is not as expected: {text}")]
     Unexpected {

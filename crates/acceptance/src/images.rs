@@ -5,9 +5,7 @@
 //! | `ghcr.io/podspan/podspan` | the archive of `cargo xtask image` |
 //! | a web server | nginx of Debian |
 //!
-//! Nothing is pulled. On any other cluster the names come from the caller.
-
-use std::env;
+//! Nothing is pulled.
 
 /// podspan and its receiver.
 pub const PODSPAN: &str = "podspan.local/podspan:test";
@@ -20,35 +18,12 @@ const REPLACED: [(&str, &str); 2] = [
     ("docker.io/nginxinc/nginx-unprivileged", TOOLS),
 ];
 
-/// The image of the load client and of capturing pods.
-#[must_use]
-pub fn tools() -> String {
-    name(TOOLS)
-}
-
-/// The image of podspan.
-#[must_use]
-pub fn podspan() -> String {
-    name(PODSPAN)
-}
-
 /// The part `images` of a kustomization.
 pub(crate) fn kustomize() -> String {
     REPLACED
         .iter()
         .fold("images:\n".to_owned(), |text, (published, image)| {
-            let image = name(image);
-            let (new_name, tag) = image.rsplit_once(':').unwrap_or((&image, "latest"));
-            format!("{text}- {{name: {published}, newName: {new_name}, newTag: {tag:?}}}\n")
+            let (name, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
+            format!("{text}- {{name: {published}, newName: {name}, newTag: {tag:?}}}\n")
         })
-}
-
-/// On clusters that pull, `PODSPAN_IMAGE` and `PODSPAN_TOOLS_IMAGE` name the images.
-fn name(image: &str) -> String {
-    let variable = if image == PODSPAN {
-        "PODSPAN_IMAGE"
-    } else {
-        "PODSPAN_TOOLS_IMAGE"
-    };
-    env::var(variable).unwrap_or_else(|_| image.to_owned())
 }

@@ -1,12 +1,12 @@
-//! podspan in a real cluster: what the tests on kind and `cargo xtask bench --cluster` have in common.
+//! podspan in a real cluster: what the tests on kind have in common.
 //!
-//! Comes in: a cluster ([`Access`]) whose nodes have the images of [`images`]. Goes out: objects made
+//! Comes in: a kind cluster whose nodes have the images of [`images`]. Goes out: objects made
 //! from the repository's manifests, requests made by a load client, and what podspan and the sensors
 //! report about them.
 //!
 //! | file | what |
 //! |-|-|
-//! | `access.rs` | kubectl on a kind cluster, or by any kubeconfig |
+//! | `objects.rs` | reading objects, and waiting for a state |
 //! | `manifests.rs` | the repository's kustomizations with the images of a test |
 //! | `scenario.rs` | a namespace that is deleted at the end |
 //! | `load.rs` | a bounded load of HTTP requests, and how many failed |
@@ -20,18 +20,17 @@
 
 #![forbid(unsafe_code)]
 
-pub mod access;
-pub mod capture;
+mod capture;
 mod error;
 pub mod images;
 mod load;
 mod manifests;
+pub mod objects;
 mod quota;
 mod received;
 pub mod scenario;
 mod totals;
 
-pub use access::Access;
 pub use capture::{Findings, Http};
 pub use error::{Error, Result};
 pub use load::{Load, Report};

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::access::until;
 use crate::error::{Error, Result};
 use crate::images;
+use crate::objects::{get, until};
 use crate::scenario::{Scenario, text};
 
 /// What the client is to do.
@@ -23,10 +23,17 @@ pub struct Load {
     pub rate: u32,
     /// How long, in seconds.
     pub seconds: u32,
-    /// Whether connections are used again. Without it each request opens one.
-    pub keepalive: bool,
-    /// The node to run on; anyone where there is none.
-    pub node: Option<String>,
+}
+
+/// What the client reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Requests sent.
+    pub requests: u64,
+    /// Of these, those with an answer of status 200.
+    pub answered: u64,
+    /// What the client says about the others.
+    pub errors: String,
 }
 
 impl Report {
@@ -45,19 +52,8 @@ impl Report {
     }
 }
 
-/// What the client reports.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
-    /// Requests sent.
-    pub requests: u64,
-    /// Of these, those with an answer of status 200.
-    pub answered: u64,
-    /// What the client says about the others.
-    pub errors: String,
-}
-
 impl Load {
-    /// A load with new connections for each request, on any node.
+    /// A load that opens a connection for each request.
     #[must_use]
     pub fn new(name: &str, url: &str, rate: u32, seconds: u32) -> Self {
         Self {
@@ -65,8 +61,6 @@ impl Load {
             url: url.to_owned(),
             rate,
             seconds,
-            keepalive: false,
-            node: None,
         }
     }
 
@@ -86,7 +80,7 @@ impl Load {
         let limit = Duration::from_secs(u64::from(self.seconds) + 90);
         let path = ["-n", scenario.namespace(), "pod", &self.name];
         let phase = until(&format!("the end of {}", self.name), limit, || {
-            let phase = text(&scenario.access().get(&path)?["status"]["phase"]);
+            let phase = text(&get(scenario.cluster(), &path)?["status"]["phase"]);
             Ok(match phase.as_str() {
                 "Succeeded" | "Failed" => Ok(phase),
                 _ => Err(phase),
@@ -113,11 +107,11 @@ impl Load {
         let host = self.url.trim_start_matches("http://").trim_end_matches('/');
         let (host, port) = host.split_once(':').unwrap_or((host, "80"));
         let script = format!(
-            "while timeout 1 nc {host} {port} </dev/null >/dev/null 2>&1; [ $? = 1 ]; do sleep 0.2; done; echo 'GET {}' | vegeta attack -rate={}/s -duration={}s -timeout=10s -keepalive={} \
+            "while timeout 1 nc {host} {port} </dev/null >/dev/null 2>&1; [ $? = 1 ]; do sleep 0.2; done; echo 'GET {}' | vegeta attack -rate={}/s -duration={}s -timeout=10s -keepalive=false \
              | vegeta report -type=json",
-            self.url, self.rate, self.seconds, self.keepalive
+            self.url, self.rate, self.seconds
         );
-        let mut pod = serde_json::json!({
+        serde_json::json!({
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": self.name, "labels": {"app": "load"}},
@@ -127,7 +121,7 @@ impl Load {
                 "automountServiceAccountToken": false,
                 "containers": [{
                     "name": "load",
-                    "image": images::tools(),
+                    "image": images::TOOLS,
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["/bin/sh", "-ec", script],
                     "securityContext": {
@@ -137,11 +131,7 @@ impl Load {
                     },
                 }],
             },
-        });
-        if let Some(node) = &self.node {
-            pod["spec"]["nodeName"] = node.as_str().into();
-        }
-        pod
+        })
     }
 }
 

@@ -6,9 +6,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::access::Access;
 use crate::error::{Error, Result};
 use crate::images;
+use testbed::kind::Cluster;
 
 /// The repository's folder with manifests.
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests");
@@ -18,9 +18,7 @@ const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests");
 pub struct Manifests {
     namespace: String,
     resources: Vec<String>,
-    components: Vec<String>,
     extra: Vec<String>,
-    patches: String,
 }
 
 impl Manifests {
@@ -30,9 +28,7 @@ impl Manifests {
         Self {
             namespace: namespace.to_owned(),
             resources: Vec::new(),
-            components: Vec::new(),
             extra: Vec::new(),
-            patches: String::new(),
         }
     }
 
@@ -52,13 +48,6 @@ impl Manifests {
         self
     }
 
-    /// Adds a component, such as `components/sidecar`.
-    #[must_use]
-    pub fn component(mut self, folder: &str) -> Self {
-        self.components.push(folder.to_owned());
-        self
-    }
-
     /// Adds objects as YAML.
     #[must_use]
     pub fn yaml(mut self, text: &str) -> Self {
@@ -66,26 +55,18 @@ impl Manifests {
         self
     }
 
-    /// Adds an entry to the list `patches` of the kustomization, as YAML without indentation.
-    #[must_use]
-    pub fn patch(mut self, entry: &str) -> Self {
-        self.patches.push_str(entry.trim_end());
-        self.patches.push('\n');
-        self
-    }
-
     /// What kustomize makes of it.
     ///
     /// # Errors
     /// When a folder is missing, or kustomize refuses.
-    pub fn render(&self, access: &Access) -> Result<String> {
+    pub fn render(&self, cluster: &Cluster) -> Result<String> {
         let parent = target();
         fs::create_dir_all(&parent).map_err(Error::system("making a folder for manifests"))?;
         let folder = tempfile::tempdir_in(&parent)
             .map_err(Error::system("making a folder for manifests"))?;
         self.write(folder.path())?;
         let path = folder.path().display().to_string();
-        access.kubectl(&["kustomize", "--load-restrictor=LoadRestrictionsNone", &path])
+        Ok(cluster.kubectl(&["kustomize", "--load-restrictor=LoadRestrictionsNone", &path])?)
     }
 
     fn write(&self, folder: &Path) -> Result<()> {
@@ -93,33 +74,18 @@ impl Manifests {
             "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: {}\n",
             self.namespace
         );
-        let list = |text: &mut String, name: &str, entries: &[String]| {
-            if !entries.is_empty() {
-                text.push_str(name);
-                text.push_str(":\n");
-            }
-            for entry in entries {
-                text.push_str("- ");
-                text.push_str(entry);
-                text.push('\n');
-            }
-        };
         let mut resources = relative_paths(folder, &self.resources)?;
         for (number, yaml) in (0..).zip(&self.extra) {
             let name = format!("extra-{number}.yaml");
             fs::write(folder.join(&name), yaml).map_err(Error::system("writing a manifest"))?;
             resources.push(name);
         }
-        list(&mut text, "resources", &resources);
-        list(
-            &mut text,
-            "components",
-            &relative_paths(folder, &self.components)?,
-        );
-        if !self.patches.is_empty() {
-            text.push_str("patches:\n");
-            text.push_str(&self.patches);
-        }
+        let entries: Vec<_> = resources
+            .iter()
+            .map(|entry| format!("- {entry}\n"))
+            .collect();
+        text.push_str("resources:\n");
+        text.push_str(&entries.concat());
         text.push_str(&images::kustomize());
         fs::write(folder.join("kustomization.yaml"), text)
             .map_err(Error::system("writing a kustomization"))

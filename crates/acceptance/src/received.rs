@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::Result;
+use crate::objects::get;
 use crate::scenario::{Scenario, text};
 
 /// The numbers of one or more sensors.
@@ -61,9 +62,7 @@ impl Received {
     /// When kubectl fails.
     pub fn of_each(scenario: &Scenario<'_>) -> Result<BTreeMap<String, Self>> {
         let mut each = BTreeMap::new();
-        let pods = scenario
-            .access()
-            .get(&["-n", scenario.namespace(), "pods"])?;
+        let pods = get(scenario.cluster(), &["-n", scenario.namespace(), "pods"])?;
         for pod in pods["items"].as_array().into_iter().flatten() {
             let has_sensor = pod["spec"]["containers"]
                 .as_array()

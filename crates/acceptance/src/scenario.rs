@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::access::{Access, until};
+use testbed::kind::Cluster;
+
 use crate::error::{Error, Result};
 use crate::manifests::Manifests;
+use crate::objects::{get, until};
 
 /// A namespace. Dropping it deletes the namespace, without waiting for the end of that.
 #[derive(Debug)]
 pub struct Scenario<'a> {
-    access: &'a Access,
+    cluster: &'a Cluster,
     namespace: String,
 }
 
@@ -20,15 +22,15 @@ impl<'a> Scenario<'a> {
     ///
     /// # Errors
     /// When the API server refuses.
-    pub fn new(access: &'a Access, namespace: &str, labels: &[(&str, &str)]) -> Result<Self> {
+    pub fn new(cluster: &'a Cluster, namespace: &str, labels: &[(&str, &str)]) -> Result<Self> {
         let scenario = Self {
-            access,
+            cluster,
             namespace: namespace.to_owned(),
         };
-        access.kubectl(&["create", "namespace", namespace])?;
+        cluster.kubectl(&["create", "namespace", namespace])?;
         for (name, value) in labels {
             let label = format!("{name}={value}");
-            access.kubectl(&["label", "namespace", namespace, &label])?;
+            cluster.kubectl(&["label", "namespace", namespace, &label])?;
         }
         // Pods made before their service account exists are refused.
         let account = ["-n", namespace, "serviceaccount", "default"];
@@ -36,8 +38,7 @@ impl<'a> Scenario<'a> {
             "the service account default",
             Duration::from_secs(30),
             || {
-                Ok(access
-                    .get(&account)
+                Ok(get(cluster, &account)
                     .map(drop)
                     .map_err(|error| error.to_string()))
             },
@@ -47,8 +48,8 @@ impl<'a> Scenario<'a> {
 
     /// The cluster.
     #[must_use]
-    pub fn access(&self) -> &'a Access {
-        self.access
+    pub fn cluster(&self) -> &'a Cluster {
+        self.cluster
     }
 
     /// The namespace's name.
@@ -70,8 +71,9 @@ impl<'a> Scenario<'a> {
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let namespace = format!("--namespace={}", self.namespace);
         // Behind `--` stands the command of a pod.
-        self.access
-            .kubectl(&[&[namespace.as_str()], arguments].concat())
+        Ok(self
+            .cluster
+            .kubectl(&[&[namespace.as_str()], arguments].concat())?)
     }
 
     /// Applies YAML in this namespace.
@@ -80,7 +82,8 @@ impl<'a> Scenario<'a> {
     /// When the API server refuses.
     pub fn apply(&self, yaml: &str) -> Result<()> {
         let arguments = ["-n", &self.namespace, "apply", "-f", "-"];
-        self.access.kubectl_with_input(&arguments, yaml).map(drop)
+        self.cluster.kubectl_with_input(&arguments, yaml)?;
+        Ok(())
     }
 
     /// Renders an overlay and applies it.
@@ -88,7 +91,7 @@ impl<'a> Scenario<'a> {
     /// # Errors
     /// As [`Manifests::render`] and [`Self::apply`].
     pub fn apply_manifests(&self, manifests: &Manifests) -> Result<()> {
-        self.apply(&manifests.render(self.access)?)
+        self.apply(&manifests.render(self.cluster)?)
     }
 
     /// Waits until the roll-outs of `objects`, such as `deployment/web`, are complete.
@@ -109,9 +112,10 @@ impl<'a> Scenario<'a> {
     /// # Errors
     /// When kubectl fails.
     pub fn pods(&self, selector: &str) -> Result<Vec<Value>> {
-        let list = self
-            .access
-            .get(&["-n", &self.namespace, "pods", "-l", selector])?;
+        let list = get(
+            self.cluster,
+            &["-n", &self.namespace, "pods", "-l", selector],
+        )?;
         let items = list["items"].as_array().cloned().unwrap_or_default();
         let stays = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_null();
         Ok(items.into_iter().filter(stays).collect())
@@ -180,7 +184,7 @@ impl Drop for Scenario<'_> {
     fn drop(&mut self) {
         let arguments = ["delete", "namespace", &self.namespace, "--wait=false"];
         // The cluster is taken down at the end in any case.
-        let _ = self.access.kubectl(&arguments);
+        let _ = self.cluster.kubectl(&arguments);
     }
 }
 

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! where the digest covers the files of the Go module, the Go version and the build's arguments. So
-//! a change of one module builds anew what comes from this module and nothing else. The program is
+//! a change of one module builds again what comes from this module and nothing else. The program is
 //! there only when it is complete: it is built under another name and then renamed. A lock on a file
-//! beside it makes parallel tests wait for one build.
+//! next to it makes parallel tests wait for one build.
 
 use std::env;
 use std::fs::{self, File};
@@ -252,7 +252,7 @@ impl Program {
     }
 }
 
-/// The folder of a Go module that one of ours requires, downloaded if it is not there.
+/// The folder of a Go module that one of podspan's requires, downloaded if it is not there.
 #[cfg(feature = "kind")]
 pub(crate) fn source_folder(program: &Program, required: &str) -> Result<PathBuf, Error> {
     let module = module_folder(program.module);

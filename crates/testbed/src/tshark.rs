@@ -96,6 +96,27 @@ impl Findings {
 /// [`Error::MissingProgram`], [`Error::Program`] with what tshark printed, [`Error::Timeout`].
 pub fn examine(file: &Path, limit: Duration) -> Result<Findings> {
     let mut findings = Findings::default();
+    let mut columns = findings.columns().map(|(field, _)| field).to_vec();
+    columns.push("icmpv6.checksum.status");
+    for line in fields(file, &PREFERENCES, "", &columns, limit)? {
+        let icmpv6 = line.rsplit('\t').next().unwrap_or_default();
+        findings.count(&line, icmpv6);
+    }
+    Ok(findings)
+}
+
+/// The values of `columns` in every frame that passes the display filter, a line for each frame, with a tab
+/// between two columns. An empty filter passes all. `limit` bounds tshark's time.
+///
+/// # Errors
+/// As [`examine`].
+pub fn fields(
+    file: &Path,
+    preferences: &[&str],
+    filter: &str,
+    columns: &[&str],
+    limit: Duration,
+) -> Result<Vec<String>> {
     let configuration = tempfile::tempdir()
         .map_err(|source| Error::system("making a folder for tshark", source))?;
     let mut command = Command::new(PROGRAM);
@@ -103,24 +124,22 @@ pub fn examine(file: &Path, limit: Duration) -> Result<Findings> {
     command
         .args(["-n", "-2", "-T", "fields", "-E", "separator=/t", "-r"])
         .arg(file);
-    for preference in PREFERENCES {
+    if !filter.is_empty() {
+        command.args(["-Y", filter]);
+    }
+    for preference in preferences {
         command.args(["-o", preference]);
     }
-    for (field, _) in findings.columns() {
-        command.args(["-e", field]);
+    for column in columns {
+        command.args(["-e", column]);
     }
-    command.args(["-e", "icmpv6.checksum.status"]);
     let mut process =
         Process::spawn(command).map_err(|error| Error::start(PROGRAM, PROGRAM, error))?;
     let status = process.wait(limit)?;
     if !status.success() {
         return Err(process.failure(&status.to_string()));
     }
-    for line in process.stdout().lines() {
-        let icmpv6 = line.rsplit('\t').next().unwrap_or_default();
-        findings.count(line, icmpv6);
-    }
-    Ok(findings)
+    Ok(process.stdout().lines().map(str::to_owned).collect())
 }
 
 #[cfg(test)]

@@ -7,28 +7,23 @@ use std::process::{Child, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use acceptance::access::until;
+use acceptance::objects::until;
 use acceptance::scenario::text;
-use acceptance::{Access, Error, Manifests, Quota, Received, Result, Scenario, Totals, images};
+use acceptance::{Manifests, Quota, Received, Result, Scenario, Totals, images};
 use serde_json::Value;
 use testbed::kind::Cluster;
 
 /// Long enough for a slow machine to start pods.
 pub(crate) const LIMIT: Duration = Duration::from_mins(2);
 
-/// The kind cluster; these tests run on no other one.
-pub(crate) fn kind(access: &Access) -> &Cluster {
-    access.kind().expect("a kind cluster")
-}
-
 /// The names of the workers.
-pub(crate) fn workers(access: &Access) -> Vec<String> {
-    kind(access).nodes().iter().skip(1).cloned().collect()
+pub(crate) fn workers(cluster: &Cluster) -> Vec<String> {
+    cluster.nodes().iter().skip(1).cloned().collect()
 }
 
 /// A Deployment of sensors whose pods write what they see on `interface` into a file.
 pub(crate) fn capturing_sensor(name: &str, replicas: u32, interface: &str) -> String {
-    let image = images::tools();
+    let image = images::TOOLS;
     format!(
         r#"
 apiVersion: apps/v1
@@ -61,21 +56,17 @@ spec:
 
 /// Copies the capture of a sensor's pod to this machine.
 pub(crate) fn capture(scenario: &Scenario<'_>, pod: &str, folder: &tempfile::TempDir) -> PathBuf {
-    let bytes = scenario
-        .access()
-        .output(
-            &[
-                "-n",
-                scenario.namespace(),
-                "exec",
-                pod,
-                "--",
-                "cat",
-                "/tmp/capture.pcap",
-            ],
-            "",
-        )
-        .unwrap();
+    let namespace = scenario.namespace();
+    let arguments = [
+        "-n",
+        namespace,
+        "exec",
+        pod,
+        "--",
+        "cat",
+        "/tmp/capture.pcap",
+    ];
+    let bytes = scenario.cluster().kubectl_bytes(&arguments).unwrap();
     let path = folder.path().join(format!("{pod}.pcap"));
     fs::write(&path, bytes).unwrap();
     path
@@ -98,7 +89,7 @@ pub(crate) fn apply_sensors_first(
     manifests: &Manifests,
     selector: &str,
 ) -> Result<()> {
-    let yaml = manifests.render(scenario.access())?;
+    let yaml = manifests.render(scenario.cluster())?;
     let others = selector.replace('=', "!=");
     let arguments = [
         "-n",
@@ -109,9 +100,10 @@ pub(crate) fn apply_sensors_first(
         "-f",
         "-",
     ];
-    match scenario.access().kubectl_with_input(&arguments, &yaml) {
+    match scenario.cluster().kubectl_with_input(&arguments, &yaml) {
         // The sensor is in the application's own pod: there is nothing else.
-        Err(Error::Command { output, .. }) if output.contains("no objects passed") => {}
+        Err(testbed::kind::Error::Command { output, .. })
+            if output.contains("no objects passed") => {}
         other => drop(other?),
     }
     for object in scenario
@@ -140,10 +132,10 @@ pub(crate) fn mirrors(scenario: &Scenario<'_>, pod: &str) -> Result<()> {
 }
 
 /// What the sidecar of a pod has used of its CPU.
-pub(crate) fn quota(access: &Access, pod: &Value) -> Result<Quota> {
+pub(crate) fn quota(cluster: &Cluster, pod: &Value) -> Result<Quota> {
     let node = text(&pod["spec"]["nodeName"]);
     let id = text(&status(pod, "podspan")["containerID"]);
-    Quota::read(kind(access), &node, &id)
+    Quota::read(cluster, &node, &id)
 }
 
 /// A container's log, read to the container's end. It survives the pod.
@@ -154,7 +146,7 @@ pub(crate) struct Followed {
 
 impl Followed {
     pub(crate) fn start(scenario: &Scenario<'_>, pod: &str, container: &str) -> Self {
-        let mut command = scenario.access().command();
+        let mut command = scenario.cluster().kubectl_command();
         command
             .args([
                 "-n",

@@ -12,7 +12,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     reason = "tests say what they expect by panicking; clippy knows only `#[test]` functions"
 )]
@@ -25,12 +24,12 @@ use std::env;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use acceptance::Access;
 use libtest_mimic::{Arguments, Failed, Trial};
+use testbed::kind::Cluster;
 
 pub(crate) type Outcome = Result<(), Failed>;
 /// A test's name, and the test.
-pub(crate) type Test = (&'static str, fn(&Access) -> Outcome);
+pub(crate) type Test = (&'static str, fn(&Cluster) -> Outcome);
 
 /// The cluster, where `PODSPAN_CLUSTER` names none.
 const CLUSTER: &str = "podspan-test";
@@ -39,8 +38,8 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     let tests = [web::TESTS, placements::TESTS];
     let name = env::var("PODSPAN_CLUSTER").unwrap_or_else(|_| CLUSTER.to_owned());
-    let access = match testbed::kind::adopt(&name) {
-        Ok(cluster) => Arc::new(Access::Kind(Box::new(cluster))),
+    let cluster = match testbed::kind::adopt(&name) {
+        Ok(cluster) => Arc::new(cluster),
         Err(error) => {
             eprintln!("{error}\nrun the tests with: cargo xtask test --only cluster");
             return ExitCode::FAILURE;
@@ -49,8 +48,8 @@ fn main() -> ExitCode {
     // Two cores carry two tests: they mostly wait for kubelets.
     arguments.test_threads = arguments.test_threads.or(Some(2));
     let trial = |(name, test): Test| {
-        let access = Arc::clone(&access);
-        Trial::test(name, move || test(&access))
+        let cluster = Arc::clone(&cluster);
+        Trial::test(name, move || test(&cluster))
     };
     let trials = tests.concat().into_iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -3,13 +3,15 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use acceptance::access::until;
+use acceptance::objects::until;
 use acceptance::scenario::text;
-use acceptance::{Access, Load, Received, Scenario};
+use acceptance::{Load, Received, Scenario};
 use serde_json::Value;
 
+use testbed::kind::Cluster;
+
 use crate::fixture::{
-    Followed, LIMIT, apply_sensors_first, delete_and_read_totals, kind, mirrors, workers,
+    Followed, LIMIT, apply_sensors_first, delete_and_read_totals, mirrors, workers,
 };
 use crate::{Outcome, Test};
 
@@ -32,8 +34,8 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// Applies an example, sends requests, and checks that what the sensors counted is what the podspans
 /// sent: each frame, once.
-fn delivers(access: &Access, namespace: &str, example: &str) -> Outcome {
-    let scenario = Scenario::new(access, namespace, &[])?;
+fn delivers(cluster: &Cluster, namespace: &str, example: &str) -> Outcome {
+    let scenario = Scenario::new(cluster, namespace, &[])?;
     let manifests = scenario.manifests().resource(example);
     apply_sensors_first(&scenario, &manifests, "app=web")?;
     for object in scenario
@@ -95,25 +97,25 @@ fn sensor_pods(scenario: &Scenario<'_>) -> Result<Vec<String>, acceptance::Error
     Ok(Received::of_each(scenario)?.into_keys().collect())
 }
 
-fn in_the_pod_both_forms_deliver(access: &Access) -> Outcome {
-    delivers(access, "in-pod-sniffing", "examples/in-pod/sniffing")?;
-    delivers(access, "in-pod-device", "examples/in-pod/vxlan-device")
+fn in_the_pod_both_forms_deliver(cluster: &Cluster) -> Outcome {
+    delivers(cluster, "in-pod-sniffing", "examples/in-pod/sniffing")?;
+    delivers(cluster, "in-pod-device", "examples/in-pod/vxlan-device")
 }
 
-fn on_the_node_all_forms_deliver(access: &Access) -> Outcome {
-    delivers(access, "per-node-sniffing", "examples/per-node/sniffing")?;
-    delivers(access, "per-node-device", "examples/per-node/vxlan-device")?;
-    delivers(access, "per-node-host", "examples/per-node/host-network")
+fn on_the_node_all_forms_deliver(cluster: &Cluster) -> Outcome {
+    delivers(cluster, "per-node-sniffing", "examples/per-node/sniffing")?;
+    delivers(cluster, "per-node-device", "examples/per-node/vxlan-device")?;
+    delivers(cluster, "per-node-host", "examples/per-node/host-network")
 }
 
-fn central_both_forms_deliver(access: &Access) -> Outcome {
-    delivers(access, "central-sniffing", "examples/central/sniffing")?;
-    delivers(access, "central-device", "examples/central/vxlan-device")
+fn central_both_forms_deliver(cluster: &Cluster) -> Outcome {
+    delivers(cluster, "central-sniffing", "examples/central/sniffing")?;
+    delivers(cluster, "central-device", "examples/central/vxlan-device")
 }
 
 /// The way of the script that podspan replaces: a second plain container, `default` bound to `view`.
-fn the_classic_way_delivers(access: &Access) -> Outcome {
-    let scenario = Scenario::new(access, "classic", &[])?;
+fn the_classic_way_delivers(cluster: &Cluster) -> Outcome {
+    let scenario = Scenario::new(cluster, "classic", &[])?;
     let manifests = scenario
         .manifests()
         .resource("examples/classic")
@@ -175,9 +177,9 @@ table netdev podspan_test {
 }
 N"#;
 
-fn crossed(access: &Access, node: &str) -> Result<u64, acceptance::Error> {
+fn crossed(cluster: &Cluster, node: &str) -> Result<u64, acceptance::Error> {
     let list = ["nft", "-j", "list", "table", "netdev", "podspan_test"];
-    let text = kind(access).exec_in_node(node, &list)?;
+    let text = cluster.exec_in_node(node, &list)?;
     let json: Value = serde_json::from_str(&text).unwrap_or_default();
     let packets = json["nftables"]
         .as_array()
@@ -192,9 +194,9 @@ fn crossed(access: &Access, node: &str) -> Result<u64, acceptance::Error> {
     })
 }
 
-fn no_copy_leaves_the_node_while_its_sensor_is_ready(access: &Access) -> Outcome {
-    let scenario = Scenario::new(access, "preference", &[])?;
-    let nodes = workers(access);
+fn no_copy_leaves_the_node_while_its_sensor_is_ready(cluster: &Cluster) -> Outcome {
+    let scenario = Scenario::new(cluster, "preference", &[])?;
+    let nodes = workers(cluster);
     let [near, far] = nodes.as_slice() else {
         return Err(format!("two workers are needed, not {nodes:?}").into());
     };
@@ -213,7 +215,7 @@ fn no_copy_leaves_the_node_while_its_sensor_is_ready(access: &Access) -> Outcome
         .collect();
     let count = COUNT.replace("@pods@", &addresses.join(", "));
     for node in &nodes {
-        kind(access).exec_in_node(node, &["sh", "-c", &count])?;
+        cluster.exec_in_node(node, &["sh", "-c", &count])?;
     }
     let load = Load {
         seconds: 40,
@@ -221,7 +223,7 @@ fn no_copy_leaves_the_node_while_its_sensor_is_ready(access: &Access) -> Outcome
     };
     load.start(&scenario)?;
     thread::sleep(Duration::from_secs(5));
-    let counts = (crossed(access, near)?, crossed(access, far)?);
+    let counts = (crossed(cluster, near)?, crossed(cluster, far)?);
     println!("packets to port 4789 from other nodes while the sensors are Ready: {counts:?}");
     assert_eq!(counts, (0, 0));
 
@@ -234,7 +236,7 @@ fn no_copy_leaves_the_node_while_its_sensor_is_ready(access: &Access) -> Outcome
     scenario.kubectl(&["label", "pod", &sensor, "run-"])?;
     let begin = Instant::now();
     let delay = until("copies to the other node", Duration::from_secs(20), || {
-        let packets = crossed(access, far)?;
+        let packets = crossed(cluster, far)?;
         Ok(if packets > 0 {
             Ok(begin.elapsed())
         } else {
@@ -246,7 +248,7 @@ fn no_copy_leaves_the_node_while_its_sensor_is_ready(access: &Access) -> Outcome
         delay.as_millis()
     );
     for node in &nodes {
-        kind(access).exec_in_node(node, &["nft", "delete", "table", "netdev", "podspan_test"])?;
+        cluster.exec_in_node(node, &["nft", "delete", "table", "netdev", "podspan_test"])?;
     }
     let report = load.finish(&scenario)?;
     report.complete(&load)?;

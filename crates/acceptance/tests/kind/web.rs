@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use acceptance::access::until;
+use acceptance::objects::{get, until};
 use acceptance::scenario::text;
-use acceptance::{Access, Findings, Http, Load, Manifests, Scenario};
+use acceptance::{Findings, Http, Load, Manifests, Scenario};
+
+use testbed::kind::Cluster;
 
 use crate::fixture::{
     LIMIT, capture, capturing_sensor, delete_and_read_totals, mirrors, quota, workers,
@@ -30,8 +32,8 @@ fn web(scenario: &Scenario<'_>) -> Manifests {
         .resource("rbac/own-namespace")
 }
 
-fn every_request_and_response_is_complete_at_the_sensors(access: &Access) -> Outcome {
-    let scenario = Scenario::new(access, "web", &[])?;
+fn every_request_and_response_is_complete_at_the_sensors(cluster: &Cluster) -> Outcome {
+    let scenario = Scenario::new(cluster, "web", &[])?;
     scenario.apply(&capturing_sensor("sensor", 2, "eth0"))?;
     scenario.rolled_out(&["deployment/sensor"], LIMIT)?;
     scenario.apply_manifests(&web(&scenario))?;
@@ -43,7 +45,7 @@ fn every_request_and_response_is_complete_at_the_sensors(access: &Access) -> Out
         .collect();
     assert_eq!(
         nodes.into_iter().collect::<Vec<_>>(),
-        workers(access),
+        workers(cluster),
         "one pod on each worker"
     );
     for pod in &pods {
@@ -52,7 +54,7 @@ fn every_request_and_response_is_complete_at_the_sensors(access: &Access) -> Out
     }
     let before: Vec<_> = pods
         .iter()
-        .map(|pod| quota(access, pod))
+        .map(|pod| quota(cluster, pod))
         .collect::<Result<_, _>>()?;
     let begin = Instant::now();
     let load = Load::new("load", "http://web/", 100, 6);
@@ -60,7 +62,7 @@ fn every_request_and_response_is_complete_at_the_sensors(access: &Access) -> Out
     let wall = begin.elapsed();
     report.complete(&load)?;
     for (pod, before) in pods.iter().zip(&before) {
-        let used = quota(access, pod)?.since(before);
+        let used = quota(cluster, pod)?.since(before);
         assert_eq!(
             (used.quota_us, used.period_us),
             (25_000, 100_000),
@@ -136,11 +138,11 @@ fn every_request_and_response_is_complete_at_the_sensors(access: &Access) -> Out
 }
 
 /// The part of the pod template that is the application's stays byte for byte what it was.
-fn the_sidecar_leaves_the_applications_container_as_it_was(access: &Access) -> Outcome {
-    let scenario = Scenario::new(access, "web-as-it-was", &[])?;
+fn the_sidecar_leaves_the_applications_container_as_it_was(cluster: &Cluster) -> Outcome {
+    let scenario = Scenario::new(cluster, "web-as-it-was", &[])?;
     let container = || -> Result<String, acceptance::Error> {
         let path = ["-n", scenario.namespace(), "deployment", "web"];
-        let deployment = access.get(&path)?;
+        let deployment = get(cluster, &path)?;
         Ok(deployment["spec"]["template"]["spec"]["containers"].to_string())
     };
     let plain = Manifests::file("examples/base/web/web.yaml")?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::cluster::Cluster;
 use super::error::{Error, Result};
-use super::run::{run, run_with_input};
+use super::run::{output_with_input, run, run_with_input};
 use crate::Namespace;
 
 impl Cluster {
@@ -48,6 +48,16 @@ impl Cluster {
         run_with_input(&format!("kubectl {}", arguments.join(" ")), command, input)
     }
 
+    /// As [`Self::kubectl`], with the bytes that it printed: for files that are no text.
+    ///
+    /// # Errors
+    /// As [`Self::kubectl`].
+    pub fn kubectl_bytes(&self, arguments: &[&str]) -> Result<Vec<u8>> {
+        let mut command = self.kubectl_command();
+        command.args(arguments);
+        output_with_input(&format!("kubectl {}", arguments.join(" ")), command, "")
+    }
+
     /// Applies YAML, as `kubectl apply -f` does.
     ///
     /// # Errors
@@ -70,10 +80,10 @@ impl Cluster {
     /// `jsonpath={.status.phase}=Succeeded`.
     ///
     /// # Errors
-    /// When it does not within `patience`.
-    pub fn wait(&self, condition: &str, objects: &[&str], patience: Duration) -> Result<()> {
+    /// When it does not within `limit`.
+    pub fn wait(&self, condition: &str, objects: &[&str], limit: Duration) -> Result<()> {
         let condition = format!("--for={condition}");
-        let timeout = format!("--timeout={}s", patience.as_secs());
+        let timeout = format!("--timeout={}s", limit.as_secs());
         let mut arguments = vec!["wait", &condition, &timeout];
         arguments.extend(objects);
         self.kubectl(&arguments).map(drop)

@@ -12,7 +12,7 @@ use super::error::{Error, Result};
 const ROOT: &str = "/sys/fs/cgroup";
 
 /// The kernel ends groups a little after their last process.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Every group named `name` below the roots, of which there is one in each hierarchy.
 pub(super) fn find(name: &str) -> Vec<PathBuf> {
@@ -36,7 +36,7 @@ pub(super) fn remove(name: &str) -> Result<()> {
         let Some((group, error)) = failed else {
             return Ok(());
         };
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > TIMEOUT {
             return Err(Error::io(format!("removing {}", group.display()))(error));
         }
         thread::sleep(Duration::from_millis(50));

@@ -41,12 +41,12 @@ pub enum Choice {
     Only(Source),
 }
 
-/// What cluster is wanted.
+/// Which cluster to make.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Its name; also the beginning of the nodes' names.
     pub name: String,
-    /// How many nodes there are beside the control plane.
+    /// How many nodes there are in addition to the control plane.
     pub workers: u32,
     /// Where the nodes come from.
     pub choice: Choice,
@@ -90,12 +90,12 @@ pub fn up(options: &Options, stages: &mut Stages<'_>) -> Result<Cluster> {
     let _lock = lock(&folder, stages)?;
     if let Some(cluster) = find(&options.name, &folder)? {
         if cluster.answers() {
-            stages.say(&format!("cluster {} is up already", options.name));
+            stages.report(&format!("cluster {} is up already", options.name));
             return Ok(cluster);
         }
-        stages.say("the cluster does not answer: making it anew");
+        stages.report("the cluster does not answer: making it again");
     }
-    take_away(&options.name, &folder, stages)?;
+    remove_cluster(&options.name, &folder, stages)?;
     let cluster = match options.choice {
         Choice::Only(Source::Own) => own(options, &folder, stages, "--own was given")?,
         Choice::Only(Source::Published) => {
@@ -104,7 +104,7 @@ pub fn up(options: &Options, stages: &mut Stages<'_>) -> Result<Cluster> {
         }
         Choice::Auto => auto(options, &folder, stages)?,
     };
-    stages.say(&format!(
+    stages.report(&format!(
         "cluster {} is up after {}",
         options.name,
         seconds(begin.elapsed())
@@ -133,7 +133,7 @@ pub fn down(name: &str, stages: &mut Stages<'_>) -> Result<()> {
         return Ok(());
     }
     let _lock = lock(&folder, stages)?;
-    take_away(name, &folder, stages)
+    remove_cluster(name, &folder, stages)
 }
 
 impl Cluster {
@@ -161,7 +161,7 @@ impl Cluster {
         &self.folder
     }
 
-    /// The kubeconfig of its administrator. With [`Source::Own`] its address is of use in the
+    /// The kubeconfig of its administrator. With [`Source::Own`] its address can be used in the
     /// cluster's network namespace only.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
@@ -198,7 +198,7 @@ impl Cluster {
             .is_ok()
     }
 
-    /// Runs `kind create cluster` and waits until the cluster is of use.
+    /// Runs `kind create cluster` and waits until the cluster can be used.
     fn create(
         mut self,
         workers: u32,
@@ -239,13 +239,13 @@ fn auto(options: &Options, folder: &Path, stages: &mut Stages<'_>) -> Result<Clu
         Err(reason) => format!("no Docker daemon can be used ({reason})"),
         Ok(()) => match published(options, folder, stages) {
             Err(Error::Command { output, .. }) if output.contains("failed to pull image") => {
-                take_away(&options.name, folder, stages)?;
+                remove_cluster(&options.name, folder, stages)?;
                 "the published node image cannot be pulled".to_owned()
             }
             other => return other,
         },
     };
-    stages.say(&format!("{why}: making one here"));
+    stages.report(&format!("{why}: making one here"));
     own(options, folder, stages, &why)
 }
 
@@ -358,13 +358,13 @@ fn find(name: &str, folder: &Path) -> Result<Option<Cluster>> {
 }
 
 /// Removes the cluster in `folder`, whatever is there of it. Caches stay.
-fn take_away(name: &str, folder: &Path, stages: &mut Stages<'_>) -> Result<()> {
+fn remove_cluster(name: &str, folder: &Path, stages: &mut Stages<'_>) -> Result<()> {
     let group = control_group_of(folder);
     let Some(state) = State::read(folder)? else {
         // There is no more than what a killed command left before or after its state was there.
         return docker::kill(folder, &group);
     };
-    stages.stage(&format!("taking cluster {name} away"), || {
+    stages.stage(&format!("removing cluster {name}"), || {
         match state.source {
             Source::Published => {
                 let mut kind = Command::new(on_path_or_built(KIND)?);
@@ -450,7 +450,7 @@ fn lock(folder: &Path, stages: &mut Stages<'_>) -> Result<File> {
     let describe = || format!("locking {}", path.display());
     let file = File::create(&path).map_err(Error::io(describe()))?;
     if file.try_lock().is_err() {
-        stages.say("waiting for another command on this cluster");
+        stages.report("waiting for another command on this cluster");
         file.lock().map_err(Error::io(describe()))?;
     }
     Ok(file)

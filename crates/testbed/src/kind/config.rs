@@ -1,4 +1,4 @@
-//! What kind is told: the cluster's configuration as YAML.
+//! The input of kind: the cluster's configuration as YAML.
 
 use super::state::Source;
 
@@ -21,7 +21,7 @@ const PATCHES: &str = r#"kubeadmConfigPatches:
 /// The configuration of one control plane and `workers` workers.
 pub(super) fn render(name: &str, workers: u32, source: Source) -> String {
     let networking = match source {
-        // Our image of kube-proxy has nft only.
+        // The self-made image of kube-proxy has nft only.
         Source::Own => format!("networking:\n  kubeProxyMode: nftables\n{PRIVATE_PORT}"),
         Source::Published => String::new(),
     };

@@ -7,7 +7,7 @@
 //! with all that runs in it, and the namespaces go with their mounts. What remains are its control
 //! groups, which have a parent of their own, and its data in the cluster's folder.
 //!
-//! Whether it runs, and which process it is, is told by the kernel: the daemon holds a POSIX record
+//! Whether it runs, and which process it is, the kernel reports: the daemon holds a POSIX record
 //! lock on a file (`fcntl(2)`, kept across exec, not inherited by children), and `F_GETLK` answers
 //! with the holder's process ID. So no number of a process that is gone is ever taken for it, and it
 //! is known from before its exec on. If whoever starts it is killed before the lock is held, the
@@ -36,11 +36,11 @@ use super::{cgroups, node_image};
 use crate::Namespace;
 
 /// How long the daemon may take to answer.
-const START_PATIENCE: Duration = Duration::from_mins(1);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long the daemon may take to end on SIGTERM.
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the kernel may take to end all of it.
-const KILL_PATIENCE: Duration = Duration::from_mins(1);
+const KILL_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Exists while the daemon's data hold no container: it was stopped in order.
 const CLEAN: &str = "docker-is-clean";
@@ -142,7 +142,7 @@ impl Daemon {
         &self.namespace
     }
 
-    /// A command that runs beside the daemon, with its sockets and mounts, and ends with it.
+    /// A command that runs next to the daemon, with its sockets and mounts, and ends with it.
     pub(super) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         let parent = std::process::id();
@@ -206,10 +206,10 @@ impl Daemon {
             run("removing volumes and networks", prune)?;
         }
         let ended = signal(self.pid, &self.folder, libc::SIGTERM)?;
-        if !ended.is_none_or(|ended| wait_for_end(&ended, STOP_PATIENCE)) {
+        if !ended.is_none_or(|ended| wait_for_end(&ended, STOP_TIMEOUT)) {
             return Err(Error::Late {
                 what: "the end of dockerd".to_owned(),
-                seconds: STOP_PATIENCE.as_secs(),
+                seconds: STOP_TIMEOUT.as_secs(),
                 last: tail(&self.folder.join("dockerd.log")),
             });
         }
@@ -225,7 +225,7 @@ impl Daemon {
                 return Ok(());
             };
             let gone = lock_holder(&self.folder)?.is_none();
-            if gone || begin.elapsed() > START_PATIENCE {
+            if gone || begin.elapsed() > START_TIMEOUT {
                 return Err(Error::Late {
                     what: "dockerd".to_owned(),
                     seconds: begin.elapsed().as_secs(),
@@ -241,7 +241,7 @@ impl Daemon {
 pub(super) fn kill(folder: &Path, group: &str) -> Result<()> {
     if let Some(pid) = lock_holder(folder)?
         && let Some(ended) = signal(pid, folder, libc::SIGKILL)?
-        && !wait_for_end(&ended, KILL_PATIENCE)
+        && !wait_for_end(&ended, KILL_TIMEOUT)
     {
         return Err(Error::Left {
             what: format!("process {pid}, the Docker daemon, does not end"),
@@ -420,9 +420,9 @@ fn signal(pid: i32, folder: &Path, signal: i32) -> Result<Option<OwnedFd>> {
 
 /// Whether the process behind the descriptor ends in time. As the first process of its namespace it
 /// ends after all others in it.
-fn wait_for_end(process: &OwnedFd, patience: Duration) -> bool {
+fn wait_for_end(process: &OwnedFd, limit: Duration) -> bool {
     let begin = Instant::now();
-    while begin.elapsed() < patience {
+    while begin.elapsed() < limit {
         let mut ready = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
         if matches!(poll(&mut ready, PollTimeout::from(200_u16)), Ok(1..)) {
             return true;

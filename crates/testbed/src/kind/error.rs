@@ -32,7 +32,7 @@ pub enum Error {
         /// What `docker info` said.
         reason: String,
     },
-    /// A program of ours could not be built.
+    /// A program could not be built.
     #[error(transparent)]
     Program(#[from] crate::programs::Error),
     /// The lab failed.
@@ -66,7 +66,7 @@ pub enum Error {
         /// What was seen last, or where to look.
         last: String,
     },
-    /// A cluster of this name is there that is not ours.
+    /// A cluster of this name is there that podspan did not make.
     #[error(
         "kind has a cluster {name:?} that was not made from this target folder: use another --name, \
          or remove it with `kind delete cluster --name {name}`"

@@ -1,5 +1,5 @@
 //! The container images that a node has from the start: those of the control plane by the names that
-//! kubeadm gives them, and two of ours.
+//! kubeadm gives them, and two of podspan.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! A real cluster for tests: kind, with kubelets that enforce what they are told.
+//! A real cluster for tests: kind, with kubelets that enforce their limits.
 //!
 //! Comes in: [`Options`]. Goes out: a [`Cluster`], which outlives the process that made it, until
 //! [`down`]. There are two ways to one, and everything else is the same for both:

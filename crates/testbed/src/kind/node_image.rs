@@ -1,4 +1,4 @@
-//! The image of a node from nothing: a Debian, the node files of kind's Go module, our programs, and a
+//! The image of a node from nothing: a Debian, the node files of kind's Go module, the programs, and a
 //! containerd store with the container images of the control plane.
 //!
 //! It is a tar that `docker import` reads, named by the digest of what it is made of:
@@ -49,7 +49,7 @@ pub(super) const CHANGES: [&str; 2] = [
 ];
 
 /// How long containerd may take to open an empty store.
-const STORE_PATIENCE: Duration = Duration::from_secs(30);
+const STORE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A node image that `docker import` can read.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ fn make(folder: &Path, archive: &Path, stages: &mut Stages<'_>) -> Result<()> {
     })
 }
 
-/// Lays kind's node files and our programs into the base.
+/// Lays kind's node files and the programs into the base.
 fn fill(root: &Path) -> Result<()> {
     let files = source_folder(&KIND, "sigs.k8s.io/kind")?.join("images/base/files");
     copy_tree(
@@ -290,10 +290,10 @@ fn wait_for_store(work: &Path, log: &Path) -> Result<()> {
         let Err(last) = run("asking containerd", version) else {
             return Ok(());
         };
-        if begin.elapsed() > STORE_PATIENCE {
+        if begin.elapsed() > STORE_TIMEOUT {
             return Err(Error::Late {
                 what: "containerd".to_owned(),
-                seconds: STORE_PATIENCE.as_secs(),
+                seconds: STORE_TIMEOUT.as_secs(),
                 last: format!("{last}\n{}", super::run::tail(log)),
             });
         }

@@ -1,4 +1,4 @@
-//! The programs that a cluster consists of beside those of the control plane's tests.
+//! The programs that a cluster consists of in addition to those of the control plane's tests.
 
 use std::path::PathBuf;
 

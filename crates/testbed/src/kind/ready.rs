@@ -3,7 +3,7 @@
 //! kind waits until the control plane is Ready. `CoreDNS`, the rules of kube-proxy for them and the routes
 //! between the nodes follow some seconds later, and a finished roll-out is still too early. So each
 //! node is asked: a name must resolve several times in a row by the address of the DNS service, and
-//! with our own pod network there must be a route to the pods of every other node.
+//! with podspan's pod network there must be a route to the pods of every other node.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,14 +14,14 @@ use super::state::Source;
 use crate::programs::hex;
 
 /// How long all of it may take; a busy machine needs a multiple of the usual 5 to 10 s.
-const PATIENCE: Duration = Duration::from_mins(3);
+const TIMEOUT: Duration = Duration::from_mins(3);
 
 /// How many answers in a row are enough.
 const ANSWERS: u32 = 3;
 
 /// Waits for nodes, names, routes, and for the service account that pods need.
 pub(super) fn wait(cluster: &Cluster) -> Result<()> {
-    cluster.wait("condition=Ready", &["node", "--all"], PATIENCE)?;
+    cluster.wait("condition=Ready", &["node", "--all"], TIMEOUT)?;
     let begin = Instant::now();
     let check = check_of(cluster.nodes().len(), cluster.source());
     for node in cluster.nodes() {
@@ -38,10 +38,10 @@ fn eventually(begin: Instant, what: &str, mut check: impl FnMut() -> Result<Stri
         let Err(last) = check() else {
             return Ok(());
         };
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > TIMEOUT {
             return Err(Error::Late {
                 what: what.to_owned(),
-                seconds: PATIENCE.as_secs(),
+                seconds: TIMEOUT.as_secs(),
                 last: last.to_string(),
             });
         }

@@ -1,4 +1,4 @@
-//! Running programs to their end, and files of ours.
+//! Running programs to their end, and writing files.
 
 use std::fs;
 use std::io::{self, Write};
@@ -18,8 +18,14 @@ pub(super) fn run(what: &str, command: Command) -> Result<String> {
     run_with_input(what, command, "")
 }
 
-/// Runs a command with `input` as its standard input.
-pub(super) fn run_with_input(what: &str, mut command: Command, input: &str) -> Result<String> {
+/// Runs a command with `input` as its standard input and returns its standard output as text.
+pub(super) fn run_with_input(what: &str, command: Command, input: &str) -> Result<String> {
+    let output = output_with_input(what, command, input)?;
+    Ok(String::from_utf8_lossy(&output).into_owned())
+}
+
+/// As [`run_with_input`], with the bytes of the standard output.
+pub(super) fn output_with_input(what: &str, mut command: Command, input: &str) -> Result<Vec<u8>> {
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -27,18 +33,17 @@ pub(super) fn run_with_input(what: &str, mut command: Command, input: &str) -> R
     let mut child = fork(command).map_err(Error::io(what))?;
     let stdin = child.stdin.take();
     let output = thread::scope(|scope| {
-        // The program may answer before it has read everything, so writing is not waited for. Where
-        // it does not read to the end it says itself what it misses.
+        // The program may answer before it has read everything, so writing is not waited for. If it does not
+        // read to the end, its standard error has the reason.
         scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
         child.wait_with_output()
     })
     .map_err(Error::io(what))?;
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
-        return Ok(stdout);
+        return Ok(output.stdout);
     }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    Err(failed(what, output.status, &format!("{stdout}{stderr}")))
+    let text = [output.stdout, output.stderr].concat();
+    Err(failed(what, output.status, &String::from_utf8_lossy(&text)))
 }
 
 /// Runs a command with all that it prints appended to `log`; the error shows the end of it.

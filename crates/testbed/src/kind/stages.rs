@@ -16,17 +16,17 @@ impl<'a> Stages<'a> {
     }
 
     /// Prints a line.
-    pub(super) fn say(&mut self, line: &str) {
+    pub(super) fn report(&mut self, line: &str) {
         (self.print)(line);
     }
 
     /// Runs one stage between a line that names it and one that says how long it took.
     pub(super) fn stage<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.say(&format!("{name} ..."));
+        self.report(&format!("{name} ..."));
         let begin = Instant::now();
         let result = work();
         let verdict = if result.is_ok() { "done" } else { "failed" };
-        self.say(&format!(
+        self.report(&format!(
             "{name}: {verdict} after {}",
             seconds(begin.elapsed())
         ));

@@ -17,7 +17,7 @@ use testbed::kind::{self, Cluster, Options, Stages};
 
 type Outcome = Result<(), Failed>;
 
-/// Beside a cluster that a developer has.
+/// In addition to a cluster that a developer has.
 const NAME: &str = "podspan-test";
 
 fn main() -> ExitCode {

@@ -9,7 +9,7 @@ use testbed::kind::{BUSYBOX, Cluster, Source};
 use crate::Outcome;
 
 /// How long a pod may take to start on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// busybox on the nodes: ours has it from the start, others pull it.
 fn image(cluster: &Cluster) -> &'static str {
@@ -42,7 +42,7 @@ pub(crate) fn reach(cluster: &Cluster) -> Outcome {
     ]
     .concat();
     cluster.apply(&yaml)?;
-    cluster.wait("condition=Ready", &["pod/a", "pod/b"], PATIENCE)?;
+    cluster.wait("condition=Ready", &["pod/a", "pod/b"], TIMEOUT)?;
     let address = |pod| cluster.kubectl(&["get", "pod", pod, "-o=jsonpath={.status.podIP}"]);
     let ask = |from, to: &str, port| cluster.exec(&[from], &["nc", "-w", "5", to, port]);
     assert_eq!(ask("a", &address("b")?, "8080")?, "from-b\n");
@@ -56,7 +56,7 @@ pub(crate) fn reach(cluster: &Cluster) -> Outcome {
 pub(crate) fn cpu(cluster: &Cluster) -> Outcome {
     let yaml = pod(cluster, "burn", 1, "while :; do :; done", "cpu: 250m");
     cluster.apply(&yaml)?;
-    cluster.wait("condition=Ready", &["pod/burn"], PATIENCE)?;
+    cluster.wait("condition=Ready", &["pod/burn"], TIMEOUT)?;
     let before = cpu_statistics(cluster)?;
     thread::sleep(Duration::from_secs(3));
     let after = cpu_statistics(cluster)?;
@@ -95,7 +95,7 @@ pub(crate) fn memory(cluster: &Cluster) -> Outcome {
 
 /// Tries until `done` says so; an error counts as not yet.
 fn eventually(mut done: impl FnMut() -> Result<bool, Failed>) -> Outcome {
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + TIMEOUT;
     loop {
         let last = done();
         if matches!(last, Ok(true)) {
