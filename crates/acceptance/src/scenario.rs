@@ -67,7 +67,7 @@ impl<'a> Scenario<'a> {
     /// Runs kubectl in this namespace.
     ///
     /// # Errors
-    /// [`Error::Command`] with its standard error when it fails.
+    /// [`Error::Cluster`] with its standard error when it fails.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let namespace = format!("--namespace={}", self.namespace);
         // Behind `--` stands the command of a pod.
