@@ -30,7 +30,7 @@ const ALL_FEATURES: &str = "--features=xtask/kubernetes,xtask/registry";
 /// bound all other resident memory to 3 MB: together 10 MB.
 const PROGRAM_MAX: u64 = 7_000_000;
 
-/// What clippy reads: also the tests that make a kind cluster, which the step `test` does not run.
+/// What clippy reads: also the tests on a kind cluster, which the step `test` does not run.
 const LINTED_FEATURES: &str =
     "--features=xtask/kubernetes,xtask/registry,testbed/cluster-tests,acceptance/kind";
 
@@ -41,8 +41,8 @@ type Step = (&'static str, &'static str, Checks);
 enum Checks {
     /// All of it, on every machine.
     All(fn() -> Result<()>),
-    /// What this machine allows; only if `--only` names the step.
-    ByName(fn() -> Result<Outcome>),
+    /// What this machine allows.
+    Allowed(fn() -> Result<Outcome>),
 }
 
 /// How a step ended that found no mistake.
@@ -53,7 +53,7 @@ pub(crate) enum Outcome {
     NotRun(String),
 }
 
-use Checks::{All, ByName};
+use Checks::{All, Allowed};
 
 const STEPS: [Step; 11] = [
     ("tools", "programs that the tests use", All(tools::programs)),
@@ -74,14 +74,14 @@ const STEPS: [Step; 11] = [
     ("fuzz", "fuzzing for some seconds", All(fuzz)),
     ("static", "the static release binary", All(release)),
     (
-        "cluster",
-        "podspan on a kind cluster, which is made for it and taken down",
-        ByName(cluster_test::run),
-    ),
-    (
         "image",
         "the image for both architectures, in an archive and from the Containerfile",
-        ByName(image::check::run),
+        Allowed(image::check::run),
+    ),
+    (
+        "cluster",
+        "podspan on a kind cluster, which is made for it and taken down",
+        Allowed(cluster_test::run),
     ),
 ];
 
@@ -97,10 +97,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     }
     let chosen: Vec<&Step> = STEPS
         .iter()
-        .filter(|(name, _, checks)| match only.as_deref() {
-            Some(only) => only == *name,
-            None => matches!(checks, All(_)),
-        })
+        .filter(|(name, ..)| only.as_deref().is_none_or(|only| only == *name))
         .collect();
     if chosen.is_empty() {
         let message = format!(
@@ -111,18 +108,12 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     }
     let start = Instant::now();
     let mut not_run = Vec::new();
-    if only.is_none() {
-        let by_name = STEPS
-            .iter()
-            .filter(|(.., checks)| matches!(checks, ByName(_)));
-        not_run.extend(by_name.map(|(name, ..)| (*name, format!("--only {name} runs it"))));
-    }
     for (name, what, checks) in chosen {
         println!("== {name}: {what}");
         let begin = Instant::now();
         let outcome = match checks {
             All(run) => run().map(|()| Outcome::Done),
-            ByName(run) => run(),
+            Allowed(run) => run(),
         };
         let verdict = match &outcome {
             Ok(Outcome::Done) => "done".to_owned(),
