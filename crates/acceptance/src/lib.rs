@@ -14,6 +14,7 @@
 //! | `received.rs` | the numbers in the log of `podspan-sensor` |
 //! | `capture.rs` | what tshark finds in a sensor's capture |
 //! | `quota.rs` | a container's CPU time and throttling, read on its node |
+//! | `times.rs` | when containers started and ended, read on their node |
 //!
 //! Invariant: a scenario changes nothing outside its namespace, apart from what a test does to a node
 //! and undoes.
@@ -29,13 +30,15 @@ pub mod objects;
 mod quota;
 mod received;
 pub mod scenario;
+mod times;
 mod totals;
 
-pub use capture::{Findings, Http};
+pub use capture::{Findings, Http, Segment, TCP_COPIES, segments};
 pub use error::{Error, Result};
 pub use load::{Load, Report};
 pub use manifests::Manifests;
 pub use quota::Quota;
 pub use received::Received;
 pub use scenario::Scenario;
+pub use times::{Exits, Times};
 pub use totals::Totals;

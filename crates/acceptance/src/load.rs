@@ -72,6 +72,28 @@ impl Load {
         scenario.apply(&self.pod().to_string())
     }
 
+    /// Waits until the client sends requests.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn runs(&self, scenario: &Scenario<'_>, limit: Duration) -> Result<()> {
+        let script = "read process </tmp/attack && kill -0 $process";
+        until(&format!("the requests of {}", self.name), limit, || {
+            let run = scenario.kubectl(&["exec", &self.name, "--", "sh", "-c", script]);
+            Ok(run.map(drop).map_err(|error| error.to_string()))
+        })
+    }
+
+    /// Ends a client before its time. It reports the requests until then.
+    ///
+    /// # Errors
+    /// When the client cannot be reached.
+    pub fn stop(&self, scenario: &Scenario<'_>) -> Result<()> {
+        let script = "read process </tmp/attack && kill -INT $process";
+        scenario.kubectl(&["exec", &self.name, "--", "sh", "-c", script])?;
+        Ok(())
+    }
+
     /// Waits for the end of the client, and reads its report.
     ///
     /// # Errors
@@ -107,8 +129,9 @@ impl Load {
         let host = self.url.trim_start_matches("http://").trim_end_matches('/');
         let (host, port) = host.split_once(':').unwrap_or((host, "80"));
         let script = format!(
-            "while timeout 1 nc {host} {port} </dev/null >/dev/null 2>&1; [ $? = 1 ]; do sleep 0.2; done; echo 'GET {}' | vegeta attack -rate={}/s -duration={}s -timeout=10s -keepalive=false \
-             | vegeta report -type=json",
+            "while timeout 1 nc {host} {port} </dev/null >/dev/null 2>&1; [ $? = 1 ]; do sleep 0.2; done; \
+             echo 'GET {}' | vegeta attack -rate={}/s -duration={}s -timeout=10s -keepalive=false >/tmp/results & \
+             echo $! >/tmp/attack; wait $!; vegeta report -type=json </tmp/results",
             self.url, self.rate, self.seconds
         );
         serde_json::json!({

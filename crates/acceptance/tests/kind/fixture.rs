@@ -194,3 +194,20 @@ pub(crate) fn delete_and_read_totals(
         .map(|log| Totals::read(&log.finish()))
         .collect()
 }
+
+/// The container that `components/sidecar` adds, for pods and Jobs that a test makes itself.
+pub(crate) fn sidecar(scenario: &Scenario<'_>) -> Result<Value> {
+    let manifests = scenario.manifests().resource("examples/base/web");
+    let yaml = manifests.render(scenario.cluster())?;
+    let arguments = ["create", "--dry-run=client", "-o", "json", "-f", "-"];
+    let objects = scenario.cluster().kubectl_with_input(&arguments, &yaml)?;
+    let container = serde_json::Deserializer::from_str(&objects)
+        .into_iter::<Value>()
+        .filter_map(std::result::Result::ok)
+        .map(|object| object["spec"]["template"]["spec"]["initContainers"][0].clone())
+        .find(|container| container["name"] == "podspan");
+    container.ok_or_else(|| acceptance::Error::Unexpected {
+        what: "the example with the sidecar".to_owned(),
+        text: objects,
+    })
+}

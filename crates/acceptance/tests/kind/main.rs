@@ -17,7 +17,9 @@
 )]
 
 mod fixture;
+mod lifecycle;
 mod placements;
+mod rollout;
 mod web;
 
 use std::env;
@@ -36,7 +38,12 @@ const CLUSTER: &str = "podspan-test";
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    let tests = [web::TESTS, placements::TESTS];
+    let tests = [
+        web::TESTS,
+        placements::TESTS,
+        lifecycle::TESTS,
+        rollout::TESTS,
+    ];
     let name = env::var("PODSPAN_CLUSTER").unwrap_or_else(|_| CLUSTER.to_owned());
     let cluster = match testbed::kind::adopt(&name) {
         Ok(cluster) => Arc::new(cluster),
