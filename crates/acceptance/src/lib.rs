@@ -31,7 +31,7 @@ mod received;
 pub mod scenario;
 mod totals;
 
-pub use capture::{Findings, Http};
+pub use capture::{Findings, Http, arrivals};
 pub use error::{Error, Result};
 pub use load::{Load, Report};
 pub use manifests::Manifests;

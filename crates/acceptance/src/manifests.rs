@@ -19,6 +19,7 @@ pub struct Manifests {
     namespace: String,
     resources: Vec<String>,
     extra: Vec<String>,
+    patches: Vec<String>,
 }
 
 impl Manifests {
@@ -29,6 +30,7 @@ impl Manifests {
             namespace: namespace.to_owned(),
             resources: Vec::new(),
             extra: Vec::new(),
+            patches: Vec::new(),
         }
     }
 
@@ -52,6 +54,13 @@ impl Manifests {
     #[must_use]
     pub fn yaml(mut self, text: &str) -> Self {
         self.extra.push(text.to_owned());
+        self
+    }
+
+    /// Changes every Deployment by a strategic merge patch.
+    #[must_use]
+    pub fn patch(mut self, text: &str) -> Self {
+        self.patches.push(text.to_owned());
         self
     }
 
@@ -86,6 +95,12 @@ impl Manifests {
             .collect();
         text.push_str("resources:\n");
         text.push_str(&entries.concat());
+        text.push_str("patches:\n");
+        for (number, patch) in (0..).zip(&self.patches) {
+            let name = format!("patch-{number}.yaml");
+            fs::write(folder.join(&name), patch).map_err(Error::system("writing a patch"))?;
+            text = format!("{text}- {{path: {name}, target: {{kind: Deployment}}}}\n");
+        }
         text.push_str(&images::kustomize());
         fs::write(folder.join("kustomization.yaml"), text)
             .map_err(Error::system("writing a kustomization"))

@@ -16,8 +16,11 @@
     reason = "tests say what they expect by panicking; clippy knows only `#[test]` functions"
 )]
 
+mod crash;
 mod fixture;
+mod nodes;
 mod placements;
+mod turmoil;
 mod web;
 
 use std::env;
@@ -36,7 +39,7 @@ const CLUSTER: &str = "podspan-test";
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    let tests = [web::TESTS, placements::TESTS];
+    let tests = [web::TESTS, placements::TESTS, crash::TESTS];
     let name = env::var("PODSPAN_CLUSTER").unwrap_or_else(|_| CLUSTER.to_owned());
     let cluster = match testbed::kind::adopt(&name) {
         Ok(cluster) => Arc::new(cluster),
@@ -52,5 +55,13 @@ fn main() -> ExitCode {
         Trial::test(name, move || test(&cluster))
     };
     let trials = tests.concat().into_iter().map(trial).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let together = libtest_mimic::run(&arguments, trials);
+    // What disturbs a node would disturb the other tests: it comes after them, one at a time.
+    arguments.test_threads = Some(1);
+    let trials = nodes::TESTS.iter().copied().map(trial).collect();
+    let alone = libtest_mimic::run(&arguments, trials);
+    if together.has_failed() {
+        return together.exit_code();
+    }
+    alone.exit_code()
 }
