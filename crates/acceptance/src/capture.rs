@@ -207,6 +207,20 @@ impl Segment {
     }
 }
 
+/// When the copies from a pod arrived at the sensor, in seconds since 1970, by the pod's address.
+///
+/// # Errors
+/// When tshark fails.
+pub fn arrivals(file: &Path, pod: &str) -> Result<Vec<f64>> {
+    let lines = fields(file, "vxlan", &["frame.time_epoch", "ip.src"])?;
+    let time = |line: &String| {
+        let (time, sources) = line.split_once('\t')?;
+        // The outer source comes first.
+        (sources.split(',').next()? == pod).then(|| time.parse().ok())?
+    };
+    Ok(lines.iter().filter_map(time).collect())
+}
+
 fn fields(file: &Path, filter: &str, columns: &[&str]) -> Result<Vec<String>> {
     Ok(tshark::fields(file, &PREFERENCES, filter, columns, LIMIT)?)
 }

@@ -33,7 +33,7 @@ pub mod scenario;
 mod times;
 mod totals;
 
-pub use capture::{Findings, Http, Segment, TCP_COPIES, segments};
+pub use capture::{Findings, Http, Segment, TCP_COPIES, arrivals, segments};
 pub use error::{Error, Result};
 pub use load::{Load, Report};
 pub use manifests::Manifests;

@@ -16,10 +16,13 @@
     reason = "tests say what they expect by panicking; clippy knows only `#[test]` functions"
 )]
 
+mod crash;
 mod fixture;
 mod lifecycle;
+mod nodes;
 mod placements;
 mod rollout;
+mod turmoil;
 mod web;
 
 use std::env;
@@ -38,7 +41,9 @@ const CLUSTER: &str = "podspan-test";
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
+    // The longest first: the others run at the same time.
     let tests = [
+        crash::TESTS,
         web::TESTS,
         placements::TESTS,
         lifecycle::TESTS,
@@ -59,5 +64,13 @@ fn main() -> ExitCode {
         Trial::test(name, move || test(&cluster))
     };
     let trials = tests.concat().into_iter().map(trial).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let together = libtest_mimic::run(&arguments, trials);
+    // What disturbs a node would disturb the other tests: it comes after them, one at a time.
+    arguments.test_threads = Some(1);
+    let trials = nodes::TESTS.iter().copied().map(trial).collect();
+    let alone = libtest_mimic::run(&arguments, trials);
+    if together.has_failed() {
+        return together.exit_code();
+    }
+    alone.exit_code()
 }
