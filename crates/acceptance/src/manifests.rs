@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::images;
+use crate::images::Images;
 use testbed::kind::Cluster;
 
 /// The repository's folder with manifests.
@@ -17,17 +17,21 @@ const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests");
 #[derive(Debug, Clone)]
 pub struct Manifests {
     namespace: String,
+    images: Images,
     resources: Vec<String>,
+    components: Vec<String>,
     extra: Vec<String>,
 }
 
 impl Manifests {
-    /// An overlay that puts everything into `namespace`.
+    /// An overlay that puts everything into `namespace` and uses `images`.
     #[must_use]
-    pub fn new(namespace: &str) -> Self {
+    pub fn new(namespace: &str, images: &Images) -> Self {
         Self {
             namespace: namespace.to_owned(),
+            images: images.clone(),
             resources: Vec::new(),
+            components: Vec::new(),
             extra: Vec::new(),
         }
     }
@@ -45,6 +49,13 @@ impl Manifests {
     #[must_use]
     pub fn resource(mut self, folder: &str) -> Self {
         self.resources.push(folder.to_owned());
+        self
+    }
+
+    /// Adds a component, such as `components/sidecar`. It changes all objects of the overlay.
+    #[must_use]
+    pub fn component(mut self, folder: &str) -> Self {
+        self.components.push(folder.to_owned());
         self
     }
 
@@ -80,13 +91,14 @@ impl Manifests {
             fs::write(folder.join(&name), yaml).map_err(Error::system("writing a manifest"))?;
             resources.push(name);
         }
-        let entries: Vec<_> = resources
-            .iter()
-            .map(|entry| format!("- {entry}\n"))
-            .collect();
-        text.push_str("resources:\n");
-        text.push_str(&entries.concat());
-        text.push_str(&images::kustomize());
+        let components = relative_paths(folder, &self.components)?;
+        for (field, entries) in [("resources", resources), ("components", components)] {
+            let entries: Vec<_> = entries.iter().map(|entry| format!("\n- {entry}")).collect();
+            if !entries.is_empty() {
+                text.push_str(&format!("{field}:{}\n", entries.concat()));
+            }
+        }
+        text.push_str(&self.images.kustomize());
         fs::write(folder.join("kustomization.yaml"), text)
             .map_err(Error::system("writing a kustomization"))
     }
