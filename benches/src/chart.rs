@@ -112,6 +112,19 @@ impl Axis {
         }
     }
 
+    /// How many places have a text at most.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a number of decades"
+    )]
+    fn labels(&self, range: &Range<f64>) -> usize {
+        match self.scale {
+            Scale::Linear => 8,
+            Scale::Logarithmic => (range.end - range.start).round() as usize + 1,
+        }
+    }
+
     /// The text at a place.
     fn text(&self, place: f64) -> String {
         match self.scale {
@@ -151,17 +164,20 @@ impl Chart {
     ) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
         let placed: Vec<Vec<(f64, f64)>> = self.series.iter().map(|one| self.placed(one)).collect();
         let points = placed.iter().flatten();
-        let x = self.x.range(points.clone().map(|(x, _)| *x));
-        let y = self.y.range(points.map(|(_, y)| *y));
+        let x_range = self.x.range(points.clone().map(|(x, _)| *x));
+        let y_range = self.y.range(points.map(|(_, y)| *y));
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(area)
             .caption(&self.title, ("sans-serif", 18))
             .margin(12)
+            .margin_right(44)
             .x_label_area_size(44)
             .y_label_area_size(72)
-            .build_cartesian_2d(x, y)?;
+            .build_cartesian_2d(x_range.clone(), y_range.clone())?;
         chart
             .configure_mesh()
+            .x_labels(self.x.labels(&x_range))
+            .y_labels(self.y.labels(&y_range))
             .light_line_style(TRANSPARENT)
             .x_desc(&self.x.label)
             .y_desc(&self.y.label)
@@ -178,13 +194,16 @@ impl Chart {
                     PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2))
                 });
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.3))
-            .label_font(("sans-serif", 13))
-            .draw()?;
+        // The title and the axes name a single line.
+        if self.series.len() > 1 {
+            chart
+                .configure_series_labels()
+                .position(SeriesLabelPosition::UpperLeft)
+                .background_style(WHITE.mix(0.8))
+                .border_style(BLACK.mix(0.3))
+                .label_font(("sans-serif", 13))
+                .draw()?;
+        }
         area.present()
     }
 
@@ -203,10 +222,16 @@ mod tests {
             title: "Loss & load".to_owned(),
             x: Axis::logarithmic("packets/s"),
             y: Axis::linear("share"),
-            series: vec![Series {
-                name: "with podspan".to_owned(),
-                points,
-            }],
+            series: vec![
+                Series {
+                    name: "with podspan".to_owned(),
+                    points,
+                },
+                Series {
+                    name: "without".to_owned(),
+                    points: Vec::new(),
+                },
+            ],
         }
     }
 

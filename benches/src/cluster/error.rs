@@ -49,6 +49,16 @@ impl From<testbed::kind::Error> for Error {
 }
 
 impl Error {
+    /// 2 for a mistake in the command line, 130 after Ctrl-C as shells have it, else 1.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Interrupted => 130,
+            _ => 1,
+        }
+    }
+
     pub(super) fn unexpected(what: impl Into<String>, text: impl Into<String>) -> Self {
         Self::Unexpected {
             what: what.into(),
