@@ -122,7 +122,7 @@ fn list(option: &str, parser: &mut Parser) -> Result<Vec<u32>> {
         return Ok(Vec::new());
     }
     text.split(',')
-        .map(|number| number.parse())
+        .map(str::parse)
         .collect::<std::result::Result<_, _>>()
         .map_err(|_| {
             Error::Usage(format!(

@@ -58,7 +58,7 @@ mod tests {
 
     use super::*;
 
-    fn node(name: &str, ready: &str, spec: Value) -> Value {
+    fn node(name: &str, ready: &str, spec: &Value) -> Value {
         json!({
             "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
             "spec": spec,
@@ -69,10 +69,10 @@ mod tests {
     #[test]
     fn nodes_that_take_no_pods_are_left_out() {
         let mut nodes = vec![
-            node("d", "True", json!({})),
-            node("a", "True", json!({"taints": [{"effect": "NoSchedule"}]})),
-            node("b", "False", json!({})),
-            node("c", "True", json!({"unschedulable": true})),
+            node("d", "True", &json!({})),
+            node("a", "True", &json!({"taints": [{"effect": "NoSchedule"}]})),
+            node("b", "False", &json!({})),
+            node("c", "True", &json!({"unschedulable": true})),
         ];
         let names = |nodes: &[Value]| {
             let (application, client) = first_two(&json!({"items": nodes}))?;
@@ -82,7 +82,7 @@ mod tests {
         nodes.push(node(
             "e",
             "True",
-            json!({"taints": [{"effect": "PreferNoSchedule"}]}),
+            &json!({"taints": [{"effect": "PreferNoSchedule"}]}),
         ));
         assert_eq!(names(&nodes), Some(("d".to_owned(), "e".to_owned())));
         assert_eq!(names(&[]), None);

@@ -11,7 +11,7 @@ const NOT_MEASURED: &str = "not measured";
 #[must_use]
 pub fn tables(results: &Results, summaries: &[Summary]) -> String {
     let environment = &results.environment;
-    let mut text = format!(
+    let mut text: String = format!(
         "{} rounds of {} s; the sidecar has {} CPU and {} of memory; application on {} ({}, kernel {}), load \
          on {}\n",
         results.plan.rounds,
@@ -31,7 +31,7 @@ pub fn tables(results: &Results, summaries: &[Summary]) -> String {
     ];
     for (title, table) in scenes {
         if !table.is_empty() {
-            text.push_str(&format!("\n{title}\n{table}"));
+            text.extend(["\n", title, "\n", &table.to_string()]);
         }
     }
     if summaries.iter().any(|summary| !summary.carried) {

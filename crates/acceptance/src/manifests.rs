@@ -95,7 +95,10 @@ impl Manifests {
         for (field, entries) in [("resources", resources), ("components", components)] {
             let entries: Vec<_> = entries.iter().map(|entry| format!("\n- {entry}")).collect();
             if !entries.is_empty() {
-                text.push_str(&format!("{field}:{}\n", entries.concat()));
+                text.push_str(field);
+                text.push(':');
+                text.push_str(&entries.concat());
+                text.push('\n');
             }
         }
         text.push_str(&self.images.kustomize());
