@@ -89,8 +89,8 @@ pub(crate) fn load_images(cluster: &Cluster, stages: &mut Stages<'_>) -> Result<
     Ok(())
 }
 
-/// A bench of a minute, which knows the cluster by its kubeconfig only: both of `bench --cluster` and a given
-/// cluster, with all files written.
+/// A short bench, which has the cluster by its kubeconfig only: this tests `bench --cluster` and a given cluster
+/// together.
 fn short_bench(cluster: &Cluster) -> Result<()> {
     let mut build = cargo();
     build.args(["build", "--package", "benches", "--features", "cluster"]);
@@ -102,6 +102,7 @@ fn short_bench(cluster: &Cluster) -> Result<()> {
     bench
         .args(["cluster", "--rounds", "1", "--seconds", "1"])
         .args(["--http-rates", "100", "--packet-rates", "2000"])
+        .args(["--tcp-mbits", "0"])
         .arg("--kubeconfig")
         .arg(cluster.kubeconfig())
         .arg("--output")
