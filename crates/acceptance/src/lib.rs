@@ -1,6 +1,6 @@
 //! podspan in a real cluster: what the tests on kind have in common.
 //!
-//! Comes in: a kind cluster whose nodes have the images of [`images`]. Goes out: objects made
+//! Comes in: a cluster whose nodes have, or can pull, the images of [`images`]. Goes out: objects made
 //! from the repository's manifests, requests made by a load client, and what podspan and the sensors
 //! report about them.
 //!
@@ -35,6 +35,7 @@ mod totals;
 
 pub use capture::{Findings, Http, Segment, TCP_COPIES, arrivals, segments};
 pub use error::{Error, Result};
+pub use images::Images;
 pub use load::{Load, Report};
 pub use manifests::Manifests;
 pub use quota::Quota;

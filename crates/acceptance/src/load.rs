@@ -8,7 +8,6 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::images;
 use crate::objects::{get, until};
 use crate::scenario::{Scenario, text};
 
@@ -69,7 +68,7 @@ impl Load {
     /// # Errors
     /// When the API server refuses the pod.
     pub fn start(&self, scenario: &Scenario<'_>) -> Result<()> {
-        scenario.apply(&self.pod().to_string())
+        scenario.apply(&self.pod(&scenario.images().tools).to_string())
     }
 
     /// Waits until the client sends requests.
@@ -124,7 +123,7 @@ impl Load {
         self.finish(scenario)
     }
 
-    fn pod(&self) -> Value {
+    fn pod(&self, image: &str) -> Value {
         // The service's rules come to the node some time after its endpoints.
         let host = self.url.trim_start_matches("http://").trim_end_matches('/');
         let (host, port) = host.split_once(':').unwrap_or((host, "80"));
@@ -144,7 +143,7 @@ impl Load {
                 "automountServiceAccountToken": false,
                 "containers": [{
                     "name": "load",
-                    "image": images::TOOLS,
+                    "image": image,
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["/bin/sh", "-ec", script],
                     "securityContext": {

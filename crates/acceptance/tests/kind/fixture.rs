@@ -7,9 +7,8 @@ use std::process::{Child, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use acceptance::objects::until;
 use acceptance::scenario::text;
-use acceptance::{Manifests, Quota, Received, Result, Scenario, Totals, images};
+use acceptance::{Images, Manifests, Quota, Received, Result, Scenario, Totals};
 use serde_json::Value;
 use testbed::kind::Cluster;
 
@@ -23,7 +22,7 @@ pub(crate) fn workers(cluster: &Cluster) -> Vec<String> {
 
 /// A Deployment of sensors whose pods write what they see on `interface` into a file.
 pub(crate) fn capturing_sensor(name: &str, replicas: u32, interface: &str) -> String {
-    let image = images::TOOLS;
+    let image = Images::from_environment().tools;
     format!(
         r#"
 apiVersion: apps/v1
@@ -120,15 +119,7 @@ pub(crate) fn apply_sensors_first(
 
 /// Waits until podspan in a pod has a sensor.
 pub(crate) fn mirrors(scenario: &Scenario<'_>, pod: &str) -> Result<()> {
-    let has_sensor =
-        |log: &str| log.contains("usable sensors: ") || log.contains(" sensor address=");
-    until(&format!("a sensor for {pod}"), LIMIT, || {
-        let log = match scenario.logs(pod, "podspan") {
-            Ok(log) => log,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        Ok(if has_sensor(&log) { Ok(()) } else { Err(log) })
-    })
+    scenario.mirrors(pod, LIMIT)
 }
 
 /// What the sidecar of a pod has used of its CPU.
