@@ -18,6 +18,7 @@ const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests");
 pub struct Manifests {
     namespace: String,
     resources: Vec<String>,
+    components: Vec<String>,
     extra: Vec<String>,
 }
 
@@ -28,6 +29,7 @@ impl Manifests {
         Self {
             namespace: namespace.to_owned(),
             resources: Vec::new(),
+            components: Vec::new(),
             extra: Vec::new(),
         }
     }
@@ -45,6 +47,13 @@ impl Manifests {
     #[must_use]
     pub fn resource(mut self, folder: &str) -> Self {
         self.resources.push(folder.to_owned());
+        self
+    }
+
+    /// Adds a component, such as `components/sidecar`. It changes all objects of the overlay.
+    #[must_use]
+    pub fn component(mut self, folder: &str) -> Self {
+        self.components.push(folder.to_owned());
         self
     }
 
@@ -80,12 +89,14 @@ impl Manifests {
             fs::write(folder.join(&name), yaml).map_err(Error::system("writing a manifest"))?;
             resources.push(name);
         }
-        let entries: Vec<_> = resources
-            .iter()
-            .map(|entry| format!("- {entry}\n"))
-            .collect();
-        text.push_str("resources:\n");
-        text.push_str(&entries.concat());
+        let components = relative_paths(folder, &self.components)?;
+        for (field, entries) in [("resources", resources), ("components", components)] {
+            if !entries.is_empty() {
+                let lines = entries.iter().map(|entry| format!("- {entry}\n"));
+                text.extend([field, ":\n"]);
+                text.extend(lines);
+            }
+        }
         text.push_str(&images::kustomize());
         fs::write(folder.join("kustomization.yaml"), text)
             .map_err(Error::system("writing a kustomization"))

@@ -18,6 +18,7 @@
 
 mod fixture;
 mod placements;
+mod security_contexts;
 mod web;
 
 use std::env;
@@ -36,7 +37,7 @@ const CLUSTER: &str = "podspan-test";
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    let tests = [web::TESTS, placements::TESTS];
+    let tests = [web::TESTS, placements::TESTS, security_contexts::TESTS];
     let name = env::var("PODSPAN_CLUSTER").unwrap_or_else(|_| CLUSTER.to_owned());
     let cluster = match testbed::kind::adopt(&name) {
         Ok(cluster) => Arc::new(cluster),
