@@ -69,3 +69,8 @@ impl Error {
 
 /// Results of this module.
 pub type Result<T> = std::result::Result<T, Error>;
+impl From<testbed::Error> for Error {
+    fn from(error: testbed::Error) -> Self {
+        Self::Acceptance(error.into())
+    }
+}

@@ -10,7 +10,6 @@
 //! | `manifests.rs` | the repository's kustomizations with the images of a test |
 //! | `scenario.rs` | a namespace that is deleted at the end |
 //! | `load.rs` | a bounded load of HTTP requests, and how many failed |
-//! | `totals.rs` | the numbers in podspan's log |
 //! | `received.rs` | the numbers in the log of `podspan-sensor` |
 //! | `capture.rs` | what tshark finds in a sensor's capture |
 //! | `quota.rs` | a container's CPU time and throttling, read on its node |
@@ -31,7 +30,6 @@ mod quota;
 mod received;
 pub mod scenario;
 mod times;
-mod totals;
 
 pub use capture::{Findings, Http, Segment, TCP_COPIES, arrivals, segments};
 pub use error::{Error, Result};
@@ -41,5 +39,5 @@ pub use manifests::Manifests;
 pub use quota::Quota;
 pub use received::Received;
 pub use scenario::Scenario;
+pub use testbed::Totals;
 pub use times::{Exits, Times};
-pub use totals::Totals;

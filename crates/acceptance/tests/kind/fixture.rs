@@ -182,7 +182,7 @@ pub(crate) fn delete_and_read_totals(
         .collect();
     scenario.kubectl(&["delete", "deployment", deployment, "--wait=false"])?;
     logs.into_iter()
-        .map(|log| Totals::read(&log.finish()))
+        .map(|log| Ok(Totals::read(&log.finish())?))
         .collect()
 }
 

@@ -28,6 +28,7 @@ mod lifecycle;
 mod nodes;
 mod placements;
 mod rollout;
+mod security_contexts;
 mod turmoil;
 mod web;
 
@@ -51,6 +52,9 @@ const ON_ANY_CLUSTER: &[&str] = &[
     "on_the_node_all_forms_deliver",
     "central_both_forms_deliver",
     "the_classic_way_delivers",
+    "a_rollout_of_the_application_fails_no_request_and_loses_no_copy",
+    "all_that_two_hosts_send_each_other_is_at_one_of_three_sensors",
+    "a_restart_of_three_sensors_loses_little_and_all_of_it_is_counted",
 ];
 
 /// The cluster, where `PODSPAN_CLUSTER` names none.
@@ -89,6 +93,7 @@ fn main() -> ExitCode {
         placements::TESTS,
         lifecycle::TESTS,
         rollout::TESTS,
+        security_contexts::TESTS,
     ]
     .concat();
     // What disturbs a node would disturb the other tests: it comes after them, one at a time.

@@ -47,7 +47,7 @@ fn sent_of_all(totals: &Totals) -> Result<u64> {
     assert_eq!(totals.get("ring_drops")?, 0, "{line}");
     assert_eq!(totals.get("datagrams_dropped")?, 0, "{line}");
     assert!(!line.contains("not_drained"), "{line}");
-    totals.get("datagrams_sent")
+    Ok(totals.get("datagrams_sent")?)
 }
 
 /// Makes a node schedulable again, also when the test fails.

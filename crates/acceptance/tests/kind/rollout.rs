@@ -98,7 +98,7 @@ fn received(scenario: &Scenario<'_>, before: Vec<Followed>) -> Result<Received, 
 
 /// A sum over several podspans.
 fn sum(totals: &[Totals], name: &str) -> Result<u64, Error> {
-    totals.iter().map(|total| total.get(name)).sum()
+    totals.iter().map(|total| Ok(total.get(name)?)).sum()
 }
 
 fn a_rollout_of_the_application_fails_no_request_and_loses_no_copy(cluster: &Cluster) -> Outcome {
