@@ -1,5 +1,5 @@
 //! The measured parts. Each takes recorded frames, prepares its input, runs once without being counted,
-//! so that nothing is allocated for the first time, and then once inside [`counted`].
+//! so that nothing is allocated for the first time, and then once inside `counted`.
 //!
 //! What is counted, for all frames of the recording:
 //!
@@ -13,7 +13,7 @@
 //! | plan | [`Plan::make`] of full batches |
 //! | batch | the outcome of each datagram, and [`Batch::count_outcomes`], of full batches |
 //!
-//! Callgrind counts between the call of [`counted`] and its return (`--toggle-collect`).
+//! Callgrind counts between the call of `counted` and its return (`--toggle-collect`).
 
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};

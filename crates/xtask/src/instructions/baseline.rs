@@ -159,7 +159,7 @@ mod tests {
             (10_000, 9_700, false, true, "-3.00 %"),
             (33, 34, true, false, "+3.03 %"),
             (34, 35, false, false, "+2.94 %"),
-            (0, 1, true, false, "+10000.00 %"),
+            (0, 1, true, false, "+100.00 %"),
             (0, 0, false, false, "+0.00 %"),
         ] {
             let compared = baseline(&[("a", before)]).compare(&baseline(&[("a", now)]).counts);
