@@ -29,6 +29,10 @@ pub enum Error {
     #[error("the pod of the lab has no eth0 to record")]
     NotBound,
 
+    /// The ring did not have all frames of a recording.
+    #[error("the ring lost frames, so there is no recording: try again on a quiet machine")]
+    IncompleteRecording,
+
     /// A system call of a recording failed.
     #[error("{doing}: {source}")]
     Io {

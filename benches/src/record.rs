@@ -89,13 +89,19 @@ fn read(ring: &mut Ring, recording: &mut Recording) -> Result<()> {
         };
         for frame in block.frames() {
             // The kernel writes it directly before the frame.
-            let header = block.bytes().get(..frame.at as usize);
-            let header = header.and_then(|before| before.last_chunk::<VIRTIO_NET_HDR_LEN>());
+            let before = block.bytes().get(..frame.at as usize);
+            let header = before
+                .and_then(|before| before.last_chunk::<VIRTIO_NET_HDR_LEN>())
+                .ok_or(Error::IncompleteRecording)?;
             let time = since_epoch(frame.timestamp);
             let time = start + time.saturating_sub(*first.get_or_insert(time));
-            let header = *header.unwrap_or(&[0; VIRTIO_NET_HDR_LEN]);
-            recording.add(header, frame.bytes, frame.wire_len, time, frame.direction);
+            recording.add(*header, frame.bytes, frame.wire_len, time, frame.direction);
         }
+    }
+    let waiting = ring.waiting().map_err(failed("reading a ring"))?;
+    let statistics = ring.statistics().map_err(failed("reading a ring"))?;
+    if waiting > 0 || statistics.drops > 0 {
+        return Err(Error::IncompleteRecording);
     }
     Ok(())
 }
