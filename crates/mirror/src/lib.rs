@@ -14,7 +14,8 @@
 //! 5. [`batch`]: heads are written here, bodies are ranges of the block; [`plan`]: the order in which
 //!    datagrams are sent; [`totals`]: the counters of the outcomes.
 //!
-//! Payload is read once, for a checksum, or not at all. It is never copied here.
+//! Payload is read once, for a checksum, or not at all; a second time only if a segment with a wrong
+//! checksum is split. It is never copied here.
 
 #![forbid(unsafe_code)]
 
