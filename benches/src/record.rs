@@ -35,10 +35,7 @@ const REQUESTS: [(usize, usize); 6] = [
 const SHORT: [(usize, usize); 1] = [(220, 640)];
 const SHORT_CONNECTIONS: usize = 4;
 /// The ring holds all of the traffic.
-const RING: RingConfig = RingConfig {
-    bytes: 16 * BLOCK_LEN,
-    mark: NonZeroU32::MIN,
-};
+const RING: RingConfig = RingConfig::new(16 * BLOCK_LEN, NonZeroU32::MIN);
 /// The longest time until the ring is empty after the traffic.
 const DRAIN: Duration = Duration::from_secs(10);
 

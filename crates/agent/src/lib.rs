@@ -9,7 +9,7 @@
 //! Then there are three threads. `worker` handles each frame from the ring to the socket. `control` does
 //! everything else; it reads from the worker only what is in `published`. The log's thread writes the
 //! log lines. If the sensor is a name, `sensor_lists` runs discovery on the thread of `control`.
-//! `sensors` decides which sensors are in use: `observation` and `ejection` have the rules, and
+//! `ring_size` chooses the rings' size. `sensors` decides which sensors are in use: `observation` and `ejection` have the rules, and
 //! `sensor_log` and `reminders` the log lines.
 
 #![forbid(unsafe_code)]
@@ -27,6 +27,7 @@ pub mod privilege;
 mod published;
 mod reminders;
 mod report_schedule;
+mod ring_size;
 mod run;
 mod schedule;
 mod sensor_lists;

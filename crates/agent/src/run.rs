@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use capture::Ring;
 use capture::privilege::{PrivilegeError, drop_all, raise_net_raw};
-use capture::{InterfaceName, Ring, RingConfig};
 use mirror::{Mirror, MirrorConfig};
 use nix::errno::Errno;
 use nix::sys::utsname::uname;
@@ -29,6 +29,7 @@ use crate::idle;
 use crate::log;
 use crate::privilege;
 use crate::published::{EventSender, Published};
+use crate::ring_size;
 use crate::sensor_lists::SensorLists;
 use crate::sensors::{ListedSensor, Sensors};
 use crate::worker::Worker;
@@ -156,6 +157,7 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
     });
     let Opened {
         rings,
+        ring_plan,
         transmitter,
         prober,
     } = opened;
@@ -176,6 +178,7 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
         start_wait: start_wait(config),
     };
     log_start(config, &sensors);
+    ring_plan.log();
     let worker = thread::Builder::new()
         .name("worker".to_owned())
         .spawn(move || worker.run())
@@ -197,6 +200,7 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
 /// What needs a capability to open. After a failure, the opening can be tried again.
 struct Opened {
     rings: Vec<Ring>,
+    ring_plan: ring_size::Plan,
     transmitter: Transmitter,
     prober: Prober,
 }
@@ -204,13 +208,14 @@ struct Opened {
 impl Opened {
     fn open(config: &Config) -> Result<Self, RunError> {
         let mark = mark();
-        let rings = open_rings(config, mark)?;
+        let (rings, ring_plan) = ring_size::open(config, mark)?;
         let sockets = SocketConfig {
             source_ports: config.source_ports,
             ..SocketConfig::new(mark.get())
         };
         Ok(Self {
             rings,
+            ring_plan,
             transmitter: Transmitter::open(&sockets)?,
             prober: Prober::open(&sockets)?,
         })
@@ -229,14 +234,6 @@ fn start_wait(config: &Config) -> Duration {
         SensorSetting::Name(_) => config.start_wait.duration(),
         SensorSetting::Addresses(_) => Duration::ZERO,
     }
-}
-
-/// One ring for each interface, in the order of the configuration; none is bound yet.
-fn open_rings(config: &Config, mark: NonZeroU32) -> Result<Vec<Ring>, RunError> {
-    let bytes = usize::try_from(config.ring_size.bytes()).unwrap_or(usize::MAX);
-    let ring_config = RingConfig { bytes, mark };
-    let open = |name: &InterfaceName| Ok(Ring::open(name.clone(), &ring_config)?);
-    config.interface.names().map(open).collect()
 }
 
 /// The list of sensors, if the configuration has addresses.

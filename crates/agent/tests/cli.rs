@@ -90,7 +90,7 @@ fn check_config_prints_values_and_origins() {
     for line in [
         "SENSOR=::1  # env\n",
         "VNI=16  # env\n",
-        "RING_SIZE=32MiB  # default\n",
+        "RING_SIZE=auto  # default\n",
     ] {
         assert!(answer.contains(line), "{line:?} is missing in:\n{answer}");
     }

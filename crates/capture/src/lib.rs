@@ -32,5 +32,7 @@ mod simulated;
 pub use block::Block;
 pub use interface::{InterfaceChange, InterfaceName, InvalidInterfaceName};
 pub use network_changes::NetworkChanges;
-pub use ring::{BLOCK_LEN, OpenError, Ring, RingConfig, RingStatistics};
-pub use walk::{Frames, Walk};
+pub use ring::{
+    BLOCK_LEN, BLOCK_LEN_MIN, OpenError, RETIRE_AFTER_MS, Ring, RingConfig, RingStatistics,
+};
+pub use walk::{DESCRIPTOR_LEN, Frames, Walk, slot_len};

@@ -6,14 +6,14 @@
 //!                                          v
 //!        mapped once, the same pages in the kernel and in podspan
 //!        +-------------+-------------+-------------+-------------+
-//!        | block 0     | block 1     | block 2     | block 3     |   each BLOCK_LEN
+//!        | block 0     | block 1     | block 2     | block 3     |   each `block_len`
 //!        | USER        | USER        | KERNEL      | KERNEL      |
 //!        | podspan     | closed,     | being filled| empty       |
 //!        | reads it    | waiting     |             |             |
 //!        +-------------+-------------+-------------+-------------+
 //!          ^ next_block                 ^ the kernel writes here
 //!          |                            |
-//!          +-- back to KERNEL on drop   +-- USER when full, or RETIRE_AFTER_MS after it was opened
+//!          +-- back to KERNEL on drop   +-- USER when full, or `retire_after_ms` after it was opened
 //! ```
 //!
 //! In: an interface's name. Out: [`Block`]s, in order, one at a time. If podspan still owns the block
@@ -49,12 +49,16 @@ use crate::interface::{ChangeDetector, Device, InterfaceChange, InterfaceName, O
 use crate::map::Map;
 use crate::packet_socket::{Bound, PacketSocket};
 
-/// The length of a block in bytes.
+/// The usual length of a block in bytes.
 ///
 /// A frame that does not fit in one block is truncated. The largest frames are those of BIG TCP: 524,280
 /// bytes (`GSO_MAX_SIZE`) and headers. A block holds only one of them; larger blocks would waste less
 /// space with such frames, but every ring would have fewer blocks.
-pub const BLOCK_LEN: usize = BLOCK_SIZE as usize;
+pub const BLOCK_LEN: usize = 1 << 20;
+
+/// The smallest length of a block in bytes: a multiple of every page size of Linux that holds all frames
+/// without BIG TCP, and those of BIG TCP with a limit of 196,608 bytes.
+pub const BLOCK_LEN_MIN: usize = 256 << 10;
 
 /// The kernel closes a block that is not full after this many milliseconds.
 ///
@@ -62,23 +66,62 @@ pub const BLOCK_LEN: usize = BLOCK_SIZE as usize;
 /// is the largest number of wake-ups per second there. Without frames the kernel's timer runs, but
 /// does not wake podspan. A delay of 16 ms is not important for a sensor, and it costs 60 wake-ups a
 /// second.
-const RETIRE_AFTER_MS: u32 = 16;
+pub const RETIRE_AFTER_MS: u32 = 16;
 
 /// The smallest number of blocks: one to be filled while one is read.
-const BLOCKS_MIN: u32 = 2;
-
-/// [`BLOCK_LEN`] in the type of the kernel's structure.
-const BLOCK_SIZE: u32 = 1 << 20;
-const BLOCK_LEN_NONZERO: NonZeroUsize = NonZeroUsize::new(BLOCK_LEN).unwrap();
+const BLOCKS_MIN: usize = 2;
 
 /// What a ring is made with.
 #[derive(Debug, Clone, Copy)]
 pub struct RingConfig {
-    /// The ring's size in bytes: a multiple of [`BLOCK_LEN`], at least two of them. It is memory of
-    /// the kernel, allocated at once and kept until the ring is dropped.
+    /// The ring's size in bytes: a multiple of [`RingConfig::block_len`], at least two of them. It is
+    /// memory of the kernel, allocated at once and kept until the ring is dropped.
     pub bytes: usize,
+    /// The length of a block: a power of two, at least [`BLOCK_LEN_MIN`].
+    pub block_len: usize,
+    /// The kernel closes a block that is not full after this many milliseconds; 0 means that the kernel
+    /// computes a time from the speed of the device.
+    pub retire_after_ms: u32,
     /// The `SO_MARK` of podspan's datagrams, which are not captured.
     pub mark: NonZeroU32,
+}
+
+impl RingConfig {
+    /// A ring of this size with blocks of [`BLOCK_LEN`], closed after [`RETIRE_AFTER_MS`].
+    #[must_use]
+    pub const fn new(bytes: usize, mark: NonZeroU32) -> Self {
+        Self {
+            bytes,
+            block_len: BLOCK_LEN,
+            retire_after_ms: RETIRE_AFTER_MS,
+            mark,
+        }
+    }
+
+    /// The kernel's request for this ring; `None` if size and blocks do not fit each other.
+    fn request(&self) -> Option<tpacket_req3> {
+        let Self {
+            bytes, block_len, ..
+        } = *self;
+        let is_valid = block_len >= BLOCK_LEN_MIN
+            && block_len.is_power_of_two()
+            && bytes.is_multiple_of(block_len)
+            && bytes / block_len >= BLOCKS_MIN;
+        is_valid.then_some(())?;
+        let block_size = u32::try_from(block_len).ok()?;
+        let count = u32::try_from(bytes / block_len).ok()?;
+        Some(tpacket_req3 {
+            tp_block_size: block_size,
+            tp_block_nr: count,
+            // TPACKET_V3 writes frames one after another. The kernel only checks that size and number of
+            // frames match each other.
+            tp_frame_size: block_size,
+            tp_frame_nr: count,
+            tp_retire_blk_tov: self.retire_after_ms,
+            tp_sizeof_priv: 0,
+            tp_feature_req_word: 0,
+        })
+    }
 }
 
 /// Why a ring could not be opened.
@@ -95,17 +138,20 @@ pub enum OpenError {
     },
     /// The size is not valid for a ring.
     #[error(
-        "RING_SIZE is {bytes} bytes: it must be a multiple of {BLOCK_LEN} (1MiB), at least 2MiB, \
-         for example 32MiB"
+        "RING_SIZE is {bytes} bytes in blocks of {block_len}: it must be a multiple of a block, at \
+         least two of them, and a block a power of two of at least {BLOCK_LEN_MIN} bytes; for example \
+         32MiB"
     )]
     Size {
         /// The requested size.
         bytes: usize,
+        /// The requested length of a block.
+        block_len: usize,
     },
     /// The kernel does not have enough memory.
     #[error(
         "the kernel has no memory for a ring of {bytes} bytes on {interface}: choose a smaller \
-         RING_SIZE than {}MiB", bytes / BLOCK_LEN
+         RING_SIZE than {}MiB", bytes >> 20
     )]
     Memory {
         /// The interface.
@@ -158,12 +204,12 @@ impl Ring {
     /// [`OpenError::NotPermitted`] without `CAP_NET_RAW`, [`OpenError::Size`] and
     /// [`OpenError::Memory`] for an invalid or too large size, else [`OpenError::System`].
     pub fn open(interface: InterfaceName, config: &RingConfig) -> Result<Self, OpenError> {
-        let bytes = config.bytes;
-        let count = Some(bytes / BLOCK_LEN)
-            .filter(|_| bytes.is_multiple_of(BLOCK_LEN))
-            .and_then(|count| u32::try_from(count).ok())
-            .filter(|&count| count >= BLOCKS_MIN)
-            .ok_or(OpenError::Size { bytes })?;
+        let RingConfig {
+            bytes, block_len, ..
+        } = *config;
+        let request = config
+            .request()
+            .ok_or(OpenError::Size { bytes, block_len })?;
         let failed = |doing| {
             let interface = interface.clone();
             move |source: io::Error| match source.raw_os_error() {
@@ -177,10 +223,11 @@ impl Ring {
             }
         };
         let socket = PacketSocket::new().map_err(failed("opening a packet socket"))?;
-        prepare(&socket, count, config.mark).map_err(failed("making the ring"))?;
-        let map = NonZeroUsize::new(count as usize)
+        prepare(&socket, &request, config.mark).map_err(failed("making the ring"))?;
+        let map = NonZeroUsize::new(bytes / block_len)
+            .zip(NonZeroUsize::new(block_len))
             .ok_or(io::ErrorKind::InvalidInput.into())
-            .and_then(|count| Ok(Map::new(&socket, count, BLOCK_LEN_NONZERO)?))
+            .and_then(|(count, block_len)| Ok(Map::new(&socket, count, block_len)?))
             .map_err(failed("mapping the ring"))?;
         Ok(Self {
             blocks: Blocks::new(map),
@@ -269,7 +316,7 @@ impl Ring {
     }
 
     /// Ends capturing. When this returns, no more frames enter the ring. [`Ring::next_block`] still
-    /// returns the frames that are in it, the last ones after about `RETIRE_AFTER_MS`, until
+    /// returns the frames that are in it, the last ones after about `retire_after_ms`, until
     /// [`Ring::waiting`] is 0.
     ///
     /// # Errors
@@ -309,21 +356,11 @@ impl AsFd for Ring {
 
 /// Prepares a socket that is not bound, in the order that the kernel requires: the version and the
 /// header in front of frames (`PACKET_VNET_HDR`) before the ring.
-fn prepare(socket: &PacketSocket, count: u32, mark: NonZeroU32) -> io::Result<()> {
+fn prepare(socket: &PacketSocket, request: &tpacket_req3, mark: NonZeroU32) -> io::Result<()> {
     socket.set(PACKET_VERSION, libc::tpacket_versions::TPACKET_V3 as i32)?;
     socket.set(PACKET_VNET_HDR, 1)?;
     socket.attach_filter(&filter::program(mark))?;
-    socket.set_ring(&tpacket_req3 {
-        tp_block_size: BLOCK_SIZE,
-        tp_block_nr: count,
-        // TPACKET_V3 writes frames one after another. The kernel only checks that size and number of
-        // frames match each other.
-        tp_frame_size: BLOCK_SIZE,
-        tp_frame_nr: count,
-        tp_retire_blk_tov: RETIRE_AFTER_MS,
-        tp_sizeof_priv: 0,
-        tp_feature_req_word: 0,
-    })
+    socket.set_ring(request)
 }
 
 /// Treats "no such device" as success.

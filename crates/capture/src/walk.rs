@@ -49,7 +49,7 @@ pub(crate) const NUM_PKTS: usize =
 pub(crate) const FIRST: usize =
     offset_of!(tpacket_block_desc, hdr) + offset_of!(tpacket_hdr_v1, offset_to_first_pkt);
 /// The length of a block's descriptor.
-pub(crate) const DESCRIPTOR_LEN: usize = size_of::<tpacket_block_desc>();
+pub const DESCRIPTOR_LEN: usize = size_of::<tpacket_block_desc>();
 
 /// The `sockaddr_ll` follows the header. It is aligned to 16 bytes, as the header's length is.
 const ADDRESS: usize = size_of::<tpacket3_hdr>();
@@ -61,6 +61,17 @@ pub(crate) const HEADER_LEN: usize = ADDRESS + size_of::<sockaddr_ll>();
 const SLOT_LEN_MIN: u32 = small(HEADER_LEN);
 /// The smallest `tp_mac`: the fixed part and the `virtio_net_hdr`.
 const MAC_MIN: u32 = small(HEADER_LEN + VIRTIO_NET_HDR_LEN);
+
+/// The bytes of a block that an Ethernet frame uses, for frames of `frame_len` bytes without the checksum.
+///
+/// The network header is at a multiple of 16 bytes, moved on by the `virtio_net_hdr`; the next slot is at a
+/// multiple of 8 bytes (`tpacket_rcv`, `prb_fill_curr_block`).
+#[must_use]
+pub const fn slot_len(frame_len: usize) -> usize {
+    const ETHERNET: usize = 14;
+    const NETWORK: usize = (HEADER_LEN + 16).next_multiple_of(libc::TPACKET_ALIGNMENT);
+    (NETWORK + VIRTIO_NET_HDR_LEN - ETHERNET + frame_len).next_multiple_of(8)
+}
 
 const _: () = assert!(ADDRESS.is_multiple_of(libc::TPACKET_ALIGNMENT));
 const _: () = assert!(HEADER_LEN == libc::TPACKET3_HDRLEN);

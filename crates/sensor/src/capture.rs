@@ -52,10 +52,7 @@ pub(crate) fn run(options: &CaptureOptions) -> Result<(), Error> {
         Some(Output::Stdout) => Box::new(io::stderr()),
         _ => Box::new(io::stdout()),
     };
-    let config = RingConfig {
-        bytes: RING_BYTES,
-        mark: UNUSED_MARK,
-    };
+    let config = RingConfig::new(RING_BYTES, UNUSED_MARK);
     raise_net_raw();
     let interface = options.interface.clone();
     let ring = Ring::open(interface, &config).map_err(|error| match error {

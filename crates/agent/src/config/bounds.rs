@@ -32,6 +32,15 @@ impl fmt::Display for RingSize {
     }
 }
 
+/// The size of each ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RingSetting {
+    /// Computed at the start, see `ring_size`.
+    Auto,
+    /// As set.
+    Fixed(RingSize),
+}
+
 /// How long frames wait for the first list of sensors, in whole milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StartWait {

@@ -24,7 +24,7 @@ mod variable;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
-pub use bounds::{MIN_MTU, RingSize, StartWait};
+pub use bounds::{MIN_MTU, RingSetting, RingSize, StartWait};
 pub use error::{ConfigErrors, Invalid, Reason};
 pub use names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
 pub use sensor::{SensorAddress, SensorSetting};

@@ -11,7 +11,7 @@ use mirror::{SourcePorts, Spread};
 use serde::Deserialize;
 use wire::{Mtu, Vni};
 
-use super::bounds::{RingSize, StartWait};
+use super::bounds::{RingSetting, StartWait};
 use super::names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
 use super::reading::{Reading, Setting};
 use super::sensor::SensorSetting;
@@ -174,11 +174,15 @@ settings! {
     }
 
     /// Memory of each interface's ring.
-    RING_SIZE ring_size: RingSize {
-        default: "32MiB",
-        expected: "a size from 2MiB to 4GiB, in bytes or with KiB, MiB or GiB",
+    RING_SIZE ring_size: RingSetting {
+        default: "auto",
+        expected: "auto, or a size from 2MiB to 4GiB, in bytes or with KiB, MiB or GiB",
         text: "Memory for captured frames that wait to be sent, for each interface, rounded up to whole \
-               MiB. It is kernel memory of the node and does not count toward the container's limit.",
+               MiB. It is kernel memory of the node and does not count toward the container's limit. auto: \
+               what arrives at 1 Gbit/s in the longest time for which the CPU quota stops podspan (24MiB \
+               with the usual period of 100 ms), and less if memory is short: all rings together take at \
+               most half of the container's memory limit, 1/128 of the node's memory, and 1/16 of what is \
+               available there. The log has the size and the reason.",
         example: "64MiB",
     }
 

@@ -13,7 +13,7 @@ use mirror::{SourcePorts, Spread};
 use serde::{Deserialize, Deserializer};
 use wire::{Mtu, Vni};
 
-use super::bounds::{MIN_MTU, RingSize, StartWait};
+use super::bounds::{MIN_MTU, RingSetting, RingSize, StartWait};
 use super::error::Reason;
 
 /// A type that a setting can have.
@@ -157,6 +157,22 @@ impl Value for RingSize {
 
     fn show(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Value for RingSetting {
+    fn parse(text: &str) -> Result<Self, Reason> {
+        if text.eq_ignore_ascii_case("auto") {
+            return Ok(Self::Auto);
+        }
+        RingSize::parse(text).map(Self::Fixed)
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Auto => "auto".to_owned(),
+            Self::Fixed(size) => size.show(),
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 
 use caps::{CapSet, Capability};
-use capture::{BLOCK_LEN, InterfaceChange, NetworkChanges, OpenError, Ring, RingConfig};
+use capture::{
+    BLOCK_LEN, BLOCK_LEN_MIN, InterfaceChange, NetworkChanges, OpenError, Ring, RingConfig,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use testbed::{Link, Namespace, veth};
 use wire::Direction;
@@ -246,10 +248,7 @@ fn without_capabilities() {
 }
 
 fn config(bytes: usize) -> RingConfig {
-    RingConfig {
-        bytes,
-        mark: NonZeroU32::MIN,
-    }
+    RingConfig::new(bytes, NonZeroU32::MIN)
 }
 
 fn not_permitted() {
@@ -263,8 +262,13 @@ fn not_permitted() {
 }
 
 fn bad_size() {
-    for bytes in [0, 1, BLOCK_LEN, 2 * BLOCK_LEN + 4096] {
-        let error = Ring::open("lo".parse().unwrap(), &config(bytes)).unwrap_err();
+    let sizes = [0, 1, BLOCK_LEN, 2 * BLOCK_LEN + 4096].map(config);
+    let blocks = [0, 3 << 20, BLOCK_LEN_MIN / 2].map(|block_len| RingConfig {
+        block_len,
+        ..config(6 * BLOCK_LEN)
+    });
+    for config in sizes.into_iter().chain(blocks) {
+        let error = Ring::open("lo".parse().unwrap(), &config).unwrap_err();
         assert!(error.to_string().starts_with("RING_SIZE is"), "{error}");
     }
 }

@@ -91,10 +91,7 @@ pub(crate) fn configure(link: &Link, address: IpAddr) {
 }
 
 pub(crate) fn open(namespace: &Namespace, interface: &str, blocks: usize) -> Ring {
-    let config = RingConfig {
-        bytes: blocks * BLOCK_LEN,
-        mark: MARK,
-    };
+    let config = RingConfig::new(blocks * BLOCK_LEN, MARK);
     let name = interface.parse().unwrap();
     namespace.run(|| Ring::open(name, &config)).unwrap()
 }

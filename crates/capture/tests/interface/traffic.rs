@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use capture::{BLOCK_LEN_MIN, DESCRIPTOR_LEN, Ring, RingConfig, slot_len};
 use libc::ETH_P_ALL;
 use socket2::{Domain, Socket, Type};
 use wire::{ChecksumState, Direction, GsoKind, Link, VlanTag};
 
 use crate::support::{
-    CapturedFrame, HERE, PORT, Pair, THERE, Test, bound, drain, finish, number, numbered, numbers,
-    read_closed, receiver, sender, wait,
+    CapturedFrame, HERE, MARK, PORT, Pair, THERE, Test, bound, drain, finish, number, numbered,
+    numbers, read_closed, receiver, sender, wait,
 };
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -24,6 +25,8 @@ pub(crate) fn tests() -> Vec<Test> {
         ("a_large_tcp_frame_has_its_segment_size", segmentation),
         ("a_removed_vlan_tag_is_in_the_metadata", vlan),
         ("the_counters_agree_when_the_ring_overflows", overflow),
+        ("a_block_holds_as_many_frames_as_computed", capacity),
+        ("small_blocks_lose_nothing_and_keep_the_order", small_blocks),
         (
             "nothing_is_lost_or_added_when_stopped_under_traffic",
             stopping,
@@ -68,6 +71,58 @@ fn opening() {
         over.store(true, Ordering::Relaxed);
         assert!(all.unwrap() > 100, "too little traffic to prove anything");
     });
+}
+
+/// A ring with blocks of the smallest length, bound to `eth0`.
+fn ring_of_small_blocks(pair: &Pair, blocks: usize, retire_after_ms: u32) -> Ring {
+    let config = RingConfig {
+        block_len: BLOCK_LEN_MIN,
+        retire_after_ms,
+        ..RingConfig::new(blocks * BLOCK_LEN_MIN, MARK)
+    };
+    let open = || Ring::open("eth0".parse().unwrap(), &config);
+    let mut ring = pair.here.run(open).unwrap();
+    ring.refresh().unwrap();
+    ring
+}
+
+/// The kernel closes the first block when the next frame does not fit, and not by time.
+fn capacity() {
+    const HEADERS: usize = 14 + 20 + 8;
+    let pair = Pair::new();
+    let _receiver = receiver(&pair.there);
+    let sender = sender(&pair.here, THERE, false);
+    for payload in [18, 19, 100, 1000, 1472] {
+        let mut ring = ring_of_small_blocks(&pair, 4, 60_000);
+        let slot = slot_len(HEADERS + payload);
+        let fits = (BLOCK_LEN_MIN - DESCRIPTOR_LEN) / slot;
+        for number in 0..=u32::try_from(fits).unwrap() {
+            sender.send(&numbered(number, payload)).unwrap();
+        }
+        let block = ring.next_block().unwrap();
+        assert_eq!(block.len() as usize, fits, "payloads of {payload} bytes");
+        let used = DESCRIPTOR_LEN + fits * slot;
+        assert!((used - 8..=used).contains(&block.used().len()));
+    }
+}
+
+/// Several times the ring's size passes, and it is read often enough.
+fn small_blocks() {
+    const FRAMES: u32 = 20_000;
+    let pair = Pair::new();
+    let _receiver = receiver(&pair.there);
+    let sender = sender(&pair.here, THERE, false);
+    let mut ring = ring_of_small_blocks(&pair, 4, 16);
+    let mut seen = Vec::new();
+    for number in 0..FRAMES {
+        sender.send(&numbered(number, 100)).unwrap();
+        if number % 100 == 0 {
+            read_closed(&mut ring, &mut seen);
+        }
+    }
+    let (seen, statistics) = finish(ring, seen);
+    assert_eq!(statistics.drops, 0);
+    assert_eq!(numbers(&seen), (0..FRAMES).collect::<Vec<_>>());
 }
 
 /// A later IP fragment has no port, but it has the mark.

@@ -36,7 +36,7 @@ fn the_defaults_are_right() {
         (Spread::Hosts, 1)
     );
     assert_eq!((config.mtu, config.node_name.as_ref()), (None, None));
-    assert_eq!(config.ring_size.bytes(), 32 << 20);
+    assert_eq!(config.ring_size, RingSetting::Auto);
     assert_eq!(config.start_wait.duration(), Duration::from_secs(5));
     assert_eq!(config.on_failure, OnFailure::Exit);
     assert_eq!(

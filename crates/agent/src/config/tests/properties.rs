@@ -38,7 +38,7 @@ proptest! {
         round_trip::<Vni>(&text);
         round_trip::<Mtu>(&text);
         round_trip::<NonZeroU16>(&text);
-        round_trip::<RingSize>(&text);
+        round_trip::<RingSetting>(&text);
         round_trip::<StartWait>(&text);
         round_trip::<OnFailure>(&text);
         round_trip::<Namespaces>(&text);

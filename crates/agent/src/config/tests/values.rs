@@ -138,7 +138,13 @@ fn ring_size() {
     ] {
         assert_eq!(RingSize::parse(text).unwrap().bytes(), mib << 20, "{text}");
     }
-    refused::<RingSize>(&[
+    for text in ["auto", "AUTO"] {
+        assert_eq!(RingSetting::parse(text), Ok(RingSetting::Auto));
+    }
+    let fixed = RingSize::parse("3MiB").map(RingSetting::Fixed);
+    assert_eq!(RingSetting::parse("3MiB"), fixed);
+    refused::<RingSetting>(&[
+        ("automatic", Reason::NotANumber),
         ("1MiB", Reason::RingSizeOutOfBounds),
         ("32", Reason::RingSizeOutOfBounds),
         ("4294967297", Reason::RingSizeOutOfBounds),

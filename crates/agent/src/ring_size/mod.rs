@@ -1,0 +1,138 @@
+//! The rings' size: the one in `RING_SIZE`, or with `RING_SIZE=auto` one that is computed at the start.
+//!
+//! In: the setting and the names of the interfaces. Out: the open rings and a [`Plan`], which the log
+//! shows. [`host`] reads the container's CPU quota and memory limit and the node's memory, [`limits`]
+//! parses these files, and [`geometry`] decides; only `host` and [`open`] do I/O. If the kernel has no
+//! memory for rings of the computed size, all of them are made half as large, again and again, down to
+//! 2 MiB. A size in `RING_SIZE` is never changed.
+
+mod geometry;
+mod host;
+#[cfg(test)]
+mod host_tests;
+mod limits;
+#[cfg(test)]
+mod limits_tests;
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::path::Path;
+
+use capture::{BLOCK_LEN, InterfaceName, OpenError, Ring, RingConfig};
+
+use crate::config::{Config, RingSetting, RingSize};
+use geometry::{Bound, Geometry, choose, hold};
+use host::Host;
+
+/// A number of bytes in MiB, or in KiB if it is not a multiple.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            mib if mib.is_multiple_of(1 << 20) || mib >= 1 << 30 => write!(f, "{}MiB", mib >> 20),
+            other => write!(f, "{}KiB", other >> 10),
+        }
+    }
+}
+
+/// The rings' geometry and how it was chosen.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    geometry: Geometry,
+    /// With `RING_SIZE=auto`.
+    auto: Option<Auto>,
+}
+
+#[derive(Debug)]
+struct Auto {
+    host: Host,
+    bound: Bound,
+    /// The size that was computed, before the kernel had no memory for it.
+    computed: Geometry,
+}
+
+impl Plan {
+    fn fixed(size: RingSize) -> Self {
+        let bytes = usize::try_from(size.bytes()).unwrap_or(usize::MAX);
+        Self {
+            geometry: Geometry {
+                block_len: BLOCK_LEN,
+                blocks: bytes / BLOCK_LEN,
+            },
+            auto: None,
+        }
+    }
+
+    fn auto(interfaces: usize) -> Self {
+        let host = Host::read(Path::new("/"));
+        let (geometry, bound) = choose(&host.inputs(interfaces));
+        Self {
+            geometry,
+            auto: Some(Auto {
+                host,
+                bound,
+                computed: geometry,
+            }),
+        }
+    }
+
+    /// Smaller rings, after the kernel had no memory; `None` if the size must not change.
+    fn half(&self) -> Option<Geometry> {
+        let auto = self.auto.as_ref()?;
+        self.geometry.half(hold(auto.host.inputs(1).quota))
+    }
+
+    /// Logs the rings' size and the reason.
+    pub(crate) fn log(&self) {
+        let Geometry { block_len, blocks } = self.geometry;
+        let (size, block) = (shown(self.geometry.bytes()), shown(block_len));
+        let Some(Auto {
+            host,
+            bound,
+            computed,
+        }) = &self.auto
+        else {
+            tracing::info!(%size, blocks, %block, "the size of each ring is that in RING_SIZE");
+            return;
+        };
+        tracing::info!(
+            %size, blocks, %block, reason = bound.to_string(),
+            cpu_quota = host.quota_text().to_string(),
+            memory_limit = host.memory_limit_text().to_string(),
+            node_memory = host.node_text().to_string(),
+            "the size of each ring was computed (RING_SIZE=auto)"
+        );
+        if *computed != self.geometry {
+            tracing::warn!(
+                computed = %shown(computed.bytes()), %size,
+                "the kernel had no memory for rings of the computed size, so they are smaller; frames can \
+                 be lost while podspan has no CPU: free memory on the node"
+            );
+        }
+    }
+}
+
+fn shown(bytes: usize) -> Size {
+    Size(bytes as u64)
+}
+
+/// Opens one ring for each interface, in the order of the configuration; none is bound yet.
+pub(crate) fn open(config: &Config, mark: NonZeroU32) -> Result<(Vec<Ring>, Plan), OpenError> {
+    let mut plan = match config.ring_size {
+        RingSetting::Fixed(size) => Plan::fixed(size),
+        RingSetting::Auto => Plan::auto(config.interface.names().len()),
+    };
+    loop {
+        let ring_config = RingConfig {
+            block_len: plan.geometry.block_len,
+            ..RingConfig::new(plan.geometry.bytes(), mark)
+        };
+        let open = |name: &InterfaceName| Ring::open(name.clone(), &ring_config);
+        match config.interface.names().map(open).collect() {
+            Ok(rings) => return Ok((rings, plan)),
+            Err(error @ OpenError::Memory { .. }) => plan.geometry = plan.half().ok_or(error)?,
+            Err(error) => return Err(error),
+        }
+    }
+}
