@@ -18,6 +18,7 @@ mod error;
 #[cfg(feature = "report")]
 pub mod files;
 pub mod record;
+pub mod ring;
 pub mod statistics;
 mod table;
 mod totals_line;

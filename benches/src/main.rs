@@ -1,5 +1,5 @@
 //! Runs the measurements and prints one table: `cargo xtask bench` builds podspan and calls this.
-//! `checksums` measures only checksums; `record-frames FILE` records frames.
+//! `checksums` measures only checksums, `ring` only rings; `record-frames FILE` records frames.
 
 #![forbid(unsafe_code)]
 
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
             checksums();
             Ok(true)
         }
+        [word] if word == "ring" => rings(),
         [word, file] if word == "record-frames" => record(Path::new(file)),
         [binary] => run(Path::new(binary)),
         _ => {
@@ -53,6 +54,17 @@ fn main() -> ExitCode {
 fn checksums() {
     println!("Checksums: sums of buffers and copies of the same buffers in turns");
     print!("{}", benches::checksums::table());
+}
+
+fn rings() -> benches::Result<bool> {
+    const ROUNDS: usize = 5;
+    testbed::user_namespace::enter()?;
+    println!(
+        "Rings: the same loads with several kinds of rings in turns, medians of {ROUNDS} rounds"
+    );
+    let table = benches::ring::table(ROUNDS, |round| eprintln!("round {round} of {ROUNDS}"))?;
+    print!("{table}");
+    Ok(true)
 }
 
 fn record(file: &Path) -> benches::Result<bool> {

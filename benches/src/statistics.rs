@@ -13,6 +13,15 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     Some(f64::midpoint(*values.get(middle.checked_sub(1)?)?, upper))
 }
 
+/// The smallest value that is not below this percentage of the values; `None` where there is none.
+#[must_use]
+pub fn percentile(values: &[f64], percent: usize) -> Option<f64> {
+    let mut values = values.to_vec();
+    values.sort_unstable_by(f64::total_cmp);
+    let number = (values.len() * percent).div_ceil(100).max(1);
+    values.get(number - 1).copied()
+}
+
 /// The median of the ratios of pairs. A pair whose second value is not above zero is left out.
 ///
 /// The values of a pair are measured one after the other, so a machine that gets slower changes both.
@@ -31,6 +40,15 @@ mod tests {
         assert_eq!(median([]), None);
         assert_eq!(median([3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median([4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn a_percentile_is_one_of_the_values() {
+        let values = [3.0, 1.0, 2.0, 4.0];
+        for (percent, value) in [(0, 1.0), (50, 2.0), (51, 3.0), (99, 4.0), (100, 4.0)] {
+            assert_eq!(percentile(&values, percent), Some(value), "{percent}");
+        }
+        assert_eq!(percentile(&[], 50), None);
     }
 
     #[test]

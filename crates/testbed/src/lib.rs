@@ -13,6 +13,7 @@
 mod capture_file;
 #[cfg(any(feature = "kind", feature = "kubernetes"))]
 mod contained;
+mod control_group;
 mod decoder;
 mod error;
 mod features;
@@ -42,6 +43,7 @@ pub mod verify;
 
 pub use caps::Capability;
 pub use capture_file::{CaptureWriter, read_capture};
+pub use control_group::ControlGroup;
 pub use decoder::{Anomaly, Datagram, Decoded, Decoder};
 pub use error::{Error, Result};
 pub use features::{Feature, Offload};

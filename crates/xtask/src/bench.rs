@@ -22,16 +22,18 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
         return instructions::run(arguments);
     }
     let checksums = arguments.flag("--checksums");
+    let ring = arguments.flag("--ring");
     let record = arguments.flag("--record-frames");
     arguments.finish()?;
-    let words: Vec<OsString> = match (checksums, record) {
-        (true, true) => {
-            let message = "--checksums and --record-frames exclude each other";
+    let words: Vec<OsString> = match (checksums, ring, record) {
+        (true, false, false) => vec!["checksums".into()],
+        (false, true, false) => vec!["ring".into()],
+        (false, false, true) => vec!["record-frames".into(), instructions::frames_path().into()],
+        (false, false, false) => vec![release_binary()?.into()],
+        _ => {
+            let message = "--checksums, --ring and --record-frames exclude each other";
             return Err(Failure::Usage(message.to_owned()));
         }
-        (true, false) => vec!["checksums".into()],
-        (false, true) => vec!["record-frames".into(), instructions::frames_path().into()],
-        (false, false) => vec![release_binary()?.into()],
     };
     let mut command = cargo();
     command

@@ -22,6 +22,7 @@ mod memory;
 mod order;
 mod privilege;
 mod quota;
+mod ring;
 mod scene;
 mod sensor;
 mod start;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         crash::TESTS,
         order::TESTS,
         quota::TESTS,
+        ring::TESTS,
     ];
     let run = |arguments: &Arguments, tests: &[&Scenes]| {
         libtest_mimic::run(arguments, tests.concat().into_iter().map(trial).collect())
