@@ -42,6 +42,13 @@ pub enum Error {
         source: std::io::Error,
     },
 
+    /// A process of a measurement printed something else than a number.
+    #[error("a process of the measurement printed {text:?} instead of a number")]
+    Unreadable {
+        /// What it printed.
+        text: String,
+    },
+
     /// A file of frames.
     #[error(transparent)]
     Recording(#[from] instructions::recording::Error),

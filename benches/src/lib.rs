@@ -21,6 +21,7 @@ pub mod record;
 pub mod ring;
 pub mod statistics;
 mod table;
+pub mod throttling;
 mod totals_line;
 
 pub use agent::Agent;

@@ -34,6 +34,10 @@ fn main() -> ExitCode {
             Ok(true)
         }
         [word] if word == "ring" => rings(),
+        [word] if word == benches::throttling::ROLE => {
+            benches::throttling::read_the_clock();
+            Ok(true)
+        }
         [word, file] if word == "record-frames" => record(Path::new(file)),
         [binary] => run(Path::new(binary)),
         _ => {
@@ -64,6 +68,11 @@ fn rings() -> benches::Result<bool> {
     );
     let table = benches::ring::table(ROUNDS, |round| eprintln!("round {round} of {ROUNDS}"))?;
     print!("{table}");
+    println!("CPU quotas: how long one stops a thread");
+    match benches::throttling::table(ROUNDS)? {
+        Some(table) => print!("{table}"),
+        None => println!("not measured: this user may not make a control group"),
+    }
     Ok(true)
 }
 

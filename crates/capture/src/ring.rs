@@ -64,8 +64,8 @@ pub const BLOCK_LEN_MIN: usize = 256 << 10;
 ///
 /// It is the longest time that a frame waits in the ring on a quiet interface, and 1000 divided by it
 /// is the largest number of wake-ups per second there. Without frames the kernel's timer runs, but
-/// does not wake podspan. A delay of 16 ms is not important for a sensor, and it costs 60 wake-ups a
-/// second.
+/// does not wake podspan. 16 ms costs 60 wake-ups a second, and keeps the wait of 99 % of the frames below
+/// 20 ms (docs/performance.md, `cargo xtask bench --ring`).
 pub const RETIRE_AFTER_MS: u32 = 16;
 
 /// The smallest number of blocks: one to be filled while one is read.

@@ -43,7 +43,8 @@ cargo xtask <command>
              --instructions    count the instructions of parts of the path of a frame, and fail if a
                                count is 3 % above the baseline; --save writes a new baseline
              --checksums       measure checksums against a copy of the same bytes
-             --ring            measure how long frames wait in rings of several kinds, and wake-ups
+             --ring            measure how long frames wait in rings of several kinds, and wake-ups;
+                               as root also how long a CPU quota stops a thread
              --record-frames   record the frames of --instructions again
              --cluster         measure an application with and without the sidecar in a cluster:
                                latency, throughput, lost packets, CPU; below 5 minutes

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use capture::{BLOCK_LEN_MIN, DESCRIPTOR_LEN, Ring, RingConfig, slot_len};
 use libc::ETH_P_ALL;
 use socket2::{Domain, Socket, Type};
+use testbed::SegmentationLimits;
 use wire::{ChecksumState, Direction, GsoKind, Link, VlanTag};
 
 use crate::support::{
@@ -27,6 +28,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("the_counters_agree_when_the_ring_overflows", overflow),
         ("a_block_holds_as_many_frames_as_computed", capacity),
         ("small_blocks_lose_nothing_and_keep_the_order", small_blocks),
+        ("a_frame_larger_than_a_block_is_shortened", shortened),
         (
             "nothing_is_lost_or_added_when_stopped_under_traffic",
             stopping,
@@ -123,6 +125,45 @@ fn small_blocks() {
     let (seen, statistics) = finish(ring, seen);
     assert_eq!(statistics.drops, 0);
     assert_eq!(numbers(&seen), (0..FRAMES).collect::<Vec<_>>());
+}
+
+/// BIG TCP frames that fit in a usual block, and not in the smallest.
+fn shortened() {
+    const LIMIT: Duration = Duration::from_secs(10);
+    let pair = Pair::new();
+    let large = SegmentationLimits {
+        ipv6: 400_000,
+        ipv4: 400_000,
+    };
+    for link in [&pair.eth0, &pair.far] {
+        link.set_segmentation_limits(large).unwrap();
+    }
+    let listener = pair.there.run(|| TcpListener::bind((THERE, PORT)).unwrap());
+    let mut ring = ring_of_small_blocks(&pair, 128, 16);
+    let mut client = pair.here.run(|| TcpStream::connect((THERE, PORT)).unwrap());
+    let start = Instant::now();
+    let mut seen = Vec::new();
+    let is_larger = |frame: &CapturedFrame| frame.wire_len as usize > BLOCK_LEN_MIN;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut server, _) = listener.accept().unwrap();
+            std::io::copy(&mut server, &mut std::io::sink()).unwrap();
+        });
+        while !seen.iter().any(is_larger) && start.elapsed() < LIMIT {
+            client.write_all(&vec![7; 4 << 20]).unwrap();
+            read_closed(&mut ring, &mut seen);
+        }
+        drop(client);
+    });
+    let (seen, _) = finish(ring, seen);
+    assert!(
+        seen.iter().any(is_larger),
+        "no frame was larger than a block"
+    );
+    for frame in &seen {
+        let is_whole = frame.bytes.len() == frame.wire_len as usize;
+        assert_eq!(is_whole, !is_larger(frame), "{} bytes", frame.wire_len);
+    }
 }
 
 /// A later IP fragment has no port, but it has the mark.
