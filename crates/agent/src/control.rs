@@ -297,6 +297,8 @@ fn log_totals(Snapshot { totals, ring }: &Snapshot) {
         datagrams_dropped = totals.datagrams_dropped.sum(),
         datagrams_dropped_by = %ByReason(&totals.datagrams_dropped),
         bytes_sent = totals.bytes_sent,
+        messages_sent = totals.messages_sent,
+        trailer_bytes = totals.trailer_bytes,
         "totals"
     );
 }

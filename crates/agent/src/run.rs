@@ -20,7 +20,7 @@ use nix::sys::utsname::uname;
 use thiserror::Error;
 use transmit::{Prober, SocketConfig, Transmitter};
 
-use crate::config::{Config, OnFailure, SensorSetting, Value as _};
+use crate::config::{Config, OnFailure, SensorSetting, Trailers, Value as _};
 use crate::control::Control;
 use crate::exit::Exit;
 use crate::flag::Flag;
@@ -206,6 +206,7 @@ impl Opened {
         let rings = open_rings(config, mark)?;
         let sockets = SocketConfig {
             source_ports: config.source_ports,
+            trailers: config.trailers == Trailers::On,
             ..SocketConfig::new(mark.get())
         };
         Ok(Self {

@@ -411,7 +411,9 @@ impl DataPath {
 
     fn send(&mut self, block: &[u8], table: &SensorTable) {
         if !self.batch.is_empty() {
-            self.transmitter.send(&mut self.batch, block, table);
+            let sent = self.transmitter.send(&mut self.batch, block, table);
+            self.totals.messages_sent += sent.messages;
+            self.totals.trailer_bytes += sent.trailer_bytes;
         }
         self.batch.count_outcomes(&mut self.totals);
     }

@@ -11,7 +11,8 @@
 //!    the network card does it, or into smaller segments if the path to the sensor is narrower;
 //!    `fragment`, valid inner IP fragments if a packet cannot be split in another way;
 //! 5. [`batch`]: heads are written here, bodies are ranges of the block; [`plan`]: the order in which
-//!    datagrams are sent; [`totals`]: the counters of the outcomes.
+//!    datagrams are sent; [`runs`]: which of them are sent in one message; [`totals`]: the counters of the
+//!    outcomes.
 //!
 //! Payload is read once, for a checksum, or not at all. It is never copied here.
 
@@ -24,6 +25,7 @@ mod link;
 pub mod own;
 pub mod plan;
 mod quoted;
+pub mod runs;
 mod segment;
 pub mod spread;
 pub mod table;
@@ -33,7 +35,7 @@ mod whole;
 use wire::ip::{self, Network, Packet, Version};
 use wire::{ChecksumState, Frame, Gso, GsoKind, Vni, vxlan};
 
-pub use batch::{Batch, Datagram, Outcome, PortIndex};
+pub use batch::{Batch, Datagram, Outcome, Parts, PortIndex};
 pub use spread::{SourcePorts, Spread};
 pub use table::{Sensor, SensorIndex, SensorTable};
 pub use totals::{DropReason, Totals};
@@ -141,7 +143,8 @@ impl Mirror {
             room: sensor.inner_frame_max(),
         };
 
-        let mut out = batch.frame(self.own.vxlan, route, frame.at);
+        let shows_end = matches!(network, Network::Ip(_));
+        let mut out = batch.frame(self.own.vxlan, route, frame.at, shows_end);
         match self.convert(&inner, &network, &mut out) {
             Ok(()) => {
                 out.commit();
@@ -172,6 +175,7 @@ impl Mirror {
                 // A sensor should see a malformed frame: it may be an attack on parsers.
                 Err(DropReason::Malformed) if fits => {
                     out.restart();
+                    out.hides_end();
                     whole::whole(inner, network, all, out);
                 }
                 result => result?,

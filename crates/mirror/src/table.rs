@@ -32,17 +32,33 @@ pub struct SensorIndex(pub u16);
 #[derive(Debug)]
 pub struct Sensor {
     address: SocketAddr,
+    is_socket: bool,
     path_mtu: AtomicU16,
 }
 
 impl Sensor {
-    /// A sensor and the MTU of the path to it.
+    /// A sensor that captures on an interface, and the MTU of the path to it.
     #[must_use]
     pub const fn new(address: SocketAddr, path_mtu: Mtu) -> Self {
         Self {
             address,
+            is_socket: false,
             path_mtu: AtomicU16::new(path_mtu.get()),
         }
+    }
+
+    /// The same sensor as a UDP socket or a vxlan device of the kernel, if `is_socket`.
+    #[must_use]
+    pub const fn with_socket(mut self, is_socket: bool) -> Self {
+        self.is_socket = is_socket;
+        self
+    }
+
+    /// Whether it is a UDP socket or a vxlan device of the kernel. Its kernel gives it one datagram at a
+    /// time, also if several were sent in one message ([`runs`](crate::runs)).
+    #[must_use]
+    pub const fn is_socket(&self) -> bool {
+        self.is_socket
     }
 
     /// Its address and port.

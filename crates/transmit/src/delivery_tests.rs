@@ -97,41 +97,66 @@ struct Case {
     report: Report,
     run: Vec<Entry>,
     script: Script,
+    refused_runs: Vec<SocketAddr>,
+    sent: SentMessages,
     done: usize,
 }
 
 impl Case {
-    /// Delivers a run of datagrams of 1,400 bytes to these sensors once.
+    /// Delivers messages of one datagram of 1,400 bytes to these sensors once.
     fn deliver(sensors: &[u16], script: Script) -> Self {
+        let messages: Vec<_> = sensors.iter().map(|sensor| (*sensor, 1)).collect();
+        Self::deliver_runs(&messages, script)
+    }
+
+    /// Delivers messages to these sensors with so many datagrams of 1,400 bytes once.
+    fn deliver_runs(messages: &[(u16, usize)], script: Script) -> Self {
         let table = (0..2).map(|n| Sensor::new(address(n), Mtu::ETHERNET));
-        let run = sensors.iter().enumerate();
+        let datagrams: usize = messages.iter().map(|(_, count)| count).sum();
+        let group: Vec<u32> = (0..).take(datagrams).collect();
+        let mut places = 0;
         let mut case = Self {
             table: SensorTable::new(table.collect()),
             destinations: vec![Destination::UNTRIED; 2],
-            outcomes: vec![Outcome::Pending; sensors.len()],
+            outcomes: vec![Outcome::Pending; datagrams],
             report: Report::default(),
-            run: run
-                .map(|(number, sensor)| Entry {
-                    number,
-                    place: number,
-                    sensor: SensorIndex(*sensor),
-                    length: LENGTH,
+            run: messages
+                .iter()
+                .map(|&(sensor, count)| {
+                    let place = places;
+                    places += count;
+                    Entry {
+                        place,
+                        count,
+                        sensor: SensorIndex(sensor),
+                        length: LENGTH,
+                        trailers: 7,
+                    }
                 })
                 .collect(),
             script: Script {
-                length: sensors.len(),
+                length: messages.len(),
                 ..script
             },
+            refused_runs: Vec::new(),
+            sent: SentMessages::default(),
             done: 0,
         };
+        for destination in &mut case.destinations {
+            destination.takes_runs = true;
+        }
         let mut delivery = Delivery {
             table: &case.table,
+            group: &group,
             destinations: &mut case.destinations,
             outcomes: &mut case.outcomes,
             report: &mut case.report,
             wait_left: WAIT_MAX,
+            sent: SentMessages::default(),
+            refused_runs: &mut case.refused_runs,
         };
         case.done = delivery.deliver(&mut case.script, &case.run);
+        case.sent = delivery.sent;
         case
     }
 
@@ -257,7 +282,8 @@ fn an_unreachable_sensor_does_not_affect_the_other() {
     ];
     let case = Case::script(&[0, 1, 1], answers);
     assert_eq!(case.outcomes, [UNREACHABLE, SENT, SENT]);
-    assert_eq!(case.destinations[1], Destination::UNTRIED);
+    assert!(!case.destinations[1].has_failures());
+    assert_eq!(case.destinations[1].refuses(LENGTH), None);
 }
 
 #[test]
@@ -391,6 +417,76 @@ fn a_sensor_outside_the_table_does_not_affect_others() {
     assert_eq!(case.outcomes, [PATH_MTU, SENT]);
 }
 
+#[test]
+fn the_datagrams_of_a_run_have_one_outcome() {
+    let case = Case::deliver_runs(
+        &[(0, 3), (1, 1), (0, 2)],
+        Script {
+            answers: [SendResult::Sent(1), fail(Errno::EPERM)].into(),
+            ..Script::default()
+        },
+    );
+    assert_eq!(case.outcomes, [SENT, SENT, SENT, SEND_ERROR, SENT, SENT]);
+    let expected = SentMessages {
+        messages: 2,
+        trailer_bytes: 14,
+    };
+    assert_eq!(case.sent, expected);
+}
+
+#[test]
+fn a_refused_run_is_left_to_be_sent_one_by_one() {
+    for errno in [Errno::EINVAL, Errno::EIO] {
+        let script = Script {
+            answers: [SendResult::Sent(1), fail(errno)].into(),
+            path_mtu: Some(Mtu::ETHERNET),
+            ..Script::default()
+        };
+        let case = Case::deliver_runs(&[(0, 2), (1, 2), (0, 2)], script);
+        assert_eq!(
+            case.outcomes,
+            [SENT, SENT, PENDING, PENDING, PENDING, PENDING]
+        );
+        assert_eq!(case.done, 1, "the caller makes the others again");
+        assert!(!case.destinations[1].takes_runs && case.destinations[0].takes_runs);
+        assert_eq!(case.refused_runs, [address(1)], "{errno}");
+        assert!(case.report.is_empty());
+    }
+}
+
+#[test]
+fn a_run_that_is_too_long_for_a_narrower_path_is_no_reason_against_runs() {
+    // The kernel's error for it is EINVAL, since 6.14 EMSGSIZE.
+    for errno in [Errno::EINVAL, Errno::EMSGSIZE] {
+        let script = Script {
+            answers: [fail(errno)].into(),
+            path_mtu: Mtu::new(1400),
+            ..Script::default()
+        };
+        let case = Case::deliver_runs(&[(0, 2)], script);
+        assert_eq!(
+            (case.done, case.outcomes.as_slice()),
+            (0, &[PENDING; 2][..])
+        );
+        assert_eq!(
+            case.destinations[0].refuses(LENGTH),
+            Some(DropReason::PathMtu)
+        );
+        assert_eq!(case.refused_runs, [], "{errno}");
+    }
+}
+
+#[test]
+fn an_error_about_an_earlier_datagram_is_no_reason_against_runs() {
+    let entries = vec![queued(IcmpError::Other, 0)];
+    let script = Script {
+        answers: [SendResult::Failed(Errno::EINVAL, entries)].into(),
+        ..Script::default()
+    };
+    let case = Case::deliver_runs(&[(0, 2)], script);
+    assert_eq!(case.refused_runs, []);
+}
+
 fn any_answer() -> impl Strategy<Value = SendResult> {
     let errno = prop::sample::select(vec![
         Errno::EINTR,
@@ -416,7 +512,7 @@ proptest! {
     #[test]
     fn for_any_answers_each_datagram_is_tried_in_order_and_gets_one_outcome(
         answers in prop::collection::vec(any_answer(), 0..60),
-        sensors in prop::collection::vec(0_u16..3, 0..20),
+        messages in prop::collection::vec((0_u16..3, 1_usize..4), 0..20),
         mtu in prop::option::of(576_u32..2000),
     ) {
         let script = Script {
@@ -424,15 +520,18 @@ proptest! {
             path_mtu: mtu.and_then(Mtu::new),
             ..Script::default()
         };
-        let case = Case::deliver(&sensors, script);
+        let case = Case::deliver_runs(&messages, script);
         prop_assert!(case.script.tries.is_sorted());
-        let (done, left) = case.outcomes.split_at(case.done);
+        let first_left = case.run.get(case.done).map_or(case.outcomes.len(), |entry| entry.place);
+        let (done, left) = case.outcomes.split_at(first_left);
         prop_assert!(done.iter().all(|outcome| *outcome != PENDING));
         prop_assert!(left.iter().all(|outcome| *outcome == PENDING));
-        // If datagrams are left, one of them is refused.
+        // If messages are left, one of them is refused, or is a run that its sensor does not take.
         let is_refused = |entry: &Entry| {
             let destination = case.destinations.get(usize::from(entry.sensor.0));
+            let takes_runs = destination.is_some_and(|destination| destination.takes_runs);
             destination.is_some_and(|destination| destination.refuses(entry.length).is_some())
+                || entry.count > 1 && !takes_runs
         };
         prop_assert!(left.is_empty() || case.run[case.done..].iter().any(is_refused));
         prop_assert!(case.script.waits.len() <= WAIT_MAX.as_millis() as usize);

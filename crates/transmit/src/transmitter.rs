@@ -1,21 +1,23 @@
 //! Sends a batch through the sockets.
 //!
 //! In: a batch, and the block and the table that it was made from. The batch's plan has the datagrams of
-//! each socket in order. They are sent in runs of one address family, each prepared for `sendmmsg`.
-//! Datagrams to a sensor that refuses them are left out of the run.
+//! each socket in order. They become messages of one datagram, or of a run of them if the sensor is a socket,
+//! and up to 256 messages are prepared for one `sendmmsg`. Datagrams to a sensor that refuses them are left
+//! out.
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use mirror::plan::Plan;
-use mirror::{Batch, DropReason, Outcome, SensorTable};
+use mirror::plan::{Group, Plan};
+use mirror::runs::{self, Candidate, TRAILER_MAX};
+use mirror::{Batch, Datagram, DropReason, Outcome, Parts, SensorTable};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 use wire::Mtu;
 
-use crate::delivery::{Delivery, Entry, Kernel, WAIT_MAX};
+use crate::delivery::{Delivery, Entry, Kernel, RUNS_AGAIN_AFTER, SentMessages, WAIT_MAX};
 use crate::destination::{Addresses, Destination};
 use crate::error_queue::{ErrorQueue, QueuedError};
 use crate::message::{Messages, Run};
@@ -28,16 +30,22 @@ use crate::socket::{Family, OpenError, SocketConfig, Sockets};
 /// How long to wait after an interface's queue was full, before the next try.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
 
+/// Trailers are parts of this.
+static ZEROS: [u8; TRAILER_MAX as usize] = [0; TRAILER_MAX as usize];
+
 /// Sends batches.
 pub struct Transmitter {
     sockets: Sockets,
     peers: Peers,
     report: Report,
+    trailers: bool,
+    /// Sensors that get no runs, and until when. Usually empty.
+    without_runs: Vec<(SocketAddr, Instant)>,
     // Memory that is reused for each batch.
     plan: Plan,
     addresses: Addresses,
     destinations: Vec<Destination>,
-    outcomes: Vec<Outcome>,
+    refused_runs: Vec<SocketAddr>,
     entries: Vec<Entry>,
     messages: Messages,
     error_queue: ErrorQueue,
@@ -55,17 +63,20 @@ impl Transmitter {
             sockets: Sockets::open(*config)?,
             peers: Peers::new(),
             report: Report::with_room(),
+            trailers: config.trailers,
+            without_runs: Vec::new(),
             plan: Plan::default(),
             addresses: Addresses::default(),
             destinations: Vec::new(),
-            outcomes: Vec::new(),
+            refused_runs: Vec::new(),
             entries: Vec::new(),
             messages: Messages::new(),
             error_queue: ErrorQueue::new(),
         })
     }
 
-    /// The UDP source ports of the datagrams, the same in both address families.
+    /// The UDP source ports of the datagrams, the same in both address families: first those to sensors that
+    /// capture, then those to sensors that are sockets.
     #[must_use]
     pub fn source_ports(&self) -> &[u16] {
         &self.sockets.ports
@@ -94,10 +105,13 @@ impl Transmitter {
             .resize(table.sensors().len(), Destination::UNTRIED);
         let mut delivery = Delivery {
             table,
+            group: &[],
             destinations: &mut self.destinations,
             outcomes: &mut [],
             report: &mut self.report,
             wait_left: Duration::ZERO,
+            sent: SentMessages::default(),
+            refused_runs: &mut self.refused_runs,
         };
         for socket in self.sockets.all() {
             let run = self.messages.run();
@@ -111,72 +125,88 @@ impl Transmitter {
         self.report.take()
     }
 
-    /// Sends a batch, and sets the outcome of each datagram in it.
+    /// Sends a batch, and sets the outcome of each datagram in it. Returns in how many messages.
     ///
     /// The bodies are ranges of `block`, and the batch's sensors are numbers in `table`. A datagram whose
     /// body or sensor does not exist there is dropped as [`DropReason::SendError`].
-    pub fn send(&mut self, batch: &mut Batch, block: &[u8], table: &SensorTable) {
-        self.plan.make(batch);
-        self.addresses.prepare(batch, table);
+    pub fn send(&mut self, batch: &mut Batch, block: &[u8], table: &SensorTable) -> SentMessages {
+        let parts = batch.parts();
+        self.plan.make(parts.datagrams, table);
+        self.addresses.prepare(parts.datagrams, table);
+        self.prepare_destinations(table);
+        let sent = self.send_groups(parts, block, table);
+        if !self.refused_runs.is_empty() {
+            let until = Instant::now() + RUNS_AGAIN_AFTER;
+            let refused = self.refused_runs.drain(..);
+            self.without_runs
+                .extend(refused.map(|sensor| (sensor, until)));
+        }
+        sent
+    }
+
+    fn prepare_destinations(&mut self, table: &SensorTable) {
+        if !self.without_runs.is_empty() {
+            let now = Instant::now();
+            self.without_runs.retain(|(_, until)| now < *until);
+        }
         self.destinations.clear();
-        self.destinations
-            .resize(table.sensors().len(), Destination::UNTRIED);
-        self.outcomes.clear();
-        self.outcomes
-            .resize(batch.datagrams().len(), Outcome::Pending);
-        self.send_groups(batch, block, table);
-        for (number, outcome) in self.outcomes.iter().enumerate() {
-            batch.set_outcome(number, *outcome);
+        for sensor in table.sensors() {
+            let refuses = |(address, _): &(SocketAddr, _)| *address == sensor.address();
+            let mut destination = Destination::UNTRIED;
+            destination.takes_runs = self.sockets.has_runs
+                && sensor.is_socket()
+                && !self.without_runs.iter().any(refuses);
+            self.destinations.push(destination);
         }
     }
 
-    fn send_groups(&mut self, batch: &Batch, block: &[u8], table: &SensorTable) {
+    fn send_groups(&mut self, parts: Parts<'_>, block: &[u8], table: &SensorTable) -> SentMessages {
         let mut delivery = Delivery {
             table,
+            group: &[],
             destinations: &mut self.destinations,
-            outcomes: &mut self.outcomes,
+            outcomes: parts.outcomes,
             report: &mut self.report,
             wait_left: WAIT_MAX,
+            sent: SentMessages::default(),
+            refused_runs: &mut self.refused_runs,
         };
-        for (port, group) in self.plan.groups() {
-            for family in Family::ALL {
-                let Some(socket) = self.sockets.get(family, port) else {
-                    continue;
+        for group in self.plan.groups() {
+            let Some(socket) = self.sockets.get(group.lane, group.port) else {
+                continue;
+            };
+            let only = self.addresses.only(table, group.lane);
+            let source = Source {
+                heads: parts.heads,
+                datagrams: parts.datagrams,
+                block,
+                group,
+                is_connected: self.peers.connect(socket, (group.lane, group.port), only),
+                trailers: self.trailers,
+                addresses: &self.addresses,
+            };
+            delivery.group = group.datagrams;
+            let mut place = 0;
+            while place < group.datagrams.len() {
+                let mut run = self.messages.run();
+                let next = source.fill(place, &mut run, &mut self.entries, &mut delivery);
+                let mut kernel = Linux {
+                    socket,
+                    run,
+                    error_queue: &mut self.error_queue,
                 };
-                if !self.addresses.has(family) {
-                    continue;
-                }
-                let only = self.addresses.only(table, family);
-                let is_connected = self.peers.connect(socket, (family, port), only);
-                let mut place = 0;
-                while place < group.len() {
-                    let mut run = self.messages.run();
-                    let source = Source {
-                        batch,
-                        block,
-                        group,
-                        family,
-                        is_connected,
-                        addresses: &self.addresses,
-                    };
-                    let next = source.fill(place, &mut run, &mut self.entries, &mut delivery);
-                    let mut kernel = Linux {
-                        socket,
-                        run,
-                        error_queue: &mut self.error_queue,
-                    };
-                    let done = delivery.deliver(&mut kernel, &self.entries);
-                    place = self.entries.get(done).map_or(next, |entry| entry.place);
-                }
+                let done = delivery.deliver(&mut kernel, &self.entries);
+                place = self.entries.get(done).map_or(next, |entry| entry.place);
             }
         }
-        drop_unsent(batch, &mut delivery);
+        drop_unsent(parts.datagrams, &mut delivery);
+        delivery.sent
     }
 }
 
 /// Drops the datagrams for which there is no socket.
-fn drop_unsent(batch: &Batch, delivery: &mut Delivery<'_>) {
-    for (number, datagram) in batch.datagrams().iter().enumerate() {
+fn drop_unsent(datagrams: &[Datagram], delivery: &mut Delivery<'_>) {
+    for (number, datagram) in datagrams.iter().enumerate() {
         if delivery.outcomes.get(number) != Some(&Outcome::Pending) {
             continue;
         }
@@ -192,64 +222,113 @@ fn drop_unsent(batch: &Batch, delivery: &mut Delivery<'_>) {
     }
 }
 
-/// The datagrams of one socket, from which runs are made.
+/// The datagrams of one socket, from which messages are made.
 struct Source<'a> {
-    batch: &'a Batch,
+    heads: &'a [u8],
+    datagrams: &'a [Datagram],
     block: &'a [u8],
-    group: &'a [u32],
-    family: Family,
-    /// Whether the socket is connected, so that the datagrams need no address.
+    group: Group<'a>,
+    /// Whether the socket is connected, so that the messages need no address.
     is_connected: bool,
+    /// Whether datagrams get trailers.
+    trailers: bool,
     addresses: &'a Addresses,
 }
 
 impl<'a> Source<'a> {
-    /// Fills a run with the group's datagrams from `place` on, as many as fit, and returns the place after
-    /// the last that was handled.
+    /// Fills a run with messages of the group's datagrams from `place` on, as many as fit, and returns the
+    /// place after the last datagram that was handled.
     fn fill(
         &self,
-        place: usize,
+        mut place: usize,
         run: &mut Run<'a>,
         entries: &mut Vec<Entry>,
         delivery: &mut Delivery<'_>,
     ) -> usize {
         entries.clear();
-        for (place, number) in self.group.iter().enumerate().skip(place) {
+        while let Some(number) = self.group.datagrams.get(place) {
             if run.is_full() {
                 return place;
             }
-            let number = *number as usize;
-            let Some(datagram) = self.batch.datagrams().get(number) else {
-                continue;
-            };
-            let sensor = datagram.sensor;
-            if delivery.table.sensor(sensor).is_none() {
-                continue;
+            match self.message(place, delivery) {
+                Ok(entry) => {
+                    self.push(&entry, run);
+                    entries.push(entry);
+                    place += entry.count;
+                }
+                Err(reason) => {
+                    delivery.set_outcome(*number as usize, Outcome::Dropped(reason));
+                    place += 1;
+                }
             }
-            let Some(address) = self.addresses.of(sensor, self.family) else {
-                continue;
-            };
-            let length = datagram.length();
-            if let Some(reason) = delivery.refuses(sensor, length) {
-                delivery.set_outcome(number, Outcome::Dropped(reason));
-                continue;
-            }
-            let range = |range: &std::ops::Range<u32>| range.start as usize..range.end as usize;
-            let head = self.batch.heads().get(range(&datagram.head));
-            let body = self.block.get(range(&datagram.body));
-            let (Some(head), Some(body)) = (head, body) else {
-                delivery.set_outcome(number, Outcome::Dropped(DropReason::SendError));
-                continue;
-            };
-            run.push((!self.is_connected).then_some(address), head, body);
-            entries.push(Entry {
-                number,
-                place,
-                sensor,
-                length,
-            });
         }
-        self.group.len()
+        place
+    }
+
+    /// The message that starts at `place`, or why its first datagram is dropped.
+    fn message(&self, place: usize, delivery: &Delivery<'_>) -> Result<Entry, DropReason> {
+        let (datagram, ..) = self.parts(place).ok_or(DropReason::SendError)?;
+        let sensor = datagram.sensor;
+        let refuses = |datagram: &Datagram| delivery.refuses(sensor, datagram.length());
+        if let Some(reason) = refuses(datagram) {
+            return Err(reason);
+        }
+        let mut entry = Entry {
+            place,
+            count: 1,
+            sensor,
+            length: datagram.length(),
+            trailers: 0,
+        };
+        let destination = delivery.destinations.get(usize::from(sensor.0));
+        if destination.is_some_and(|destination| destination.takes_runs) {
+            let neighbours = (place..)
+                .map_while(|place| self.parts(place))
+                .map(|(datagram, ..)| datagram)
+                .take_while(|datagram| datagram.sensor == sensor && refuses(datagram).is_none());
+            let candidates = neighbours.map(|datagram| Candidate {
+                length: datagram.length(),
+                shows_end: datagram.shows_end,
+            });
+            if let Some(found) = runs::first(candidates, self.trailers) {
+                entry.count = found.count;
+                entry.length = found.segment;
+                entry.trailers = found.trailers;
+            }
+        }
+        Ok(entry)
+    }
+
+    /// The datagram at a place of the group, its head and its body.
+    fn parts(&self, place: usize) -> Option<(&'a Datagram, &'a [u8], &'a [u8])> {
+        let number = *self.group.datagrams.get(place)? as usize;
+        let datagram = self.datagrams.get(number)?;
+        let range = |range: &std::ops::Range<u32>| range.start as usize..range.end as usize;
+        let head = self.heads.get(range(&datagram.head))?;
+        let body = self.block.get(range(&datagram.body))?;
+        Some((datagram, head, body))
+    }
+
+    fn push(&self, entry: &Entry, run: &mut Run<'a>) {
+        let to = self
+            .addresses
+            .of(entry.sensor)
+            .filter(|_| !self.is_connected);
+        let segment = (entry.count > 1).then(|| u16::try_from(entry.length).unwrap_or(u16::MAX));
+        run.start(to, segment);
+        let places = entry.place..entry.place + entry.count;
+        let last = places.end - 1;
+        for place in places {
+            let Some((datagram, head, body)) = self.parts(place) else {
+                continue;
+            };
+            run.add(head);
+            run.add(body);
+            let trailer = entry.length.saturating_sub(datagram.length()) as usize;
+            if trailer > 0 && place < last {
+                run.add(ZEROS.get(..trailer).unwrap_or(&ZEROS));
+            }
+        }
     }
 }
 
@@ -324,8 +403,10 @@ mod tests {
         });
         mirror.push(&frame, &table, &mut batch, &mut totals);
         transmitter.send(&mut batch, &bytes, &table);
-        let outcome = &batch.datagrams()[0].outcome;
-        assert_eq!(*outcome, Outcome::Dropped(DropReason::Unreachable));
+        assert_eq!(
+            batch.outcomes(),
+            [Outcome::Dropped(DropReason::Unreachable)]
+        );
         let report = transmitter.report(&table);
         assert_eq!(report.sensors[0].sensor, address);
     }

@@ -45,7 +45,9 @@ impl Fixture {
     /// the outcomes in the totals.
     pub(crate) fn mirror(&mut self, block: &Block, table: &SensorTable) -> Vec<Built> {
         self.push(block, table);
-        self.transmitter.send(&mut self.batch, &block.bytes, table);
+        let sent = self.transmitter.send(&mut self.batch, &block.bytes, table);
+        self.totals.messages_sent += sent.messages;
+        self.totals.trailer_bytes += sent.trailer_bytes;
         let built = built(&self.batch, block);
         self.batch.count_outcomes(&mut self.totals);
         assert!(self.totals.check(), "{:?}", self.totals);
@@ -69,16 +71,16 @@ pub(crate) struct Built {
 }
 
 pub(crate) fn built(batch: &Batch, block: &Block) -> Vec<Built> {
-    let datagrams = batch.datagrams().iter();
+    let datagrams = batch.datagrams().iter().zip(batch.outcomes());
     datagrams
-        .map(|datagram| {
+        .map(|(datagram, outcome)| {
             let head = datagram.head.start as usize..datagram.head.end as usize;
             let body = datagram.body.start as usize..datagram.body.end as usize;
             Built {
                 bytes: [&batch.heads()[head], &block.bytes[body]].concat(),
                 sensor: datagram.sensor.0.into(),
                 port: datagram.port.0.into(),
-                outcome: datagram.outcome,
+                outcome: *outcome,
             }
         })
         .collect()
@@ -100,6 +102,12 @@ pub(crate) fn table(sensors: &[SocketAddr]) -> SensorTable {
     SensorTable::new(sensors.iter().map(sensor).collect())
 }
 
+/// The same sensors as sockets.
+pub(crate) fn sockets(sensors: &[SocketAddr]) -> SensorTable {
+    let sensor = |address: &SocketAddr| Sensor::new(*address, Mtu::ETHERNET).with_socket(true);
+    SensorTable::new(sensors.iter().map(sensor).collect())
+}
+
 /// Frames one after the other, as in a block of the ring.
 #[derive(Default)]
 pub(crate) struct Block {
@@ -114,6 +122,15 @@ impl Block {
         let mut block = Self::default();
         for (number, flow) in (0..count).zip((0..flows).cycle()) {
             block.push_udp(flow, number, payload);
+        }
+        block
+    }
+
+    /// Frames of one flow, with payloads of these lengths.
+    pub(crate) fn of_lengths(payloads: &[usize]) -> Self {
+        let mut block = Self::default();
+        for (number, payload) in payloads.iter().enumerate() {
+            block.push_udp(1, number, *payload);
         }
         block
     }
