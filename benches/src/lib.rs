@@ -2,13 +2,21 @@
 //!
 //! Each measurement runs the real `podspan` binary ([`Agent`]) and the program that it is compared
 //! with, in turn, and reports medians: ratios are about the same on other machines, absolute times are
-//! not. The program of this package prints them as a [`Table`]; the demo uses the same measurements.
+//! not. The program of this package prints them as a [`Table`]; the demo uses the same measurements. With
+//! the feature `report`, results go to JSON and SVG files; with `cluster`, they are measured in a cluster.
 
 #![forbid(unsafe_code)]
 
 mod agent;
+#[cfg(feature = "report")]
+pub mod chart;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod cpu_per_packet;
 mod error;
+#[cfg(feature = "report")]
+pub mod files;
+pub mod statistics;
 mod table;
 mod totals_line;
 

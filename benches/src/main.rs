@@ -13,6 +13,19 @@ use benches::{Align, Table};
 const LIMIT: f64 = 1.15;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "cluster")]
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == "cluster")
+    {
+        return match benches::cluster::command(std::env::args_os().skip(2)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::from(error.exit_code())
+            }
+        };
+    }
     let Some(binary) = std::env::args_os().nth(1) else {
         eprintln!("usage: benches <path of podspan>; cargo xtask bench passes it");
         return ExitCode::FAILURE;

@@ -35,6 +35,12 @@ impl Table {
             .push(cells.into_iter().take(self.align.len()).collect());
     }
 
+    /// Whether there is no row under the header.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.len() <= 1
+    }
+
     fn width(&self, column: usize) -> usize {
         let cells = self.rows.iter().filter_map(|row| row.get(column));
         cells

@@ -3,6 +3,7 @@
 //! A sniffing sensor's capture holds the outer datagrams; tshark decodes VXLAN on UDP port 4789. Of a
 //! kernel's vxlan device the capture holds the inner frames only.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -126,6 +127,118 @@ impl Findings {
     }
 }
 
+/// A TCP segment, by what makes it different from others. Of a copy, the inner one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Segment {
+    fields: Vec<String>,
+}
+
+const SEGMENT: [&str; 8] = [
+    "ip.src",
+    "tcp.srcport",
+    "ip.dst",
+    "tcp.dstport",
+    "tcp.seq_raw",
+    "tcp.ack_raw",
+    "tcp.flags",
+    "tcp.len",
+];
+
+/// A filter of tshark for copies of TCP segments, without the few ICMP errors that quote one.
+pub const TCP_COPIES: &str = "vxlan && tcp && !icmp";
+
+/// The TCP segments that match a filter of tshark.
+///
+/// # Errors
+/// When tshark fails.
+pub fn segments(file: &Path, filter: &str) -> Result<BTreeSet<Segment>> {
+    let lines = fields(file, filter, &SEGMENT)?;
+    Ok(lines.iter().map(|line| Segment::parse(line)).collect())
+}
+
+impl Segment {
+    fn parse(line: &str) -> Self {
+        // The outer header comes first.
+        let inner = |field: &str| field.rsplit(',').next().unwrap_or_default().to_owned();
+        Self {
+            fields: line.split('\t').map(inner).collect(),
+        }
+    }
+
+    fn field(&self, index: usize) -> &str {
+        self.fields.get(index).map_or("", String::as_str)
+    }
+
+    /// The sender's address.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        self.field(0)
+    }
+
+    /// The receiver's address.
+    #[must_use]
+    pub fn destination(&self) -> &str {
+        self.field(2)
+    }
+
+    /// The sender's port.
+    #[must_use]
+    pub fn source_port(&self) -> &str {
+        self.field(1)
+    }
+
+    /// Whether this is the sender's or the receiver's port.
+    #[must_use]
+    pub fn has_port(&self, port: &str) -> bool {
+        self.field(1) == port || self.field(3) == port
+    }
+
+    /// Whether it has the flag FIN.
+    #[must_use]
+    pub fn closes(&self) -> bool {
+        let flags = self.field(6).trim_start_matches("0x");
+        u16::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1)
+    }
+
+    /// Whether it has no payload.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.field(7) == "0"
+    }
+}
+
+/// When the copies from a pod arrived at the sensor, in seconds since 1970, by the pod's address.
+///
+/// # Errors
+/// When tshark fails.
+pub fn arrivals(file: &Path, pod: &str) -> Result<Vec<f64>> {
+    let lines = fields(file, "vxlan", &["frame.time_epoch", "ip.src"])?;
+    let time = |line: &String| {
+        let (time, sources) = line.split_once('\t')?;
+        // The outer source comes first.
+        (sources.split(',').next()? == pod).then(|| time.parse().ok())?
+    };
+    Ok(lines.iter().filter_map(time).collect())
+}
+
 fn fields(file: &Path, filter: &str, columns: &[&str]) -> Result<Vec<String>> {
     Ok(tshark::fields(file, &PREFERENCES, filter, columns, LIMIT)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_the_inner_segment() {
+        let outer = "10.0.0.1,10.0.0.1\t4000\t10.0.0.9,10.0.0.2\t80\t1\t2\t0x0011\t0";
+        let copy = Segment::parse(outer);
+        let segment = Segment::parse("10.0.0.1\t4000\t10.0.0.2\t80\t1\t2\t0x0011\t0");
+        assert_eq!(copy, segment);
+        assert_eq!(
+            (copy.source(), copy.destination()),
+            ("10.0.0.1", "10.0.0.2")
+        );
+        assert!(copy.closes() && copy.is_empty() && copy.has_port("80") && !copy.has_port("81"));
+    }
 }

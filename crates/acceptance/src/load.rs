@@ -8,7 +8,6 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::images;
 use crate::objects::{get, until};
 use crate::scenario::{Scenario, text};
 
@@ -69,7 +68,29 @@ impl Load {
     /// # Errors
     /// When the API server refuses the pod.
     pub fn start(&self, scenario: &Scenario<'_>) -> Result<()> {
-        scenario.apply(&self.pod().to_string())
+        scenario.apply(&self.pod(&scenario.images().tools).to_string())
+    }
+
+    /// Waits until the client sends requests.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn runs(&self, scenario: &Scenario<'_>, limit: Duration) -> Result<()> {
+        let script = "read process </tmp/attack && kill -0 $process";
+        until(&format!("the requests of {}", self.name), limit, || {
+            let run = scenario.kubectl(&["exec", &self.name, "--", "sh", "-c", script]);
+            Ok(run.map(drop).map_err(|error| error.to_string()))
+        })
+    }
+
+    /// Ends a client before its time. It reports the requests until then.
+    ///
+    /// # Errors
+    /// When the client cannot be reached.
+    pub fn stop(&self, scenario: &Scenario<'_>) -> Result<()> {
+        let script = "read process </tmp/attack && kill -INT $process";
+        scenario.kubectl(&["exec", &self.name, "--", "sh", "-c", script])?;
+        Ok(())
     }
 
     /// Waits for the end of the client, and reads its report.
@@ -102,13 +123,14 @@ impl Load {
         self.finish(scenario)
     }
 
-    fn pod(&self) -> Value {
+    fn pod(&self, image: &str) -> Value {
         // The service's rules come to the node some time after its endpoints.
         let host = self.url.trim_start_matches("http://").trim_end_matches('/');
         let (host, port) = host.split_once(':').unwrap_or((host, "80"));
         let script = format!(
-            "while timeout 1 nc {host} {port} </dev/null >/dev/null 2>&1; [ $? = 1 ]; do sleep 0.2; done; echo 'GET {}' | vegeta attack -rate={}/s -duration={}s -timeout=10s -keepalive=false \
-             | vegeta report -type=json",
+            "while timeout 1 nc {host} {port} </dev/null >/dev/null 2>&1; [ $? = 1 ]; do sleep 0.2; done; \
+             echo 'GET {}' | vegeta attack -rate={}/s -duration={}s -timeout=10s -keepalive=false >/tmp/results & \
+             echo $! >/tmp/attack; wait $!; vegeta report -type=json </tmp/results",
             self.url, self.rate, self.seconds
         );
         serde_json::json!({
@@ -121,7 +143,7 @@ impl Load {
                 "automountServiceAccountToken": false,
                 "containers": [{
                     "name": "load",
-                    "image": images::TOOLS,
+                    "image": image,
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["/bin/sh", "-ec", script],
                     "securityContext": {

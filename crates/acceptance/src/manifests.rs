@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::images;
+use crate::images::Images;
 use testbed::kind::Cluster;
 
 /// The repository's folder with manifests.
@@ -17,18 +17,24 @@ const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests");
 #[derive(Debug, Clone)]
 pub struct Manifests {
     namespace: String,
+    images: Images,
     resources: Vec<String>,
+    components: Vec<String>,
     extra: Vec<String>,
+    patches: Vec<String>,
 }
 
 impl Manifests {
-    /// An overlay that puts everything into `namespace`.
+    /// An overlay that puts everything into `namespace` and uses `images`.
     #[must_use]
-    pub fn new(namespace: &str) -> Self {
+    pub fn new(namespace: &str, images: &Images) -> Self {
         Self {
             namespace: namespace.to_owned(),
+            images: images.clone(),
             resources: Vec::new(),
+            components: Vec::new(),
             extra: Vec::new(),
+            patches: Vec::new(),
         }
     }
 
@@ -48,10 +54,24 @@ impl Manifests {
         self
     }
 
+    /// Adds a component, such as `components/sidecar`. It changes all objects of the overlay.
+    #[must_use]
+    pub fn component(mut self, folder: &str) -> Self {
+        self.components.push(folder.to_owned());
+        self
+    }
+
     /// Adds objects as YAML.
     #[must_use]
     pub fn yaml(mut self, text: &str) -> Self {
         self.extra.push(text.to_owned());
+        self
+    }
+
+    /// Adds a strategic merge patch; its kind and name say of which object.
+    #[must_use]
+    pub fn patch(mut self, text: &str) -> Self {
+        self.patches.push(text.to_owned());
         self
     }
 
@@ -80,13 +100,27 @@ impl Manifests {
             fs::write(folder.join(&name), yaml).map_err(Error::system("writing a manifest"))?;
             resources.push(name);
         }
-        let entries: Vec<_> = resources
-            .iter()
-            .map(|entry| format!("- {entry}\n"))
-            .collect();
-        text.push_str("resources:\n");
-        text.push_str(&entries.concat());
-        text.push_str(&images::kustomize());
+        let components = relative_paths(folder, &self.components)?;
+        let mut patches = Vec::new();
+        for (number, yaml) in (0..).zip(&self.patches) {
+            let name = format!("patch-{number}.yaml");
+            fs::write(folder.join(&name), yaml).map_err(Error::system("writing a patch"))?;
+            patches.push(format!("path: {name}"));
+        }
+        for (field, entries) in [
+            ("resources", resources),
+            ("components", components),
+            ("patches", patches),
+        ] {
+            let entries: Vec<_> = entries.iter().map(|entry| format!("\n- {entry}")).collect();
+            if !entries.is_empty() {
+                text.push_str(field);
+                text.push(':');
+                text.push_str(&entries.concat());
+                text.push('\n');
+            }
+        }
+        text.push_str(&self.images.kustomize());
         fs::write(folder.join("kustomization.yaml"), text)
             .map_err(Error::system("writing a kustomization"))
     }

@@ -14,8 +14,15 @@ use crate::error::{Error, Result};
 /// When kubectl fails, and when the answer is not JSON.
 pub fn get(cluster: &Cluster, arguments: &[&str]) -> Result<Value> {
     let arguments = [&["get", "-o", "json"], arguments].concat();
-    let text = cluster.kubectl(&arguments)?;
-    serde_json::from_str(&text).map_err(|_| Error::unexpected(arguments.join(" "), text))
+    from_json(&arguments.join(" "), &cluster.kubectl(&arguments)?)
+}
+
+/// Reads JSON that kubectl has printed.
+///
+/// # Errors
+/// When it is not JSON; `what` names it.
+pub fn from_json(what: &str, text: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|_| Error::unexpected(what, text))
 }
 
 /// Calls `check` until it returns a value; `check` returns the state that it saw otherwise.

@@ -4,30 +4,56 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use testbed::kind::Cluster;
+use testbed::kind::{Cluster, Source};
 
 use crate::error::{Error, Result};
+use crate::images::Images;
 use crate::manifests::Manifests;
 use crate::objects::{get, until};
+
+/// What the names of namespaces begin with in a cluster that is given by a kubeconfig.
+const PREFIX: &str = "podspan-";
 
 /// A namespace. Dropping it deletes the namespace, without waiting for the end of that.
 #[derive(Debug)]
 pub struct Scenario<'a> {
     cluster: &'a Cluster,
     namespace: String,
+    images: Images,
 }
 
 impl<'a> Scenario<'a> {
-    /// Makes the namespace, with `labels` such as `pod-security.kubernetes.io/enforce: baseline`.
+    /// Makes the namespace, with `labels` such as `pod-security.kubernetes.io/enforce: baseline`. In a
+    /// cluster of somebody else its name begins with `podspan-`. The images are those of the environment.
     ///
     /// # Errors
-    /// When the API server refuses.
+    /// When the API server refuses, or the namespace is there already; it is not touched then.
     pub fn new(cluster: &'a Cluster, namespace: &str, labels: &[(&str, &str)]) -> Result<Self> {
+        Self::with_images(cluster, namespace, labels, Images::from_environment())
+    }
+
+    /// As [`Self::new`], with these images.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_images(
+        cluster: &'a Cluster,
+        namespace: &str,
+        labels: &[(&str, &str)],
+        images: Images,
+    ) -> Result<Self> {
+        let namespace = match cluster.source() {
+            Source::Given if !namespace.starts_with(PREFIX) => format!("{PREFIX}{namespace}"),
+            _ => namespace.to_owned(),
+        };
+        cluster.kubectl(&["create", "namespace", &namespace])?;
+        // From here on it is this scenario's, and is deleted with it.
         let scenario = Self {
             cluster,
-            namespace: namespace.to_owned(),
+            namespace,
+            images,
         };
-        cluster.kubectl(&["create", "namespace", namespace])?;
+        let namespace = scenario.namespace();
         for (name, value) in labels {
             let label = format!("{name}={value}");
             cluster.kubectl(&["label", "namespace", namespace, &label])?;
@@ -58,10 +84,16 @@ impl<'a> Scenario<'a> {
         &self.namespace
     }
 
+    /// The images.
+    #[must_use]
+    pub fn images(&self) -> &Images {
+        &self.images
+    }
+
     /// An empty overlay for this namespace.
     #[must_use]
     pub fn manifests(&self) -> Manifests {
-        Manifests::new(&self.namespace)
+        Manifests::new(&self.namespace, &self.images)
     }
 
     /// Runs kubectl in this namespace.
@@ -167,6 +199,22 @@ impl<'a> Scenario<'a> {
                 })
             },
         )
+    }
+
+    /// Waits until podspan in a pod has a sensor.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] with podspan's log.
+    pub fn mirrors(&self, pod: &str, limit: Duration) -> Result<()> {
+        let has_sensor =
+            |log: &str| log.contains("usable sensors: ") || log.contains(" sensor address=");
+        until(&format!("a sensor for {pod}"), limit, || {
+            let log = match self.logs(pod, "podspan") {
+                Ok(log) => log,
+                Err(error) => return Ok(Err(error.to_string())),
+            };
+            Ok(if has_sensor(&log) { Ok(()) } else { Err(log) })
+        })
     }
 
     fn with_pods(&self, error: &Error) -> Error {

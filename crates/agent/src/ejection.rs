@@ -5,12 +5,12 @@
 //!
 //! - *healthy*: used, and there is no recent evidence of a failure;
 //! - *unhealthy*: still used, and probed, because of evidence that anybody can forge. It is ejected
-//!   when the evidence comes again after [`PROBE_TIME`] and its host did not answer in this time;
+//!   when the evidence comes again after [`health::PROBE_TIME`] and its host did not answer in this time;
 //! - *ejected*: the other sensors get its flows. It returns when its host answers, when there is no
-//!   evidence for [`QUIET`], or at the end of its ejection.
+//!   evidence for [`health::QUIET`], or at the end of its ejection.
 //!
 //! A sensor is ejected only while another sensor in use has weaker evidence against it. The evidence
-//! of the last [`QUIET`] counts ([`FailureEvidence`]): none, a message that anybody can forge, or a
+//! of the last [`health::QUIET`] counts ([`FailureEvidence`]): none, a message that anybody can forge, or a
 //! report of this machine's kernel. This has three results:
 //!
 //! - The sensor that would be the last one stays in use, whatever is observed.
@@ -22,13 +22,13 @@
 //!   evidence.
 //!
 //! # Invariants
-//! - No ejection lasts longer than [`EJECTION_MAX`], whatever is observed. Then the sensor is used
+//! - No ejection lasts longer than [`health::EJECTION_MAX`], whatever is observed. Then the sensor is used
 //!   again, to try it.
 //! - At least one sensor is not ejected. If the list has only ejected ones left, those with the weakest
 //!   evidence are used at once.
 //! - Every return has a backoff. The first ejection for "unreachable" ends with the first answer; each
-//!   later one lasts at least 4 s, 8, 16, 32, and then 60, until the sensor has been used for [`RESET`].
-//!   A sensor returns early at most once in [`EARLY_AGAIN`]. If it must be used sooner than that (the
+//!   later one lasts at least 4 s, 8, 16, 32, and then 60, until the sensor has been used for [`health::RESET`].
+//!   A sensor returns early at most once in [`health::EARLY_AGAIN`]. If it must be used sooner than that (the
 //!   list has no other sensor, or the kernel reports the others as unreachable), it is used at once and
 //!   *held*: it is not ejected for as long as the ejection would have lasted. So a sensor changes at
 //!   most twelve times in a minute, whatever is observed and however the list changes
@@ -36,27 +36,14 @@
 //! - Whatever is forged against sensors that work, a sensor that the kernel reports as unreachable is
 //!   not used for nine tenths of the time (`nothing_forged_keeps_a_dead_sensor_in_use`).
 
+mod health;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// The longest ejection.
-pub(crate) const EJECTION_MAX: Duration = Duration::from_mins(1);
-/// The shortest ejection that has a minimum.
-const EJECTION_MIN: Duration = Duration::from_secs(4);
-/// Evidence counts for this time. Without new evidence for this time, an unreachable sensor is tried
-/// again, even if nothing answered. It is longer than the time to detect that a neighbour is still
-/// silent: one second until the next probe, three for the kernel's three requests (`mcast_solicit`,
-/// `retrans_time_ms`), and one until the answer is read.
-const QUIET: Duration = Duration::from_secs(6);
-/// How long an unhealthy sensor is probed: three probes.
-const PROBE_TIME: Duration = Duration::from_secs(3);
-/// An unhealthy sensor without new evidence for this time is healthy again.
-const HEALTHY_AFTER: Duration = Duration::from_secs(10);
-/// After a sensor was used for this time, its backoff starts again with the shortest ejection.
-const RESET: Duration = Duration::from_mins(1);
-/// A sensor may return early once in this time.
-const EARLY_AGAIN: Duration = Duration::from_mins(1);
+use health::{FailureEvidence, Probing, RESET, SensorHealth, State};
+
 /// The number of removed sensors whose backoff is kept.
 const REMOVED_MAX: usize = 256;
 
@@ -69,23 +56,6 @@ pub(crate) enum Failure {
     Refused,
     /// A firewall rejects datagrams to it.
     Prohibited,
-}
-
-impl Failure {
-    /// The minimum duration of an ejection after `level` earlier ones.
-    fn min_ejection(self, level: u32) -> Duration {
-        match self {
-            // The first ejection ends with the first answer.
-            Self::Unreachable => level.checked_sub(1).map_or(Duration::ZERO, backoff),
-            Self::Refused | Self::Prohibited => backoff(level),
-        }
-    }
-}
-
-/// 4 s, 8, 16, 32, and then 60.
-fn backoff(level: u32) -> Duration {
-    let factor = 2_u32.checked_pow(level).unwrap_or(u32::MAX);
-    EJECTION_MIN.saturating_mul(factor).min(EJECTION_MAX)
 }
 
 /// What was observed of a sensor.
@@ -120,211 +90,6 @@ pub(crate) enum Return {
     /// Its ejection is over; it is tried again.
     Retry,
 }
-
-/// The strongest recent evidence of a sensor's failure, the weakest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum FailureEvidence {
-    None,
-    /// A message that anybody can forge.
-    Forgeable,
-    /// This machine's kernel reports it as unreachable.
-    Kernel,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-enum State {
-    #[default]
-    Healthy,
-    Unhealthy {
-        failure: Failure,
-        since: Instant,
-        /// When the last evidence came.
-        last: Instant,
-    },
-    Ejected {
-        failure: Failure,
-        since: Instant,
-        /// Whether its host has answered since the last evidence of a failure.
-        answered: bool,
-        /// The minimum duration of this ejection.
-        min: Duration,
-    },
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct SensorHealth {
-    state: State,
-    /// The number of ejections since the last reset: the level of the backoff.
-    level: u32,
-    /// When the last ejection ended.
-    returned: Option<Instant>,
-    /// When it last returned early.
-    early: Option<Instant>,
-    /// It is not ejected before this time.
-    held_until: Option<Instant>,
-    /// When the last evidence came that anybody can forge.
-    forgeable_at: Option<Instant>,
-    /// When the kernel last reported it as unreachable, if its host has not answered since.
-    kernel_at: Option<Instant>,
-}
-
-impl SensorHealth {
-    const fn is_ejected(&self) -> bool {
-        matches!(self.state, State::Ejected { .. })
-    }
-
-    fn is_held(&self, now: Instant) -> bool {
-        self.held_until.is_some_and(|until| now < until)
-    }
-
-    fn evidence(&self, now: Instant) -> FailureEvidence {
-        let is_recent = |last: Instant| now.saturating_duration_since(last) < QUIET;
-        if self.kernel_at.is_some_and(is_recent) {
-            FailureEvidence::Kernel
-        } else if self.forgeable_at.is_some_and(is_recent) {
-            FailureEvidence::Forgeable
-        } else {
-            FailureEvidence::None
-        }
-    }
-
-    fn eject(&mut self, failure: Failure, now: Instant) {
-        let in_use = self.returned.map(|at| now.saturating_duration_since(at));
-        if in_use.is_some_and(|time| time >= RESET) {
-            self.level = 0;
-        }
-        self.state = State::Ejected {
-            failure,
-            since: now,
-            answered: false,
-            min: failure.min_ejection(self.level),
-        };
-        self.level = self.level.saturating_add(1);
-    }
-
-    /// Makes it healthy. Its time in use starts at `time`.
-    const fn return_at(&mut self, time: Instant) {
-        self.state = State::Healthy;
-        self.returned = Some(time);
-    }
-
-    fn may_return_early(&self, now: Instant) -> bool {
-        let since = |at| now.saturating_duration_since(at);
-        self.early.is_none_or(|at| since(at) >= EARLY_AGAIN)
-    }
-
-    /// Ends its ejection early; holds it if it returned early a short time ago.
-    fn return_early(&mut self, now: Instant) {
-        if self.may_return_early(now) {
-            self.return_at(now);
-        } else {
-            let until = now + backoff(self.level.saturating_sub(1));
-            self.held_until = Some(until);
-            self.return_at(until);
-        }
-        self.early = Some(now);
-    }
-
-    /// Stores evidence of a failure.
-    fn add_evidence(&mut self, observation: Observation, now: Instant) {
-        // The kernel reports this failure only, and no other source gives it.
-        if observation == Observation::Failed(Failure::Unreachable) {
-            self.kernel_at = Some(now);
-        } else {
-            self.forgeable_at = Some(now);
-        }
-        if let State::Ejected { answered, .. } = &mut self.state {
-            *answered = false;
-        }
-    }
-
-    /// Handles evidence that may be forged, for a sensor that is not ejected.
-    fn may_fail(&mut self, failure: Failure, now: Instant) -> Probing {
-        let (probing, started) = match self.state {
-            State::Unhealthy { since, last, .. }
-                if now.saturating_duration_since(last) < HEALTHY_AFTER =>
-            {
-                let is_over = now.saturating_duration_since(since) >= PROBE_TIME;
-                let probing = if is_over {
-                    Probing::Failed
-                } else {
-                    Probing::Running
-                };
-                (probing, since)
-            }
-            _ => (Probing::Started, now),
-        };
-        self.state = State::Unhealthy {
-            failure,
-            since: started,
-            last: now,
-        };
-        probing
-    }
-
-    /// Its host has answered.
-    fn answered(&mut self) {
-        self.kernel_at = None;
-        match &mut self.state {
-            // An answer of the host does not exclude a firewall that rejects the port.
-            State::Unhealthy { failure, .. } if *failure == Failure::Unreachable => {
-                self.state = State::Healthy;
-            }
-            State::Ejected { answered, .. } => *answered = true,
-            State::Healthy | State::Unhealthy { .. } => {}
-        }
-    }
-
-    /// Its host has answered about the sensor's port.
-    fn arrived(&mut self) {
-        self.answered();
-        self.forgeable_at = None;
-        if matches!(self.state, State::Unhealthy { .. }) {
-            self.state = State::Healthy;
-        }
-    }
-
-    /// Ends a state that is over; returns why, if it was an ejection.
-    fn expire(&mut self, now: Instant) -> Option<Return> {
-        match self.state {
-            State::Unhealthy { last, .. }
-                if now.saturating_duration_since(last) >= HEALTHY_AFTER =>
-            {
-                self.state = State::Healthy;
-                None
-            }
-            State::Healthy | State::Unhealthy { .. } => None,
-            State::Ejected {
-                failure,
-                since,
-                answered,
-                min,
-            } => {
-                let lasted = now.saturating_duration_since(since);
-                let is_quiet = self.evidence(now) == FailureEvidence::None;
-                let may_return = answered || is_quiet || failure != Failure::Unreachable;
-                if lasted < EJECTION_MAX && (lasted < min || !may_return) {
-                    return None;
-                }
-                self.return_at(now);
-                Some(if answered && failure == Failure::Unreachable {
-                    Return::Answered
-                } else {
-                    Return::Retry
-                })
-            }
-        }
-    }
-}
-
-/// The probing of an unhealthy sensor.
-enum Probing {
-    Started,
-    Running,
-    /// The evidence has come again, and the host did not answer in between.
-    Failed,
-}
-
 /// The health of all sensors.
 #[derive(Debug, Default)]
 pub(crate) struct Ejections {

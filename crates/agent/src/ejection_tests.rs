@@ -1,6 +1,9 @@
 //! Sensors that fail in every way, on a simulated clock.
 
+use std::time::Duration;
+
 use super::Failure::{Prohibited, Refused, Unreachable};
+use super::health::{EJECTION_MAX, EJECTION_MIN, HEALTHY_AFTER, PROBE_TIME, QUIET};
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);

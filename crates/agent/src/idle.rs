@@ -1,6 +1,6 @@
 //! Staying alive when podspan cannot start: `ON_FAILURE=idle`.
 //!
-//! A native sidecar that exits at its start holds the whole pod in `Init:CrashLoopBackOff`. With
+//! A native sidecar that exits at its start keeps its pod not Ready (`Init:CrashLoopBackOff`). With
 //! `ON_FAILURE=idle` the process stays alive, mirrors nothing, logs why, and tries again if the cause can
 //! go away: after 1 s, then after twice the last pause, up to 60 s. SIGTERM and SIGINT end it with code 0.
 //!

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use capture::privilege::{PrivilegeError, drop_all, raise_net_raw};
 use capture::{InterfaceName, Ring, RingConfig};
 use mirror::{Mirror, MirrorConfig};
 use nix::errno::Errno;
@@ -26,7 +27,7 @@ use crate::exit::Exit;
 use crate::flag::Flag;
 use crate::idle;
 use crate::log;
-use crate::privilege::{self, PrivilegeError};
+use crate::privilege;
 use crate::published::{EventSender, Published};
 use crate::sensor_lists::SensorLists;
 use crate::sensors::{ListedSensor, Sensors};
@@ -132,7 +133,7 @@ pub fn run(config: &Config) -> ExitCode {
 }
 
 fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
-    privilege::raise_net_raw();
+    raise_net_raw();
     let (runtime, mut signals) = idle::runtime().map_err(RunError::Runtime)?;
     let open = || Opened::open(config);
     let opened = match config.on_failure {
@@ -142,7 +143,7 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
             None => return Ok(()),
         },
     };
-    let bounding_set = privilege::drop_all()?;
+    let bounding_set = drop_all()?;
     log::start_writer().map_err(RunError::Log)?;
     tracing::debug!(?bounding_set, "sockets are open, capabilities are dropped");
 

@@ -7,6 +7,7 @@
 //! - [`ring`]: a packet socket with its ring, opened once with `CAP_NET_RAW` and bound again, without
 //!   any capability, when the interface is back; [`interface`]: the changes of the interface;
 //! - [`network_changes`]: when to check the interface for changes;
+//! - [`privilege`]: raising that capability before, and dropping all privileges after;
 //! - [`block`](mod@block): how a block passes from the kernel to podspan and back;
 //! - [`walk`]: the frames of a block, checked once.
 //!
@@ -21,6 +22,7 @@ pub mod interface;
 mod map;
 pub mod network_changes;
 mod packet_socket;
+pub mod privilege;
 pub mod ring;
 pub mod walk;
 

@@ -3,7 +3,8 @@
 //! In: a [`Frame`] of the ring and the table of sensors. Out: datagrams in a [`Batch`], or a reason
 //! in the [`Totals`]. In the order in which a frame passes them:
 //!
-//! 1. `own`: ICMP messages about podspan's datagrams are not mirrored, except for some;
+//! 1. `own`: ICMP messages about podspan's datagrams are not mirrored, except for some, and not the datagrams
+//!    of a podspan that was killed;
 //! 2. [`spread`]: the hashes of the frame's hosts and flow ([`hash`], `quoted`), which select the sensor
 //!    ([`table`]) and the source port;
 //! 3. `link`: restores addresses and VLAN tag;
@@ -98,6 +99,7 @@ impl Mirror {
                 vxlan: vxlan::header(config.vni),
                 ports: config.own_ports,
                 sample: TokenBucket::default(),
+                first_frame: None,
             },
             spreader: Spreader::new(config.spread),
             source_ports: config.source_ports,

@@ -1,4 +1,4 @@
-//! ICMP messages about podspan's datagrams.
+//! ICMP messages about podspan's datagrams, and the datagrams of an earlier podspan.
 //!
 //! The ring's filter rejects podspan's datagrams by their mark. An ICMP error or redirect that quotes one
 //! comes back without the mark. If podspan mirrored it, that copy would cause the next message: the host
@@ -12,6 +12,12 @@
 //! ejected and probed, cause such messages too. But anybody who has the port number can forge all of this
 //! and add any bytes. So at most [`PER_SECOND`] are mirrored per second: an analyst sees such messages
 //! and their content, and the number of copies that they cause is bounded.
+//!
+//! If podspan was killed, its last datagrams may still wait in the kernel for the address of the sensor's
+//! host (RFC 826, `arp_queue` in the kernel's `net/core/neighbour.c`: at most three probes, one a second).
+//! They have the mark of the killed process. So in its first [`EARLIER_SECONDS`] podspan mirrors no outgoing
+//! datagram that comes from a port that it has bound itself and has its VXLAN header. Only a process with
+//! `NET_RAW` can forge this.
 
 use wire::ip::{self, Network};
 use wire::{Direction, Frame, Timestamp, vxlan};
@@ -24,7 +30,11 @@ const UDP_HEADER_LEN: usize = 8;
 /// many at once.
 pub const PER_SECOND: u32 = 10;
 
-/// Finds the ICMP messages about podspan's datagrams.
+/// How long the datagrams of an earlier podspan can come, from the first frame on. They wait for three
+/// seconds at most.
+pub const EARLIER_SECONDS: u32 = 10;
+
+/// Finds the ICMP messages about podspan's datagrams, and the datagrams of an earlier podspan.
 #[derive(Debug)]
 pub(crate) struct OwnErrors {
     /// The first bytes of each of podspan's datagrams.
@@ -33,13 +43,40 @@ pub(crate) struct OwnErrors {
     pub(crate) ports: Vec<u16>,
     /// Selects the messages that are mirrored all the same.
     pub(crate) sample: TokenBucket,
+    /// The time of the first frame, in seconds.
+    pub(crate) first_frame: Option<u32>,
 }
 
 impl OwnErrors {
-    /// Whether a frame is an ICMP message about one of podspan's datagrams, and above the rate.
+    /// Whether a frame is an ICMP message about one of podspan's datagrams, and above the rate, or a datagram
+    /// of an earlier podspan.
     pub(crate) fn rejects(&mut self, frame: &Frame<'_>, network: &Network) -> bool {
+        let seconds = frame.timestamp.seconds;
+        let first = *self.first_frame.get_or_insert(seconds);
+        if seconds.abs_diff(first) < EARLIER_SECONDS
+            && self.is_earlier_datagram(frame, network).unwrap_or(false)
+        {
+            return true;
+        }
         let quotes_own_datagram = self.quotes_own_datagram(frame, network).unwrap_or(false);
         quotes_own_datagram && !self.sample.take(frame.timestamp)
+    }
+
+    /// `None` if the frame is too short to decide.
+    fn is_earlier_datagram(&self, frame: &Frame<'_>, network: &Network) -> Option<bool> {
+        let Network::Ip(packet) = network else {
+            return Some(false);
+        };
+        if packet.protocol != ip::UDP
+            || packet.is_fragment
+            || frame.direction != Direction::Outgoing
+        {
+            return Some(false);
+        }
+        let udp = frame.bytes.get(packet.transport..packet.end)?;
+        let port = u16::from_be_bytes(*udp.first_chunk()?);
+        let header = udp.get(UDP_HEADER_LEN..UDP_HEADER_LEN + vxlan::HEADER_LEN)?;
+        Some(self.ports.contains(&port) && header == self.vxlan)
     }
 
     /// `None` if the message is too short to decide.

@@ -28,7 +28,8 @@ pub enum DropReason {
     Oversize,
     /// podspan cannot split a frame with this offload.
     UnknownOffload,
-    /// An ICMP error about one of podspan's datagrams: mirroring it could cause the next one.
+    /// An ICMP error about one of podspan's datagrams: mirroring it could cause the next one. Or a datagram of
+    /// an earlier podspan that was killed.
     OwnError,
     /// It was still in the ring when the time for the drain was over.
     NotDrained,

@@ -32,6 +32,9 @@ podspan-sensor capture [options]
       --write FILE     write the frames to a pcap file; - is standard output
       --seconds N      end after N seconds
 
+podspan-sensor ready
+    Succeeds when a capture runs in this pod, for a startup probe: copies that arrive before are lost.
+
 podspan-sensor --help | --version
 ";
 
@@ -42,6 +45,7 @@ pub(crate) enum Command {
     Version,
     Device(DeviceOptions),
     Capture(CaptureOptions),
+    Ready,
 }
 
 /// The options of `device`.
@@ -80,8 +84,15 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         Some(Long("version") | Short('V')) => Ok(Command::Version),
         Some(Value(command)) if command == "device" => device(&mut parser).map(Command::Device),
         Some(Value(command)) if command == "capture" => capture(&mut parser).map(Command::Capture),
+        Some(Value(command)) if command == "ready" => match parser.next()? {
+            Some(other) => Err(other.unexpected().into()),
+            None => Ok(Command::Ready),
+        },
         Some(other) => Err(other.unexpected().into()),
-        None => Err(Error::Usage("which command: device or capture?".to_owned())),
+        None => {
+            let message = "which command: device, capture or ready?";
+            Err(Error::Usage(message.to_owned()))
+        }
     }
 }
 
@@ -198,6 +209,7 @@ mod tests {
             seconds: None,
         };
         assert_eq!(parsed("capture"), Ok(Command::Capture(capture)));
+        assert_eq!(parsed("ready"), Ok(Command::Ready));
         assert_eq!(parsed("--help"), Ok(Command::Help));
         assert_eq!(parsed("-V"), Ok(Command::Version));
     }
@@ -230,7 +242,8 @@ mod tests {
     #[test]
     fn a_wrong_argument_is_named_with_its_rule() {
         let cases = [
-            ("", "which command: device or capture?"),
+            ("", "which command: device, capture or ready?"),
+            ("ready --interface eth0", "--interface"),
             ("listen", "\"listen\""),
             ("device --port 0", "--port is \"0\": it must be 1 to 65535"),
             ("device --vni 16777216", "0 to 16777215"),

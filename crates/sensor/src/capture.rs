@@ -11,11 +11,10 @@ use std::os::fd::AsFd as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ::capture::privilege::{drop_all, raise_net_raw};
 use ::capture::{BLOCK_LEN, InterfaceChange, NetworkChanges, OpenError, Ring, RingConfig};
-use caps::{CapSet, Capability};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::prctl;
 use wire::{Direction, Frame, Link};
 
 use crate::arguments::{CaptureOptions, Output};
@@ -57,9 +56,7 @@ pub(crate) fn run(options: &CaptureOptions) -> Result<(), Error> {
         bytes: RING_BYTES,
         mark: UNUSED_MARK,
     };
-    // A file capability without the effective bit (`cap_net_raw+p`) is permitted only; one with it makes the
-    // kernel refuse to start the program where NET_RAW is missing. Without either, opening says what is missing.
-    let _ = caps::raise(None, CapSet::Effective, Capability::CAP_NET_RAW);
+    raise_net_raw();
     let interface = options.interface.clone();
     let ring = Ring::open(interface, &config).map_err(|error| match error {
         OpenError::NotPermitted { interface } => Error::NetRaw {
@@ -67,7 +64,7 @@ pub(crate) fn run(options: &CaptureOptions) -> Result<(), Error> {
         },
         other => Error::system(format!("capture on {}", options.interface), &other),
     })?;
-    drop_privileges()?;
+    drop_all().map_err(|error| Error::system("drop the privileges", &error))?;
     let mut capture = Capture {
         ring,
         receive: Receive {
@@ -117,21 +114,6 @@ fn open(output: &Output) -> Result<Sink, Error> {
         .flush()
         .map_err(|error| Error::system(format!("write to {name}"), &error))?;
     Ok(writer)
-}
-
-/// What reads frames of others needs no capability once the ring is open.
-fn drop_privileges() -> Result<(), Error> {
-    let failed = |reason: &dyn ToString| Error::system("drop the capabilities", reason);
-    prctl::set_no_new_privs().map_err(|error| failed(&error))?;
-    for set in [
-        CapSet::Ambient,
-        CapSet::Effective,
-        CapSet::Permitted,
-        CapSet::Inheritable,
-    ] {
-        caps::clear(None, set).map_err(|error| failed(&error))?;
-    }
-    Ok(())
 }
 
 struct Capture {

@@ -1,7 +1,7 @@
 //! `podspan-sensor`: a receiver for trying podspan, and for the example manifests.
 //!
 //! It is not a product sensor: it counts frames and writes them to a capture file, and analyses
-//! nothing. Two commands:
+//! nothing. Three commands:
 //!
 //! - `device` makes the kernel's vxlan device in the pod's network namespace. It is for an init container
 //!   with `NET_ADMIN`; the sensor's own container then needs `NET_RAW` only. `isolation` keeps what the
@@ -9,6 +9,7 @@
 //! - `capture` reads an interface through a ring. On a vxlan device the frames are the copies themselves. On
 //!   any other interface it takes them out of VXLAN datagrams (`decode`). `checksum` checks each copy,
 //!   `tally` counts, and `pcap` writes.
+//! - `ready` says whether a capture runs, for a startup probe.
 //!
 //! Decisions are in `arguments`, `checksum`, `decode`, `pcap` and `tally`, which do no I/O of their own.
 //! What arrives can come from anybody who reaches the port: every length is checked, and the numbers of
@@ -25,6 +26,7 @@ mod error;
 mod isolation;
 mod netlink;
 mod pcap;
+mod ready;
 mod signals;
 mod tally;
 #[cfg(test)]
@@ -55,6 +57,7 @@ fn run(command: Command) -> Result<(), Error> {
     let text = match command {
         Command::Device(options) => return device::run(&options),
         Command::Capture(options) => return capture::run(&options),
+        Command::Ready => return ready::run(),
         Command::Help => USAGE,
         Command::Version => concat!("podspan-sensor ", env!("CARGO_PKG_VERSION"), "\n"),
     };

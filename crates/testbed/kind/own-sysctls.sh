@@ -8,4 +8,8 @@ for name in fs/file-max fs/nr_open vm/overcommit_memory vm/panic_on_oom kernel/p
   cat "/proc/sys/$name" > "/run/own-sysctl/$name"
   mount --bind "/run/own-sysctl/$name" "/proc/sys/$name"
 done
+# The kernel lets a user namespace mount a proc of its own only where a proc can be seen that has nothing mounted
+# over its files (mount_too_revealing in fs/namespace.c). Without this one, no pod with hostUsers: false starts.
+mkdir -p /run/proc
+mount -t proc proc /run/proc
 exec "$@"

@@ -1,11 +1,21 @@
-//! `cargo xtask bench`: builds podspan and the measurements in release mode and runs them.
+//! `cargo xtask bench`: builds podspan and the measurements and runs them: in a lab of namespaces in release
+//! mode, or with `--cluster` in a cluster, where only the images count.
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+
+use testbed::kind::{self, Options, Stages};
 
 use crate::arguments::Arguments;
 use crate::build::release_binary;
 use crate::cargo::{cargo, run as run_command};
-use crate::failure::Result;
+use crate::cluster_test::load_images;
+use crate::failure::{Failure, Result};
 
-pub(crate) fn run(arguments: Arguments) -> Result<()> {
+pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
+    if arguments.flag("--cluster") {
+        return in_cluster(arguments);
+    }
     arguments.finish()?;
     let podspan = release_binary()?;
     let mut command = cargo();
@@ -13,4 +23,62 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         .args(["run", "--quiet", "--release", "--package", "benches", "--"])
         .arg(podspan);
     run_command(command)
+}
+
+/// Becomes the bench, so that Ctrl-C and the exit code need no relay. It reads all other options.
+fn in_cluster(mut arguments: Arguments) -> Result<()> {
+    let name: Option<String> = arguments.option("--name")?;
+    let kubeconfig: Option<PathBuf> = arguments.option("--kubeconfig")?;
+    let output: Option<PathBuf> = arguments.option("--output")?;
+    let image: Option<String> = arguments.option("--image")?;
+    let tools: Option<String> = arguments.option("--tools")?;
+    let mut command = cargo();
+    command
+        .args(["run", "--quiet", "--package", "benches"])
+        .args(["--features", "cluster", "--", "cluster"]);
+    if let Some(kubeconfig) = kubeconfig {
+        if name.is_some() {
+            let message = "--name and --kubeconfig exclude each other";
+            return Err(Failure::Usage(message.to_owned()));
+        }
+        if image.is_none() || tools.is_none() {
+            return Err(images_missing());
+        }
+        command.arg("--kubeconfig").arg(absolute(&kubeconfig)?);
+    } else {
+        let name = name.unwrap_or_else(|| Options::NAME.to_owned());
+        let cluster = kind::adopt(&name)?;
+        if image.is_none() && tools.is_none() {
+            load_images(&cluster, &mut Stages::new(&mut |line| println!("{line}")))?;
+        }
+        command.args(["--name", &name]);
+    }
+    for (option, value) in [("--image", image), ("--tools", tools)] {
+        if let Some(value) = value {
+            command.args([option, &value]);
+        }
+    }
+    if let Some(output) = output {
+        command.arg("--output").arg(absolute(&output)?);
+    }
+    command.args(arguments.rest());
+    let source = command.exec();
+    Err(Failure::Start {
+        command: "cargo run --package benches".to_owned(),
+        source,
+    })
+}
+
+/// Of a cluster that is given by a kubeconfig, the nodes pull all images.
+pub(crate) fn images_missing() -> Failure {
+    let message = "--kubeconfig needs --image and --tools, two images that the cluster can pull: `cargo xtask \
+                   image --push REGISTRY/podspan:TAG` and `cargo xtask image --tools --push \
+                   REGISTRY/tools:TAG` push them";
+    Failure::Usage(message.to_owned())
+}
+
+/// cargo runs in the workspace's root, and paths are the caller's.
+pub(crate) fn absolute(path: &std::path::Path) -> Result<PathBuf> {
+    std::path::absolute(path)
+        .map_err(|source| Failure::system(format!("finding {}", path.display()), source))
 }

@@ -44,8 +44,8 @@ fn up(mut arguments: Arguments) -> Result<()> {
         workers: workers.unwrap_or(Options::default().workers),
         choice: match (own, published) {
             (false, false) => Choice::Auto,
-            (true, false) => Choice::Only(Source::Own),
-            (false, true) => Choice::Only(Source::Published),
+            (true, false) => Choice::Own,
+            (false, true) => Choice::Published,
             (true, true) => {
                 let message = "--own and --published exclude each other";
                 return Err(Failure::Usage(message.to_owned()));
@@ -123,6 +123,7 @@ fn shown(status: &Status) -> String {
     let source = match status.source {
         Source::Own => "a node image made here, in a private Docker daemon",
         Source::Published => "the published node image, in your Docker",
+        Source::Given => "a cluster that is given by a kubeconfig",
     };
     let minutes = status.age.as_secs() / 60;
     let memory = status.memory.map_or_else(String::new, |bytes| {

@@ -35,7 +35,25 @@ cargo xtask <command>
   test     run every check that a change must pass
              --only STEP       run one step
              --list            list the steps
+             --kubeconfig PATH with --only cluster: the tests that need no access to nodes, on any
+                               cluster; --context NAME; --image REF and --tools REF are images
+                               that it can pull
   bench    measure CPU per packet against a bare sender
+             --cluster         measure an application with and without the sidecar in a cluster:
+                               latency, throughput, lost packets, CPU; below 5 minutes
+             --name NAME       the cluster of `cluster up` (podspan)
+             --kubeconfig PATH any other cluster; --context NAME; --image REF and --tools REF are
+                               images that it can pull
+             --rounds N        how often each load runs with and without (3)
+             --seconds N       how long each load runs (3)
+             --http-rates A,B  requests a second (100,400,1000; none leaves them out)
+             --tcp-mbits N     one connection, in Mbit/s (200; 0 leaves it out)
+             --packet-rates A,B
+                               UDP datagrams a second (2000,10000,20000; none leaves them out)
+             --packet-bytes N  payload of each (128)
+             --sensor FORM     device, or sniffing, which needs no NET_ADMIN (device)
+             --namespace NAME  the namespace that is made and deleted (podspan-bench)
+             --output DIR      where JSON and SVG files go (target/bench)
   cluster  a kind cluster: one control plane and two workers, with real kubelets
              up                make it, or find that it is up; --own makes the node image here and
                                --published pulls it (the default is whichever can be had);
@@ -53,6 +71,8 @@ cargo xtask <command>
              --architecture A  amd64 or arm64 alone
              --push REGISTRY/NAME:TAG
                                send it to a registry, with the credentials of `docker login`
+             --tools           the image of the tests and of bench --cluster instead: a web server,
+                               iperf3, a load client; for this machine; needs root
              --insecure        by plain HTTP; a registry on loopback needs no such word
              --load containerd[=ADDRESS] | kind[=CLUSTER]
                                import it there

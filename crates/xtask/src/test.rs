@@ -2,9 +2,13 @@
 
 use std::env;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use acceptance::Images;
+
 use crate::arguments::Arguments;
+use crate::bench::{absolute, images_missing};
 use crate::build::{PODSPAN, static_binary};
 use crate::cargo::{self, cargo, nightly_cargo, run as run_command, target_dir};
 use crate::cluster_test;
@@ -23,16 +27,15 @@ const FUZZ_FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
     -Zsanitizer=address -Cdebug-assertions";
 
-/// `demo --kubernetes` and `image --push` are checked with everything else.
-const ALL_FEATURES: &str = "--features=xtask/kubernetes,xtask/registry";
+/// `demo --kubernetes`, `image --push` and `bench --cluster` are checked with everything else.
+const ALL_FEATURES: &str = "--features=xtask/kubernetes,xtask/registry,benches/cluster";
 
 /// The largest program, in bytes loaded. All of it may be resident, and the tests of the agent
 /// bound all other resident memory to 3 MB: together 10 MB.
 const PROGRAM_MAX: u64 = 7_000_000;
 
 /// What clippy reads: also the tests on a kind cluster, which the step `test` does not run.
-const LINTED_FEATURES: &str =
-    "--features=xtask/kubernetes,xtask/registry,testbed/cluster-tests,acceptance/kind";
+const LINTED_FEATURES: &str = "--features=xtask/kubernetes,xtask/registry,testbed/cluster-tests,acceptance/kind,benches/cluster";
 
 /// A name for `--only`, what it is, and what runs.
 type Step = (&'static str, &'static str, Checks);
@@ -88,6 +91,13 @@ const STEPS: [Step; 11] = [
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     let list = arguments.flag("--list");
     let only: Option<String> = arguments.option("--only")?;
+    if let Some(kubeconfig) = arguments.option::<PathBuf>("--kubeconfig")? {
+        if only.as_deref() != Some("cluster") {
+            let message = "--kubeconfig belongs to --only cluster";
+            return Err(Failure::Usage(message.to_owned()));
+        }
+        return on_given_cluster(&kubeconfig, arguments);
+    }
     arguments.finish()?;
     if list {
         for (name, what, _) in STEPS {
@@ -127,6 +137,22 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     }
     println!("{}", last_line(&shown(start.elapsed()), &not_run));
     Ok(())
+}
+
+/// The step `cluster` on a cluster that somebody else made.
+fn on_given_cluster(kubeconfig: &Path, mut arguments: Arguments) -> Result<()> {
+    let context = arguments.option("--context")?;
+    let image = arguments.option("--image")?;
+    let tools = arguments.option("--tools")?;
+    arguments.finish()?;
+    let (Some(podspan), Some(tools)) = (image, tools) else {
+        return Err(images_missing());
+    };
+    cluster_test::run_on(&cluster_test::Given {
+        kubeconfig: absolute(kubeconfig)?,
+        context,
+        images: Images { podspan, tools },
+    })
 }
 
 /// Counts what could not be run, so that no one takes a green end for more than it is.

@@ -7,9 +7,8 @@ use std::process::{Child, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use acceptance::objects::until;
 use acceptance::scenario::text;
-use acceptance::{Manifests, Quota, Received, Result, Scenario, Totals, images};
+use acceptance::{Images, Manifests, Quota, Received, Result, Scenario, Totals};
 use serde_json::Value;
 use testbed::kind::Cluster;
 
@@ -23,7 +22,7 @@ pub(crate) fn workers(cluster: &Cluster) -> Vec<String> {
 
 /// A Deployment of sensors whose pods write what they see on `interface` into a file.
 pub(crate) fn capturing_sensor(name: &str, replicas: u32, interface: &str) -> String {
-    let image = images::TOOLS;
+    let image = Images::from_environment().tools;
     format!(
         r#"
 apiVersion: apps/v1
@@ -120,15 +119,7 @@ pub(crate) fn apply_sensors_first(
 
 /// Waits until podspan in a pod has a sensor.
 pub(crate) fn mirrors(scenario: &Scenario<'_>, pod: &str) -> Result<()> {
-    let has_sensor =
-        |log: &str| log.contains("usable sensors: ") || log.contains(" sensor address=");
-    until(&format!("a sensor for {pod}"), LIMIT, || {
-        let log = match scenario.logs(pod, "podspan") {
-            Ok(log) => log,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        Ok(if has_sensor(&log) { Ok(()) } else { Err(log) })
-    })
+    scenario.mirrors(pod, LIMIT)
 }
 
 /// What the sidecar of a pod has used of its CPU.
@@ -191,6 +182,23 @@ pub(crate) fn delete_and_read_totals(
         .collect();
     scenario.kubectl(&["delete", "deployment", deployment, "--wait=false"])?;
     logs.into_iter()
-        .map(|log| Totals::read(&log.finish()))
+        .map(|log| Ok(Totals::read(&log.finish())?))
         .collect()
+}
+
+/// The container that `components/sidecar` adds, for pods and Jobs that a test makes itself.
+pub(crate) fn sidecar(scenario: &Scenario<'_>) -> Result<Value> {
+    let manifests = scenario.manifests().resource("examples/base/web");
+    let yaml = manifests.render(scenario.cluster())?;
+    let arguments = ["create", "--dry-run=client", "-o", "json", "-f", "-"];
+    let objects = scenario.cluster().kubectl_with_input(&arguments, &yaml)?;
+    let container = serde_json::Deserializer::from_str(&objects)
+        .into_iter::<Value>()
+        .filter_map(std::result::Result::ok)
+        .map(|object| object["spec"]["template"]["spec"]["initContainers"][0].clone())
+        .find(|container| container["name"] == "podspan");
+    container.ok_or_else(|| acceptance::Error::Unexpected {
+        what: "the example with the sidecar".to_owned(),
+        text: objects,
+    })
 }

@@ -13,6 +13,7 @@
 mod accounting;
 mod answers;
 mod bytes;
+mod crash;
 mod idle;
 mod lifecycle;
 mod log;
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
         bytes::TESTS,
         accounting::TESTS,
         lifecycle::TESTS,
+        crash::TESTS,
         order::TESTS,
         log::TESTS,
         answers::TESTS,

@@ -1,10 +1,10 @@
-//! ICMP messages about podspan's datagrams.
+//! ICMP messages about podspan's datagrams, and the datagrams of an earlier podspan.
 
 use etherparse::{IpNumber, PacketBuilder};
 use wire::{Direction, Timestamp};
 
 use super::{TestFrame, mirror, table};
-use crate::own::PER_SECOND;
+use crate::own::{EARLIER_SECONDS, PER_SECOND};
 use crate::{Batch, DropReason, Totals};
 
 const POD: [u8; 4] = [10, 0, 0, 1];
@@ -130,4 +130,43 @@ fn a_redirect_of_podspans_datagrams_is_not_mirrored_and_others_are() {
     // An option of length zero ends the search.
     let endless = redirect(OWN_PORT, &[2, 0, 2, 0, 0, 0, 0, 9]);
     assert_eq!(mirrored_of(&endless, 1000, &ipv6), 1000);
+}
+
+#[test]
+fn a_datagram_of_an_earlier_podspan_is_not_mirrored_at_the_start() {
+    let datagram = |port: u16, vni: u8, direction: Direction| {
+        let mut bytes = Vec::new();
+        PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4(POD, super::SENSOR, 64)
+            .udp(port, 4789)
+            .write(&mut bytes, &[8, 0, 0, 0, 0xff, 0xff, vni, 0, 1, 2])
+            .unwrap();
+        TestFrame {
+            direction,
+            ..TestFrame::new(bytes)
+        }
+    };
+    let table = table(1500);
+    let own = datagram(OWN_PORT, OWN_VNI, Direction::Outgoing);
+    assert_eq!(mirrored_of(&own, 100, &table), 0);
+    for other in [
+        datagram(OWN_PORT - 1, OWN_VNI, Direction::Outgoing),
+        datagram(OWN_PORT, OWN_VNI - 1, Direction::Outgoing),
+        datagram(OWN_PORT, OWN_VNI, Direction::Incoming),
+    ] {
+        assert_eq!(mirrored_of(&other, 100, &table), 100);
+    }
+
+    // Later such a datagram is another's, which this pod forwards.
+    let mut mirror = mirror();
+    let (mut batch, mut totals) = (Batch::new(), Totals::default());
+    for seconds in [0, EARLIER_SECONDS - 1, EARLIER_SECONDS] {
+        let mut frame = own.frame();
+        frame.timestamp = Timestamp {
+            seconds: 1_700_000_000 + seconds,
+            nanoseconds: 0,
+        };
+        mirror.push(&frame, &table, &mut batch, &mut totals);
+    }
+    assert_eq!(batch.datagrams().len(), 1);
 }

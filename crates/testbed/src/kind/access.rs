@@ -1,5 +1,6 @@
 //! How tests and commands reach a cluster: kubectl, a client, and what they are used for most.
 
+use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -11,11 +12,11 @@ use super::run::{output_with_input, run, run_with_input};
 use crate::Namespace;
 
 impl Cluster {
-    /// kubectl as administrator, in the network of the cluster, with the caller's terminal: to be
-    /// run, or to become ([`CommandExt::exec`]).
+    /// A program in the network of the cluster: where the API server can be reached, with the caller's
+    /// terminal.
     #[must_use]
-    pub fn kubectl_command(&self) -> Command {
-        let mut command = Command::new(self.kubectl_path());
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
         if let Some(namespace) = self.namespace() {
             let namespace = namespace.clone();
             // SAFETY: between fork and exec, or before an exec without fork, the closure makes one
@@ -23,8 +24,19 @@ impl Cluster {
             unsafe { command.pre_exec(move || namespace.enter_thread()) };
         }
         command
+    }
+
+    /// kubectl as administrator, in the network of the cluster, with the caller's terminal: to be
+    /// run, or to become ([`CommandExt::exec`]).
+    #[must_use]
+    pub fn kubectl_command(&self) -> Command {
+        let mut command = self.command(self.kubectl_path());
+        command
             .env("KUBECONFIG", self.kubeconfig())
             .env("KUBECACHEDIR", self.folder().join("kubectl-cache"));
+        if let Some(context) = self.context() {
+            command.args(["--context", context]);
+        }
         command
     }
 
@@ -111,7 +123,8 @@ impl Cluster {
     /// need a tag other than `latest`, or `imagePullPolicy: Never`.
     ///
     /// # Errors
-    /// [`Error::Archive`] where there is none, [`Error::Command`] where a node refuses it.
+    /// [`Error::Archive`] where there is none, [`Error::Command`] where a node refuses it,
+    /// [`Error::NoNodes`] where the cluster is given by a kubeconfig.
     pub fn load(&self, archive: &Path) -> Result<()> {
         let path = std::path::absolute(archive)
             .and_then(std::fs::canonicalize)
@@ -119,7 +132,7 @@ impl Cluster {
                 path: archive.to_owned(),
                 reason: error.to_string(),
             })?;
-        let mut kind = self.beside_docker(self.kind_path());
+        let mut kind = self.beside_docker(self.kind_path())?;
         kind.args(["load", "image-archive", "--name", self.name()])
             .arg(path);
         run(&format!("loading {}", archive.display()), kind).map(drop)
@@ -128,9 +141,10 @@ impl Cluster {
     /// Runs a program in a node, as root.
     ///
     /// # Errors
-    /// [`Error::Command`] with its standard error when it fails.
+    /// [`Error::Command`] with its standard error when it fails, [`Error::NoNodes`] where the cluster is
+    /// given by a kubeconfig.
     pub fn exec_in_node(&self, node: &str, program: &[&str]) -> Result<String> {
-        let mut docker = self.beside_docker("docker");
+        let mut docker = self.beside_docker("docker")?;
         docker.args(["exec", node]).args(program);
         run(&format!("running {} in {node}", program.join(" ")), docker)
     }
@@ -153,7 +167,10 @@ impl Cluster {
     pub async fn client(&self) -> Result<kube::Client> {
         use kube::config::{KubeConfigOptions, Kubeconfig};
         let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
-        let options = KubeConfigOptions::default();
+        let options = KubeConfigOptions {
+            context: self.context().map(str::to_owned),
+            ..KubeConfigOptions::default()
+        };
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
         Ok(kube::Client::try_from(config)?)
     }

@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use nix::sys::inotify::{InitFlags, Inotify};
 use nix::unistd::geteuid;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::docker::{self, Daemon};
@@ -37,8 +38,10 @@ pub enum Choice {
     /// The published node image where it can be had, else the own one.
     #[default]
     Auto,
-    /// This one or none.
-    Only(Source),
+    /// The published one or none.
+    Published,
+    /// The own one or none.
+    Own,
 }
 
 /// Which cluster to make.
@@ -76,6 +79,8 @@ pub struct Cluster {
     daemon: Option<Daemon>,
     kind: PathBuf,
     kubectl: PathBuf,
+    kubeconfig: PathBuf,
+    context: Option<String>,
 }
 
 /// Makes a cluster, or finds that it is there, and returns when its nodes are Ready, names resolve on
@@ -97,8 +102,8 @@ pub fn up(options: &Options, stages: &mut Stages<'_>) -> Result<Cluster> {
     }
     remove_cluster(&options.name, &folder, stages)?;
     let cluster = match options.choice {
-        Choice::Only(Source::Own) => own(options, &folder, stages, "--own was given")?,
-        Choice::Only(Source::Published) => {
+        Choice::Own => own(options, &folder, stages, "--own was given")?,
+        Choice::Published => {
             docker_answers().map_err(|reason| Error::NoDocker { reason })?;
             published(options, &folder, stages)?
         }
@@ -123,6 +128,47 @@ pub fn adopt(name: &str) -> Result<Cluster> {
     })
 }
 
+/// A cluster that somebody else made, by its kubeconfig and a context of it. kubectl is the one on the PATH,
+/// or else is built.
+///
+/// # Errors
+/// [`Error::NoKubeconfig`] where there is no such file, [`Error::Command`] where the API server does not
+/// answer or does not list its nodes.
+pub fn given(kubeconfig: &Path, context: Option<&str>) -> Result<Cluster> {
+    let no_kubeconfig = |error: std::io::Error| Error::NoKubeconfig {
+        path: kubeconfig.to_owned(),
+        reason: error.to_string(),
+    };
+    let mut cluster = Cluster {
+        name: context.unwrap_or("given").to_owned(),
+        folder: target_folder().join("testbed-kind"),
+        state: State::new(Source::Given, Vec::new()),
+        daemon: None,
+        kind: PathBuf::new(),
+        kubectl: on_path_or_built(KUBECTL)?,
+        kubeconfig: std::fs::canonicalize(kubeconfig).map_err(no_kubeconfig)?,
+        context: context.map(str::to_owned),
+    };
+    make_folder(&cluster.folder)?;
+    let list = cluster.kubectl(&["get", "nodes", "-o", "json", "--request-timeout=20s"])?;
+    cluster.state.nodes = names_of(&list);
+    cluster.state.ready = true;
+    Ok(cluster)
+}
+
+/// The names in a list of nodes, those with a control plane first.
+fn names_of(list: &str) -> Vec<String> {
+    let list: Value = serde_json::from_str(list).unwrap_or_default();
+    let mut nodes: Vec<&Value> = list["items"].as_array().into_iter().flatten().collect();
+    nodes.sort_by_key(|node| {
+        node["metadata"]["labels"]["node-role.kubernetes.io/control-plane"].is_null()
+    });
+    nodes
+        .iter()
+        .filter_map(|node| Some(node["metadata"]["name"].as_str()?.to_owned()))
+        .collect()
+}
+
 /// Ends the cluster of this name, in whatever state it is, and what a killed [`up`] has left of it.
 ///
 /// # Errors
@@ -143,7 +189,7 @@ impl Cluster {
         &self.name
     }
 
-    /// The names of its nodes, the control plane first.
+    /// The names of its nodes, those with a control plane first.
     #[must_use]
     pub fn nodes(&self) -> &[String] {
         &self.state.nodes
@@ -165,7 +211,12 @@ impl Cluster {
     /// cluster's network namespace only.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
-        self.folder.join("kubeconfig")
+        self.kubeconfig.clone()
+    }
+
+    /// The kubeconfig's context, where it is not the current one.
+    pub(super) fn context(&self) -> Option<&str> {
+        self.context.as_deref()
     }
 
     pub(super) fn daemon(&self) -> Option<&Daemon> {
@@ -185,10 +236,14 @@ impl Cluster {
     }
 
     /// A command that speaks with the Docker of the nodes.
-    pub(super) fn beside_docker(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        match &self.daemon {
-            Some(daemon) => daemon.command(program),
-            None => Command::new(program),
+    ///
+    /// # Errors
+    /// [`Error::NoNodes`] with [`Source::Given`].
+    pub(super) fn beside_docker(&self, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
+        match (&self.daemon, self.source()) {
+            (_, Source::Given) => Err(Error::NoNodes),
+            (Some(daemon), _) => Ok(daemon.command(program)),
+            (None, _) => Ok(Command::new(program)),
         }
     }
 
@@ -215,7 +270,7 @@ impl Cluster {
         remove(&log)?;
         remove(&self.kubeconfig())?;
         stages.stage("kind create cluster", || {
-            let mut kind = self.beside_docker(&self.kind);
+            let mut kind = self.beside_docker(&self.kind)?;
             kind.args(["create", "cluster", "--retain", "--wait", "3m"])
                 .args(["--name", &self.name, "--config"])
                 .arg(&file)
@@ -272,6 +327,8 @@ fn published(options: &Options, folder: &Path, stages: &mut Stages<'_>) -> Resul
         daemon: None,
         kind,
         kubectl: on_path_or_built(KUBECTL)?,
+        kubeconfig: kubeconfig_in(folder),
+        context: None,
     };
     cluster.create(options.workers, None, stages)
 }
@@ -313,6 +370,8 @@ fn own(options: &Options, folder: &Path, stages: &mut Stages<'_>, why: &str) -> 
         daemon: Some(daemon),
         kind: programs::path(KIND)?,
         kubectl: programs::path(KUBECTL)?,
+        kubeconfig: kubeconfig_in(folder),
+        context: None,
     };
     cluster.create(options.workers, Some(&image.reference), stages)
 }
@@ -346,6 +405,8 @@ fn find(name: &str, folder: &Path) -> Result<Option<Cluster>> {
             daemon => (daemon, programs::path(KIND)?, programs::path(KUBECTL)?),
         },
         Source::Published => (None, on_path_or_built(KIND)?, on_path_or_built(KUBECTL)?),
+        // It has no folder.
+        Source::Given => return Ok(None),
     };
     Ok(Some(Cluster {
         name: name.to_owned(),
@@ -354,6 +415,8 @@ fn find(name: &str, folder: &Path) -> Result<Option<Cluster>> {
         daemon,
         kind,
         kubectl,
+        kubeconfig: kubeconfig_in(folder),
+        context: None,
     }))
 }
 
@@ -369,7 +432,7 @@ fn remove_cluster(name: &str, folder: &Path, stages: &mut Stages<'_>) -> Result<
             Source::Published => {
                 let mut kind = Command::new(on_path_or_built(KIND)?);
                 kind.args(["delete", "cluster", "--name", name, "--kubeconfig"])
-                    .arg(folder.join("kubeconfig"));
+                    .arg(kubeconfig_in(folder));
                 run("kind delete cluster", kind)?;
             }
             Source::Own => {
@@ -382,6 +445,7 @@ fn remove_cluster(name: &str, folder: &Path, stages: &mut Stages<'_>) -> Result<
                 }
                 docker::kill(folder, &group)?;
             }
+            Source::Given => {}
         }
         for file in ["kubeconfig", "kubectl-cache", "docker-config"] {
             remove(&folder.join(file))?;
@@ -411,6 +475,10 @@ fn on_path(program: &str) -> Option<PathBuf> {
     env::split_paths(&path)
         .map(|folder| folder.join(program))
         .find(|path| path.is_file())
+}
+
+fn kubeconfig_in(folder: &Path) -> PathBuf {
+    folder.join("kubeconfig")
 }
 
 fn on_path_or_built(program: crate::programs::Program) -> Result<PathBuf> {
@@ -470,6 +538,23 @@ mod tests {
                 .unwrap()
                 .ends_with("testbed-kind/podspan-2")
         );
+    }
+
+    #[test]
+    fn of_a_given_cluster_the_control_plane_is_the_first_node() {
+        let list = r#"{"items":[
+            {"metadata":{"name":"a","labels":{}}},
+            {"metadata":{"name":"b","labels":{"node-role.kubernetes.io/control-plane":""}}},
+            {"metadata":{"name":"c"}}]}"#;
+        assert_eq!(names_of(list), ["b", "a", "c"]);
+        assert!(names_of("no JSON").is_empty());
+    }
+
+    #[test]
+    fn a_kubeconfig_that_is_not_there_is_named() {
+        let error = given(Path::new("/no such kubeconfig"), None).unwrap_err();
+        assert!(matches!(error, Error::NoKubeconfig { .. }), "{error}");
+        assert!(error.to_string().contains("/no such kubeconfig"), "{error}");
     }
 
     #[test]

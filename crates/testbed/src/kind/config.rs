@@ -23,7 +23,7 @@ pub(super) fn render(name: &str, workers: u32, source: Source) -> String {
     let networking = match source {
         // The self-made image of kube-proxy has nft only.
         Source::Own => format!("networking:\n  kubeProxyMode: nftables\n{PRIVATE_PORT}"),
-        Source::Published => String::new(),
+        Source::Published | Source::Given => String::new(),
     };
     let mut text = format!(
         "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nname: {name}\n{networking}nodes:\n\

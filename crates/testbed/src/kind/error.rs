@@ -89,6 +89,20 @@ pub enum Error {
         /// The cluster's name.
         name: String,
     },
+    /// There is no access to the nodes.
+    #[error(
+        "no access to nodes: this cluster is given by a kubeconfig, so images come from a registry and \
+         nothing runs on a node itself. `cargo xtask cluster up` makes a cluster with access to its nodes"
+    )]
+    NoNodes,
+    /// There is no kubeconfig.
+    #[error("the kubeconfig {} cannot be read: {reason}", path.display())]
+    NoKubeconfig {
+        /// What was given.
+        path: PathBuf,
+        /// The system's reason.
+        reason: String,
+    },
     /// The kernel's limit leaves too little for the nodes: their kubelets would not become Ready.
     #[error(
         "the nodes need about {wanted} inotify instances and the kernel has only {free} left for this \

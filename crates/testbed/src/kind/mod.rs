@@ -1,12 +1,15 @@
 //! A real cluster for tests: kind, with kubelets that enforce their limits.
 //!
 //! Comes in: [`Options`]. Goes out: a [`Cluster`], which outlives the process that made it, until
-//! [`down`]. There are two ways to one, and everything else is the same for both:
+//! [`down`]. There are two ways to one, and a third to somebody else's, and everything else is the
+//! same for all:
 //!
 //! ```text
 //!   Source::Published   kind in the user's Docker, with the published node image
 //!   Source::Own         kind in a private Docker daemon, with a node image made here from Debian's
 //!                       packages and Go modules; nothing is pulled; needs root
+//!   Source::Given       not made here: any cluster, by its kubeconfig ([`given`]), without access to
+//!                       its nodes
 //! ```
 //!
 //! | file | what |
@@ -47,7 +50,7 @@ mod state;
 mod status;
 mod tools_image;
 
-pub use cluster::{Choice, Cluster, Options, adopt, control_group_of, down, folder_of, up};
+pub use cluster::{Choice, Cluster, Options, adopt, control_group_of, down, folder_of, given, up};
 pub use error::Error;
 pub use images::BUSYBOX;
 pub use stages::Stages;

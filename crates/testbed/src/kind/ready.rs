@@ -70,7 +70,7 @@ fn check_of(nodes: usize, source: Source) -> String {
     );
     let config = "config=/etc/kubernetes/kubelet.conf\n";
     let routes = match source {
-        Source::Published => String::new(),
+        Source::Published | Source::Given => String::new(),
         Source::Own => format!(
             "routes=$(ip -4 route show | grep -c '^10\\.244\\..* via ')\n\
              [ \"$routes\" = {} ] || {{ echo \"$routes routes to other nodes\" >&2; exit 1; }}\n",

@@ -21,6 +21,8 @@ pub enum Source {
     Own,
     /// The published node image, in the user's Docker.
     Published,
+    /// Any cluster that somebody else made: a kubeconfig is all that is there of it.
+    Given,
 }
 
 impl Source {
@@ -28,6 +30,7 @@ impl Source {
         match self {
             Self::Own => "own",
             Self::Published => "published",
+            Self::Given => "given",
         }
     }
 }

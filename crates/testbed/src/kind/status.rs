@@ -34,11 +34,12 @@ impl Cluster {
     /// Asks for its state.
     ///
     /// # Errors
-    /// Where the API server or Docker does not answer.
+    /// Where the API server or Docker does not answer, and [`Error::NoNodes`](super::Error::NoNodes) where
+    /// the cluster is given by a kubeconfig.
     pub fn status(&self) -> Result<Status> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.map_or(0, |time| time.as_secs());
-        let mut stats = self.beside_docker("docker");
+        let mut stats = self.beside_docker("docker")?;
         stats
             .args(["stats", "--no-stream", "--format"])
             .arg("{{.Name}} {{.MemUsage}} {{.CPUPerc}}")

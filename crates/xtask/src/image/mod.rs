@@ -25,6 +25,7 @@ mod read;
 mod registry;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ pub(crate) use contents::Architecture;
 use contents::{PROGRAMS, default_name, runtime};
 use layer::Executable;
 use load::Destination;
-use oci::{ForOne, Image};
+use oci::{Blob, ForOne, Image};
 
 /// The largest image of one architecture, in bytes to download.
 const IMAGE_MAX: usize = 10_000_000;
@@ -50,9 +51,16 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     let insecure = arguments.flag("--insecure");
     let load: Option<Destination> = arguments.option("--load")?;
     let containerfile = arguments.flag("--containerfile");
+    let for_tests = arguments.flag("--tools");
     arguments.finish()?;
     if containerfile {
-        if output.is_some() || name.is_some() || push.is_some() || load.is_some() || insecure {
+        if output.is_some()
+            || name.is_some()
+            || push.is_some()
+            || load.is_some()
+            || insecure
+            || for_tests
+        {
             return Err(Failure::Usage(
                 "--containerfile goes with --architecture only".to_owned(),
             ));
@@ -66,6 +74,15 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     if push.is_some() {
         return Err(crate::cargo::run_again_with("registry"));
     }
+    if for_tests {
+        if only.is_some() || name.is_some() {
+            return Err(Failure::Usage(
+                "--tools goes with --output, --load and --push only".to_owned(),
+            ));
+        }
+        let archive = tools::archive(output.as_deref(), load.as_ref())?;
+        return push_image(|| tools::blobs(&archive), push.as_deref(), insecure);
+    }
     let mut request = Request::new(&architectures);
     if let Some(name) = name.or_else(|| push.clone()) {
         request.name = name;
@@ -77,20 +94,29 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     if let Some(destination) = load {
         destination.load(&request.output)?;
     }
-    push_image(&image, push.as_deref(), insecure)
+    let blobs = || Ok(image.blobs().cloned().collect());
+    push_image(blobs, push.as_deref(), insecure)
 }
 
 #[cfg(feature = "registry")]
-fn push_image(image: &Image, name: Option<&str>, insecure: bool) -> Result<()> {
+fn push_image(
+    blobs: impl FnOnce() -> Result<Vec<Blob>>,
+    name: Option<&str>,
+    insecure: bool,
+) -> Result<()> {
     match name {
-        Some(name) => push::push(image, name, insecure),
+        Some(name) => push::push(&blobs()?.iter().collect::<Vec<_>>(), name, insecure),
         None if insecure => Err(insecure_alone()),
         None => Ok(()),
     }
 }
 
 #[cfg(not(feature = "registry"))]
-fn push_image(_: &Image, _: Option<&str>, insecure: bool) -> Result<()> {
+fn push_image(
+    _: impl FnOnce() -> Result<Vec<Blob>>,
+    _: Option<&str>,
+    insecure: bool,
+) -> Result<()> {
     if insecure {
         return Err(insecure_alone());
     }

@@ -12,10 +12,12 @@ use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 
-use super::oci::{INDEX, Image, MANIFEST};
+use super::oci::{Blob, INDEX, MANIFEST};
 use crate::failure::{Failure, Result};
 
-pub(crate) fn push(image: &Image, name: &str, insecure: bool) -> Result<()> {
+/// Sends blobs, each after all that it names. The last one gets the tag.
+pub(crate) fn push(blobs: &[&Blob], name: &str, insecure: bool) -> Result<()> {
+    let root = blobs.last().map_or("", |blob| blob.digest.as_str());
     let reference: Reference = name.parse().map_err(|error| {
         Failure::Usage(format!(
             "--push {name:?}: {error}; it is REGISTRY/NAME:TAG, such as registry.example/podspan:0.1.0"
@@ -39,12 +41,11 @@ pub(crate) fn push(image: &Image, name: &str, insecure: bool) -> Result<()> {
         .build()
         .map_err(|source| Failure::system("starting a runtime", source))?;
     let answered = runtime
-        .block_on(send(&client, &reference, &auth, image))
+        .block_on(send(&client, &reference, &auth, blobs))
         .map_err(|error| Failure::Wrong(format!("pushing {name}: {error}")))?;
-    if answered != image.index.digest {
+    if answered != root {
         return Err(Failure::Wrong(format!(
-            "pushing {name}: the registry has {answered}, and {} was sent",
-            image.index.digest
+            "pushing {name}: the registry has {answered}, and {root} was sent"
         )));
     }
     println!("pushed {name}@{answered}");
@@ -56,26 +57,27 @@ async fn send(
     client: &Client,
     reference: &Reference,
     auth: &RegistryAuth,
-    image: &Image,
+    blobs: &[&Blob],
 ) -> Result<String, OciDistributionError> {
     client
         .store_auth_if_needed(reference.resolve_registry(), auth)
         .await;
-    for blob in image.blobs() {
+    let root = blobs.last().map(|blob| &blob.digest);
+    for blob in blobs {
         match blob.media_type {
-            INDEX => {
-                let content_type = header(INDEX)?;
+            INDEX | MANIFEST if Some(&blob.digest) == root => {
+                let content_type = header(blob.media_type)?;
                 client
                     .push_manifest_raw(reference, blob.bytes.clone(), content_type)
                     .await?;
             }
-            MANIFEST => {
+            INDEX | MANIFEST => {
                 let by_digest = Reference::with_digest(
                     reference.registry().to_owned(),
                     reference.repository().to_owned(),
                     blob.digest.clone(),
                 );
-                let content_type = header(MANIFEST)?;
+                let content_type = header(blob.media_type)?;
                 client
                     .push_manifest_raw(&by_digest, blob.bytes.clone(), content_type)
                     .await?;
