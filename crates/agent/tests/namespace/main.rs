@@ -22,6 +22,7 @@ mod memory;
 mod order;
 mod privilege;
 mod quota;
+mod runs;
 mod scene;
 mod sensor;
 mod start;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
     };
     let tests = [
         truth::TESTS,
+        runs::TESTS,
         bytes::TESTS,
         accounting::TESTS,
         lifecycle::TESTS,

@@ -127,7 +127,7 @@ pub(crate) fn mixed_traffic(lab: &Lab) -> Vec<TcpOutcome> {
     connections
 }
 
-fn verify_with_etherparse(frames: &[Frame]) {
+pub(crate) fn verify_with_etherparse(frames: &[Frame]) {
     let mut verifier = Verifier::new();
     for frame in frames {
         verifier.verify(&frame.bytes);
@@ -151,7 +151,7 @@ fn verify_with_etherparse(frames: &[Frame]) {
 
 /// The copies are the captured frames, byte for byte and in their order. Joined, they are the streams
 /// that the applications sent.
-fn compare_streams(frames: &[Frame], captured: &Streams, connections: &[TcpOutcome]) {
+pub(crate) fn compare_streams(frames: &[Frame], captured: &Streams, connections: &[TcpOutcome]) {
     let mut streams = Streams::default();
     for frame in frames {
         streams.add(&frame.bytes);
@@ -166,7 +166,7 @@ fn compare_streams(frames: &[Frame], captured: &Streams, connections: &[TcpOutco
     assert!(streams.timestamps > 0 && streams.sack_permitted > 0);
 }
 
-fn verify_with_tshark(frames: &[Frame], captured: &Streams) {
+pub(crate) fn verify_with_tshark(frames: &[Frame], captured: &Streams) {
     let folder = tempfile::tempdir().unwrap();
     let mut file = CaptureWriter::create(folder.path().join("inner.pcapng")).unwrap();
     // tshark reports the checksum of a truncated quotation as bad.
