@@ -18,7 +18,13 @@ use crate::fixture::{
 };
 use crate::{Outcome, Test};
 
-pub(crate) const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[(
+    "the_last_packet_of_a_deleted_pod_is_at_the_sensor",
+    the_last_packet_of_a_deleted_pod_is_at_the_sensor,
+)];
+
+/// They measure times that other pods would make longer.
+pub(crate) const ALONE: &[Test] = &[
     (
         "the_sidecar_delays_the_start_of_a_pod_by_less_than_300_ms",
         the_sidecar_delays_the_start_of_a_pod_by_less_than_300_ms,
@@ -26,10 +32,6 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "the_sidecar_delays_the_end_of_a_job_by_less_than_a_second",
         the_sidecar_delays_the_end_of_a_job_by_less_than_a_second,
-    ),
-    (
-        "the_last_packet_of_a_deleted_pod_is_at_the_sensor",
-        the_last_packet_of_a_deleted_pod_is_at_the_sensor,
     ),
 ];
 
@@ -84,27 +86,21 @@ impl Kind {
     }
 }
 
-/// The middle one.
-fn median(values: &[Duration]) -> Duration {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable();
-    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
-}
-
-/// For each kind the median of a time, and `what` it is, printed with all values.
-fn medians(what: &str, times: &BTreeMap<Kind, Vec<Duration>>) -> BTreeMap<Kind, Duration> {
+/// For each kind the least of a time, and `what` it is, printed with all values. What else the machine does
+/// only makes a time longer.
+fn least(what: &str, times: &BTreeMap<Kind, Vec<Duration>>) -> BTreeMap<Kind, Duration> {
     let ms = |time: &Duration| time.as_millis();
     times
         .iter()
         .map(|(kind, values)| {
-            let median = median(values);
+            let least = values.iter().min().copied().unwrap_or_default();
             let all: Vec<_> = values.iter().map(ms).collect();
             println!(
-                "{what}, {}: {} ms, the median of {all:?}",
+                "{what}, {}: {} ms, the least of {all:?}",
                 kind.name(),
-                ms(&median)
+                ms(&least)
             );
-            (*kind, median)
+            (*kind, least)
         })
         .collect()
 }
@@ -161,8 +157,8 @@ fn the_sidecar_delays_the_start_of_a_pod_by_less_than_300_ms(cluster: &Cluster) 
             }
         }
     }
-    medians("from the sandbox to the sidecar's start", &sidecars);
-    let start = medians("from the sandbox to the application's start", &starts);
+    least("from the sandbox to the sidecar's start", &sidecars);
+    let start = least("from the sandbox to the application's start", &starts);
     let own = start[&Kind::Podspan].saturating_sub(start[&Kind::Trivial]);
     let total = start[&Kind::Podspan].saturating_sub(start[&Kind::Plain]);
     println!(
@@ -171,8 +167,9 @@ fn the_sidecar_delays_the_start_of_a_pod_by_less_than_300_ms(cluster: &Cluster) 
         own.as_millis()
     );
     let version = &get(cluster, &["node", node])?["status"]["nodeInfo"]["kubeletVersion"];
-    // On a busy machine a container takes longer to start, with and without podspan.
-    let limit = Duration::from_millis(300).max(start[&Kind::Plain] * 3 / 2);
+    // On a busy machine each container takes longer to start, also a sidecar that does nothing.
+    let trivial = start[&Kind::Trivial].saturating_sub(start[&Kind::Plain]);
+    let limit = Duration::from_millis(300).max(trivial * 3 / 2);
     assert!(
         total < limit,
         "the start is delayed by {total:?}, the limit is {limit:?}; before 1.36 the kubelet polls once a second, this is {version}"
@@ -221,8 +218,8 @@ fn the_sidecar_delays_the_end_of_a_job_by_less_than_a_second(cluster: &Cluster) 
         let end = side.saturating_sub(of_app.finished.unwrap());
         ends.entry(kind).or_default().push(end);
     }
-    let end = medians("from the application's end to the sidecar's", &ends);
-    let job = medians("from the Job's creation to its completion", &jobs);
+    let end = least("from the application's end to the sidecar's", &ends);
+    let job = least("from the Job's creation to its completion", &jobs);
     let own = job[&Kind::Podspan].saturating_sub(job[&Kind::Trivial]);
     let total = job[&Kind::Podspan].saturating_sub(job[&Kind::Plain]);
     println!(
@@ -230,7 +227,8 @@ fn the_sidecar_delays_the_end_of_a_job_by_less_than_a_second(cluster: &Cluster) 
         total.as_millis(),
         own.as_millis()
     );
-    let limit = Duration::from_secs(1).max(job[&Kind::Plain] / 2);
+    let trivial = job[&Kind::Trivial].saturating_sub(job[&Kind::Plain]);
+    let limit = Duration::from_secs(1).max(trivial * 3 / 2);
     assert!(
         total < limit,
         "the Job takes {total:?} longer, the limit is {limit:?}"

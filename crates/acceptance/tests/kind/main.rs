@@ -96,13 +96,13 @@ fn main() -> ExitCode {
         security_contexts::TESTS,
     ]
     .concat();
-    // What disturbs a node would disturb the other tests: it comes after them, one at a time.
-    let alone = nodes::TESTS.to_vec();
+    // What measures times or disturbs a node comes after them, one at a time.
+    let alone = [lifecycle::ALONE, nodes::TESTS].concat();
     let names = together.iter().chain(&alone).map(|(name, _)| *name);
     let not_run: Vec<&str> = names.filter(|name| is_not_run(name)).collect();
 
-    // Two cores carry two tests: they mostly wait for kubelets.
-    arguments.test_threads = arguments.test_threads.or(Some(2));
+    // Two cores carry four tests: they mostly wait for kubelets.
+    arguments.test_threads = arguments.test_threads.or(Some(4));
     let first = libtest_mimic::run(&arguments, together.into_iter().map(trial).collect());
     arguments.test_threads = Some(1);
     let second = libtest_mimic::run(&arguments, alone.into_iter().map(trial).collect());
