@@ -231,6 +231,13 @@ impl Control {
                     "the MTU of the path to a sensor became smaller; nothing needs to be done"
                 );
             }
+            if let Some(errno) = sensor.runs_refused {
+                tracing::info!(
+                    %address, %errno,
+                    "the kernel refuses several copies in one message to a sensor; for a minute they are sent \
+                     one by one, which takes more CPU time"
+                );
+            }
             // `sensors` handles these answers and logs the result.
             tracing::debug!(
                 %address,

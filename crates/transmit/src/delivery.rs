@@ -147,6 +147,7 @@ impl Delivery<'_> {
             && errno != Errno::EMSGSIZE
             && let Some(sensor) = self.table.sensor(entry.sensor)
         {
+            self.report.runs_refused(sensor.address(), errno);
             self.refused_runs.push(sensor.address());
         }
         true

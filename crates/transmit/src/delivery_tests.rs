@@ -450,7 +450,11 @@ fn a_refused_run_is_left_to_be_sent_one_by_one() {
         assert_eq!(case.done, 1, "the caller makes the others again");
         assert!(!case.destinations[1].takes_runs && case.destinations[0].takes_runs);
         assert_eq!(case.refused_runs, [address(1)], "{errno}");
-        assert!(case.report.is_empty());
+        let expected = SensorReport {
+            runs_refused: Some(errno),
+            ..SensorReport::new(address(1))
+        };
+        assert_eq!(case.report.sensors, [expected]);
     }
 }
 
