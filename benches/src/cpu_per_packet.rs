@@ -27,6 +27,7 @@ use testbed::{Lab, Namespace};
 
 use crate::agent::{Agent, cpu_time};
 use crate::error::{Error, Result};
+use crate::statistics;
 
 /// Length of the frames that are mirrored, in bytes from the Ethernet header on.
 pub const FRAME: usize = 128;
@@ -214,9 +215,8 @@ fn each_of(used: Duration, count: u64) -> Duration {
 }
 
 fn median(values: impl Iterator<Item = Duration>) -> Duration {
-    let mut values: Vec<_> = values.collect();
-    values.sort_unstable();
-    values.get(values.len() / 2).copied().unwrap_or_default()
+    let seconds = statistics::median(values.map(|value| value.as_secs_f64()));
+    Duration::from_secs_f64(seconds.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub use totals::{DropReason, Totals};
 use batch::{FrameDatagrams, Route};
 use fragment::Identifications;
 use link::Prefix;
-use own::{OwnErrors, TokenBucket};
+use own::{OwnTraffic, TokenBucket};
 use segment::Segmented;
 use spread::Spreader;
 
@@ -67,7 +67,7 @@ pub struct MirrorConfig {
 /// Turns frames into datagrams.
 #[derive(Debug)]
 pub struct Mirror {
-    own: OwnErrors,
+    own: OwnTraffic,
     spreader: Spreader,
     source_ports: SourcePorts,
     identifications: Identifications,
@@ -95,7 +95,7 @@ impl Mirror {
     #[must_use]
     pub fn new(config: MirrorConfig) -> Self {
         Self {
-            own: OwnErrors {
+            own: OwnTraffic {
                 vxlan: vxlan::header(config.vni),
                 ports: config.own_ports,
                 sample: TokenBucket::default(),

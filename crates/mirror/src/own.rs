@@ -36,7 +36,7 @@ pub const EARLIER_SECONDS: u32 = 10;
 
 /// Finds the ICMP messages about podspan's datagrams, and the datagrams of an earlier podspan.
 #[derive(Debug)]
-pub(crate) struct OwnErrors {
+pub(crate) struct OwnTraffic {
     /// The first bytes of each of podspan's datagrams.
     pub(crate) vxlan: [u8; vxlan::HEADER_LEN],
     /// The UDP source ports of all datagrams that podspan sends.
@@ -47,7 +47,7 @@ pub(crate) struct OwnErrors {
     pub(crate) first_frame: Option<u32>,
 }
 
-impl OwnErrors {
+impl OwnTraffic {
     /// Whether a frame is an ICMP message about one of podspan's datagrams, and above the rate, or a datagram
     /// of an earlier podspan.
     pub(crate) fn rejects(&mut self, frame: &Frame<'_>, network: &Network) -> bool {

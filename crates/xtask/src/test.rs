@@ -44,8 +44,8 @@ type Step = (&'static str, &'static str, Checks);
 enum Checks {
     /// All of it, on every machine.
     All(fn() -> Result<()>),
-    /// What this machine allows.
-    Allowed(fn() -> Result<Outcome>),
+    /// What this machine allows; only if `--only` names the step.
+    ByName(fn() -> Result<Outcome>),
 }
 
 /// How a step ended that found no mistake.
@@ -56,7 +56,7 @@ pub(crate) enum Outcome {
     NotRun(String),
 }
 
-use Checks::{All, Allowed};
+use Checks::{All, ByName};
 
 const STEPS: [Step; 11] = [
     ("tools", "programs that the tests use", All(tools::programs)),
@@ -77,14 +77,14 @@ const STEPS: [Step; 11] = [
     ("fuzz", "fuzzing for some seconds", All(fuzz)),
     ("static", "the static release binary", All(release)),
     (
-        "image",
-        "the image for both architectures, in an archive and from the Containerfile",
-        Allowed(image::check::run),
-    ),
-    (
         "cluster",
         "podspan on a kind cluster, which is made for it and taken down",
-        Allowed(cluster_test::run),
+        ByName(cluster_test::run),
+    ),
+    (
+        "image",
+        "the image for both architectures, in an archive and from the Containerfile",
+        ByName(image::check::run),
     ),
 ];
 
@@ -107,7 +107,10 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     }
     let chosen: Vec<&Step> = STEPS
         .iter()
-        .filter(|(name, ..)| only.as_deref().is_none_or(|only| only == *name))
+        .filter(|(name, _, checks)| match only.as_deref() {
+            Some(only) => only == *name,
+            None => matches!(checks, All(_)),
+        })
         .collect();
     if chosen.is_empty() {
         let message = format!(
@@ -118,12 +121,18 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     }
     let start = Instant::now();
     let mut not_run = Vec::new();
+    if only.is_none() {
+        let by_name = STEPS
+            .iter()
+            .filter(|(.., checks)| matches!(checks, ByName(_)));
+        not_run.extend(by_name.map(|(name, ..)| (*name, format!("--only {name} runs it"))));
+    }
     for (name, what, checks) in chosen {
         println!("== {name}: {what}");
         let begin = Instant::now();
         let outcome = match checks {
             All(run) => run().map(|()| Outcome::Done),
-            Allowed(run) => run(),
+            ByName(run) => run(),
         };
         let verdict = match &outcome {
             Ok(Outcome::Done) => "done".to_owned(),

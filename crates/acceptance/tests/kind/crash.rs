@@ -14,11 +14,11 @@ use acceptance::{Error, Load, Scenario, Totals, images};
 use serde_json::Value;
 use testbed::kind::Cluster;
 
-use crate::fixture::{LIMIT, mirrors, status, workers};
-use crate::turmoil::{
+use crate::disturbed::{
     ReadyWatch, address, assert_server_untouched, at_sidecar, copies, finish, is_ready, name, pod,
     restarted, restarts, start, web,
 };
+use crate::fixture::{LIMIT, mirrors, status, workers};
 use crate::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[

@@ -122,6 +122,20 @@ pub(crate) fn mirrors(scenario: &Scenario<'_>, pod: &str) -> Result<()> {
     scenario.mirrors(pod, LIMIT)
 }
 
+/// Waits until the web servers run and podspan in each of their pods has a sensor.
+pub(crate) fn web_mirrors(scenario: &Scenario<'_>) -> Result<()> {
+    scenario.rolled_out(&["deployment/web"], LIMIT)?;
+    for pod in scenario.pod_names("app=web")? {
+        mirrors(scenario, &pod)?;
+    }
+    Ok(())
+}
+
+/// One of the numbers of several podspans, added up.
+pub(crate) fn sum(totals: &[Totals], name: &str) -> Result<u64> {
+    totals.iter().map(|total| Ok(total.get(name)?)).sum()
+}
+
 /// What the sidecar of a pod has used of its CPU.
 pub(crate) fn quota(cluster: &Cluster, pod: &Value) -> Result<Quota> {
     let node = text(&pod["spec"]["nodeName"]);

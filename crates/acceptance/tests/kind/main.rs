@@ -23,13 +23,13 @@
 )]
 
 mod crash;
+mod disturbed;
 mod fixture;
 mod lifecycle;
 mod nodes;
 mod placements;
 mod rollout;
 mod security_contexts;
-mod turmoil;
 mod web;
 
 use std::env;

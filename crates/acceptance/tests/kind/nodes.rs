@@ -9,11 +9,11 @@ use acceptance::{Load, Result, Scenario, Totals};
 use serde_json::Value;
 use testbed::kind::Cluster;
 
-use crate::fixture::{Followed, LIMIT, capturing_sensor, delete_and_read_totals, mirrors, workers};
-use crate::turmoil::{
+use crate::disturbed::{
     ReadyWatch, address, assert_server_untouched, copies, finish, name, plain, pod, restarts,
     start, web,
 };
+use crate::fixture::{Followed, LIMIT, capturing_sensor, delete_and_read_totals, mirrors, workers};
 use crate::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[

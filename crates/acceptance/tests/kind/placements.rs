@@ -11,7 +11,8 @@ use serde_json::Value;
 use testbed::kind::Cluster;
 
 use crate::fixture::{
-    Followed, LIMIT, apply_sensors_first, delete_and_read_totals, mirrors, workers,
+    Followed, LIMIT, apply_sensors_first, delete_and_read_totals, mirrors, sum, web_mirrors,
+    workers,
 };
 use crate::{Outcome, Test};
 
@@ -44,9 +45,7 @@ fn delivers(cluster: &Cluster, namespace: &str, example: &str) -> Outcome {
     {
         scenario.rolled_out(&[object], LIMIT)?;
     }
-    for pod in scenario.pod_names("app=web")? {
-        mirrors(&scenario, &pod)?;
-    }
+    web_mirrors(&scenario)?;
     let load = Load::new("load", "http://web/", 50, 2);
     let report = load.run(&scenario)?;
     report.complete(&load)?;
@@ -61,12 +60,11 @@ fn delivers(cluster: &Cluster, namespace: &str, example: &str) -> Outcome {
     for log in logs {
         received.add(&Received::read(&log.finish()));
     }
-    let mut sent = 0;
     for total in &totals {
         assert_eq!(total.get("ring_drops")?, 0, "{}", total.line());
         assert_eq!(total.get("datagrams_dropped")?, 0, "{}", total.line());
-        sent += total.get("datagrams_sent")?;
     }
+    let sent = sum(&totals, "datagrams_sent")?;
     println!("{example}: {sent} datagrams sent, {received:?}");
     // The sidecar starts before the container of a sensor in the same pod, so there the copies of the
     // pod's first seconds are missing.
@@ -138,10 +136,7 @@ fn the_classic_way_delivers(cluster: &Cluster) -> Outcome {
     for log in sensors {
         received.add(&Received::read(&log.finish()));
     }
-    let mut sent = 0;
-    for total in &totals {
-        sent += total.get("datagrams_sent")?;
-    }
+    let sent = sum(&totals, "datagrams_sent")?;
     println!("examples/classic: {sent} datagrams sent, {received:?}");
     assert_eq!(
         received,
@@ -205,9 +200,7 @@ fn no_copy_leaves_the_node_while_its_sensor_is_ready(cluster: &Cluster) -> Outco
         .resource("examples/per-node/vxlan-device");
     apply_sensors_first(&scenario, &manifests, "app=web")?;
     scenario.rolled_out(&["deployment/web", "daemonset/sensor"], LIMIT)?;
-    for pod in scenario.pod_names("app=web")? {
-        mirrors(&scenario, &pod)?;
-    }
+    web_mirrors(&scenario)?;
     let pods = scenario.pods("app=web")?;
     let addresses: Vec<_> = pods
         .iter()

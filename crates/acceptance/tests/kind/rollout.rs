@@ -12,8 +12,8 @@ use acceptance::{Error, Findings, Load, Received, Report, Scenario, TCP_COPIES, 
 use testbed::kind::Cluster;
 
 use crate::fixture::{
-    Followed, LIMIT, apply_sensors_first, capture, capturing_sensor, delete_and_read_totals,
-    mirrors,
+    Followed, LIMIT, apply_sensors_first, capture, capturing_sensor, delete_and_read_totals, sum,
+    web_mirrors,
 };
 use crate::{Outcome, Test};
 
@@ -78,11 +78,7 @@ fn follow(
 /// The application with its sidecars, which have sensors.
 fn apply(scenario: &Scenario<'_>, manifests: &acceptance::Manifests) -> Result<(), Error> {
     apply_sensors_first(scenario, manifests, "app=web")?;
-    scenario.rolled_out(&["deployment/web"], LIMIT)?;
-    for pod in scenario.pod_names("app=web")? {
-        mirrors(scenario, &pod)?;
-    }
-    Ok(())
+    web_mirrors(scenario)
 }
 
 /// Ends the sensors and sums up what they received, with what those received that have ended before.
@@ -94,11 +90,6 @@ fn received(scenario: &Scenario<'_>, before: Vec<Followed>) -> Result<Received, 
         sum.add(&Received::read(&log.finish()));
     }
     Ok(sum)
-}
-
-/// A sum over several podspans.
-fn sum(totals: &[Totals], name: &str) -> Result<u64, Error> {
-    totals.iter().map(|total| Ok(total.get(name)?)).sum()
 }
 
 fn a_rollout_of_the_application_fails_no_request_and_loses_no_copy(cluster: &Cluster) -> Outcome {
@@ -175,10 +166,7 @@ fn all_that_two_hosts_send_each_other_is_at_one_of_three_sensors(cluster: &Clust
         .resource("rbac/own-namespace")
         .patch(ANY);
     scenario.apply_manifests(&manifests)?;
-    scenario.rolled_out(&["deployment/web"], LIMIT)?;
-    for pod in scenario.pod_names("app=web")? {
-        mirrors(&scenario, &pod)?;
-    }
+    web_mirrors(&scenario)?;
     let loads: Vec<_> = (0..4)
         .map(|number| Load::new(&format!("load-{number}"), "http://web/", 20, 2))
         .collect();

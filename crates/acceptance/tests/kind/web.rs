@@ -10,7 +10,7 @@ use acceptance::{Findings, Http, Load, Manifests, Scenario};
 use testbed::kind::Cluster;
 
 use crate::fixture::{
-    LIMIT, capture, capturing_sensor, delete_and_read_totals, mirrors, quota, workers,
+    LIMIT, capture, capturing_sensor, delete_and_read_totals, mirrors, quota, sum, workers,
 };
 use crate::{Outcome, Test};
 
@@ -84,11 +84,10 @@ fn every_request_and_response_is_complete_at_the_sensors(cluster: &Cluster) -> O
         );
     }
     let totals = delete_and_read_totals(&scenario, "web", "app=web")?;
-    let mut sent = 0;
     for total in &totals {
         assert_eq!(total.get("ring_drops")?, 0, "{}", total.line());
-        sent += total.get("datagrams_sent")?;
     }
+    let sent = sum(&totals, "datagrams_sent")?;
     let folder = tempfile::tempdir()?;
     let sensors = scenario.pod_names("run=sensor")?;
     // tcpdump writes a packet up to a second after it has come.

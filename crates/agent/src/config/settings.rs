@@ -206,11 +206,11 @@ settings! {
     ON_FAILURE on_failure: OnFailure {
         default: "exit",
         expected: "exit or idle",
-        text: "What podspan does if it cannot start. exit: it ends with an exit code; a native sidecar can \
-               then hold its pod in Init:CrashLoopBackOff. idle: it stays alive without mirroring, logs \
-               why, and tries again after 1 s, then after longer and longer pauses of at most a minute; \
-               wrong settings need a new container. After the capabilities are dropped, a failure always \
-               ends it.",
+        text: "What podspan does if it cannot start. exit: it ends with an exit code; the pod of a native \
+               sidecar is then not Ready (Init:CrashLoopBackOff). idle: it stays alive without mirroring, \
+               logs why, and tries again after 1 s, then after longer and longer pauses of at most a \
+               minute; wrong settings need a new container. After the capabilities are dropped, a failure \
+               always ends it.",
         example: "idle",
     }
 

@@ -31,42 +31,22 @@ mod streams;
 mod totals;
 mod truth;
 
-use std::panic;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use libtest_mimic::{Arguments, Trial};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// The processors that no scene uses. A scene and its processes stay on one: on two, the kernel's own
-/// queues sometimes swap packets of one flow, and two captures at the same place can differ in the order.
-/// This is a property of the lab and not of the copies.
-struct Processors(Mutex<Vec<usize>>);
-
-impl Processors {
-    fn allowed() -> Self {
-        let allowed = sched_getaffinity(Pid::from_raw(0)).expect("the processors allowed");
-        let numbers = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu) == Ok(true));
-        Self(Mutex::new(numbers.collect()))
-    }
-
-    fn free(&self) -> MutexGuard<'_, Vec<usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Runs `test`, and the threads and processes that it starts, on one processor.
-    fn run_on_one(&self, test: fn()) {
-        let processor = self.free().pop().expect("a processor for each thread");
-        let mut one = CpuSet::new();
-        one.set(processor).expect("a processor's number");
-        sched_setaffinity(Pid::from_raw(0), &one).expect("the processor is among those allowed");
-        let outcome = panic::catch_unwind(test);
-        self.free().push(processor);
-        if let Err(payload) = outcome {
-            panic::resume_unwind(payload);
-        }
-    }
+/// Keeps this process and its children on one processor. On two, the kernel's own queues sometimes swap
+/// packets of one flow, and two captures at the same place can differ in the order. This is a
+/// property of the lab and not of the copies.
+fn run_on_one_processor() {
+    let mut one = CpuSet::new();
+    let allowed = sched_getaffinity(Pid::from_raw(0)).expect("the processors allowed");
+    let first = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu) == Ok(true));
+    one.set(first.expect("a processor"))
+        .expect("a processor's number");
+    sched_setaffinity(Pid::from_raw(0), &one).expect("one processor is among those allowed");
 }
 
 fn main() -> ExitCode {
@@ -74,19 +54,13 @@ fn main() -> ExitCode {
         return code;
     }
     testbed::user_namespace::enter().expect("a user namespace for the lab");
-    let processors = Arc::new(Processors::allowed());
+    run_on_one_processor();
     let mut arguments = Arguments::from_args();
-    // More than one scene on a processor would disturb each other's measurements.
-    let count = processors.free().len();
-    arguments.test_threads = Some(
-        arguments
-            .test_threads
-            .map_or(count, |given| given.min(count)),
-    );
+    // At the same time, the scenes would disturb each other's measurements.
+    arguments.test_threads = arguments.test_threads.or(Some(1));
     let trial = |(name, test): (&str, fn())| {
-        let processors = Arc::clone(&processors);
         Trial::test(name, move || {
-            processors.run_on_one(test);
+            test();
             Ok(())
         })
     };

@@ -10,24 +10,22 @@
 //! `down` does first. A lock on a file keeps two commands apart.
 
 use std::env;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
 use nix::sys::inotify::{InitFlags, Inotify};
 use nix::unistd::geteuid;
-use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::docker::{self, Daemon};
 use super::error::{Error, Result};
+use super::folder::{control_group_of, folder_of, kubeconfig_in, lock};
 use super::programs::{self, KIND};
 use super::run::{make_folder, remove, run, run_with_log, write};
 use super::stages::{Stages, seconds};
 use super::state::{Source, State};
 use super::{config, node_image, ready};
-use crate::programs::{KUBECTL, short, target_folder};
+use crate::programs::KUBECTL;
 
 /// What systemd, containerd and the kubelet of a node take, each pod sandbox included.
 const INOTIFY_INSTANCES: usize = 18;
@@ -73,14 +71,14 @@ impl Default for Options {
 /// A cluster that is up. Dropping it leaves it up: [`down`] ends it.
 #[derive(Debug)]
 pub struct Cluster {
-    name: String,
-    folder: PathBuf,
-    state: State,
-    daemon: Option<Daemon>,
-    kind: PathBuf,
-    kubectl: PathBuf,
-    kubeconfig: PathBuf,
-    context: Option<String>,
+    pub(super) name: String,
+    pub(super) folder: PathBuf,
+    pub(super) state: State,
+    pub(super) daemon: Option<Daemon>,
+    pub(super) kind: PathBuf,
+    pub(super) kubectl: PathBuf,
+    pub(super) kubeconfig: PathBuf,
+    pub(super) context: Option<String>,
 }
 
 /// Makes a cluster, or finds that it is there, and returns when its nodes are Ready, names resolve on
@@ -126,47 +124,6 @@ pub fn adopt(name: &str) -> Result<Cluster> {
     find(name, &folder)?.ok_or_else(|| Error::Down {
         name: name.to_owned(),
     })
-}
-
-/// A cluster that somebody else made, by its kubeconfig and a context of it. kubectl is the one on the PATH,
-/// or else is built.
-///
-/// # Errors
-/// [`Error::NoKubeconfig`] where there is no such file, [`Error::Command`] where the API server does not
-/// answer or does not list its nodes.
-pub fn given(kubeconfig: &Path, context: Option<&str>) -> Result<Cluster> {
-    let no_kubeconfig = |error: std::io::Error| Error::NoKubeconfig {
-        path: kubeconfig.to_owned(),
-        reason: error.to_string(),
-    };
-    let mut cluster = Cluster {
-        name: context.unwrap_or("given").to_owned(),
-        folder: target_folder().join("testbed-kind"),
-        state: State::new(Source::Given, Vec::new()),
-        daemon: None,
-        kind: PathBuf::new(),
-        kubectl: on_path_or_built(KUBECTL)?,
-        kubeconfig: std::fs::canonicalize(kubeconfig).map_err(no_kubeconfig)?,
-        context: context.map(str::to_owned),
-    };
-    make_folder(&cluster.folder)?;
-    let list = cluster.kubectl(&["get", "nodes", "-o", "json", "--request-timeout=20s"])?;
-    cluster.state.nodes = names_of(&list);
-    cluster.state.ready = true;
-    Ok(cluster)
-}
-
-/// The names in a list of nodes, those with a control plane first.
-fn names_of(list: &str) -> Vec<String> {
-    let list: Value = serde_json::from_str(list).unwrap_or_default();
-    let mut nodes: Vec<&Value> = list["items"].as_array().into_iter().flatten().collect();
-    nodes.sort_by_key(|node| {
-        node["metadata"]["labels"]["node-role.kubernetes.io/control-plane"].is_null()
-    });
-    nodes
-        .iter()
-        .filter_map(|node| Some(node["metadata"]["name"].as_str()?.to_owned()))
-        .collect()
 }
 
 /// Ends the cluster of this name, in whatever state it is, and what a killed [`up`] has left of it.
@@ -477,85 +434,13 @@ fn on_path(program: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-fn kubeconfig_in(folder: &Path) -> PathBuf {
-    folder.join("kubeconfig")
-}
-
-fn on_path_or_built(program: crate::programs::Program) -> Result<PathBuf> {
+pub(super) fn on_path_or_built(program: crate::programs::Program) -> Result<PathBuf> {
     on_path(program.name).map_or_else(|| programs::path(program), Ok)
-}
-
-/// The folder of the cluster of this name, whether it is up or not; it is below the target folder.
-///
-/// # Errors
-/// [`Error::Name`] where a cluster cannot be named so.
-pub fn folder_of(name: &str) -> Result<PathBuf> {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let first = name
-        .bytes()
-        .next()
-        .is_some_and(|byte| byte.is_ascii_lowercase());
-    // `node` holds the node image.
-    if !first || name.len() > 30 || !name.bytes().all(allowed) || name == "node" {
-        return Err(Error::Name {
-            name: name.to_owned(),
-        });
-    }
-    Ok(target_folder().join("testbed-kind").join(name))
-}
-
-/// The name of the parent of the control groups of everything in the cluster of this folder, with
-/// [`Source::Own`]: another folder has another one.
-#[must_use]
-pub fn control_group_of(folder: &Path) -> String {
-    let digest = Sha256::digest(folder.as_os_str().as_encoded_bytes());
-    format!("podspan-kind-{}", short(&digest))
-}
-
-/// Keeps two commands on the same cluster apart.
-fn lock(folder: &Path, stages: &mut Stages<'_>) -> Result<File> {
-    let path = folder.join("lock");
-    let describe = || format!("locking {}", path.display());
-    let file = File::create(&path).map_err(Error::io(describe()))?;
-    if file.try_lock().is_err() {
-        stages.report("waiting for another command on this cluster");
-        file.lock().map_err(Error::io(describe()))?;
-    }
-    Ok(file)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_that_cannot_be_are_refused() {
-        for name in ["", "Big", "1st", "a/b", "node", &"a".repeat(31)] {
-            assert!(matches!(folder_of(name), Err(Error::Name { .. })), "{name}");
-        }
-        assert!(
-            folder_of("podspan-2")
-                .unwrap()
-                .ends_with("testbed-kind/podspan-2")
-        );
-    }
-
-    #[test]
-    fn of_a_given_cluster_the_control_plane_is_the_first_node() {
-        let list = r#"{"items":[
-            {"metadata":{"name":"a","labels":{}}},
-            {"metadata":{"name":"b","labels":{"node-role.kubernetes.io/control-plane":""}}},
-            {"metadata":{"name":"c"}}]}"#;
-        assert_eq!(names_of(list), ["b", "a", "c"]);
-        assert!(names_of("no JSON").is_empty());
-    }
-
-    #[test]
-    fn a_kubeconfig_that_is_not_there_is_named() {
-        let error = given(Path::new("/no such kubeconfig"), None).unwrap_err();
-        assert!(matches!(error, Error::NoKubeconfig { .. }), "{error}");
-        assert!(error.to_string().contains("/no such kubeconfig"), "{error}");
-    }
 
     #[test]
     fn too_few_inotify_instances_are_told_before_anything_is_made() {
@@ -575,16 +460,6 @@ mod tests {
                 }
             ),
             "{error}"
-        );
-    }
-
-    #[test]
-    fn each_folder_has_a_control_group_of_its_own() {
-        let group = control_group_of(Path::new("/a/target/testbed-kind/podspan"));
-        assert!(group.starts_with("podspan-kind-"), "{group}");
-        assert_ne!(
-            group,
-            control_group_of(Path::new("/b/target/testbed-kind/podspan"))
         );
     }
 }

@@ -14,7 +14,9 @@
 //!
 //! | file | what |
 //! |-|-|
+//! | `folder.rs` | the folder of a cluster, its lock, and what is named after it |
 //! | `cluster.rs` | up, down and what is known in between |
+//! | `given.rs` | a cluster that somebody else made |
 //! | `access.rs` | kubectl, a client, exec, logs, images |
 //! | `docker.rs`, `cgroups.rs` | the private daemon, and how all of it is ended |
 //! | `node_image.rs`, `base.rs`, `images.rs`, `oci.rs` | the node image |
@@ -39,6 +41,8 @@ mod cluster;
 mod config;
 mod docker;
 mod error;
+mod folder;
+mod given;
 mod images;
 mod node_image;
 mod oci;
@@ -50,8 +54,10 @@ mod state;
 mod status;
 mod tools_image;
 
-pub use cluster::{Choice, Cluster, Options, adopt, control_group_of, down, folder_of, given, up};
+pub use cluster::{Choice, Cluster, Options, adopt, down, up};
 pub use error::Error;
+pub use folder::{control_group_of, folder_of};
+pub use given::given;
 pub use images::BUSYBOX;
 pub use stages::Stages;
 pub use state::Source;

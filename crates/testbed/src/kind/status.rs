@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::cgroups;
-use super::cluster::{Cluster, control_group_of};
+use super::cluster::Cluster;
 use super::error::Result;
+use super::folder::control_group_of;
 use super::run::run;
 use super::state::Source;
 

@@ -12,7 +12,7 @@ use acceptance::{Load, Manifests, Result, Scenario, arrivals};
 use serde_json::Value;
 use testbed::kind::Cluster;
 
-use crate::fixture::{LIMIT, capture, capturing_sensor, mirrors, status};
+use crate::fixture::{LIMIT, capture, capturing_sensor, status, web_mirrors};
 
 /// Ends the servers of a Deployment without a lost request: each waits until its address is gone from the
 /// services.
@@ -41,12 +41,8 @@ pub(crate) fn web(scenario: &Scenario<'_>) -> Result<Vec<Value>> {
         .resource("rbac/own-namespace")
         .patch(&graceful("web"));
     scenario.apply_manifests(&manifests)?;
-    scenario.rolled_out(&["deployment/web"], LIMIT)?;
-    let pods = scenario.pods("app=web")?;
-    for pod in &pods {
-        mirrors(scenario, &name(pod))?;
-    }
-    Ok(pods)
+    web_mirrors(scenario)?;
+    scenario.pods("app=web")
 }
 
 /// Applies the same servers without the sidecar, as the Deployment and Service `plain`, for comparison.
