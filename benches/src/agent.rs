@@ -92,7 +92,7 @@ impl Agent {
             socket.send(&probe)?;
             thread::sleep(Duration::from_millis(20));
         }
-        sniffer.stop()?;
+        let _sink = sniffer.stop()?;
         Ok(())
     }
 

@@ -19,7 +19,7 @@
 //! the connection.
 
 /// The most datagrams in a run (`UDP_MAX_SEGMENTS` of Linux 4.18 to 6.8; later it is 128).
-pub const RUN_MAX: usize = 64;
+const RUN_MAX: u32 = 64;
 
 /// The most bytes of a run. An IP packet has 65,535; a device takes 65,536 with the Ethernet header
 /// (`gso_max_size`), and the kernel splits what is longer in software.
@@ -32,7 +32,7 @@ const OUTER_HEADERS: u32 = 14 + 20 + 8;
 const TRAILERS_PART: u32 = 5;
 
 /// No trailer has more bytes.
-pub const TRAILER_MAX: u32 = (BYTES_MAX + RUN_MAX as u32 * OUTER_HEADERS) / TRAILERS_PART;
+pub const TRAILER_MAX: u32 = (BYTES_MAX + RUN_MAX * OUTER_HEADERS) / TRAILERS_PART;
 
 /// A datagram that can become a part of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Open {
         let bytes = self.bytes + next.length;
         let on_wire = bytes + (self.count + 1) * OUTER_HEADERS;
         let is_allowed = !self.is_closed
-            && self.count < RUN_MAX as u32
+            && self.count < RUN_MAX
             && before + next.length <= BYTES_MAX
             && self.fixed.is_none_or(|length| length == segment)
             && (padding == 0 || trailers && padding * TRAILERS_PART <= on_wire);
@@ -234,7 +234,7 @@ mod tests {
         let on_wire: u32 = candidates.iter().map(|one| one.length + 42).sum();
         let fits = |one: &Candidate| one.length == segment || trailers && one.shows_end;
         candidates.len() <= 64
-            && others.len() as u32 * segment + last.length <= 65_000
+            && others.iter().map(|_| segment).sum::<u32>() + last.length <= 65_000
             && others.iter().all(fits)
             && (padding == 0 || padding * 5 <= on_wire)
     }
@@ -264,8 +264,8 @@ mod tests {
             let longest = candidates[..run.count].iter().map(|one| one.length).max();
             prop_assert_eq!(Some(run.segment), longest);
             let others = &candidates[..run.count - 1];
-            let trailers: u32 = others.iter().map(|one| run.segment - one.length).sum();
-            prop_assert_eq!(run.trailers, trailers);
+            let padding: u32 = others.iter().map(|one| run.segment - one.length).sum();
+            prop_assert_eq!(run.trailers, padding);
             if run.count < candidates.len() {
                 prop_assert!(!is_run(&candidates[..=run.count], trailers));
             }

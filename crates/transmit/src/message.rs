@@ -244,8 +244,10 @@ mod tests {
 
     #[test]
     fn the_control_message_has_the_size_that_the_kernel_expects() {
-        // SAFETY: both only compute.
-        let (length, space) = unsafe { (libc::CMSG_LEN(2), libc::CMSG_SPACE(2)) };
+        // SAFETY: it only computes.
+        let length = unsafe { libc::CMSG_LEN(2) };
+        // SAFETY: it only computes.
+        let space = unsafe { libc::CMSG_SPACE(2) };
         assert_eq!(CONTROL_LEN, length as ControlLen);
         assert_eq!(CONTROL_SPACE, space as ControlLen);
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use mirror::plan::{Group, Plan};
 use mirror::runs::{self, Candidate, TRAILER_MAX};
-use mirror::{Batch, Datagram, DropReason, Outcome, Parts, SensorTable};
+use mirror::{Batch, Datagram, DropReason, Outcome, SensorTable};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
@@ -130,11 +130,10 @@ impl Transmitter {
     /// The bodies are ranges of `block`, and the batch's sensors are numbers in `table`. A datagram whose
     /// body or sensor does not exist there is dropped as [`DropReason::SendError`].
     pub fn send(&mut self, batch: &mut Batch, block: &[u8], table: &SensorTable) -> SentMessages {
-        let parts = batch.parts();
-        self.plan.make(parts.datagrams, table);
-        self.addresses.prepare(parts.datagrams, table);
+        self.plan.make(batch.datagrams(), table);
+        self.addresses.prepare(batch.datagrams(), table);
         self.prepare_destinations(table);
-        let sent = self.send_groups(parts, block, table);
+        let sent = self.send_groups(batch, block, table);
         if !self.refused_runs.is_empty() {
             let until = Instant::now() + RUNS_AGAIN_AFTER;
             let refused = self.refused_runs.drain(..);
@@ -160,7 +159,13 @@ impl Transmitter {
         }
     }
 
-    fn send_groups(&mut self, parts: Parts<'_>, block: &[u8], table: &SensorTable) -> SentMessages {
+    fn send_groups(
+        &mut self,
+        batch: &mut Batch,
+        block: &[u8],
+        table: &SensorTable,
+    ) -> SentMessages {
+        let parts = batch.parts();
         let mut delivery = Delivery {
             table,
             group: &[],

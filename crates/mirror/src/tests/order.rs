@@ -121,7 +121,7 @@ fn send_order(
     let sensor = |number: u8| {
         let address = SocketAddr::from(([10, 1, 0, number], vxlan::PORT));
         // Both kinds of sensors in one table.
-        Sensor::new(address, wire::Mtu::ETHERNET).with_socket(number % 3 > 0)
+        Sensor::new(address, wire::Mtu::ETHERNET).with_socket(!number.is_multiple_of(3))
     };
     let table = SensorTable::new((0..sensors).map(sensor).collect());
     let mut mirror = Mirror::new(config);
