@@ -56,30 +56,42 @@ fn main() -> ExitCode {
     testbed::user_namespace::enter().expect("a user namespace for the lab");
     run_on_one_processor();
     let mut arguments = Arguments::from_args();
-    // At the same time, the scenes would disturb each other's measurements.
-    arguments.test_threads = arguments.test_threads.or(Some(1));
     let trial = |(name, test): (&str, fn())| {
         Trial::test(name, move || {
             test();
             Ok(())
         })
     };
-    let tests = [
+    // Scenes that mostly wait run together, the longest first.
+    let together = [
+        idle::TESTS,
+        answers::TESTS,
+        lifecycle::TESTS,
+        accounting::TESTS,
+        log::TESTS,
+        start::TESTS,
+        sensor::TESTS,
+        privilege::TESTS,
+    ];
+    // Scenes that need the processor or measure it run one at a time.
+    let alone = [
         truth::TESTS,
         runs::TESTS,
         bytes::TESTS,
-        accounting::TESTS,
-        lifecycle::TESTS,
         crash::TESTS,
         order::TESTS,
-        log::TESTS,
-        answers::TESTS,
-        privilege::TESTS,
-        idle::TESTS,
         quota::TESTS,
-        start::TESTS,
-        sensor::TESTS,
     ];
-    let trials = tests.concat().into_iter().map(trial).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let run = |arguments: &Arguments, tests: &[&[(&'static str, fn())]]| {
+        libtest_mimic::run(arguments, tests.concat().into_iter().map(trial).collect())
+    };
+    let given = arguments.test_threads;
+    arguments.test_threads = given.or(Some(4));
+    let first = run(&arguments, &together);
+    arguments.test_threads = Some(1);
+    let second = run(&arguments, &alone);
+    if first.has_failed() {
+        return first.exit_code();
+    }
+    second.exit_code()
 }
