@@ -4,9 +4,11 @@
 //! an outcome for each datagram, changed path MTUs in the table, and entries in the report. The kernel is a
 //! trait of four calls, so every error at every place is tested without a real one.
 //!
-//! The kernel or a device can refuse a message only because it is a run (`EINVAL`, `EIO`), or because the
-//! path became narrower. Then nothing of it was sent: its datagrams are sent again one by one, and the
-//! sensor gets no runs for [`RUNS_AGAIN_AFTER`].
+//! The kernel can refuse a message only because it is a run: with `EINVAL`, or with `EIO` where nothing on
+//! the path can split it (`udp_send_skb` in `net/ipv4/udp.c`). It also refuses a run if the path became
+//! narrower than its segments, with `EINVAL` before Linux 6.14 and `EMSGSIZE` since. Then nothing of it was
+//! sent: its datagrams and all others to this sensor in this batch are sent one by one. If the path is wide
+//! enough, the sensor gets no runs for some time ([`RefusedRuns`](crate::refused_runs::RefusedRuns)).
 //!
 //! The loop ends: each round sends a message, drops one, splits one, or one fails again. `policy` allows
 //! eight failures of one message, and [`WAIT_MAX`] limits the time of waiting.
@@ -34,9 +36,6 @@ const WAIT_MIN: Duration = Duration::from_millis(1);
 /// The length of the VXLAN header, in bytes.
 #[expect(clippy::cast_possible_truncation, reason = "eight")]
 const VXLAN_HEADER: u32 = vxlan::HEADER_LEN as u32;
-
-/// How long a sensor whose path refused a run gets none.
-pub(crate) const RUNS_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
 /// How many entries of an error queue are read at a time; the queue has room for fewer (`socket`).
 const ENTRIES_MAX: usize = 64;
@@ -136,16 +135,16 @@ impl Delivery<'_> {
             return false;
         }
         let from_network = self.read_errors(kernel);
-        // A run whose segments are too long for the path is refused as a wrong one.
         self.measure(kernel, entry.sensor);
         let is_too_long = self.refuses(entry.sensor, entry.length).is_some();
         if let Some(destination) = self.destinations.get_mut(usize::from(entry.sensor.0)) {
             destination.takes_runs = false;
         }
-        if !from_network
+        // Of the three, only EMSGSIZE can be an ICMP error about an earlier datagram.
+        let is_earlier = errno == Errno::EMSGSIZE && from_network;
+        if let Some(sensor) = self.table.sensor(entry.sensor)
             && !is_too_long
-            && errno != Errno::EMSGSIZE
-            && let Some(sensor) = self.table.sensor(entry.sensor)
+            && !is_earlier
         {
             self.report.runs_refused(sensor.address(), errno);
             self.refused_runs.push(sensor.address());

@@ -481,14 +481,25 @@ fn a_run_that_is_too_long_for_a_narrower_path_is_no_reason_against_runs() {
 }
 
 #[test]
-fn an_error_about_an_earlier_datagram_is_no_reason_against_runs() {
-    let entries = vec![queued(IcmpError::Other, 0)];
-    let script = Script {
-        answers: [SendResult::Failed(Errno::EINVAL, entries)].into(),
-        ..Script::default()
-    };
-    let case = Case::deliver_runs(&[(0, 2)], script);
-    assert_eq!(case.refused_runs, []);
+fn a_long_run_that_an_earlier_datagrams_error_stops_is_no_reason_against_runs() {
+    let too_long = || vec![answer(Errno::EMSGSIZE, 1)];
+    // Only EMSGSIZE can be about an earlier datagram, and only with an ICMP error in the queue.
+    for (errno, entries, is_refusal) in [
+        (Errno::EMSGSIZE, too_long(), false),
+        (Errno::EMSGSIZE, Vec::new(), true),
+        (Errno::EINVAL, too_long(), true),
+        (Errno::EIO, too_long(), true),
+    ] {
+        let script = Script {
+            answers: [SendResult::Failed(errno, entries)].into(),
+            path_mtu: Some(Mtu::ETHERNET),
+            ..Script::default()
+        };
+        let case = Case::deliver_runs(&[(0, 2)], script);
+        assert_eq!(case.outcomes, [PENDING; 2], "{errno}");
+        assert!(!case.destinations[0].takes_runs, "{errno}");
+        assert_eq!(!case.refused_runs.is_empty(), is_refusal, "{errno}");
+    }
 }
 
 fn any_answer() -> impl Strategy<Value = SendResult> {

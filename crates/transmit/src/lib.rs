@@ -11,7 +11,7 @@
 //!    or, to a sensor that is a socket, a run of up to 64, which the kernel splits. The kernel reads the
 //!    payload from the ring's memory.
 //! 3. `policy`: the meaning of an error number, as a pure function; `delivery`: the reaction to it, tested
-//!    with a scripted kernel.
+//!    with a scripted kernel; `refused_runs`: the sensors that get no runs for some time.
 //! 4. `error_queue`: the ICMP errors, and `icmp`: their meaning for a sensor; `path`: the MTU of a path;
 //!    `probe`: whether the host of a sensor answers.
 //!
@@ -52,6 +52,7 @@ mod path;
 mod peer;
 mod policy;
 mod probe;
+mod refused_runs;
 mod report;
 mod socket;
 mod transmitter;

@@ -268,6 +268,16 @@ impl Sockets {
         self
     }
 
+    /// Makes the kernel refuse runs over one family with `EINVAL`, or accept them again: it splits a message
+    /// only with a checksum.
+    #[cfg(test)]
+    pub(crate) fn refuse_runs(&self, family: Family, refuse: bool) {
+        let lane = family.lane(true);
+        for socket in &self.lanes[lane.index()] {
+            NO_CHECKSUM.set(socket, refuse.into()).unwrap();
+        }
+    }
+
     pub(crate) fn has(&self, family: Family) -> bool {
         self.get(family.lane(false), PortIndex(0)).is_some()
     }

@@ -17,13 +17,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 use wire::Mtu;
 
-use crate::delivery::{Delivery, Entry, Kernel, RUNS_AGAIN_AFTER, SentMessages, WAIT_MAX};
+use crate::delivery::{Delivery, Entry, Kernel, SentMessages, WAIT_MAX};
 use crate::destination::{Addresses, Destination};
 use crate::error_queue::{ErrorQueue, QueuedError};
 use crate::message::{Messages, Run};
 use crate::path::path_mtu;
 use crate::peer::Peers;
 use crate::policy::Cause;
+use crate::refused_runs::RefusedRuns;
 use crate::report::Report;
 use crate::socket::{Family, OpenError, SocketConfig, Sockets};
 
@@ -39,13 +40,12 @@ pub struct Transmitter {
     peers: Peers,
     report: Report,
     trailers: bool,
-    /// Sensors that get no runs, and until when. Usually empty.
-    without_runs: Vec<(SocketAddr, Instant)>,
+    refused_runs: RefusedRuns,
     // Memory that is reused for each batch.
     plan: Plan,
     addresses: Addresses,
     destinations: Vec<Destination>,
-    refused_runs: Vec<SocketAddr>,
+    newly_refused: Vec<SocketAddr>,
     entries: Vec<Entry>,
     messages: Messages,
     error_queue: ErrorQueue,
@@ -64,11 +64,11 @@ impl Transmitter {
             peers: Peers::new(),
             report: Report::with_room(),
             trailers: config.trailers,
-            without_runs: Vec::new(),
+            refused_runs: RefusedRuns::default(),
             plan: Plan::default(),
             addresses: Addresses::default(),
             destinations: Vec::new(),
-            refused_runs: Vec::new(),
+            newly_refused: Vec::new(),
             entries: Vec::new(),
             messages: Messages::new(),
             error_queue: ErrorQueue::new(),
@@ -88,10 +88,11 @@ impl Transmitter {
         self.sockets.has(Family::V6)
     }
 
-    /// Makes the sockets look up their routes and source addresses again when they send next. Call it
-    /// when addresses or routes have changed.
+    /// Makes the sockets look up their routes and source addresses again when they send next, and tries
+    /// runs again on every path. Call it when addresses or routes have changed.
     pub fn reconnect(&mut self) {
         self.peers.renew();
+        self.refused_runs.clear();
     }
 
     /// The errors since the last call.
@@ -111,7 +112,7 @@ impl Transmitter {
             report: &mut self.report,
             wait_left: Duration::ZERO,
             sent: SentMessages::default(),
-            refused_runs: &mut self.refused_runs,
+            refused_runs: &mut self.newly_refused,
         };
         for socket in self.sockets.all() {
             let run = self.messages.run();
@@ -134,27 +135,22 @@ impl Transmitter {
         self.addresses.prepare(batch.datagrams(), table);
         self.prepare_destinations(table);
         let sent = self.send_groups(batch, block, table);
-        if !self.refused_runs.is_empty() {
-            let until = Instant::now() + RUNS_AGAIN_AFTER;
-            let refused = self.refused_runs.drain(..);
-            self.without_runs
-                .extend(refused.map(|sensor| (sensor, until)));
+        for sensor in self.newly_refused.drain(..) {
+            self.refused_runs.add(sensor, Instant::now());
         }
         sent
     }
 
     fn prepare_destinations(&mut self, table: &SensorTable) {
-        if !self.without_runs.is_empty() {
-            let now = Instant::now();
-            self.without_runs.retain(|(_, until)| now < *until);
+        if !self.refused_runs.is_empty() {
+            self.refused_runs.expire(Instant::now());
         }
         self.destinations.clear();
         for sensor in table.sensors() {
-            let refuses = |(address, _): &(SocketAddr, _)| *address == sensor.address();
             let mut destination = Destination::UNTRIED;
             destination.takes_runs = self.sockets.has_runs
                 && sensor.is_socket()
-                && !self.without_runs.iter().any(refuses);
+                && !self.refused_runs.contains(sensor.address());
             self.destinations.push(destination);
         }
     }
@@ -174,7 +170,7 @@ impl Transmitter {
             report: &mut self.report,
             wait_left: WAIT_MAX,
             sent: SentMessages::default(),
-            refused_runs: &mut self.refused_runs,
+            refused_runs: &mut self.newly_refused,
         };
         for group in self.plan.groups() {
             let Some(socket) = self.sockets.get(group.lane, group.port) else {
@@ -372,47 +368,5 @@ impl Kernel for Linux<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use mirror::{Mirror, MirrorConfig, Sensor, SourcePorts, Spread, Totals};
-    use wire::{Direction, Frame, Link, Offload, Timestamp, Vni};
-
-    fn is_send<T: Send>(_: &T) {}
-
-    #[test]
-    fn without_ipv6_its_sensors_are_unreachable() {
-        let mut transmitter = Transmitter::open(&SocketConfig::new(0)).unwrap();
-        transmitter.sockets = transmitter.sockets.without_ipv6();
-        is_send(&transmitter);
-        assert!(!transmitter.has_ipv6());
-        let address: SocketAddr = "[::1]:4789".parse().unwrap();
-        let table = SensorTable::new(vec![Sensor::new(address, Mtu::ETHERNET)]);
-        let bytes = [0x5a; 64];
-        let frame = Frame {
-            bytes: &bytes,
-            at: 0,
-            wire_len: 64,
-            timestamp: Timestamp::default(),
-            direction: Direction::Outgoing,
-            link: Link::Ethernet,
-            vlan: None,
-            offload: Offload::default(),
-        };
-        let (mut batch, mut totals) = (Batch::new(), Totals::default());
-        let mut mirror = Mirror::new(MirrorConfig {
-            vni: Vni::default(),
-            spread: Spread::Hosts,
-            source_ports: SourcePorts::ONE,
-            own_ports: transmitter.source_ports().to_vec(),
-            first_identification: 0,
-        });
-        mirror.push(&frame, &table, &mut batch, &mut totals);
-        transmitter.send(&mut batch, &bytes, &table);
-        assert_eq!(
-            batch.outcomes(),
-            [Outcome::Dropped(DropReason::Unreachable)]
-        );
-        let report = transmitter.report(&table);
-        assert_eq!(report.sensors[0].sensor, address);
-    }
-}
+#[path = "transmitter_tests.rs"]
+mod tests;
