@@ -21,6 +21,31 @@ pub enum Error {
         source: Errno,
     },
 
+    /// The ring of a recording could not be made.
+    #[error(transparent)]
+    Ring(capture::OpenError),
+
+    /// The ring of a recording is not on the pod's interface.
+    #[error("the pod of the lab has no eth0 to record")]
+    NotBound,
+
+    /// The ring did not have all frames of a recording.
+    #[error("the ring lost frames, so there is no recording: try again on a quiet machine")]
+    IncompleteRecording,
+
+    /// A system call of a recording failed.
+    #[error("{doing}: {source}")]
+    Io {
+        /// The action that failed.
+        doing: &'static str,
+        /// What the kernel answered.
+        source: std::io::Error,
+    },
+
+    /// A file of frames.
+    #[error(transparent)]
+    Recording(#[from] instructions::recording::Error),
+
     /// podspan mirrored nothing that was sent to the pod.
     #[error("podspan mirrored nothing within {limit:?}; it printed:\n{log}")]
     Silent {

@@ -10,12 +10,14 @@
 mod agent;
 #[cfg(feature = "report")]
 pub mod chart;
+pub mod checksums;
 #[cfg(feature = "cluster")]
 pub mod cluster;
 pub mod cpu_per_packet;
 mod error;
 #[cfg(feature = "report")]
 pub mod files;
+pub mod record;
 pub mod statistics;
 mod table;
 mod totals_line;

@@ -1,4 +1,5 @@
 //! Runs the measurements and prints one table: `cargo xtask bench` builds podspan and calls this.
+//! `checksums` measures only checksums; `record-frames FILE` records frames.
 
 #![forbid(unsafe_code)]
 
@@ -26,11 +27,20 @@ fn main() -> ExitCode {
             }
         };
     }
-    let Some(binary) = std::env::args_os().nth(1) else {
-        eprintln!("usage: benches <path of podspan>; cargo xtask bench passes it");
-        return ExitCode::FAILURE;
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let outcome = match arguments.as_slice() {
+        [word] if word == "checksums" => {
+            checksums();
+            Ok(true)
+        }
+        [word, file] if word == "record-frames" => record(Path::new(file)),
+        [binary] => run(Path::new(binary)),
+        _ => {
+            eprintln!("usage: benches <path of podspan>; cargo xtask bench passes it");
+            return ExitCode::FAILURE;
+        }
     };
-    match run(Path::new(&binary)) {
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -38,6 +48,24 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn checksums() {
+    println!("Checksums: sums of buffers and copies of the same buffers in turns");
+    print!("{}", benches::checksums::table());
+}
+
+fn record(file: &Path) -> benches::Result<bool> {
+    testbed::user_namespace::enter()?;
+    let recording = benches::record::web_mix(file)?;
+    let bytes: usize = recording.frames().map(|frame| frame.bytes.len()).sum();
+    println!(
+        "{} frames with {} bytes in {}",
+        recording.len(),
+        benches::grouped(bytes as u64),
+        file.display()
+    );
+    Ok(true)
 }
 
 fn run(binary: &Path) -> benches::Result<bool> {

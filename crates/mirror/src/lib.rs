@@ -15,7 +15,8 @@
 //!    datagrams are sent; [`runs`]: which of them are sent in one message; [`totals`]: the counters of the
 //!    outcomes.
 //!
-//! Payload is read once, for a checksum, or not at all. It is never copied here.
+//! Payload is read once, for a checksum, or not at all; a second time only if a segment with a wrong
+//! checksum is split. It is never copied here.
 
 #![forbid(unsafe_code)]
 

@@ -11,7 +11,8 @@
 //! If `gso_size` does not fit the tunnel, TCP is split into smaller segments. UDP datagrams must keep
 //! their bounds, so they become IP fragments. If a frame was whole on the wire and is split only for the
 //! tunnel, a wrong checksum stays wrong ([`Checksum::with_error_of`]): the sensor must not accept a
-//! packet that the pod drops.
+//! packet that the pod drops. Whether it is wrong follows from the sums of the pieces, so the payload is
+//! read a second time only if it is.
 
 use core::ops::Range;
 
@@ -119,24 +120,50 @@ impl<'f> Segments<'f> {
         if pieces > PIECES_MAX {
             return Err(DropReason::Malformed);
         }
-        let wrong = self.error.map(|found| (found, self.right_checksum()));
-        for piece in 0..pieces {
-            let start = self.payload.start + piece * size;
-            let end = (start + size).min(self.payload.end);
-            self.segment(piece, start..end, wrong, out);
+        let payload = self.segments(pieces, size, None, out);
+        if let Some(found) = self.error {
+            let right = self.right_checksum(payload);
+            if !found.is_same_as(right) {
+                out.restart();
+                self.segments(pieces, size, Some((found, right)), out);
+            }
         }
         Ok(())
     }
 
-    /// The correct checksum of the whole segment.
-    fn right_checksum(&self) -> Checksum {
+    /// Makes all segments and returns the sum of the payload. `wrong` is the frame's checksum and the
+    /// correct one, if they differ.
+    fn segments(
+        &self,
+        pieces: usize,
+        size: usize,
+        wrong: Option<(Checksum, Checksum)>,
+        out: &mut FrameDatagrams<'_>,
+    ) -> Sum {
+        let mut payload = Sum::ZERO;
+        for piece in 0..pieces {
+            let before = piece * size;
+            let start = self.payload.start + before;
+            let body = start..(start + size).min(self.payload.end);
+            let sum = Sum::of(&self.inner.frame.bytes[body.clone()]);
+            payload = payload.plus(if before.is_multiple_of(2) {
+                sum
+            } else {
+                sum.one_byte_later()
+            });
+            self.segment(piece, body, sum, wrong, out);
+        }
+        payload
+    }
+
+    /// The correct checksum of the whole segment, from the sum of its payload.
+    fn right_checksum(&self, payload: Sum) -> Checksum {
         let header = self.header.header();
-        let payload = &self.inner.frame.bytes[self.payload.clone()];
         self.network
-            .pseudo(ip::TCP, header.len() + payload.len())
+            .pseudo(ip::TCP, header.len() + self.payload.len())
             .plus(Sum::of(header))
             .minus_u16(self.header.checksum().get())
-            .plus(Sum::of(payload))
+            .plus(payload)
             .finish()
     }
 
@@ -144,6 +171,7 @@ impl<'f> Segments<'f> {
         &self,
         piece: usize,
         body: Range<usize>,
+        payload: Sum,
         wrong: Option<(Checksum, Checksum)>,
         out: &mut FrameDatagrams<'_>,
     ) {
@@ -185,7 +213,7 @@ impl<'f> Segments<'f> {
             .network
             .pseudo(ip::TCP, header.len() + body.len())
             .plus(Sum::of(copy))
-            .plus(Sum::of(&self.inner.frame.bytes[body.clone()]))
+            .plus(payload)
             .finish();
         let checksum = wrong.map_or(right, |(found, was_right)| {
             right.with_error_of(found, was_right)

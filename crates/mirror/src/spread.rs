@@ -80,11 +80,11 @@ impl SourcePorts {
 
 /// The hashes that select where a frame goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Hashes {
+pub struct Hashes {
     /// Selects the source port.
-    pub(crate) hosts: HostsHash,
+    pub hosts: HostsHash,
     /// Selects the sensor.
-    pub(crate) flow: FlowHash,
+    pub flow: FlowHash,
 }
 
 impl Hashes {
@@ -98,13 +98,15 @@ impl Hashes {
 
 /// Computes the hashes of frames.
 #[derive(Debug)]
-pub(crate) struct Spreader {
+pub struct Spreader {
     spread: Spread,
     fragmented: Fragmented,
 }
 
 impl Spreader {
-    pub(crate) fn new(spread: Spread) -> Self {
+    /// A spreader that has seen no fragments.
+    #[must_use]
+    pub fn new(spread: Spread) -> Self {
         Self {
             spread,
             fragmented: Fragmented::new(),
@@ -112,7 +114,7 @@ impl Spreader {
     }
 
     /// The hashes of a frame.
-    pub(crate) fn hashes(&mut self, frame: &Frame<'_>, network: &Network) -> Hashes {
+    pub fn hashes(&mut self, frame: &Frame<'_>, network: &Network) -> Hashes {
         let Network::Ip(packet) = network else {
             return Hashes::of_hosts(hosts_of_other(frame, network));
         };

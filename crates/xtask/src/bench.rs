@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: builds podspan and the measurements and runs them: in a lab of namespaces in release
 //! mode, or with `--cluster` in a cluster, where only the images count.
 
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
@@ -11,17 +12,31 @@ use crate::build::release_binary;
 use crate::cargo::{cargo, run as run_command};
 use crate::cluster_test::load_images;
 use crate::failure::{Failure, Result};
+use crate::instructions;
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     if arguments.flag("--cluster") {
         return in_cluster(arguments);
     }
+    if arguments.flag("--instructions") {
+        return instructions::run(arguments);
+    }
+    let checksums = arguments.flag("--checksums");
+    let record = arguments.flag("--record-frames");
     arguments.finish()?;
-    let podspan = release_binary()?;
+    let words: Vec<OsString> = match (checksums, record) {
+        (true, true) => {
+            let message = "--checksums and --record-frames exclude each other";
+            return Err(Failure::Usage(message.to_owned()));
+        }
+        (true, false) => vec!["checksums".into()],
+        (false, true) => vec!["record-frames".into(), instructions::frames_path().into()],
+        (false, false) => vec![release_binary()?.into()],
+    };
     let mut command = cargo();
     command
         .args(["run", "--quiet", "--release", "--package", "benches", "--"])
-        .arg(podspan);
+        .args(words);
     run_command(command)
 }
 

@@ -12,6 +12,7 @@ mod demo;
 mod elf;
 mod failure;
 mod image;
+mod instructions;
 mod interrupt;
 mod test;
 mod tools;
@@ -39,6 +40,10 @@ cargo xtask <command>
                                cluster; --context NAME; --image REF and --tools REF are images
                                that it can pull
   bench    measure CPU per packet against a bare sender
+             --instructions    count the instructions of parts of the path of a frame, and fail if a
+                               count is 3 % above the baseline; --save writes a new baseline
+             --checksums       measure checksums against a copy of the same bytes
+             --record-frames   record the frames of --instructions again
              --cluster         measure an application with and without the sidecar in a cluster:
                                latency, throughput, lost packets, CPU; below 5 minutes
              --name NAME       the cluster of `cluster up` (podspan)

@@ -15,6 +15,7 @@ use crate::cluster_test;
 use crate::elf;
 use crate::failure::{Failure, Result};
 use crate::image;
+use crate::instructions;
 use crate::tools;
 
 /// How long each fuzz target runs.
@@ -58,7 +59,7 @@ pub(crate) enum Outcome {
 
 use Checks::{All, ByName};
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     ("tools", "programs that the tests use", All(tools::programs)),
     ("fmt", "format", All(fmt)),
     ("clippy", "clippy, all warnings are errors", All(clippy)),
@@ -76,6 +77,11 @@ const STEPS: [Step; 11] = [
     ("miri", "the ring's walk under Miri", All(miri)),
     ("fuzz", "fuzzing for some seconds", All(fuzz)),
     ("static", "the static release binary", All(release)),
+    (
+        "counts",
+        "instruction counts against the baseline",
+        All(instructions::check),
+    ),
     (
         "cluster",
         "podspan on a kind cluster, which is made for it and taken down",

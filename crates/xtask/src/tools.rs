@@ -26,7 +26,7 @@ const fn tool(program: &'static str, packages: [&'static str; 4]) -> Tool {
     Tool { program, packages }
 }
 
-const TOOLS: [Tool; 7] = [
+const TOOLS: [Tool; 8] = [
     tool(
         "tshark",
         ["tshark", "wireshark-cli", "tshark", "wireshark-cli"],
@@ -36,9 +36,13 @@ const TOOLS: [Tool; 7] = [
     tool("ethtool", ["ethtool"; 4]),
     tool("tcpdump", ["tcpdump"; 4]),
     tool("nft", ["nftables"; 4]),
+    VALGRIND,
     // libFuzzer is C++.
     tool("c++", ["g++", "gcc-c++", "g++", "gcc"]),
 ];
+
+/// Counts instructions.
+const VALGRIND: Tool = tool("valgrind", ["valgrind"; 4]);
 
 /// What `cluster up` needs to make a node image and to run it; the last three build the nodes' runc.
 const CLUSTER_TOOLS: [Tool; 6] = [
@@ -213,6 +217,13 @@ pub(crate) fn programs() -> Result<()> {
         Some(folder) => are_in(Path::new(&folder)),
         None => go_is_new_enough(),
     }
+}
+
+/// Makes sure of what counts instructions of a program for `target`.
+pub(crate) fn for_instructions(target: &str) -> Result<()> {
+    let missing = Some(&VALGRIND).filter(|tool| !is_there(tool.program));
+    install(missing.as_slice())?;
+    standard_library(target)
 }
 
 /// Makes sure of what `cluster up` needs beyond Go. Says whether anything was installed.

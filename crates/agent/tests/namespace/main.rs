@@ -49,6 +49,9 @@ fn run_on_one_processor() {
     sched_setaffinity(Pid::from_raw(0), &one).expect("one processor is among those allowed");
 }
 
+/// The scenes of one module.
+type Scenes = [(&'static str, fn())];
+
 fn main() -> ExitCode {
     if let Some(code) = sensor::run_as_receiver() {
         return code;
@@ -82,11 +85,10 @@ fn main() -> ExitCode {
         order::TESTS,
         quota::TESTS,
     ];
-    let run = |arguments: &Arguments, tests: &[&[(&'static str, fn())]]| {
+    let run = |arguments: &Arguments, tests: &[&Scenes]| {
         libtest_mimic::run(arguments, tests.concat().into_iter().map(trial).collect())
     };
-    let given = arguments.test_threads;
-    arguments.test_threads = given.or(Some(4));
+    arguments.test_threads = arguments.test_threads.or(Some(4));
     let first = run(&arguments, &together);
     arguments.test_threads = Some(1);
     let second = run(&arguments, &alone);

@@ -13,7 +13,7 @@ use crate::spread::Spreader;
 use crate::{DropReason, Sensor, SensorTable, Spread};
 
 const WIRE_TRUTH: &str = include_str!("../../../../docs/wire-truth.md");
-const DOCUMENTS: [(&str, &str); 9] = [
+const DOCUMENTS: [(&str, &str); 10] = [
     ("README.md", include_str!("../../../../README.md")),
     (
         "docs/ARCHITECTURE.md",
@@ -43,6 +43,10 @@ const DOCUMENTS: [(&str, &str); 9] = [
     (
         "docs/managed.md",
         include_str!("../../../../docs/managed.md"),
+    ),
+    (
+        "docs/performance.md",
+        include_str!("../../../../docs/performance.md"),
     ),
 ];
 

@@ -107,11 +107,18 @@ fn a_frame_of_the_wire_is_split_into_equal_parts() {
 
 #[test]
 fn a_wrong_checksum_stays_wrong_in_a_split_frame() {
-    for v6 in [false, true] {
-        let mut test_frame = tcp(v6, &[7; 1440]);
+    // Parts of 720 bytes, and of 723: the second one starts in the middle of a word.
+    let payload: Vec<u8> = (0..1446_u32).map(|n| n.to_le_bytes()[0]).collect();
+    for (v6, length) in [(false, 1440), (true, 1440), (false, 1446), (true, 1446)] {
+        let mut test_frame = tcp(v6, &payload[..length]);
+        let frames = test_frame.mirrored(1500);
+        assert!(frames.len() == 2 && frames.iter().all(|frame| checksums_are_right(frame)));
+
         let at = if v6 { 54 + 16 } else { 34 + 16 };
         test_frame.bytes[at] ^= 0x12;
-        for frame in test_frame.mirrored(1500) {
+        let frames = test_frame.mirrored(1500);
+        assert_eq!(frames.len(), 2);
+        for frame in frames {
             let (found, right) = transport_checksum(&frame).unwrap();
             assert_ne!(found, right);
         }

@@ -38,6 +38,7 @@ pub(crate) use contents::Architecture;
 use contents::{PROGRAMS, default_name, runtime};
 use layer::Executable;
 use load::Destination;
+pub(crate) use oci::sha256;
 use oci::{Blob, ForOne, Image};
 
 /// The largest image of one architecture, in bytes to download.
