@@ -18,6 +18,8 @@
 //! Runs consist of neighbours and nothing is sorted: a sensor must see what announces a connection before
 //! the connection.
 
+use crate::batch::Datagram;
+
 /// The most datagrams in a run (`UDP_MAX_SEGMENTS` of Linux 4.18 to 6.8; later it is 128).
 const RUN_MAX: u32 = 64;
 
@@ -41,6 +43,15 @@ pub struct Candidate {
     pub length: u32,
     /// Whether it can get a trailer.
     pub shows_end: bool,
+}
+
+impl From<&Datagram> for Candidate {
+    fn from(datagram: &Datagram) -> Self {
+        Self {
+            length: datagram.length(),
+            shows_end: datagram.shows_end,
+        }
+    }
 }
 
 /// The first datagrams of a sequence, which are sent in one message.

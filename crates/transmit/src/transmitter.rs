@@ -287,11 +287,7 @@ impl<'a> Source<'a> {
                 .map_while(|place| self.parts(place))
                 .map(|(datagram, ..)| datagram)
                 .take_while(|datagram| datagram.sensor == sensor && refuses(datagram).is_none());
-            let candidates = neighbours.map(|datagram| Candidate {
-                length: datagram.length(),
-                shows_end: datagram.shows_end,
-            });
-            if let Some(found) = runs::first(candidates, self.trailers) {
+            if let Some(found) = runs::first(neighbours.map(Candidate::from), self.trailers) {
                 entry.count = found.count;
                 entry.length = found.segment;
                 entry.trailers = found.trailers;

@@ -155,9 +155,11 @@ fn sensors_of_both_kinds_in_one_table_get_their_own() {
     ]
     .map(receiver);
     let mut fixture = Fixture::new(SocketConfig::new(0));
-    let kinds = sensors.iter().zip([false, true, true, false, true]);
+    let kinds = [false, true, true, false, true];
     let table = mirror::SensorTable::new(
-        kinds
+        sensors
+            .iter()
+            .zip(kinds)
             .map(|(sensor, is_socket)| {
                 mirror::Sensor::new(sensor.local_addr().unwrap(), wire::Mtu::ETHERNET)
                     .with_socket(is_socket)
@@ -166,17 +168,66 @@ fn sensors_of_both_kinds_in_one_table_get_their_own() {
     );
     let built = fixture.mirror(&Block::of_udp(400, 100, 64), &table);
     assert_eq!(count(&built, Outcome::Sent), 400);
-    for (number, sensor) in sensors.iter().enumerate() {
+    let mut messages = 0;
+    for (number, (sensor, is_socket)) in sensors.iter().zip(kinds).enumerate() {
         let own = built.iter().filter(|datagram| datagram.sensor == number);
         let arrived = receive(sensor, own.clone().count());
         let ports: BTreeSet<u16> = arrived.iter().map(|(port, _)| *port).collect();
-        assert_eq!(ports.len(), 1, "one port for each kind");
+        let port = fixture.transmitter.source_ports()[usize::from(is_socket)];
+        assert_eq!(ports, [port].into(), "one port for each kind");
+        // Two sensors are sockets over IPv4, so theirs is not connected; one is over IPv6.
+        messages += arrived.len().div_ceil(if is_socket { 64 } else { 1 });
         assert!(arrived.len() > 20, "{}", arrived.len());
         assert!(
             own.zip(&arrived)
                 .all(|(built, (_, bytes))| built.bytes == *bytes)
         );
     }
+    assert_eq!(fixture.totals.messages_sent, messages as u64);
+}
+
+/// The table changes between two batches, as when the annotation of a sensor's pod changes.
+#[test]
+fn a_sensor_that_changes_its_kind_gets_everything_once_and_in_order() {
+    let sensor = receiver("127.0.0.1:0");
+    let address = [sensor.local_addr().unwrap()];
+    let mut fixture = Fixture::new(SocketConfig::new(0));
+    let [sniffer, socket] = [0, 1].map(|kind| fixture.transmitter.source_ports()[kind]);
+    for (table, port, messages) in [
+        (sockets(&address), socket, 2),
+        (table(&address), sniffer, 100),
+        (sockets(&address), socket, 2),
+        (table(&address), sniffer, 100),
+    ] {
+        let before = fixture.totals.messages_sent;
+        let built = fixture.mirror(&Block::of_udp(100, 1, 64), &table);
+        assert_eq!(fixture.totals.messages_sent - before, messages);
+        let arrived = receive(&sensor, 100);
+        let expected = built.into_iter().map(|datagram| (port, datagram.bytes));
+        assert_eq!(arrived, expected.collect::<Vec<_>>());
+    }
+    assert_eq!(fixture.totals.datagrams_sent, 400);
+    assert!(fixture.transmitter.report(&table(&address)).is_empty());
+}
+
+/// A frame that is not IP gets no trailer, and its neighbours get theirs.
+#[test]
+fn a_frame_without_a_visible_end_arrives_without_a_trailer() {
+    let sensor = receiver("127.0.0.1:0");
+    let mut fixture = Fixture::new(SocketConfig::new(0));
+    let table = sockets(&[sensor.local_addr().unwrap()]);
+    let mut block = Block::of_lengths(&[90, 100, 95, 100]);
+    block.push_arp();
+    block.push_udp(1, 5, 90);
+    block.push_udp(1, 6, 100);
+    let built = fixture.mirror(&block, &table);
+    assert_eq!(count(&built, Outcome::Sent), 7);
+    let arrived = receive(&sensor, 7);
+    assert_eq!(arrived[4].1, built[4].bytes, "the ARP frame");
+    let trailers = arrived_with_trailers(&built, &arrived);
+    assert_eq!(trailers, 10 + 5 + 10);
+    assert_eq!(fixture.totals.trailer_bytes, trailers);
+    assert_eq!(fixture.totals.messages_sent, 2, "an ARP frame ends a run");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use caps::{CapSet, Capability};
-use common::{Block, Built, Fixture, count, dropped, table};
+use common::{Block, Built, Fixture, count, dropped, sockets, table};
 use libtest_mimic::{Arguments, Trial};
 use mirror::{DropReason, Outcome, SensorTable, SourcePorts};
 use testbed::verify::{Check, Verifier};
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         eprintln!("{error}");
         return ExitCode::FAILURE;
     }
-    let tests: [(&str, fn()); 11] = [
+    let tests: [(&str, fn()); 13] = [
         ("outer_headers_over_ipv4", outer_headers_over_ipv4),
         ("outer_headers_over_ipv6", outer_headers_over_ipv6),
         (
@@ -43,6 +43,14 @@ fn main() -> ExitCode {
         (
             "a_lowered_interface_mtu_is_found",
             a_lowered_interface_mtu_is_found,
+        ),
+        (
+            "runs_over_a_hop_that_is_narrower_lose_one_batch",
+            runs_over_a_narrower_hop,
+        ),
+        (
+            "runs_over_a_route_that_becomes_narrower_lose_only_what_is_too_long",
+            runs_over_a_narrower_route,
         ),
         ("no_route_is_counted_and_ends", no_route_is_counted_and_ends),
         (
@@ -251,6 +259,87 @@ fn a_lowered_interface_mtu_is_found() {
     let built = mirror(&lab, &mut fixture, &block, &table);
     assert_eq!(count(&built, Outcome::Sent), built.len());
     assert!(built.len() > 100);
+}
+
+/// The router reports its MTU by ICMP while runs are sent. Over a wider path, they continue at once.
+fn runs_over_a_narrower_hop() {
+    let lab = Lab::builder().routed(1400).build().unwrap();
+    for address in [IpAddr::from(lab.sensor.ipv4), lab.sensor.ipv6.into()] {
+        let mut fixture = fixture(&lab);
+        let table = sockets(&[sensor(address)]);
+        let receiver = lab
+            .sensor
+            .namespace
+            .run(|| UdpSocket::bind(sensor(address)));
+        let receiver = receiver.unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        let block = Block::of_udp(8, 8, 1500 - 56 - 42);
+        let path_mtu = || table.sensors()[0].path_mtu().get();
+        mirror_until(&lab, &mut fixture, &block, &table, |_, _| {
+            path_mtu() == 1400
+        });
+        let lost = fixture.totals.datagrams_dropped.of(DropReason::PathMtu);
+        assert!(lost <= 8, "at most one batch is too long: {lost}");
+        assert_eq!(fixture.totals.datagrams_dropped.sum(), lost);
+        let report = fixture.transmitter.report(&table);
+        assert_eq!(report.sensors[0].path_mtu.map(wire::Mtu::get), Some(1400));
+        assert_eq!(report.sensors[0].runs_refused, None, "{report:?}");
+        drain(&receiver);
+
+        let before = fixture.totals;
+        let built = mirror(&lab, &mut fixture, &block, &table);
+        assert_eq!(count(&built, Outcome::Sent), built.len());
+        let messages = fixture.totals.messages_sent - before.messages_sent;
+        assert!(messages * 2 <= built.len() as u64, "{messages}: runs again");
+        sleep(Duration::from_millis(200));
+        assert_eq!(drain(&receiver), built.len());
+    }
+}
+
+/// The kernel refuses the run that is too long for its new route, at once.
+fn runs_over_a_narrower_route() {
+    let lab = Lab::builder().build().unwrap();
+    for address in [IpAddr::from(lab.sensor.ipv4), lab.sensor.ipv6.into()] {
+        let mut fixture = fixture(&lab);
+        let table = sockets(&[sensor(address)]);
+        let receiver = lab
+            .sensor
+            .namespace
+            .run(|| UdpSocket::bind(sensor(address)));
+        let receiver = receiver.unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        // Runs of short datagrams, and one of long ones in between.
+        let lengths = [vec![100; 80], vec![1500 - 56 - 42; 20], vec![100; 80]].concat();
+        let block = Block::of_lengths(&lengths);
+        mirror_until(&lab, &mut fixture, &block, &table, all_sent);
+        sleep(Duration::from_millis(200));
+        drain(&receiver);
+
+        lab.pod.eth0.add_route_with_mtu(address, 1420).unwrap();
+        let built = mirror(&lab, &mut fixture, &block, &table);
+        assert_eq!(count(&built, dropped(DropReason::PathMtu)), 20);
+        assert_eq!(count(&built, Outcome::Sent), 160);
+        let report = fixture.transmitter.report(&table);
+        assert_eq!(report.sensors[0].path_mtu.map(wire::Mtu::get), Some(1420));
+        assert_eq!(report.sensors[0].runs_refused, None, "{report:?}");
+        sleep(Duration::from_millis(200));
+        assert_eq!(drain(&receiver), 160, "none is lost or doubled");
+
+        let before = fixture.totals;
+        let built = mirror(&lab, &mut fixture, &block, &table);
+        assert_eq!(count(&built, Outcome::Sent), built.len());
+        assert!(built.len() > 180, "inner fragments");
+        let messages = fixture.totals.messages_sent - before.messages_sent;
+        assert!(messages * 4 <= built.len() as u64, "{messages}: runs again");
+        sleep(Duration::from_millis(200));
+        assert_eq!(drain(&receiver), built.len());
+    }
+}
+
+/// Receives what waits, and returns how many datagrams it was.
+fn drain(receiver: &UdpSocket) -> usize {
+    let mut bytes = [0; 2000];
+    std::iter::from_fn(|| receiver.recv(&mut bytes).ok()).count()
 }
 
 fn no_route_is_counted_and_ends() {

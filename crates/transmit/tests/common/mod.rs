@@ -135,7 +135,18 @@ impl Block {
         block
     }
 
-    fn push_udp(&mut self, flow: u16, number: usize, payload: usize) {
+    /// Adds an ARP request, whose length no header gives.
+    pub(crate) fn push_arp(&mut self) {
+        let at = self.bytes.len();
+        self.bytes.extend([0xff; 6]);
+        self.bytes
+            .extend([2, 0, 0, 0, 0, 1, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+        self.bytes.extend([2, 0, 0, 0, 0, 1, 10, 1, 0, 1]);
+        self.bytes.extend([0, 0, 0, 0, 0, 0, 10, 1, 0, 2]);
+        self.frames.push((at, self.bytes.len(), false));
+    }
+
+    pub(crate) fn push_udp(&mut self, flow: u16, number: usize, payload: usize) {
         let at = self.bytes.len();
         let udp_length = u16::try_from(8 + payload).unwrap();
         self.bytes
