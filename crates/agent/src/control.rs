@@ -231,7 +231,9 @@ impl Control {
                     "the MTU of the path to a sensor became smaller; nothing needs to be done"
                 );
             }
-            if let Some(errno) = sensor.runs_refused {
+            if let Some(errno) = sensor.runs_refused
+                && self.reminders.is_due(format!("runs to {address}"), now)
+            {
                 tracing::info!(
                     %address, %errno,
                     "the kernel refuses several copies in one message to a sensor; for a minute they are sent \

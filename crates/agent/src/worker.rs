@@ -259,6 +259,7 @@ impl Running {
             };
         self.path.transmitter.reconnect();
         if mem::take(&mut self.has_changed) {
+            self.path.transmitter.retry_runs();
             self.send_event(Event::NetworkChanged);
         }
         for ring in &mut self.rings {

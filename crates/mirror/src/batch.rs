@@ -15,6 +15,7 @@
 
 use core::ops::Range;
 
+use crate::plan::Lane;
 use crate::table::SensorIndex;
 use crate::totals::{DropReason, Totals};
 
@@ -36,6 +37,8 @@ pub struct PortIndex(pub u8);
 pub(crate) struct Route {
     /// The sensor.
     pub(crate) sensor: SensorIndex,
+    /// The kind of its socket.
+    pub(crate) lane: Lane,
     /// The source port.
     pub(crate) port: PortIndex,
 }
@@ -49,7 +52,9 @@ pub struct Datagram {
     pub body: Range<u32>,
     /// The sensor it goes to.
     pub sensor: SensorIndex,
-    /// The socket that sends it.
+    /// The kind of socket that sends it.
+    pub lane: Lane,
+    /// Which of these sockets it is.
     pub port: PortIndex,
     /// Whether the IP header of its frame gives the packet's length. Then bytes after the packet are an
     /// Ethernet trailer, which receivers ignore.
@@ -147,7 +152,7 @@ impl Batch {
         &self.datagrams
     }
 
-    /// The outcomes of the datagrams, in the same order.
+    /// The outcomes of the datagrams, in the same order; none before [`Self::parts`].
     #[must_use]
     pub fn outcomes(&self) -> &[Outcome] {
         &self.outcomes
@@ -155,11 +160,17 @@ impl Batch {
 
     /// What is needed to send the datagrams and to set their outcomes.
     pub fn parts(&mut self) -> Parts<'_> {
+        self.add_outcomes();
         Parts {
             heads: &self.heads,
             datagrams: &self.datagrams,
             outcomes: &mut self.outcomes,
         }
+    }
+
+    /// Adds the outcomes of new datagrams.
+    fn add_outcomes(&mut self) {
+        self.outcomes.resize(self.datagrams.len(), Outcome::Pending);
     }
 
     /// Starts the datagrams of a frame. `shows_end`: see [`Datagram`].
@@ -188,6 +199,7 @@ impl Batch {
     /// A datagram that is still pending counts as [`DropReason::SendError`], so that the equations of
     /// [`Totals`] are always true.
     pub fn count_outcomes(&mut self, totals: &mut Totals) {
+        self.add_outcomes();
         let mut first = 0;
         for &end in &self.frames {
             let end = end as usize;
@@ -255,11 +267,11 @@ impl FrameDatagrams<'_> {
             head: self.head_start as u32..self.batch.heads.len() as u32,
             body: self.at + body.start as u32..self.at + body.end as u32,
             sensor: self.route.sensor,
+            lane: self.route.lane,
             port: self.route.port,
             shows_end: self.shows_end,
         };
         self.batch.datagrams.push(datagram);
-        self.batch.outcomes.push(Outcome::Pending);
     }
 
     /// Ends the frame: its datagrams stay in the batch.
@@ -287,7 +299,6 @@ impl FrameDatagrams<'_> {
         };
         self.batch.heads.truncate(start);
         self.batch.datagrams.truncate(self.first);
-        self.batch.outcomes.truncate(self.first);
         self.head_start = start;
     }
 }
@@ -297,6 +308,7 @@ mod tests {
     use super::*;
 
     const ROUTE: Route = Route {
+        lane: Lane::ALL[0],
         sensor: SensorIndex(3),
         port: PortIndex(5),
     };

@@ -138,6 +138,7 @@ impl Mirror {
         let (index, sensor) = table.sensor_of(hashes.flow).ok_or(DropReason::NoSensor)?;
         let route = Route {
             sensor: index,
+            lane: sensor.lane(),
             port: self.source_ports.port_of(hashes.hosts),
         };
         let inner = Inner {
@@ -146,7 +147,8 @@ impl Mirror {
             room: sensor.inner_frame_max(),
         };
 
-        let shows_end = matches!(network, Network::Ip(_));
+        // Of IPv6, the payload length zero can also mean that the header does not give it (RFC 2675).
+        let shows_end = matches!(network, Network::Ip(packet) if packet.end > packet.transport);
         let mut out = batch.frame(self.own.vxlan, route, frame.at, shows_end);
         match self.convert(&inner, &network, &mut out) {
             Ok(()) => {

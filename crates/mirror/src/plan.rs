@@ -6,49 +6,46 @@
 //! its order.
 //!
 //! The datagrams are sorted by socket: a counting sort, two passes, no comparison. If there are several
-//! sensors that are sockets, their datagrams are also sorted by sensor, so that [`runs`](crate::runs) finds
-//! neighbours. The order between sensors is nobody's: each sees only its own datagrams.
-
-use core::ops::Range;
+//! sensors that are sockets, they are first sorted by sensor in the same way, so that
+//! [`runs`](crate::runs) finds neighbours. The order between sensors is nobody's: each sees only its own
+//! datagrams.
 
 use crate::batch::{Datagram, PortIndex};
 use crate::spread::SourcePorts;
-use crate::table::{Sensor, SensorTable};
+use crate::table::SensorTable;
 
 const PORTS: usize = SourcePorts::MAX.get() as usize;
 
-/// Sensors that are reached by the same sockets.
+/// Sensors that are reached by the same sockets: those of one address family and one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lane {
-    /// Whether they have IPv6 addresses.
-    pub is_ipv6: bool,
-    /// Whether they are sockets.
-    pub is_socket: bool,
-}
+pub struct Lane(u8);
 
 impl Lane {
     /// All lanes, each at its [index](Self::index).
-    pub const ALL: [Self; 4] = [
-        Self::new(false, false),
-        Self::new(true, false),
-        Self::new(false, true),
-        Self::new(true, true),
-    ];
+    pub const ALL: [Self; 4] = [Self(0), Self(1), Self(2), Self(3)];
 
-    const fn new(is_ipv6: bool, is_socket: bool) -> Self {
-        Self { is_ipv6, is_socket }
+    /// The lane of sensors with IPv6 addresses or not, that are sockets or not.
+    #[must_use]
+    pub const fn new(is_ipv6: bool, is_socket: bool) -> Self {
+        Self((is_socket as u8) * 2 + is_ipv6 as u8)
     }
 
-    /// The lane of a sensor.
+    /// Whether they have IPv6 addresses.
     #[must_use]
-    pub const fn of(sensor: &Sensor) -> Self {
-        Self::new(sensor.address().is_ipv6(), sensor.is_socket())
+    pub const fn is_ipv6(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// Whether they are sockets.
+    #[must_use]
+    pub const fn is_socket(self) -> bool {
+        self.0 & 2 != 0
     }
 
     /// Its number in [`Self::ALL`].
     #[must_use]
     pub const fn index(self) -> usize {
-        (self.is_socket as usize) * 2 + self.is_ipv6 as usize
+        (self.0 & 3) as usize
     }
 }
 
@@ -69,84 +66,99 @@ pub struct Group<'p> {
 #[derive(Debug)]
 pub struct Plan {
     order: Vec<u32>,
-    groups: [Range<usize>; SLOTS],
+    /// For each socket, the end of its group in `order`.
+    ends: [usize; SLOTS],
+    // The order by sensor, which is needed only if several are sockets.
+    by_sensor: Vec<u32>,
+    sensor_ends: Vec<usize>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
         Self {
             order: Vec::new(),
-            groups: [const { 0..0 }; SLOTS],
+            ends: [0; SLOTS],
+            by_sensor: Vec::new(),
+            sensor_ends: Vec::new(),
         }
     }
 }
 
 impl Plan {
-    /// Plans the datagrams of a batch. Those to a sensor that the table does not have are left out.
+    /// Plans the datagrams of a batch that was made with this table.
     pub fn make(&mut self, datagrams: &[Datagram], table: &SensorTable) {
-        let slot = |datagram: &Datagram| {
-            let sensor = table.sensor(datagram.sensor)?;
-            Some(Lane::of(sensor).index() * PORTS + usize::from(datagram.port.0) % PORTS)
-        };
-        let mut counts = [0_usize; SLOTS];
-        for slot in datagrams.iter().filter_map(slot) {
-            counts[slot] += 1;
-        }
-        let mut next = [0_usize; SLOTS];
-        let mut start = 0;
-        for ((group, next), count) in self.groups.iter_mut().zip(&mut next).zip(counts) {
-            *group = start..start + count;
-            *next = start;
-            start += count;
-        }
-        self.order.clear();
-        self.order.resize(start, 0);
-        for (number, datagram) in (0_u32..).zip(datagrams) {
-            if let Some(slot) = slot(datagram) {
-                self.order[next[slot]] = number;
-                next[slot] += 1;
-            }
-        }
-        self.sort_by_sensor(datagrams, table);
-    }
-
-    fn sort_by_sensor(&mut self, datagrams: &[Datagram], table: &SensorTable) {
-        let mut sockets = table.sensors().iter().filter(|sensor| sensor.is_socket());
-        if sockets.nth(1).is_none() {
+        if table.sockets() < 2 {
+            let slots = (0..)
+                .zip(datagrams)
+                .map(|(number, one)| (number, slot(one)));
+            counting_sort(slots, &mut self.order, &mut self.ends);
             return;
         }
-        let sensor = |number: u32| {
-            datagrams
-                .get(number as usize)
-                .map(|datagram| datagram.sensor)
-        };
-        for (slot, group) in self.groups.iter().enumerate() {
-            if Lane::ALL[slot / PORTS].is_socket {
-                // The number keeps the order of the wire.
-                self.order[group.clone()].sort_unstable_by_key(|number| (sensor(*number), *number));
-            }
-        }
+        // One more, for numbers that the table does not have.
+        self.sensor_ends.resize(table.sensors().len() + 1, 0);
+        let unknown = table.sensors().len();
+        let sensors = (0..)
+            .zip(datagrams)
+            .map(|(number, one)| (number, usize::from(one.sensor.0).min(unknown)));
+        counting_sort(sensors, &mut self.by_sensor, &mut self.sensor_ends);
+        let slots = self.by_sensor.iter().map(|&number| {
+            let datagram = &datagrams[number as usize];
+            (number, slot(datagram))
+        });
+        counting_sort(slots, &mut self.order, &mut self.ends);
     }
 
     /// Each socket with datagrams, and their numbers.
     pub fn groups(&self) -> impl Iterator<Item = Group<'_>> {
-        self.groups
-            .iter()
+        let starts = core::iter::once(0).chain(self.ends);
+        starts
+            .zip(self.ends)
             .enumerate()
-            .filter(|(_, range)| !range.is_empty())
-            .map(|(slot, range)| Group {
+            .filter(|(_, (start, end))| start < end)
+            .map(|(slot, (start, end))| Group {
                 lane: Lane::ALL[slot / PORTS],
                 #[expect(clippy::cast_possible_truncation, reason = "there are 16 ports")]
                 port: PortIndex((slot % PORTS) as u8),
-                datagrams: &self.order[range.clone()],
+                datagrams: &self.order[start..end],
             })
+    }
+}
+
+/// The number of a datagram's socket.
+fn slot(datagram: &Datagram) -> usize {
+    datagram.lane.index() * PORTS + usize::from(datagram.port.0) % PORTS
+}
+
+/// Sorts numbers by their keys, each of which is a number in `ends`. Those with one key keep their order.
+/// Sets the end of each key in the result.
+fn counting_sort(
+    keys: impl Iterator<Item = (u32, usize)> + Clone,
+    order: &mut Vec<u32>,
+    ends: &mut [usize],
+) {
+    ends.fill(0);
+    for (_, key) in keys.clone() {
+        ends[key] += 1;
+    }
+    // First where each key starts; each number then moves it, to the end at last.
+    let mut all = 0;
+    for end in &mut *ends {
+        let start = all;
+        all += *end;
+        *end = start;
+    }
+    order.clear();
+    order.resize(all, 0);
+    for (number, key) in keys {
+        order[ends[key]] = number;
+        ends[key] += 1;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SensorIndex;
+    use crate::{Sensor, SensorIndex};
     use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
     use proptest::prelude::*;
     use wire::Mtu;
@@ -163,11 +175,13 @@ mod tests {
         SensorTable::new((1..).zip(sensors).map(sensor).collect())
     }
 
-    fn datagram((sensor, port): (u16, u8)) -> Datagram {
+    fn datagram((sensor, port): (u16, u8), table: &SensorTable) -> Datagram {
+        let sensor = SensorIndex(sensor);
         Datagram {
             head: 0..8,
             body: 0..1,
-            sensor: SensorIndex(sensor),
+            sensor,
+            lane: table.sensor(sensor).map_or(Lane::ALL[0], Sensor::lane),
             port: PortIndex(port),
             shows_end: true,
         }
@@ -177,6 +191,7 @@ mod tests {
     fn each_lane_is_at_its_index() {
         for (index, lane) in Lane::ALL.into_iter().enumerate() {
             assert_eq!(lane.index(), index);
+            assert_eq!(Lane::new(lane.is_ipv6(), lane.is_socket()), lane);
         }
     }
 
@@ -187,7 +202,7 @@ mod tests {
             datagrams in proptest::collection::vec((0_u16..7, 0_u8..SourcePorts::MAX.get()), 0..100),
         ) {
             let table = table(&sensors);
-            let datagrams: Vec<_> = datagrams.into_iter().map(datagram).collect();
+            let datagrams: Vec<_> = datagrams.into_iter().map(|one| datagram(one, &table)).collect();
             let mut plan = Plan::default();
             plan.make(&datagrams, &table);
             let mut seen = 0;
@@ -204,17 +219,16 @@ mod tests {
                 for number in group.datagrams {
                     let datagram = &datagrams[*number as usize];
                     prop_assert_eq!(datagram.port, group.port);
-                    prop_assert_eq!(Lane::of(table.sensor(datagram.sensor).unwrap()), group.lane);
+                    prop_assert_eq!(datagram.lane, group.lane);
                 }
-                if group.lane.is_socket {
+                if group.lane.is_socket() {
                     prop_assert!(runs <= sensors.len(), "a sensor's datagrams are neighbours");
-                } else {
-                    prop_assert!(group.datagrams.is_sorted());
+                } else if table.sockets() < 2 {
+                    prop_assert!(group.datagrams.is_sorted(), "the order of the wire");
                 }
                 seen += group.datagrams.len();
             }
-            let known = datagrams.iter().filter(|datagram| table.sensor(datagram.sensor).is_some());
-            prop_assert_eq!(seen, known.count());
+            prop_assert_eq!(seen, datagrams.len());
         }
     }
 }

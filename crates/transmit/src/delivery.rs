@@ -191,9 +191,12 @@ impl Delivery<'_> {
 
     /// The reason not to try a datagram, if there is one.
     pub(crate) fn refuses(&self, sensor: SensorIndex, length: u32) -> Option<DropReason> {
-        self.destinations
-            .get(usize::from(sensor.0))
-            .and_then(|destination| destination.refuses(length))
+        self.destination(sensor)?.refuses(length)
+    }
+
+    /// What is known about a sensor in this batch; `None` if the table does not have it.
+    pub(crate) fn destination(&self, sensor: SensorIndex) -> Option<Destination> {
+        self.destinations.get(usize::from(sensor.0)).copied()
     }
 
     /// Whether there is a reason not to try one of these messages.

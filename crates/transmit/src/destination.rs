@@ -4,10 +4,10 @@
 //! number. Failures are kept for one batch: the next one tries every sensor again, so a sensor that is
 //! back gets its datagrams at once.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use mirror::plan::Lane;
-use mirror::{Datagram, DropReason, SensorIndex, SensorTable};
+use mirror::{DropReason, Sensor, SensorIndex, SensorTable};
 use socket2::SockAddr;
 
 /// If this many datagrams of a batch to a sensor fail with an error of their own, and none is sent in
@@ -20,39 +20,29 @@ const FAILURES_MAX: u8 = 2;
 pub(crate) struct Addresses(Vec<(SocketAddr, SockAddr)>);
 
 impl Addresses {
-    /// Prepares the addresses for a batch.
-    pub(crate) fn prepare(&mut self, datagrams: &[Datagram], table: &SensorTable) {
-        let unspecified = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        if self.0.len() < table.sensors().len() {
-            self.0.resize_with(table.sensors().len(), || {
-                (unspecified, SockAddr::from(unspecified))
-            });
-        }
-        for datagram in datagrams {
-            let Some(sensor) = table.sensor(datagram.sensor) else {
-                continue;
-            };
-            let address = sensor.address();
-            if let Some(prepared) = self.0.get_mut(usize::from(datagram.sensor.0))
-                && prepared.0 != address
-            {
+    /// Prepares the addresses of a table's sensors.
+    pub(crate) fn prepare(&mut self, table: &SensorTable) {
+        let sensors = table.sensors().iter().map(Sensor::address);
+        for (prepared, address) in self.0.iter_mut().zip(sensors.clone()) {
+            if prepared.0 != address {
                 *prepared = (address, SockAddr::from(address));
             }
         }
+        let new = sensors.skip(self.0.len());
+        self.0
+            .extend(new.map(|address| (address, SockAddr::from(address))));
     }
 
-    /// The sensor of a lane, if the table has only one and its address is prepared.
+    /// The sensor of a lane, if the table has only one.
     pub(crate) fn only(&self, table: &SensorTable, lane: Lane) -> Option<&(SocketAddr, SockAddr)> {
         let mut of_lane = (0..)
             .zip(table.sensors())
-            .filter(|(_, sensor)| Lane::of(sensor) == lane);
-        let (number, sensor): (usize, _) = of_lane.next()?;
+            .filter(|(_, sensor)| sensor.lane() == lane);
+        let (number, _): (usize, _) = of_lane.next()?;
         if of_lane.next().is_some() {
             return None;
         }
-        self.0
-            .get(number)
-            .filter(|(address, _)| *address == sensor.address())
+        self.0.get(number)
     }
 
     /// The address of a sensor.

@@ -35,6 +35,8 @@ pub(crate) struct Messages {
     /// One for each header.
     details: Vec<Detail>,
     parts: Vec<iovec>,
+    /// Whether the headers point to their parts and control messages.
+    is_linked: bool,
 }
 
 /// What a header points to, or where it is.
@@ -68,6 +70,24 @@ impl Messages {
             headers: Vec::with_capacity(MESSAGES_MAX),
             details: Vec::with_capacity(MESSAGES_MAX),
             parts: Vec::with_capacity(PARTS_MAX * 2),
+            is_linked: false,
+        }
+    }
+
+    /// Sets the pointers of the headers, once for all calls of `Run::send`: a vector moves only when
+    /// something is added.
+    fn link(&mut self) {
+        if self.is_linked {
+            return;
+        }
+        self.is_linked = true;
+        let base = self.parts.as_mut_ptr();
+        for (header, detail) in self.headers.iter_mut().zip(&mut self.details) {
+            let header = &mut header.msg_hdr;
+            header.msg_iov = base.wrapping_add(detail.first_part);
+            if header.msg_controllen > 0 {
+                header.msg_control = (&raw mut detail.control).cast();
+            }
         }
     }
 
@@ -76,6 +96,7 @@ impl Messages {
         self.headers.clear();
         self.details.clear();
         self.parts.clear();
+        self.is_linked = false;
         Run {
             messages: self,
             borrowed: PhantomData,
@@ -91,6 +112,7 @@ impl<'a> Run<'a> {
     /// Starts a message to `to`, or to the socket's peer if that is `None`. With `segment`, the kernel
     /// splits it into datagrams of this length; the last may be shorter.
     pub(crate) fn start(&mut self, to: Option<&'a SockAddr>, segment: Option<u16>) {
+        self.messages.is_linked = false;
         self.messages.details.push(Detail {
             first_part: self.messages.parts.len(),
             control: control(segment.unwrap_or(0)),
@@ -110,6 +132,7 @@ impl<'a> Run<'a> {
         if let Some(header) = self.messages.headers.last_mut()
             && !bytes.is_empty()
         {
+            self.messages.is_linked = false;
             header.msg_hdr.msg_iovlen += 1;
             self.messages.parts.push(part(bytes));
         }
@@ -120,19 +143,8 @@ impl<'a> Run<'a> {
     /// # Errors
     /// The kernel's error for message `first`; `EINVAL` if there is no such number.
     pub(crate) fn send(&mut self, socket: &impl AsFd, first: usize) -> Result<usize, Errno> {
-        let Messages {
-            headers,
-            details,
-            parts,
-        } = &mut *self.messages;
-        let base = parts.as_mut_ptr();
-        for (header, detail) in headers.iter_mut().zip(details).skip(first) {
-            let header = &mut header.msg_hdr;
-            header.msg_iov = base.wrapping_add(detail.first_part);
-            if header.msg_controllen > 0 {
-                header.msg_control = (&raw mut detail.control).cast();
-            }
-        }
+        self.messages.link();
+        let headers = &mut self.messages.headers;
         let rest = headers.get_mut(first..).unwrap_or_default();
         let count = c_uint::try_from(rest.len()).map_err(|_| Errno::EINVAL)?;
         if count == 0 {
@@ -140,10 +152,10 @@ impl<'a> Run<'a> {
         }
         let fd = socket.as_fd().as_raw_fd();
         // SAFETY: `rest` has `count` headers. Each points to an address or to none, to its parts, which
-        // `start` and `add` counted from `first_part` on, and to its control message or to none. The parts
-        // point to bytes that are borrowed for 'a, which outlives this run; lengths are those of the
-        // borrowed slices. None of the vectors is changed during the call. The kernel writes only to
-        // `msg_len` of the headers.
+        // `start` and `add` counted from `first_part` on, and to its control message or to none: `link` set
+        // these pointers, and nothing was added since. The parts point to bytes that are borrowed for 'a,
+        // which outlives this run; lengths are those of the borrowed slices. None of the vectors is changed
+        // during the call. The kernel writes only to `msg_len` of the headers.
         let sent = unsafe { libc::sendmmsg(fd, rest.as_mut_ptr(), count, libc::MSG_DONTWAIT) };
         let sent = Errno::result(sent)?;
         match usize::try_from(sent) {
@@ -161,7 +173,7 @@ const fn part(bytes: &[u8]) -> iovec {
     }
 }
 
-/// A header without parts; `Run::send` sets the pointers to them and to the control message.
+/// A header without parts; [`Messages::link`] sets the pointers to them and to the control message.
 const fn header(to: Option<&SockAddr>) -> msghdr {
     // SAFETY: all fields are integers and pointers, for which zero is a value.
     let mut header: msghdr = unsafe { std::mem::zeroed() };

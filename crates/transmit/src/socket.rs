@@ -124,8 +124,7 @@ impl Family {
 
     /// The lane of its sensors of one kind.
     const fn lane(self, is_socket: bool) -> Lane {
-        let is_ipv6 = matches!(self, Self::V6);
-        Lane { is_ipv6, is_socket }
+        Lane::new(matches!(self, Self::V6), is_socket)
     }
 
     const fn name(self) -> &'static str {
@@ -262,7 +261,7 @@ impl Sockets {
     /// The sockets of a namespace without IPv6.
     #[cfg(test)]
     pub(crate) fn without_ipv6(mut self) -> Self {
-        for lane in Lane::ALL.into_iter().filter(|lane| lane.is_ipv6) {
+        for lane in Lane::ALL.into_iter().filter(|lane| lane.is_ipv6()) {
             self.lanes[lane.index()].clear();
         }
         self

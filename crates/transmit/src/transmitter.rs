@@ -88,10 +88,15 @@ impl Transmitter {
         self.sockets.has(Family::V6)
     }
 
-    /// Makes the sockets look up their routes and source addresses again when they send next, and tries
-    /// runs again on every path. Call it when addresses or routes have changed.
+    /// Makes the sockets look up their routes and source addresses again when they send next. Call it when
+    /// addresses or routes have changed, and from time to time.
     pub fn reconnect(&mut self) {
         self.peers.renew();
+    }
+
+    /// Tries runs again on every path that refused them. Call it when routes have changed; without a call,
+    /// a path is tried again after a minute.
+    pub fn retry_runs(&mut self) {
         self.refused_runs.clear();
     }
 
@@ -132,7 +137,7 @@ impl Transmitter {
     /// body or sensor does not exist there is dropped as [`DropReason::SendError`].
     pub fn send(&mut self, batch: &mut Batch, block: &[u8], table: &SensorTable) -> SentMessages {
         self.plan.make(batch.datagrams(), table);
-        self.addresses.prepare(batch.datagrams(), table);
+        self.addresses.prepare(table);
         self.prepare_destinations(table);
         let sent = self.send_groups(batch, block, table);
         for sensor in self.newly_refused.drain(..) {
@@ -173,7 +178,9 @@ impl Transmitter {
             refused_runs: &mut self.newly_refused,
         };
         for group in self.plan.groups() {
+            delivery.group = group.datagrams;
             let Some(socket) = self.sockets.get(group.lane, group.port) else {
+                drop_group(group.datagrams, parts.datagrams, &mut delivery);
                 continue;
             };
             let only = self.addresses.only(table, group.lane);
@@ -186,7 +193,6 @@ impl Transmitter {
                 trailers: self.trailers,
                 addresses: &self.addresses,
             };
-            delivery.group = group.datagrams;
             let mut place = 0;
             while place < group.datagrams.len() {
                 let mut run = self.messages.run();
@@ -200,19 +206,16 @@ impl Transmitter {
                 place = self.entries.get(done).map_or(next, |entry| entry.place);
             }
         }
-        drop_unsent(parts.datagrams, &mut delivery);
         delivery.sent
     }
 }
 
-/// Drops the datagrams for which there is no socket.
-fn drop_unsent(datagrams: &[Datagram], delivery: &mut Delivery<'_>) {
-    for (number, datagram) in datagrams.iter().enumerate() {
-        if delivery.outcomes.get(number) != Some(&Outcome::Pending) {
-            continue;
-        }
-        let reason = match delivery.table.sensor(datagram.sensor) {
-            // Its address family is missing here.
+/// Drops datagrams for which there is no socket: their address family is missing here.
+fn drop_group(group: &[u32], datagrams: &[Datagram], delivery: &mut Delivery<'_>) {
+    for number in group {
+        let number = *number as usize;
+        let sensor = datagrams.get(number).map(|datagram| datagram.sensor);
+        let reason = match sensor.and_then(|sensor| delivery.table.sensor(sensor)) {
             Some(sensor) => {
                 delivery.report.unreachable(sensor.address());
                 DropReason::Unreachable
@@ -270,8 +273,8 @@ impl<'a> Source<'a> {
     fn message(&self, place: usize, delivery: &Delivery<'_>) -> Result<Entry, DropReason> {
         let (datagram, ..) = self.parts(place).ok_or(DropReason::SendError)?;
         let sensor = datagram.sensor;
-        let refuses = |datagram: &Datagram| delivery.refuses(sensor, datagram.length());
-        if let Some(reason) = refuses(datagram) {
+        let destination = delivery.destination(sensor).ok_or(DropReason::SendError)?;
+        if let Some(reason) = destination.refuses(datagram.length()) {
             return Err(reason);
         }
         let mut entry = Entry {
@@ -281,12 +284,13 @@ impl<'a> Source<'a> {
             length: datagram.length(),
             trailers: 0,
         };
-        let destination = delivery.destinations.get(usize::from(sensor.0));
-        if destination.is_some_and(|destination| destination.takes_runs) {
+        if destination.takes_runs {
             let neighbours = (place..)
                 .map_while(|place| self.parts(place))
                 .map(|(datagram, ..)| datagram)
-                .take_while(|datagram| datagram.sensor == sensor && refuses(datagram).is_none());
+                .take_while(|datagram| {
+                    datagram.sensor == sensor && destination.refuses(datagram.length()).is_none()
+                });
             if let Some(found) = runs::first(neighbours.map(Candidate::from), self.trailers) {
                 entry.count = found.count;
                 entry.length = found.segment;

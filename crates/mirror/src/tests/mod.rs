@@ -6,6 +6,7 @@ mod hostile;
 mod order;
 mod own;
 mod segment;
+mod trailer;
 mod whole;
 
 use core::net::SocketAddr;
