@@ -33,9 +33,13 @@ fn main() -> ExitCode {
         eprintln!("{error}");
         return ExitCode::FAILURE;
     }
-    let tests: [(&str, fn()); 13] = [
+    let tests: [(&str, fn()); 14] = [
         ("outer_headers_over_ipv4", outer_headers_over_ipv4),
         ("outer_headers_over_ipv6", outer_headers_over_ipv6),
+        (
+            "outer_headers_of_runs_over_a_device_without_offloads",
+            outer_headers_of_runs,
+        ),
         (
             "the_mtu_of_a_routed_hop_is_found",
             the_mtu_of_a_routed_hop_is_found,
@@ -196,6 +200,50 @@ fn outer_headers_over_ipv6() {
             verdict.is_right() && verdict.transport_checksum == Check::Right,
             "{verdict:?}"
         );
+    }
+}
+
+/// The kernel splits the runs in software, or refuses them (before Linux 6.11): both arrive the same.
+fn outer_headers_of_runs() {
+    let lab = Lab::builder().build().unwrap();
+    lab.pod.eth0.set_offloads(&Offload::ALL, false).unwrap();
+    for (address, ether_type) in [
+        (IpAddr::from(lab.sensor.ipv4), IPV4),
+        (lab.sensor.ipv6.into(), IPV6),
+    ] {
+        let mut fixture = fixture(&lab);
+        let sniffer = capture(&lab.sensor.namespace, Filter::Incoming);
+        let (block, table) = (Block::of_udp(100, 50, 200), sockets(&[sensor(address)]));
+        let built = mirror(&lab, &mut fixture, &block, &table);
+        assert_eq!(count(&built, Outcome::Sent), 100);
+        let packets = packets(sniffer, ether_type);
+        assert_no_fragments(&packets, ether_type);
+        let (protocol, udp) = if ether_type == IPV4 {
+            (23, 34)
+        } else {
+            (20, 54)
+        };
+        let datagrams: Vec<_> = packets
+            .iter()
+            .filter(|bytes| bytes[protocol] == 17)
+            .collect();
+        assert_eq!(datagrams.len(), built.len());
+        let mut verifier = Verifier::new();
+        for (bytes, built) in datagrams.into_iter().zip(&built) {
+            assert!(
+                ether_type == IPV6 || bytes[20] & 0x40 != 0,
+                "don't fragment"
+            );
+            let port = u16::from_be_bytes([bytes[udp], bytes[udp + 1]]);
+            assert_eq!(port, fixture.transmitter.source_ports()[1]);
+            assert_ne!(bytes[udp + 6..udp + 8], [0, 0], "a checksum");
+            let verdict = verifier.verify(bytes);
+            assert!(
+                verdict.is_right() && verdict.transport_checksum == Check::Right,
+                "{verdict:?}"
+            );
+            assert_eq!(bytes[udp + 8..], built.bytes, "in the order of the wire");
+        }
     }
 }
 
