@@ -9,6 +9,8 @@
 )]
 
 mod common;
+#[path = "network/runs.rs"]
+mod runs;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -17,7 +19,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use caps::{CapSet, Capability};
-use common::{Block, Built, Fixture, count, dropped, sockets, table};
+use common::{Block, Built, Fixture, count, dropped, table};
 use libtest_mimic::{Arguments, Trial};
 use mirror::{DropReason, Outcome, SensorTable, SourcePorts};
 use testbed::verify::{Check, Verifier};
@@ -33,13 +35,9 @@ fn main() -> ExitCode {
         eprintln!("{error}");
         return ExitCode::FAILURE;
     }
-    let tests: [(&str, fn()); 14] = [
+    let tests: [(&str, fn()); 11] = [
         ("outer_headers_over_ipv4", outer_headers_over_ipv4),
         ("outer_headers_over_ipv6", outer_headers_over_ipv6),
-        (
-            "outer_headers_of_runs_over_a_device_without_offloads",
-            outer_headers_of_runs,
-        ),
         (
             "the_mtu_of_a_routed_hop_is_found",
             the_mtu_of_a_routed_hop_is_found,
@@ -47,14 +45,6 @@ fn main() -> ExitCode {
         (
             "a_lowered_interface_mtu_is_found",
             a_lowered_interface_mtu_is_found,
-        ),
-        (
-            "runs_over_a_hop_that_is_narrower_lose_one_batch",
-            runs_over_a_narrower_hop,
-        ),
-        (
-            "runs_over_a_route_that_becomes_narrower_lose_only_what_is_too_long",
-            runs_over_a_narrower_route,
         ),
         ("no_route_is_counted_and_ends", no_route_is_counted_and_ends),
         (
@@ -82,13 +72,15 @@ fn main() -> ExitCode {
             a_missing_capability,
         ),
     ];
-    let trials = tests.map(|(name, test)| {
+    let tests = [&tests[..], runs::TESTS].concat();
+    let trial = |(name, test): (&str, fn())| {
         Trial::test(name, move || {
             test();
             Ok(())
         })
-    });
-    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
+    };
+    let trials = tests.into_iter().map(trial).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
 fn sensor(address: impl Into<IpAddr>) -> SocketAddr {
@@ -203,50 +195,6 @@ fn outer_headers_over_ipv6() {
     }
 }
 
-/// The kernel splits the runs in software, or refuses them (before Linux 6.11): both arrive the same.
-fn outer_headers_of_runs() {
-    let lab = Lab::builder().build().unwrap();
-    lab.pod.eth0.set_offloads(&Offload::ALL, false).unwrap();
-    for (address, ether_type) in [
-        (IpAddr::from(lab.sensor.ipv4), IPV4),
-        (lab.sensor.ipv6.into(), IPV6),
-    ] {
-        let mut fixture = fixture(&lab);
-        let sniffer = capture(&lab.sensor.namespace, Filter::Incoming);
-        let (block, table) = (Block::of_udp(100, 50, 200), sockets(&[sensor(address)]));
-        let built = mirror(&lab, &mut fixture, &block, &table);
-        assert_eq!(count(&built, Outcome::Sent), 100);
-        let packets = packets(sniffer, ether_type);
-        assert_no_fragments(&packets, ether_type);
-        let (protocol, udp) = if ether_type == IPV4 {
-            (23, 34)
-        } else {
-            (20, 54)
-        };
-        let datagrams: Vec<_> = packets
-            .iter()
-            .filter(|bytes| bytes[protocol] == 17)
-            .collect();
-        assert_eq!(datagrams.len(), built.len());
-        let mut verifier = Verifier::new();
-        for (bytes, built) in datagrams.into_iter().zip(&built) {
-            assert!(
-                ether_type == IPV6 || bytes[20] & 0x40 != 0,
-                "don't fragment"
-            );
-            let port = u16::from_be_bytes([bytes[udp], bytes[udp + 1]]);
-            assert_eq!(port, fixture.transmitter.source_ports()[1]);
-            assert_ne!(bytes[udp + 6..udp + 8], [0, 0], "a checksum");
-            let verdict = verifier.verify(bytes);
-            assert!(
-                verdict.is_right() && verdict.transport_checksum == Check::Right,
-                "{verdict:?}"
-            );
-            assert_eq!(bytes[udp + 8..], built.bytes, "in the order of the wire");
-        }
-    }
-}
-
 /// Asserts that no outer fragment is among a capture's packets, and that it has some.
 fn assert_no_fragments(packets: &[Vec<u8>], ether_type: [u8; 2]) {
     assert!(!packets.is_empty());
@@ -307,87 +255,6 @@ fn a_lowered_interface_mtu_is_found() {
     let built = mirror(&lab, &mut fixture, &block, &table);
     assert_eq!(count(&built, Outcome::Sent), built.len());
     assert!(built.len() > 100);
-}
-
-/// The router reports its MTU by ICMP while runs are sent. Over a wider path, they continue at once.
-fn runs_over_a_narrower_hop() {
-    let lab = Lab::builder().routed(1400).build().unwrap();
-    for address in [IpAddr::from(lab.sensor.ipv4), lab.sensor.ipv6.into()] {
-        let mut fixture = fixture(&lab);
-        let table = sockets(&[sensor(address)]);
-        let receiver = lab
-            .sensor
-            .namespace
-            .run(|| UdpSocket::bind(sensor(address)));
-        let receiver = receiver.unwrap();
-        receiver.set_nonblocking(true).unwrap();
-        let block = Block::of_udp(8, 8, 1500 - 56 - 42);
-        let path_mtu = || table.sensors()[0].path_mtu().get();
-        mirror_until(&lab, &mut fixture, &block, &table, |_, _| {
-            path_mtu() == 1400
-        });
-        let lost = fixture.totals.datagrams_dropped.of(DropReason::PathMtu);
-        assert!(lost <= 8, "at most one batch is too long: {lost}");
-        assert_eq!(fixture.totals.datagrams_dropped.sum(), lost);
-        let report = fixture.transmitter.report(&table);
-        assert_eq!(report.sensors[0].path_mtu.map(wire::Mtu::get), Some(1400));
-        assert_eq!(report.sensors[0].runs_refused, None, "{report:?}");
-        drain(&receiver);
-
-        let before = fixture.totals;
-        let built = mirror(&lab, &mut fixture, &block, &table);
-        assert_eq!(count(&built, Outcome::Sent), built.len());
-        let messages = fixture.totals.messages_sent - before.messages_sent;
-        assert!(messages * 2 <= built.len() as u64, "{messages}: runs again");
-        sleep(Duration::from_millis(200));
-        assert_eq!(drain(&receiver), built.len());
-    }
-}
-
-/// The kernel refuses the run that is too long for its new route, at once.
-fn runs_over_a_narrower_route() {
-    let lab = Lab::builder().build().unwrap();
-    for address in [IpAddr::from(lab.sensor.ipv4), lab.sensor.ipv6.into()] {
-        let mut fixture = fixture(&lab);
-        let table = sockets(&[sensor(address)]);
-        let receiver = lab
-            .sensor
-            .namespace
-            .run(|| UdpSocket::bind(sensor(address)));
-        let receiver = receiver.unwrap();
-        receiver.set_nonblocking(true).unwrap();
-        // Runs of short datagrams, and one of long ones in between.
-        let lengths = [vec![100; 80], vec![1500 - 56 - 42; 20], vec![100; 80]].concat();
-        let block = Block::of_lengths(&lengths);
-        mirror_until(&lab, &mut fixture, &block, &table, all_sent);
-        sleep(Duration::from_millis(200));
-        drain(&receiver);
-
-        lab.pod.eth0.add_route_with_mtu(address, 1420).unwrap();
-        let built = mirror(&lab, &mut fixture, &block, &table);
-        assert_eq!(count(&built, dropped(DropReason::PathMtu)), 20);
-        assert_eq!(count(&built, Outcome::Sent), 160);
-        let report = fixture.transmitter.report(&table);
-        assert_eq!(report.sensors[0].path_mtu.map(wire::Mtu::get), Some(1420));
-        assert_eq!(report.sensors[0].runs_refused, None, "{report:?}");
-        sleep(Duration::from_millis(200));
-        assert_eq!(drain(&receiver), 160, "none is lost or doubled");
-
-        let before = fixture.totals;
-        let built = mirror(&lab, &mut fixture, &block, &table);
-        assert_eq!(count(&built, Outcome::Sent), built.len());
-        assert!(built.len() > 180, "inner fragments");
-        let messages = fixture.totals.messages_sent - before.messages_sent;
-        assert!(messages * 4 <= built.len() as u64, "{messages}: runs again");
-        sleep(Duration::from_millis(200));
-        assert_eq!(drain(&receiver), built.len());
-    }
-}
-
-/// Receives what waits, and returns how many datagrams it was.
-fn drain(receiver: &UdpSocket) -> usize {
-    let mut bytes = [0; 2000];
-    std::iter::from_fn(|| receiver.recv(&mut bytes).ok()).count()
 }
 
 fn no_route_is_counted_and_ends() {
