@@ -5,6 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use mirror::{DropReason, Outcome};
+use socket2::SockRef;
 use testbed::verify::{Check, Verifier};
 use testbed::{Filter, Lab, Offload};
 
@@ -79,12 +80,7 @@ fn narrower_hop() {
     for address in [IpAddr::from(lab.sensor.ipv4), lab.sensor.ipv6.into()] {
         let mut fixture = fixture(&lab);
         let table = sockets(&[sensor(address)]);
-        let receiver = lab
-            .sensor
-            .namespace
-            .run(|| UdpSocket::bind(sensor(address)));
-        let receiver = receiver.unwrap();
-        receiver.set_nonblocking(true).unwrap();
+        let receiver = receiver(&lab, address);
         let block = Block::of_udp(8, 8, 1500 - 56 - 42);
         let path_mtu = || table.sensors()[0].path_mtu().get();
         mirror_until(&lab, &mut fixture, &block, &table, |_, _| {
@@ -114,12 +110,7 @@ fn narrower_route() {
     for address in [IpAddr::from(lab.sensor.ipv4), lab.sensor.ipv6.into()] {
         let mut fixture = fixture(&lab);
         let table = sockets(&[sensor(address)]);
-        let receiver = lab
-            .sensor
-            .namespace
-            .run(|| UdpSocket::bind(sensor(address)));
-        let receiver = receiver.unwrap();
-        receiver.set_nonblocking(true).unwrap();
+        let receiver = receiver(&lab, address);
         // Runs of short datagrams, and one of long ones in between.
         let lengths = [vec![100; 80], vec![1500 - 56 - 42; 20], vec![100; 80]].concat();
         let block = Block::of_lengths(&lengths);
@@ -146,6 +137,20 @@ fn narrower_route() {
         sleep(Duration::from_millis(200));
         assert_eq!(drain(&receiver), built.len());
     }
+}
+
+/// A sensor's socket, with room for all datagrams of a block.
+fn receiver(lab: &Lab, address: IpAddr) -> UdpSocket {
+    let socket = lab
+        .sensor
+        .namespace
+        .run(|| UdpSocket::bind(sensor(address)));
+    let socket = socket.unwrap();
+    SockRef::from(&socket)
+        .set_recv_buffer_size(1 << 20)
+        .unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket
 }
 
 /// Receives what waits, and returns how many datagrams it was.
