@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use libtest_mimic::Failed;
+use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
 use testbed::kubernetes::{Error, Pods};
 use testbed::{Frame, Host};
 
@@ -106,6 +107,8 @@ struct Receiver {
 impl Receiver {
     fn start(host: &Host) -> Result<Self, Failed> {
         let socket = host.namespace.run(|| UdpSocket::bind((host.ipv4, PORT)))?;
+        // As much as the kernel allows, so that a busy machine can read late.
+        setsockopt(&socket, RcvBuf, &(1 << 20))?;
         socket.set_read_timeout(Some(Duration::from_millis(50)))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
