@@ -60,8 +60,10 @@ pub struct Plan {
 /// CPU time per packet in one round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Round {
-    /// Of podspan.
+    /// Of podspan, to a sensor that captures.
     pub podspan: Duration,
+    /// Of podspan, to a sensor that is a socket.
+    pub socket: Duration,
     /// Of the bare sender.
     pub bare: Duration,
 }
@@ -79,6 +81,7 @@ impl Outcome {
     pub fn median(&self) -> Round {
         Round {
             podspan: median(self.rounds.iter().map(|round| round.podspan)),
+            socket: median(self.rounds.iter().map(|round| round.socket)),
             bare: median(self.rounds.iter().map(|round| round.bare)),
         }
     }
@@ -106,7 +109,8 @@ pub fn measure(binary: &Path, plan: Plan, mut each: impl FnMut(Round) -> bool) -
     for _ in 0..plan.rounds {
         let round = Round {
             bare: bare_under_load(&lab, sensor, plan)?,
-            podspan: podspan(binary, &lab, sensor, plan)?,
+            podspan: podspan(binary, &lab, sensor, "sniffer", plan)?,
+            socket: podspan(binary, &lab, sensor, "socket", plan)?,
         };
         rounds.push(round);
         if !each(round) {
@@ -116,9 +120,20 @@ pub fn measure(binary: &Path, plan: Plan, mut each: impl FnMut(Round) -> bool) -
     Ok(Outcome { rounds })
 }
 
-fn podspan(binary: &Path, lab: &Lab, sensor: SocketAddr, plan: Plan) -> Result<Duration> {
-    let mut agent = Agent::start(binary, lab, sensor, VNI)?;
-    agent.await_mirroring(lab, PORT, VNI)?;
+fn podspan(
+    binary: &Path,
+    lab: &Lab,
+    sensor: SocketAddr,
+    receiver: &str,
+    plan: Plan,
+) -> Result<Duration> {
+    let settings = [
+        ("SENSOR", sensor.to_string()),
+        ("VNI", VNI.to_string()),
+        ("RECEIVER", receiver.to_owned()),
+    ];
+    let mut agent = Agent::start_with(binary, lab, &settings)?;
+    agent.await_mirroring(lab)?;
     let before = agent.cpu_time()?;
     let load = udp_stream(&lab.client, &lab.pod, Family::V4, stream(plan))?.sent;
     thread::sleep(QUIET);
@@ -212,6 +227,7 @@ mod tests {
     fn the_ratio_is_that_of_the_medians() {
         let round = |podspan, bare| Round {
             podspan: Duration::from_micros(podspan),
+            socket: Duration::from_micros(1),
             bare: Duration::from_micros(bare),
         };
         let outcome = Outcome {

@@ -100,6 +100,7 @@ fn run(binary: &Path) -> benches::Result<bool> {
     let mut table = Table::new(&[
         ("round", Align::Left),
         ("podspan", Align::Right),
+        ("to a socket", Align::Right),
         ("bare sendmmsg", Align::Right),
         ("ratio", Align::Right),
     ]);
@@ -118,12 +119,13 @@ fn run(binary: &Path) -> benches::Result<bool> {
     Ok(good)
 }
 
-fn cells(name: String, round: Round) -> [String; 4] {
+fn cells(name: String, round: Round) -> [String; 5] {
     let micros = |time: Duration| format!("{:.2} us", time.as_secs_f64() * 1e6);
     let ratio = round.podspan.as_secs_f64() / round.bare.as_secs_f64();
     [
         name,
         micros(round.podspan),
+        micros(round.socket),
         micros(round.bare),
         format!("{ratio:.2}"),
     ]

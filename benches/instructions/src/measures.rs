@@ -11,6 +11,7 @@
 //! | whole | [`Mirror::push`] of the frames that are sent whole |
 //! | segment | [`Mirror::push`] of the frames that are split, by `gso_size` or for the tunnel |
 //! | plan | [`Plan::make`] of full batches |
+//! | runs | finding the runs of full batches ([`runs::first`]), with trailers |
 //! | batch | the outcome of each datagram, and [`Batch::count_outcomes`], of full batches |
 //!
 //! Callgrind counts between the call of `counted` and its return (`--toggle-collect`).
@@ -19,6 +20,7 @@ use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use mirror::plan::Plan;
+use mirror::runs::{self, Candidate};
 use mirror::spread::Spreader;
 use mirror::{
     Batch, Mirror, MirrorConfig, Outcome, Sensor, SensorTable, SourcePorts, Spread, Totals,
@@ -33,13 +35,14 @@ use crate::recording::Recording;
 pub type Measure = fn(&Recording);
 
 /// All of them, with their names.
-pub const MEASURES: [(&str, Measure); 7] = [
+pub const MEASURES: [(&str, Measure); 8] = [
     ("locate", locate),
     ("hash", hash),
     ("checksum", checksum),
     ("whole", whole),
     ("segment", segment),
     ("plan", plan),
+    ("runs", find_runs),
     ("batch", batch),
 ];
 
@@ -123,12 +126,25 @@ fn push(recording: &Recording, wanted: fn(usize) -> bool) {
 }
 
 fn plan(recording: &Recording) {
-    let batches = full_batches(recording);
+    let (table, batches) = (table(), full_batches(recording));
     let mut plan = Plan::default();
     measured(|| {
         for batch in &batches {
-            plan.make(black_box(batch));
+            plan.make(black_box(batch.datagrams()), &table);
             black_box(plan.groups().count());
+        }
+    });
+}
+
+fn find_runs(recording: &Recording) {
+    let batches = full_batches(recording);
+    measured(|| {
+        for batch in &batches {
+            let mut rest = black_box(batch.datagrams());
+            while let Some(run) = runs::first(rest.iter().map(Candidate::from), true) {
+                rest = rest.get(run.count..).unwrap_or_default();
+                black_box(run);
+            }
         }
     });
 }
@@ -139,8 +155,8 @@ fn batch(recording: &Recording) {
     let mut batches = full_batches(recording);
     let mut work = |batches: &mut [Batch]| {
         for batch in batches {
-            for datagram in 0..batch.datagrams().len() {
-                batch.set_outcome(datagram, Outcome::Sent);
+            for outcome in batch.parts().outcomes {
+                *outcome = Outcome::Sent;
             }
             batch.count_outcomes(&mut totals);
         }

@@ -231,6 +231,15 @@ impl Control {
                     "the MTU of the path to a sensor became smaller; nothing needs to be done"
                 );
             }
+            if let Some(errno) = sensor.runs_refused
+                && self.reminders.is_due(format!("runs to {address}"), now)
+            {
+                tracing::info!(
+                    %address, %errno,
+                    "the kernel refuses several copies in one message to a sensor; for a minute they are sent \
+                     one by one, which takes more CPU time"
+                );
+            }
             // `sensors` handles these answers and logs the result.
             tracing::debug!(
                 %address,
@@ -297,6 +306,8 @@ fn log_totals(Snapshot { totals, ring }: &Snapshot) {
         datagrams_dropped = totals.datagrams_dropped.sum(),
         datagrams_dropped_by = %ByReason(&totals.datagrams_dropped),
         bytes_sent = totals.bytes_sent,
+        messages_sent = totals.messages_sent,
+        trailer_bytes = totals.trailer_bytes,
         "totals"
     );
 }

@@ -82,6 +82,8 @@ pub(crate) struct Published {
     datagrams_sent: AtomicU64,
     datagrams_dropped: [AtomicU64; REASONS],
     bytes_sent: AtomicU64,
+    messages_sent: AtomicU64,
+    trailer_bytes: AtomicU64,
     ring_packets: AtomicU64,
     ring_drops: AtomicU64,
     events_lost: AtomicU64,
@@ -97,6 +99,8 @@ impl Published {
             (&self.datagrams_built, totals.datagrams_built),
             (&self.datagrams_sent, totals.datagrams_sent),
             (&self.bytes_sent, totals.bytes_sent),
+            (&self.messages_sent, totals.messages_sent),
+            (&self.trailer_bytes, totals.trailer_bytes),
         ];
         for (counter, number) in pairs {
             counter.store(number, Ordering::Relaxed);
@@ -146,6 +150,8 @@ impl Published {
                 datagrams_sent: number(&self.datagrams_sent),
                 datagrams_dropped: load_dropped(&self.datagrams_dropped),
                 bytes_sent: number(&self.bytes_sent),
+                messages_sent: number(&self.messages_sent),
+                trailer_bytes: number(&self.trailer_bytes),
             },
             ring: RingTotals {
                 packets: number(&self.ring_packets),
@@ -197,6 +203,8 @@ mod tests {
         let mut totals = Totals {
             frames_mirrored: 2,
             datagrams_built: 9,
+            messages_sent: 3,
+            trailer_bytes: 4,
             ..Totals::default()
         };
         totals.drop_frame(DropReason::Oversize);

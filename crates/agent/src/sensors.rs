@@ -48,16 +48,15 @@ fn in_use(
     list: &[ListedSensor],
     prefer: Prefer,
     is_ejected: impl Fn(SocketAddr) -> bool,
-) -> Vec<SocketAddr> {
+) -> Vec<ListedSensor> {
     let usable = list.iter().filter(|sensor| !is_ejected(sensor.address));
     let on_this_node = usable.clone().filter(|sensor| sensor.on_this_node);
-    let address = |sensor: &ListedSensor| sensor.address;
     let preferred: Vec<_> = match prefer {
-        Prefer::Node => on_this_node.map(address).collect(),
+        Prefer::Node => on_this_node.copied().collect(),
         Prefer::Any => Vec::new(),
     };
     if preferred.is_empty() {
-        usable.map(address).collect()
+        usable.copied().collect()
     } else {
         preferred
     }
@@ -224,23 +223,25 @@ impl Sensors {
     /// the kernel only for the paths to new sensors.
     fn refresh_table(&self) -> bool {
         let before = self.table.load();
-        let mut path_mtus: HashMap<_, _> = before
+        let mut sensors_before: HashMap<_, _> = before
             .sensors()
             .iter()
-            .map(|sensor| (sensor.address(), sensor.path_mtu()))
+            .map(|sensor| (sensor.address(), sensor))
             .collect();
-        let count_before = path_mtus.len();
-        let sensor = |address: &SocketAddr| {
-            let path_mtu = path_mtus.remove(address);
-            Sensor::new(
-                *address,
-                path_mtu.unwrap_or_else(|| self.path_mtu(*address)),
-            )
+        let count_before = sensors_before.len();
+        let mut any_other_kind = false;
+        let sensor = |listed: &ListedSensor| {
+            let is_socket = listed.receiver == Receiver::Socket;
+            let before = sensors_before.remove(&listed.address);
+            any_other_kind |= before.is_some_and(|before| before.is_socket() != is_socket);
+            let path_mtu = before.map(Sensor::path_mtu);
+            let path_mtu = path_mtu.unwrap_or_else(|| self.path_mtu(listed.address));
+            Sensor::new(listed.address, path_mtu).with_socket(is_socket)
         };
         let is_ejected = |address| self.ejections.is_ejected(address);
         let in_use = in_use(&self.list, self.prefer, is_ejected);
         let sensors: Vec<_> = in_use.iter().map(sensor).collect();
-        let is_new = sensors.len() != count_before || !path_mtus.is_empty();
+        let is_new = sensors.len() != count_before || !sensors_before.is_empty() || any_other_kind;
         if is_new {
             self.table.store(Arc::new(before.followed_by(sensors)));
         }
@@ -313,6 +314,10 @@ mod tests {
         SocketAddr::from(([10, 0, 0, number], 4789))
     }
 
+    fn addresses_of(sensors: &[ListedSensor]) -> Vec<SocketAddr> {
+        sensors.iter().map(|sensor| sensor.address).collect()
+    }
+
     #[test]
     fn preference_is_among_those_that_are_not_ejected() {
         let all = [
@@ -332,7 +337,7 @@ mod tests {
         for (ejected, node, any) in cases {
             let used = |prefer| {
                 let is_ejected = |sensor| ejected.iter().any(|number| address(*number) == sensor);
-                in_use(&all, prefer, is_ejected)
+                addresses_of(&in_use(&all, prefer, is_ejected))
             };
             let addresses = |numbers: &[u8]| -> Vec<_> {
                 numbers.iter().map(|number| address(*number)).collect()
@@ -346,6 +351,6 @@ mod tests {
     fn without_a_sensor_on_this_node_all_are_used() {
         let on_other_nodes = [listed(3, false), listed(4, false)];
         let used = in_use(&on_other_nodes, Prefer::Node, |_| false);
-        assert_eq!(used, [address(3), address(4)]);
+        assert_eq!(addresses_of(&used), [address(3), address(4)]);
     }
 }

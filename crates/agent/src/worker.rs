@@ -259,6 +259,7 @@ impl Running {
             };
         self.path.transmitter.reconnect();
         if mem::take(&mut self.has_changed) {
+            self.path.transmitter.retry_runs();
             self.send_event(Event::NetworkChanged);
         }
         for ring in &mut self.rings {
@@ -411,7 +412,9 @@ impl DataPath {
 
     fn send(&mut self, block: &[u8], table: &SensorTable) {
         if !self.batch.is_empty() {
-            self.transmitter.send(&mut self.batch, block, table);
+            let sent = self.transmitter.send(&mut self.batch, block, table);
+            self.totals.messages_sent += sent.messages;
+            self.totals.trailer_bytes += sent.trailer_bytes;
         }
         self.batch.count_outcomes(&mut self.totals);
     }

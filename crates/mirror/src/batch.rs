@@ -15,6 +15,7 @@
 
 use core::ops::Range;
 
+use crate::plan::Lane;
 use crate::table::SensorIndex;
 use crate::totals::{DropReason, Totals};
 
@@ -36,6 +37,8 @@ pub struct PortIndex(pub u8);
 pub(crate) struct Route {
     /// The sensor.
     pub(crate) sensor: SensorIndex,
+    /// The kind of its socket.
+    pub(crate) lane: Lane,
     /// The source port.
     pub(crate) port: PortIndex,
 }
@@ -49,10 +52,13 @@ pub struct Datagram {
     pub body: Range<u32>,
     /// The sensor it goes to.
     pub sensor: SensorIndex,
-    /// The socket that sends it.
+    /// The kind of socket that sends it.
+    pub lane: Lane,
+    /// Which of these sockets it is.
     pub port: PortIndex,
-    /// Whether it was sent.
-    pub outcome: Outcome,
+    /// Whether the IP header of its frame gives the packet's length. Then bytes after the packet are an
+    /// Ethernet trailer, which receivers ignore.
+    pub shows_end: bool,
 }
 
 impl Datagram {
@@ -79,8 +85,21 @@ pub enum Outcome {
 pub struct Batch {
     heads: Vec<u8>,
     datagrams: Vec<Datagram>,
+    /// One for each datagram.
+    outcomes: Vec<Outcome>,
     /// For each frame, the end of its datagrams.
     frames: Vec<u32>,
+}
+
+/// The parts of a batch that `transmit` needs.
+#[derive(Debug)]
+pub struct Parts<'b> {
+    /// The arena: heads are ranges of it.
+    pub heads: &'b [u8],
+    /// The datagrams, in the order of their frames.
+    pub datagrams: &'b [Datagram],
+    /// One for each datagram, to be set.
+    pub outcomes: &'b mut [Outcome],
 }
 
 /// The datagrams of one frame while they are being made. See [`Batch::frame`].
@@ -92,6 +111,7 @@ pub(crate) struct FrameDatagrams<'b> {
     route: Route,
     /// Where the frame starts in the block.
     at: u32,
+    shows_end: bool,
     first: usize,
     head_start: usize,
 }
@@ -103,6 +123,7 @@ impl Batch {
         Self {
             heads: Vec::with_capacity(FULL * 128),
             datagrams: Vec::with_capacity(FULL * 2),
+            outcomes: Vec::with_capacity(FULL * 2),
             frames: Vec::with_capacity(FULL * 2),
         }
     }
@@ -131,19 +152,34 @@ impl Batch {
         &self.datagrams
     }
 
-    /// Sets the outcome of a datagram; an unknown number is ignored.
-    pub fn set_outcome(&mut self, datagram: usize, outcome: Outcome) {
-        if let Some(datagram) = self.datagrams.get_mut(datagram) {
-            datagram.outcome = outcome;
+    /// The outcomes of the datagrams, in the same order; none before [`Self::parts`].
+    #[must_use]
+    pub fn outcomes(&self) -> &[Outcome] {
+        &self.outcomes
+    }
+
+    /// What is needed to send the datagrams and to set their outcomes.
+    pub fn parts(&mut self) -> Parts<'_> {
+        self.add_outcomes();
+        Parts {
+            heads: &self.heads,
+            datagrams: &self.datagrams,
+            outcomes: &mut self.outcomes,
         }
     }
 
-    /// Starts the datagrams of a frame.
+    /// Adds the outcomes of new datagrams.
+    fn add_outcomes(&mut self) {
+        self.outcomes.resize(self.datagrams.len(), Outcome::Pending);
+    }
+
+    /// Starts the datagrams of a frame. `shows_end`: see [`Datagram`].
     pub(crate) fn frame(
         &mut self,
         vxlan: [u8; wire::vxlan::HEADER_LEN],
         route: Route,
         at: u32,
+        shows_end: bool,
     ) -> FrameDatagrams<'_> {
         let first = self.datagrams.len();
         let head_start = self.heads.len();
@@ -152,6 +188,7 @@ impl Batch {
             vxlan,
             route,
             at,
+            shows_end,
             first,
             head_start,
         }
@@ -162,13 +199,17 @@ impl Batch {
     /// A datagram that is still pending counts as [`DropReason::SendError`], so that the equations of
     /// [`Totals`] are always true.
     pub fn count_outcomes(&mut self, totals: &mut Totals) {
+        self.add_outcomes();
         let mut first = 0;
         for &end in &self.frames {
             let end = end as usize;
             let mut dropped = None;
-            for datagram in &self.datagrams[first..end] {
+            for (datagram, outcome) in self.datagrams[first..end]
+                .iter()
+                .zip(&self.outcomes[first..end])
+            {
                 totals.datagrams_built += 1;
-                let reason = match datagram.outcome {
+                let reason = match *outcome {
                     Outcome::Sent => {
                         totals.datagrams_sent += 1;
                         totals.bytes_sent += u64::from(datagram.length());
@@ -189,10 +230,12 @@ impl Batch {
         }
         self.heads.clear();
         self.datagrams.clear();
+        self.outcomes.clear();
         self.frames.clear();
         // One unusual frame may have needed much memory, which the next frames do not need.
         self.heads.shrink_to(HEADS_KEPT);
         self.datagrams.shrink_to(HEADS_KEPT / size_of::<Datagram>());
+        self.outcomes.shrink_to(HEADS_KEPT / size_of::<Datagram>());
     }
 }
 
@@ -224,8 +267,9 @@ impl FrameDatagrams<'_> {
             head: self.head_start as u32..self.batch.heads.len() as u32,
             body: self.at + body.start as u32..self.at + body.end as u32,
             sensor: self.route.sensor,
+            lane: self.route.lane,
             port: self.route.port,
-            outcome: Outcome::Pending,
+            shows_end: self.shows_end,
         };
         self.batch.datagrams.push(datagram);
     }
@@ -240,6 +284,11 @@ impl FrameDatagrams<'_> {
     /// Removes everything that was made for this frame, and ends it.
     pub(crate) fn abandon(mut self) {
         self.restart();
+    }
+
+    /// The frame's IP header does not give the packet's length.
+    pub(crate) const fn hides_end(&mut self) {
+        self.shows_end = false;
     }
 
     /// Removes everything that was made for this frame, so that it can be converted in another way.
@@ -259,6 +308,7 @@ mod tests {
     use super::*;
 
     const ROUTE: Route = Route {
+        lane: Lane::ALL[0],
         sensor: SensorIndex(3),
         port: PortIndex(5),
     };
@@ -266,7 +316,7 @@ mod tests {
     fn three_frames() -> Batch {
         let mut batch = Batch::new();
         for (at, datagrams) in [(100, 1), (200, 3), (300, 2)] {
-            let mut frame = batch.frame([8; 8], ROUTE, at);
+            let mut frame = batch.frame([8; 8], ROUTE, at, true);
             for _ in 0..datagrams {
                 frame.start();
                 frame.write(&[1, 2]);
@@ -293,9 +343,9 @@ mod tests {
     fn a_frame_counts_as_mirrored_only_when_all_of_it_was_sent() {
         let mut batch = three_frames();
         for datagram in [0, 1, 3] {
-            batch.set_outcome(datagram, Outcome::Sent);
+            batch.parts().outcomes[datagram] = Outcome::Sent;
         }
-        batch.set_outcome(2, Outcome::Dropped(DropReason::QueueFull));
+        batch.parts().outcomes[2] = Outcome::Dropped(DropReason::QueueFull);
         let mut totals = Totals::default();
         batch.count_outcomes(&mut totals);
         assert!(totals.check(), "{totals:?}");
@@ -315,7 +365,7 @@ mod tests {
     fn an_abandoned_frame_leaves_nothing_in_the_batch() {
         let mut batch = three_frames();
         let (heads, datagrams) = (batch.heads().len(), batch.datagrams().len());
-        let mut frame = batch.frame([8; 8], ROUTE, 400);
+        let mut frame = batch.frame([8; 8], ROUTE, 400, true);
         for _ in 0..2 {
             frame.start();
             frame.end(0..1);
@@ -326,13 +376,8 @@ mod tests {
             (batch.heads().len(), batch.datagrams().len()),
             (heads, datagrams)
         );
-        let frame = batch.frame([8; 8], ROUTE, 400);
+        let frame = batch.frame([8; 8], ROUTE, 400, true);
         frame.abandon();
         assert_eq!(batch.heads().len(), heads);
-    }
-
-    #[test]
-    fn an_unknown_datagram_is_ignored() {
-        Batch::new().set_outcome(7, Outcome::Sent);
     }
 }

@@ -12,7 +12,8 @@
 //!    the network card does it, or into smaller segments if the path to the sensor is narrower;
 //!    `fragment`, valid inner IP fragments if a packet cannot be split in another way;
 //! 5. [`batch`]: heads are written here, bodies are ranges of the block; [`plan`]: the order in which
-//!    datagrams are sent; [`totals`]: the counters of the outcomes.
+//!    datagrams are sent; [`runs`]: which of them are sent in one message; [`totals`]: the counters of the
+//!    outcomes.
 //!
 //! Payload is read once, for a checksum, or not at all; a second time only if a segment with a wrong
 //! checksum is split. It is never copied here.
@@ -26,6 +27,7 @@ mod link;
 pub mod own;
 pub mod plan;
 mod quoted;
+pub mod runs;
 mod segment;
 pub mod spread;
 pub mod table;
@@ -35,7 +37,7 @@ mod whole;
 use wire::ip::{self, Network, Packet, Version};
 use wire::{ChecksumState, Frame, Gso, GsoKind, Vni, vxlan};
 
-pub use batch::{Batch, Datagram, Outcome, PortIndex};
+pub use batch::{Batch, Datagram, Outcome, Parts, PortIndex};
 pub use spread::{SourcePorts, Spread};
 pub use table::{Sensor, SensorIndex, SensorTable};
 pub use totals::{DropReason, Totals};
@@ -136,6 +138,7 @@ impl Mirror {
         let (index, sensor) = table.sensor_of(hashes.flow).ok_or(DropReason::NoSensor)?;
         let route = Route {
             sensor: index,
+            lane: sensor.lane(),
             port: self.source_ports.port_of(hashes.hosts),
         };
         let inner = Inner {
@@ -144,7 +147,9 @@ impl Mirror {
             room: sensor.inner_frame_max(),
         };
 
-        let mut out = batch.frame(self.own.vxlan, route, frame.at);
+        // Of IPv6, the payload length zero can also mean that the header does not give it (RFC 2675).
+        let shows_end = matches!(network, Network::Ip(packet) if packet.end > packet.transport);
+        let mut out = batch.frame(self.own.vxlan, route, frame.at, shows_end);
         match self.convert(&inner, &network, &mut out) {
             Ok(()) => {
                 out.commit();
@@ -175,6 +180,7 @@ impl Mirror {
                 // A sensor should see a malformed frame: it may be an attack on parsers.
                 Err(DropReason::Malformed) if fits => {
                     out.restart();
+                    out.hides_end();
                     whole::whole(inner, network, all, out);
                 }
                 result => result?,

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use wire::{Mtu, vxlan};
 
 use crate::hash::{FlowHash, mix, mix_address};
+use crate::plan::Lane;
 
 /// The number of parts into which the flows are divided. It is large enough that the shares of 64
 /// sensors differ by a few percent only. The lookup table has 32 KiB.
@@ -32,17 +33,39 @@ pub struct SensorIndex(pub u16);
 #[derive(Debug)]
 pub struct Sensor {
     address: SocketAddr,
+    lane: Lane,
     path_mtu: AtomicU16,
 }
 
 impl Sensor {
-    /// A sensor and the MTU of the path to it.
+    /// A sensor that captures on an interface, and the MTU of the path to it.
     #[must_use]
     pub const fn new(address: SocketAddr, path_mtu: Mtu) -> Self {
         Self {
             address,
+            lane: Lane::new(address.is_ipv6(), false),
             path_mtu: AtomicU16::new(path_mtu.get()),
         }
+    }
+
+    /// The same sensor as a UDP socket or a vxlan device of the kernel, if `is_socket`.
+    #[must_use]
+    pub const fn with_socket(mut self, is_socket: bool) -> Self {
+        self.lane = Lane::new(self.address.is_ipv6(), is_socket);
+        self
+    }
+
+    /// Whether it is a UDP socket or a vxlan device of the kernel. Its kernel gives it one datagram at a
+    /// time, also if several were sent in one message ([`runs`](crate::runs)).
+    #[must_use]
+    pub const fn is_socket(&self) -> bool {
+        self.lane.is_socket()
+    }
+
+    /// Which sockets it is reached by.
+    #[must_use]
+    pub const fn lane(&self) -> Lane {
+        self.lane
     }
 
     /// Its address and port.
@@ -117,6 +140,8 @@ impl Candidate {
 #[derive(Debug, Default)]
 pub struct SensorTable {
     sensors: Vec<Sensor>,
+    /// How many of them are sockets.
+    sockets: usize,
     /// The winner of each bucket; empty when there is no sensor.
     winners: Vec<SensorIndex>,
     /// The winner's weight in each bucket, which the next table is computed from.
@@ -188,8 +213,10 @@ impl SensorTable {
         let (winners, weights) = winners
             .map(|(winner, _)| (winner.sensor, winner.weight))
             .unzip();
+        let sockets = sensors.iter().filter(|sensor| sensor.is_socket()).count();
         Self {
             sensors,
+            sockets,
             winners,
             weights,
         }
@@ -199,6 +226,11 @@ impl SensorTable {
     #[must_use]
     pub fn sensors(&self) -> &[Sensor] {
         &self.sensors
+    }
+
+    /// How many of the sensors are sockets.
+    pub(crate) const fn sockets(&self) -> usize {
+        self.sockets
     }
 
     /// The sensor with a number, if the table has one.

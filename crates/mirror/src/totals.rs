@@ -136,8 +136,12 @@ pub struct Totals {
     pub datagrams_sent: u64,
     /// Datagrams that were not sent.
     pub datagrams_dropped: Dropped,
-    /// Bytes of the datagrams sent, from the VXLAN header on.
+    /// Bytes of the datagrams sent, from the VXLAN header on, without trailers.
     pub bytes_sent: u64,
+    /// Messages in which the datagrams were sent: one system call's argument with one or more datagrams.
+    pub messages_sent: u64,
+    /// Bytes of the Ethernet trailers that were added to datagrams of one message.
+    pub trailer_bytes: u64,
 }
 
 impl Totals {

@@ -65,8 +65,8 @@ impl Sniffer<Vec<Frame>> {
 }
 
 impl<S: Sink> Sniffer<S> {
-    /// Memory of the ring, in bytes: enough for a second of 64 MB/s in which the thread does not run.
-    const RING: usize = 64 << 20;
+    /// Memory of the ring, in bytes: enough for a second of 128 MB/s in which the thread does not run.
+    const RING: usize = 128 << 20;
 
     /// Starts capturing on `interface`; after the return every frame is captured.
     ///

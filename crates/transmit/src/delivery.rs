@@ -1,11 +1,17 @@
-//! Sends a run of datagrams to a kernel that can refuse any of them.
+//! Sends messages to a kernel that can refuse any of them.
 //!
-//! In: datagrams for one socket, in order. Out: an outcome for each, changed path MTUs in the table, and
-//! entries in the report. The kernel is a trait of four calls, so every error at every place is tested
-//! without a real one.
+//! In: messages for one socket, in order, each of one datagram or of a run of them ([`mirror::runs`]). Out:
+//! an outcome for each datagram, changed path MTUs in the table, and entries in the report. The kernel is a
+//! trait of four calls, so every error at every place is tested without a real one.
 //!
-//! The loop ends: each round sends a datagram, drops one, or one fails again. `policy` allows eight
-//! failures of one datagram, and [`WAIT_MAX`] limits the time of waiting.
+//! The kernel can refuse a message only because it is a run: with `EINVAL`, or with `EIO` where nothing on
+//! the path can split it (`udp_send_skb` in `net/ipv4/udp.c`). It also refuses a run if the path became
+//! narrower than its segments, with `EINVAL` before Linux 6.14 and `EMSGSIZE` since. Then nothing of it was
+//! sent: its datagrams and all others to this sensor in this batch are sent one by one. If the path is wide
+//! enough, the sensor gets no runs for some time ([`RefusedRuns`](crate::refused_runs::RefusedRuns)).
+//!
+//! The loop ends: each round sends a message, drops one, splits one, or one fails again. `policy` allows
+//! eight failures of one message, and [`WAIT_MAX`] limits the time of waiting.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -34,9 +40,9 @@ const VXLAN_HEADER: u32 = vxlan::HEADER_LEN as u32;
 /// How many entries of an error queue are read at a time; the queue has room for fewer (`socket`).
 const ENTRIES_MAX: usize = 64;
 
-/// The system calls of the delivery for one socket and one run.
+/// The system calls of the delivery for one socket and its messages.
 pub(crate) trait Kernel {
-    /// Sends the run's datagrams from this number on; returns how many were sent, at least one.
+    /// Sends the messages from this number on; returns how many were sent, at least one.
     fn send(&mut self, first: usize) -> Result<usize, Errno>;
     /// The next entry of the error queue.
     fn next_error(&mut self) -> Option<QueuedError>;
@@ -47,22 +53,35 @@ pub(crate) trait Kernel {
     fn path_mtu(&mut self, sensor: SocketAddr) -> Option<Mtu>;
 }
 
-/// A datagram of a run.
+/// A message: neighbours of the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Its number in the batch.
-    pub(crate) number: usize,
-    /// Its place in the group that the run is a part of.
+    /// The place of its first datagram in the group.
     pub(crate) place: usize,
+    /// How many datagrams it has.
+    pub(crate) count: usize,
     /// Where it goes.
     pub(crate) sensor: SensorIndex,
-    /// Its length in bytes, from the VXLAN header on.
+    /// The length of its longest datagram in bytes, from the VXLAN header on.
     pub(crate) length: u32,
+    /// Bytes of its trailers.
+    pub(crate) trailers: u32,
+}
+
+/// What was sent, in addition to the datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SentMessages {
+    /// How many messages.
+    pub messages: u64,
+    /// Bytes of the trailers in them.
+    pub trailer_bytes: u64,
 }
 
 /// The delivery of a batch.
 pub(crate) struct Delivery<'a> {
     pub(crate) table: &'a SensorTable,
+    /// The numbers of the datagrams of the socket.
+    pub(crate) group: &'a [u32],
     /// One for each sensor of the table.
     pub(crate) destinations: &'a mut [Destination],
     /// One for each datagram of the batch.
@@ -70,45 +89,77 @@ pub(crate) struct Delivery<'a> {
     pub(crate) report: &'a mut Report,
     /// How long it may still wait for room.
     pub(crate) wait_left: Duration,
+    /// The messages sent so far.
+    pub(crate) sent: SentMessages,
+    /// The sensors whose path refused a run.
+    pub(crate) refused_runs: &'a mut Vec<SocketAddr>,
 }
 
 impl Delivery<'_> {
-    /// Sends a run and returns how many of its datagrams have an outcome now. If not all have one, a sensor
-    /// now refuses some of the others: the caller must check them again before it sends them.
-    pub(crate) fn deliver(&mut self, kernel: &mut impl Kernel, run: &[Entry]) -> usize {
+    /// Sends messages and returns for how many of them all datagrams have an outcome now. If not for all, a
+    /// sensor now refuses some of the others, or takes no runs: the caller must make them again.
+    pub(crate) fn deliver(&mut self, kernel: &mut impl Kernel, messages: &[Entry]) -> usize {
         let mut first = 0;
         let mut failures = 0;
-        while let Some(entry) = run.get(first) {
+        while let Some(entry) = messages.get(first) {
             let errno = match kernel.send(first) {
                 Ok(sent) => {
-                    let end = run.len().min(first + sent);
-                    self.sent(run.get(first..end).unwrap_or_default());
+                    let end = messages.len().min(first + sent);
+                    self.record_sent(messages.get(first..end).unwrap_or_default());
                     first += sent;
                     failures = 0;
                     continue;
                 }
                 Err(errno) => errno,
             };
+            if entry.count > 1 && self.splits(kernel, entry, errno) {
+                break;
+            }
             failures += 1;
             let Some(reason) = self.failed(kernel, entry, errno, failures) else {
                 continue;
             };
-            self.set_outcome(entry.number, Outcome::Dropped(reason));
+            self.set_outcomes(entry, Outcome::Dropped(reason));
             first += 1;
             failures = 0;
-            if self.any_is_refused(run.get(first..).unwrap_or_default()) {
+            if self.any_is_refused(messages.get(first..).unwrap_or_default()) {
                 break;
             }
         }
-        first.min(run.len())
+        first.min(messages.len())
     }
 
-    /// Records that datagrams were sent. Usually this only writes an outcome for each datagram; the sensors
-    /// are updated only if one has failed before.
-    fn sent(&mut self, entries: &[Entry]) {
-        for entry in entries {
-            self.set_outcome(entry.number, Outcome::Sent);
+    /// Whether the datagrams of a refused run are sent again one by one.
+    fn splits(&mut self, kernel: &mut impl Kernel, entry: &Entry, errno: Errno) -> bool {
+        if !matches!(errno, Errno::EINVAL | Errno::EIO | Errno::EMSGSIZE) {
+            return false;
         }
+        let from_network = self.read_errors(kernel);
+        self.measure(kernel, entry.sensor);
+        let is_too_long = self.refuses(entry.sensor, entry.length).is_some();
+        if let Some(destination) = self.destinations.get_mut(usize::from(entry.sensor.0)) {
+            destination.takes_runs = false;
+        }
+        // Of the three, only EMSGSIZE can be an ICMP error about an earlier datagram.
+        let is_earlier = errno == Errno::EMSGSIZE && from_network;
+        if let Some(sensor) = self.table.sensor(entry.sensor)
+            && !is_too_long
+            && !is_earlier
+        {
+            self.report.runs_refused(sensor.address(), errno);
+            self.refused_runs.push(sensor.address());
+        }
+        true
+    }
+
+    /// Records that messages were sent. Usually this only writes an outcome for each datagram; the sensors
+    /// are updated only if one has failed before.
+    fn record_sent(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            self.set_outcomes(entry, Outcome::Sent);
+            self.sent.trailer_bytes += u64::from(entry.trailers);
+        }
+        self.sent.messages += entries.len() as u64;
         if !self
             .destinations
             .iter()
@@ -123,6 +174,14 @@ impl Delivery<'_> {
         }
     }
 
+    /// Sets the outcome of a message's datagrams.
+    fn set_outcomes(&mut self, entry: &Entry, outcome: Outcome) {
+        let group = self.group.get(entry.place..entry.place + entry.count);
+        for number in group.unwrap_or_default() {
+            self.set_outcome(*number as usize, outcome);
+        }
+    }
+
     /// Sets the outcome of a datagram.
     pub(crate) fn set_outcome(&mut self, number: usize, outcome: Outcome) {
         if let Some(slot) = self.outcomes.get_mut(number) {
@@ -132,12 +191,15 @@ impl Delivery<'_> {
 
     /// The reason not to try a datagram, if there is one.
     pub(crate) fn refuses(&self, sensor: SensorIndex, length: u32) -> Option<DropReason> {
-        self.destinations
-            .get(usize::from(sensor.0))
-            .and_then(|destination| destination.refuses(length))
+        self.destination(sensor)?.refuses(length)
     }
 
-    /// Whether there is a reason not to try one of these datagrams.
+    /// What is known about a sensor in this batch; `None` if the table does not have it.
+    pub(crate) fn destination(&self, sensor: SensorIndex) -> Option<Destination> {
+        self.destinations.get(usize::from(sensor.0)).copied()
+    }
+
+    /// Whether there is a reason not to try one of these messages.
     fn any_is_refused(&self, entries: &[Entry]) -> bool {
         entries
             .iter()

@@ -8,6 +8,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::report::SensorReport;
 
+#[path = "delivery_run_tests.rs"]
+mod runs;
+
 /// The scripted result of one `sendmmsg`.
 #[derive(Debug, Clone)]
 enum SendResult {
@@ -97,41 +100,66 @@ struct Case {
     report: Report,
     run: Vec<Entry>,
     script: Script,
+    refused_runs: Vec<SocketAddr>,
+    sent: SentMessages,
     done: usize,
 }
 
 impl Case {
-    /// Delivers a run of datagrams of 1,400 bytes to these sensors once.
+    /// Delivers messages of one datagram of 1,400 bytes to these sensors once.
     fn deliver(sensors: &[u16], script: Script) -> Self {
+        let messages: Vec<_> = sensors.iter().map(|sensor| (*sensor, 1)).collect();
+        Self::deliver_runs(&messages, script)
+    }
+
+    /// Delivers messages to these sensors with so many datagrams of 1,400 bytes once.
+    fn deliver_runs(messages: &[(u16, usize)], script: Script) -> Self {
         let table = (0..2).map(|n| Sensor::new(address(n), Mtu::ETHERNET));
-        let run = sensors.iter().enumerate();
+        let datagrams: usize = messages.iter().map(|(_, count)| count).sum();
+        let group: Vec<u32> = (0..).take(datagrams).collect();
+        let mut places = 0;
         let mut case = Self {
             table: SensorTable::new(table.collect()),
             destinations: vec![Destination::UNTRIED; 2],
-            outcomes: vec![Outcome::Pending; sensors.len()],
+            outcomes: vec![Outcome::Pending; datagrams],
             report: Report::default(),
-            run: run
-                .map(|(number, sensor)| Entry {
-                    number,
-                    place: number,
-                    sensor: SensorIndex(*sensor),
-                    length: LENGTH,
+            run: messages
+                .iter()
+                .map(|&(sensor, count)| {
+                    let place = places;
+                    places += count;
+                    Entry {
+                        place,
+                        count,
+                        sensor: SensorIndex(sensor),
+                        length: LENGTH,
+                        trailers: 7,
+                    }
                 })
                 .collect(),
             script: Script {
-                length: sensors.len(),
+                length: messages.len(),
                 ..script
             },
+            refused_runs: Vec::new(),
+            sent: SentMessages::default(),
             done: 0,
         };
+        for destination in &mut case.destinations {
+            destination.takes_runs = true;
+        }
         let mut delivery = Delivery {
             table: &case.table,
+            group: &group,
             destinations: &mut case.destinations,
             outcomes: &mut case.outcomes,
             report: &mut case.report,
             wait_left: WAIT_MAX,
+            sent: SentMessages::default(),
+            refused_runs: &mut case.refused_runs,
         };
         case.done = delivery.deliver(&mut case.script, &case.run);
+        case.sent = delivery.sent;
         case
     }
 
@@ -257,7 +285,8 @@ fn an_unreachable_sensor_does_not_affect_the_other() {
     ];
     let case = Case::script(&[0, 1, 1], answers);
     assert_eq!(case.outcomes, [UNREACHABLE, SENT, SENT]);
-    assert_eq!(case.destinations[1], Destination::UNTRIED);
+    assert!(!case.destinations[1].has_failures());
+    assert_eq!(case.destinations[1].refuses(LENGTH), None);
 }
 
 #[test]
@@ -416,7 +445,7 @@ proptest! {
     #[test]
     fn for_any_answers_each_datagram_is_tried_in_order_and_gets_one_outcome(
         answers in prop::collection::vec(any_answer(), 0..60),
-        sensors in prop::collection::vec(0_u16..3, 0..20),
+        messages in prop::collection::vec((0_u16..3, 1_usize..4), 0..20),
         mtu in prop::option::of(576_u32..2000),
     ) {
         let script = Script {
@@ -424,15 +453,18 @@ proptest! {
             path_mtu: mtu.and_then(Mtu::new),
             ..Script::default()
         };
-        let case = Case::deliver(&sensors, script);
+        let case = Case::deliver_runs(&messages, script);
         prop_assert!(case.script.tries.is_sorted());
-        let (done, left) = case.outcomes.split_at(case.done);
+        let first_left = case.run.get(case.done).map_or(case.outcomes.len(), |entry| entry.place);
+        let (done, left) = case.outcomes.split_at(first_left);
         prop_assert!(done.iter().all(|outcome| *outcome != PENDING));
         prop_assert!(left.iter().all(|outcome| *outcome == PENDING));
-        // If datagrams are left, one of them is refused.
+        // If messages are left, one of them is refused, or is a run that its sensor does not take.
         let is_refused = |entry: &Entry| {
             let destination = case.destinations.get(usize::from(entry.sensor.0));
+            let takes_runs = destination.is_some_and(|destination| destination.takes_runs);
             destination.is_some_and(|destination| destination.refuses(entry.length).is_some())
+                || entry.count > 1 && !takes_runs
         };
         prop_assert!(left.is_empty() || case.run[case.done..].iter().any(is_refused));
         prop_assert!(case.script.waits.len() <= WAIT_MAX.as_millis() as usize);

@@ -4,12 +4,11 @@
 //! number. Failures are kept for one batch: the next one tries every sensor again, so a sensor that is
 //! back gets its datagrams at once.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
-use mirror::{Batch, DropReason, SensorIndex, SensorTable};
+use mirror::plan::Lane;
+use mirror::{DropReason, Sensor, SensorIndex, SensorTable};
 use socket2::SockAddr;
-
-use crate::socket::Family;
 
 /// If this many datagrams of a batch to a sensor fail with an error of their own, and none is sent in
 /// between, the sensor's other datagrams are not tried: each try costs a system call while the ring
@@ -18,63 +17,37 @@ const FAILURES_MAX: u8 = 2;
 
 /// The socket addresses of a table's sensors, by their numbers.
 #[derive(Debug, Default)]
-pub(crate) struct Addresses {
-    prepared: Vec<(SocketAddr, SockAddr)>,
-    /// For which families the batch has datagrams.
-    families: [bool; Family::ALL.len()],
-}
+pub(crate) struct Addresses(Vec<(SocketAddr, SockAddr)>);
 
 impl Addresses {
-    /// Prepares the addresses for a batch.
-    pub(crate) fn prepare(&mut self, batch: &Batch, table: &SensorTable) {
-        let unspecified = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        if self.prepared.len() < table.sensors().len() {
-            self.prepared.resize_with(table.sensors().len(), || {
-                (unspecified, SockAddr::from(unspecified))
-            });
-        }
-        self.families = [false; Family::ALL.len()];
-        for datagram in batch.datagrams() {
-            let Some(sensor) = table.sensor(datagram.sensor) else {
-                continue;
-            };
-            let address = sensor.address();
-            self.families[Family::of(address) as usize] = true;
-            if let Some(prepared) = self.prepared.get_mut(usize::from(datagram.sensor.0))
-                && prepared.0 != address
-            {
+    /// Prepares the addresses of a table's sensors.
+    pub(crate) fn prepare(&mut self, table: &SensorTable) {
+        let sensors = table.sensors().iter().map(Sensor::address);
+        for (prepared, address) in self.0.iter_mut().zip(sensors.clone()) {
+            if prepared.0 != address {
                 *prepared = (address, SockAddr::from(address));
             }
         }
+        let new = sensors.skip(self.0.len());
+        self.0
+            .extend(new.map(|address| (address, SockAddr::from(address))));
     }
 
-    /// The sensor of a family, if the table has only one and its address is prepared.
-    pub(crate) fn only(
-        &self,
-        table: &SensorTable,
-        family: Family,
-    ) -> Option<&(SocketAddr, SockAddr)> {
-        let mut of_family = (0..)
+    /// The sensor of a lane, if the table has only one.
+    pub(crate) fn only(&self, table: &SensorTable, lane: Lane) -> Option<&(SocketAddr, SockAddr)> {
+        let mut of_lane = (0..)
             .zip(table.sensors())
-            .filter(|(_, sensor)| Family::of(sensor.address()) == family);
-        let (number, sensor): (usize, _) = of_family.next()?;
-        if of_family.next().is_some() {
+            .filter(|(_, sensor)| sensor.lane() == lane);
+        let (number, _): (usize, _) = of_lane.next()?;
+        if of_lane.next().is_some() {
             return None;
         }
-        self.prepared
-            .get(number)
-            .filter(|(address, _)| *address == sensor.address())
+        self.0.get(number)
     }
 
-    /// Whether the batch has datagrams for a family.
-    pub(crate) const fn has(&self, family: Family) -> bool {
-        self.families[family as usize]
-    }
-
-    /// The address of a sensor, if it has one of that family.
-    pub(crate) fn of(&self, sensor: SensorIndex, family: Family) -> Option<&SockAddr> {
-        let (address, raw) = self.prepared.get(usize::from(sensor.0))?;
-        (Family::of(*address) == family).then_some(raw)
+    /// The address of a sensor.
+    pub(crate) fn of(&self, sensor: SensorIndex) -> Option<&SockAddr> {
+        self.0.get(usize::from(sensor.0)).map(|(_, raw)| raw)
     }
 }
 
@@ -88,6 +61,8 @@ pub(crate) struct Destination {
     failures: u8,
     /// Set when its datagrams are no longer tried.
     given_up: Option<DropReason>,
+    /// Whether several datagrams can be sent in one message.
+    pub(crate) takes_runs: bool,
 }
 
 impl Destination {
@@ -96,6 +71,7 @@ impl Destination {
         measured: false,
         failures: 0,
         given_up: None,
+        takes_runs: false,
     };
 
     /// The reason not to try a datagram of this length, if there is one.

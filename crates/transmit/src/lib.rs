@@ -4,13 +4,14 @@
 //! and the table of sensors. Out: every datagram's outcome in the batch, and a [`Report`] for the control
 //! side. In the order in which a datagram passes them:
 //!
-//! 1. `socket`: one socket for each source port and address family, opened before the capabilities are
-//!    dropped. It is never read: a filter drops what it receives. `peer`: it is connected if there is
-//!    one sensor; else each datagram has the sensor's address.
-//! 2. `message`: ranges become iovecs, and one `sendmmsg` sends up to 256 datagrams. The kernel reads the
+//! 1. `socket`: one socket for each source port, address family and kind of sensor, opened before the
+//!    capabilities are dropped. It is never read: a filter drops what it receives. `peer`: it is connected
+//!    if there is one sensor; else each message has the sensor's address.
+//! 2. `message`: ranges become iovecs, and one `sendmmsg` sends up to 256 messages. A message is a datagram,
+//!    or, to a sensor that is a socket, a run of up to 64, which the kernel splits. The kernel reads the
 //!    payload from the ring's memory.
 //! 3. `policy`: the meaning of an error number, as a pure function; `delivery`: the reaction to it, tested
-//!    with a scripted kernel.
+//!    with a scripted kernel; `refused_runs`: the sensors that get no runs for some time.
 //! 4. `error_queue`: the ICMP errors, and `icmp`: their meaning for a sensor; `path`: the MTU of a path;
 //!    `probe`: whether the host of a sensor answers.
 //!
@@ -51,11 +52,12 @@ mod path;
 mod peer;
 mod policy;
 mod probe;
+mod refused_runs;
 mod report;
 mod socket;
 mod transmitter;
 
-pub use delivery::WAIT_MAX;
+pub use delivery::{SentMessages, WAIT_MAX};
 pub use icmp::IcmpError;
 pub use path::path_mtu;
 pub use probe::{ProbeResult, Prober};

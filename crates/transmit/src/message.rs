@@ -1,39 +1,62 @@
 //! From ranges to `sendmmsg`: the only place where bytes become pointers.
 //!
 //! ```text
-//! headers  [ name, iov ][ name, iov ] ...      the argument of `sendmmsg`
-//!              |    '-----------.
-//! addresses <--'                v
-//! parts                     [ head, body ][ head, body ] ...
-//!                               |     '--> a range of the block
-//!                               '--------> a range of the batch's arena
+//! headers  [ name, iov, control ][ name, iov, control ] ...      the argument of `sendmmsg`
+//!              |    |      '------> controls  [ length of a segment ]...
+//! addresses <--'    '----------.
+//!                              v
+//! parts                      [ head, body ][ head, body, trailer, head, body ] ...
+//!                                |     '--> a range of the block
+//!                                '--------> a range of the batch's arena
 //! ```
+//! A message has one datagram, or several with the length of a segment (`UDP_SEGMENT`, udp(7)).
+//!
 //! Invariant: each [`Run`] starts with empty [`Messages`] and borrows everything that its pointers point
 //! to. So no pointer is used after the end of the borrow that it came from.
 
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd};
 
-use libc::{c_uint, iovec, mmsghdr, msghdr};
+use libc::{c_uint, cmsghdr, iovec, mmsghdr, msghdr};
 use nix::errno::Errno;
 use socket2::SockAddr;
 
-/// How many datagrams one system call sends. More would not be measurably cheaper, and their headers (96
+/// How many messages one system call sends. More would not be measurably cheaper, and their headers (96
 /// bytes each) would not fit in the first-level cache.
-const RUN_MAX: usize = 256;
+const MESSAGES_MAX: usize = 256;
+
+/// How many parts one system call sends, in addition to those of its last message.
+const PARTS_MAX: usize = 2048;
 
 /// Memory for runs, which is reused.
 #[derive(Default)]
 pub(crate) struct Messages {
     headers: Vec<mmsghdr>,
-    parts: Vec<[iovec; 2]>,
+    /// One for each header.
+    details: Vec<Detail>,
+    parts: Vec<iovec>,
+    /// Whether the headers point to their parts and control messages.
+    is_linked: bool,
+}
+
+/// What a header points to, or where it is.
+struct Detail {
+    first_part: usize,
+    control: Control,
+}
+
+/// The control message with the length of a segment, as `CMSG_SPACE(2)` bytes.
+#[repr(C)]
+struct Control {
+    header: cmsghdr,
+    segment: u16,
 }
 
 // SAFETY: only `Run::send` uses the pointers that make it not `Send` by itself, and it has the borrows
 // that they came from; outside a run they are bytes without a meaning.
 unsafe impl Send for Messages {}
 
-/// Datagrams that one socket sends, in order.
+/// Messages that one socket sends, in order.
 pub(crate) struct Run<'a> {
     messages: &'a mut Messages,
     /// The addresses, the arena and the block.
@@ -44,15 +67,36 @@ impl Messages {
     /// Memory for the longest run.
     pub(crate) fn new() -> Self {
         Self {
-            headers: Vec::with_capacity(RUN_MAX),
-            parts: Vec::with_capacity(RUN_MAX),
+            headers: Vec::with_capacity(MESSAGES_MAX),
+            details: Vec::with_capacity(MESSAGES_MAX),
+            parts: Vec::with_capacity(PARTS_MAX * 2),
+            is_linked: false,
+        }
+    }
+
+    /// Sets the pointers of the headers, once for all calls of `Run::send`: a vector moves only when
+    /// something is added.
+    fn link(&mut self) {
+        if self.is_linked {
+            return;
+        }
+        self.is_linked = true;
+        let base = self.parts.as_mut_ptr();
+        for (header, detail) in self.headers.iter_mut().zip(&mut self.details) {
+            let header = &mut header.msg_hdr;
+            header.msg_iov = base.wrapping_add(detail.first_part);
+            if header.msg_controllen > 0 {
+                header.msg_control = (&raw mut detail.control).cast();
+            }
         }
     }
 
     /// Starts a run.
     pub(crate) fn run(&mut self) -> Run<'_> {
         self.headers.clear();
+        self.details.clear();
         self.parts.clear();
+        self.is_linked = false;
         Run {
             messages: self,
             borrowed: PhantomData,
@@ -62,37 +106,55 @@ impl Messages {
 
 impl<'a> Run<'a> {
     pub(crate) const fn is_full(&self) -> bool {
-        self.messages.headers.len() >= RUN_MAX
+        self.messages.headers.len() >= MESSAGES_MAX || self.messages.parts.len() >= PARTS_MAX
     }
 
-    /// Adds a datagram to `to`, or to the socket's peer if that is `None`.
-    pub(crate) fn push(&mut self, to: Option<&'a SockAddr>, head: &'a [u8], body: &'a [u8]) {
-        self.messages.parts.push([part(head), part(body)]);
+    /// Starts a message to `to`, or to the socket's peer if that is `None`. With `segment`, the kernel
+    /// splits it into datagrams of this length; the last may be shorter.
+    pub(crate) fn start(&mut self, to: Option<&'a SockAddr>, segment: Option<u16>) {
+        self.messages.is_linked = false;
+        self.messages.details.push(Detail {
+            first_part: self.messages.parts.len(),
+            control: control(segment.unwrap_or(0)),
+        });
+        let mut header = header(to);
+        if segment.is_some() {
+            header.msg_controllen = CONTROL_SPACE;
+        }
         self.messages.headers.push(mmsghdr {
-            msg_hdr: header(to, if body.is_empty() { 1 } else { 2 }),
+            msg_hdr: header,
             msg_len: 0,
         });
     }
 
-    /// Sends the datagrams from number `first` on, and returns how many the kernel accepted; at least one.
+    /// Adds bytes to the message that was started last.
+    pub(crate) fn add(&mut self, bytes: &'a [u8]) {
+        if let Some(header) = self.messages.headers.last_mut()
+            && !bytes.is_empty()
+        {
+            self.messages.is_linked = false;
+            header.msg_hdr.msg_iovlen += 1;
+            self.messages.parts.push(part(bytes));
+        }
+    }
+
+    /// Sends the messages from number `first` on, and returns how many the kernel accepted; at least one.
     ///
     /// # Errors
-    /// The kernel's error for datagram `first`; `EINVAL` if there is no such number.
+    /// The kernel's error for message `first`; `EINVAL` if there is no such number.
     pub(crate) fn send(&mut self, socket: &impl AsFd, first: usize) -> Result<usize, Errno> {
-        let Messages { headers, parts } = &mut *self.messages;
-        let base = parts.as_mut_ptr();
-        for (number, header) in headers.iter_mut().enumerate().skip(first) {
-            header.msg_hdr.msg_iov = base.wrapping_add(number).cast();
-        }
+        self.messages.link();
+        let headers = &mut self.messages.headers;
         let rest = headers.get_mut(first..).unwrap_or_default();
         let count = c_uint::try_from(rest.len()).map_err(|_| Errno::EINVAL)?;
         if count == 0 {
             return Err(Errno::EINVAL);
         }
         let fd = socket.as_fd().as_raw_fd();
-        // SAFETY: `rest` has `count` headers. Each points to an address or to none and, by its element of
-        // `parts`, to a head and a body, all borrowed for 'a, which outlives this run; lengths are those of
-        // the borrowed slices. `parts` has as many elements as `headers`, and neither vector is changed
+        // SAFETY: `rest` has `count` headers. Each points to an address or to none, to its parts, which
+        // `start` and `add` counted from `first_part` on, and to its control message or to none: `link` set
+        // these pointers, and nothing was added since. The parts point to bytes that are borrowed for 'a,
+        // which outlives this run; lengths are those of the borrowed slices. None of the vectors is changed
         // during the call. The kernel writes only to `msg_len` of the headers.
         let sent = unsafe { libc::sendmmsg(fd, rest.as_mut_ptr(), count, libc::MSG_DONTWAIT) };
         let sent = Errno::result(sent)?;
@@ -111,16 +173,34 @@ const fn part(bytes: &[u8]) -> iovec {
     }
 }
 
-/// A header; `Run::send` sets the pointer to its parts.
-const fn header(to: Option<&SockAddr>, parts: usize) -> msghdr {
+/// A header without parts; [`Messages::link`] sets the pointers to them and to the control message.
+const fn header(to: Option<&SockAddr>) -> msghdr {
     // SAFETY: all fields are integers and pointers, for which zero is a value.
     let mut header: msghdr = unsafe { std::mem::zeroed() };
     if let Some(to) = to {
         header.msg_name = to.as_ptr().cast_mut().cast();
         header.msg_namelen = to.len();
     }
-    header.msg_iovlen = parts;
     header
+}
+
+/// The length of a control message without and with padding, in the type that libc has for it.
+const CONTROL_LEN: ControlLen = (size_of::<cmsghdr>() + size_of::<u16>()) as ControlLen;
+const CONTROL_SPACE: ControlLen = size_of::<Control>() as ControlLen;
+
+#[cfg(target_env = "musl")]
+type ControlLen = libc::socklen_t;
+#[cfg(not(target_env = "musl"))]
+type ControlLen = usize;
+
+const fn control(segment: u16) -> Control {
+    // SAFETY: all fields are integers, for which zero is a value.
+    let mut control: Control = unsafe { std::mem::zeroed() };
+    control.header.cmsg_len = CONTROL_LEN;
+    control.header.cmsg_level = libc::SOL_UDP;
+    control.header.cmsg_type = libc::UDP_SEGMENT;
+    control.segment = segment;
+    control
 }
 
 #[cfg(test)]
@@ -135,16 +215,52 @@ mod tests {
         let to = SockAddr::from(receiver.local_addr().unwrap());
         let mut messages = Messages::new();
         let mut run = messages.run();
-        run.push(Some(&to), b"never", b"");
-        run.push(Some(&to), b"head", b"");
-        run.push(Some(&to), b"head", b" and body");
+        for (head, body) in [("never", ""), ("head", ""), ("head", " and body")] {
+            run.start(Some(&to), None);
+            run.add(head.as_bytes());
+            run.add(body.as_bytes());
+        }
         assert_eq!(run.send(&sender, 1), Ok(2));
         assert_eq!(run.send(&sender, 3), Err(Errno::EINVAL));
         assert_eq!(run.send(&sender, 9), Err(Errno::EINVAL));
-        for expected in [&b"head"[..], b"head and body"] {
-            let mut bytes = [0; 32];
-            let length = receiver.recv(&mut bytes).unwrap();
-            assert_eq!(&bytes[..length], expected);
+        assert_eq!(received(&receiver), "head");
+        assert_eq!(received(&receiver), "head and body");
+    }
+
+    fn received(receiver: &UdpSocket) -> String {
+        let mut bytes = [0; 32];
+        let length = receiver.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    }
+
+    #[test]
+    fn the_kernel_splits_a_message_into_segments() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = SockAddr::from(receiver.local_addr().unwrap());
+        let mut messages = Messages::new();
+        let mut run = messages.run();
+        run.start(Some(&to), None);
+        run.add(b"alone");
+        run.start(Some(&to), Some(6));
+        for part in [&b"one"[..], b"...", b"two", b"", b"...", b"last"] {
+            run.add(part);
         }
+        run.start(Some(&to), None);
+        run.add(b"alone too");
+        assert_eq!(run.send(&sender, 0), Ok(3));
+        for expected in ["alone", "one...", "two...", "last", "alone too"] {
+            assert_eq!(received(&receiver), expected);
+        }
+    }
+
+    #[test]
+    fn the_control_message_has_the_size_that_the_kernel_expects() {
+        // SAFETY: it only computes.
+        let length = unsafe { libc::CMSG_LEN(2) };
+        // SAFETY: it only computes.
+        let space = unsafe { libc::CMSG_SPACE(2) };
+        assert_eq!(CONTROL_LEN, length as ControlLen);
+        assert_eq!(CONTROL_SPACE, space as ControlLen);
     }
 }

@@ -1,7 +1,7 @@
 //! Which sensor a socket is connected to, if any.
 //!
 //! For a connected UDP socket, the kernel keeps the route. For others it looks up the route of each
-//! datagram, which costs several percent of the CPU time. A socket is for all sensors of its family, so it
+//! datagram, which costs several percent of the CPU time. A socket is for all sensors of its lane, so it
 //! is connected only if there is one, which is the usual case. Otherwise each datagram has an address.
 //!
 //! A connected socket also keeps its source address. After [`Peers::renew`], the next batch connects
@@ -14,11 +14,10 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 
 use libc::{sockaddr, socklen_t};
+use mirror::plan::Lane;
 use mirror::{PortIndex, SourcePorts};
 use nix::errno::Errno;
 use socket2::{SockAddr, Socket};
-
-use crate::socket::Family;
 
 /// The sensor that a socket is connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,29 +30,29 @@ enum Peer {
     Refused(SocketAddr),
 }
 
-/// The largest number of sockets of a family.
+/// The largest number of sockets of a lane.
 const PORTS: usize = SourcePorts::MAX.get() as usize;
 
 /// All sockets' peers.
 #[derive(Debug)]
-pub(crate) struct Peers([[Peer; PORTS]; Family::ALL.len()]);
+pub(crate) struct Peers([[Peer; PORTS]; Lane::ALL.len()]);
 
 impl Peers {
     pub(crate) const fn new() -> Self {
-        Self([[Peer::None; PORTS]; Family::ALL.len()])
+        Self([[Peer::None; PORTS]; Lane::ALL.len()])
     }
 
-    /// Connects a socket to the only sensor of its family, or disconnects it if there are several, and
+    /// Connects a socket to the only sensor of its lane, or disconnects it if there are several, and
     /// returns whether it is connected. Makes no system call if nothing has changed.
     pub(crate) fn connect(
         &mut self,
         socket: &Socket,
-        (family, port): (Family, PortIndex),
+        (lane, port): (Lane, PortIndex),
         only: Option<&(SocketAddr, SockAddr)>,
     ) -> bool {
         // The kernel refuses port 0 in an address, but would send to it over a connected socket.
         let only = only.filter(|(to, _)| to.port() != 0);
-        let peers = &mut self.0[family as usize];
+        let peers = &mut self.0[lane.index()];
         let Some(peer) = peers.get_mut(usize::from(port.0)) else {
             return false;
         };
@@ -120,7 +119,7 @@ mod tests {
             (address, SockAddr::from(address))
         };
         let peer = || Ok::<_, std::io::Error>(socket.peer_addr()?.as_socket());
-        let place = (Family::V4, PortIndex(0));
+        let place = (Lane::ALL[0], PortIndex(0));
         let mut peers = Peers::new();
 
         assert!(!peers.connect(&socket, place, None));
@@ -140,7 +139,7 @@ mod tests {
         let socket = Socket::from(UdpSocket::bind("127.0.0.1:0").unwrap());
         let nowhere = SocketAddr::from(([255, 255, 255, 255], 9));
         let nowhere = (nowhere, SockAddr::from(nowhere));
-        let place = (Family::V4, PortIndex(3));
+        let place = (Lane::ALL[0], PortIndex(3));
         let mut peers = Peers::new();
         assert!(!peers.connect(&socket, place, Some(&nowhere)));
         assert_eq!(peers.0[0][3], Peer::Refused(nowhere.0));

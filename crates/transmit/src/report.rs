@@ -34,6 +34,9 @@ pub struct SensorReport {
     pub sensor: SocketAddr,
     /// The new, smaller MTU of the path; it is already in the table.
     pub path_mtu: Option<Mtu>,
+    /// The kernel's error when it refused several datagrams for it in one message. They were sent one by one,
+    /// as those of the next minute are.
+    pub runs_refused: Option<Errno>,
     /// How many times there was no route to it, or it did not answer: reported by the kernel's routing,
     /// by the kernel for a neighbour without an answer, or by a router.
     pub unreachable: u64,
@@ -106,6 +109,10 @@ impl Report {
         self.update(sensor, |entry| entry.path_mtu = Some(mtu));
     }
 
+    pub(crate) fn runs_refused(&mut self, sensor: SocketAddr, errno: Errno) {
+        self.update(sensor, |entry| entry.runs_refused = Some(errno));
+    }
+
     fn update(&mut self, sensor: SocketAddr, change: impl FnOnce(&mut SensorReport)) {
         if let Some(entry) = self.sensors.iter_mut().find(|entry| entry.sensor == sensor) {
             change(entry);
@@ -131,6 +138,7 @@ impl SensorReport {
         Self {
             sensor,
             path_mtu: None,
+            runs_refused: None,
             unreachable: 0,
             unreachable_by: None,
             port_unreachable: 0,
@@ -168,6 +176,7 @@ mod tests {
             }
         }
         report.path_mtu(sensor(5), Mtu::MIN);
+        report.runs_refused(sensor(5), Errno::EIO);
         report.icmp_error(sensor(5), IcmpError::PortUnreachable);
         let by = IpAddr::from([192, 0, 2, 2]);
         for icmp_error in [
@@ -182,6 +191,7 @@ mod tests {
         assert_eq!(report.sensors.len(), SENSORS_MAX);
         let fifth = SensorReport {
             path_mtu: Some(Mtu::MIN),
+            runs_refused: Some(Errno::EIO),
             unreachable: 4,
             unreachable_by: Some(by),
             port_unreachable: 1,

@@ -1,7 +1,12 @@
 //! The sockets, opened once and before the capabilities are dropped.
 //!
-//! In: the mark and the number of source ports. Out: for each source port a socket of each address family
-//! that the network namespace has. The port numbers are the same in both families.
+//! In: the mark and the number of source ports. Out: for each [`Lane`] that the network namespace has an
+//! address family for, a socket for each source port. The port numbers are the same in both families, and
+//! others for sensors that capture than for sensors that are sockets.
+//!
+//! To a sensor that captures, the UDP checksum is zero: it may get a datagram of its own node with an
+//! unfinished one. To a sensor that is a socket it is not: the kernel refuses to send several datagrams in
+//! one message without checksums (`udp_send_skb` in `net/ipv4/udp.c`).
 //!
 //! The sockets send to every sensor and are never read: a filter, attached before the port is bound, drops
 //! what they receive, so it uses no memory. The error queue is not filtered.
@@ -10,6 +15,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libc::c_int;
+use mirror::plan::Lane;
 use mirror::{PortIndex, SourcePorts};
 use nix::errno::Errno;
 use socket2::{Domain, SockFilter, Socket, Type};
@@ -24,6 +30,12 @@ const FIRST_TRIED: u16 = 61_000;
 /// The receive buffer of a socket in bytes. Only its error queue uses it, for about two dozen entries.
 const RECEIVE_BUFFER: usize = 16 << 10;
 
+/// A UDP checksum of zero, which a tunnel over IPv4 may have (RFC 7348 section 5). IPv6 ignores it.
+const NO_CHECKSUM: SocketOption = SocketOption(libc::SOL_SOCKET, libc::SO_NO_CHECK);
+
+/// The length of the segments of a message; 0 is none.
+const SEGMENT: SocketOption = SocketOption(libc::SOL_UDP, libc::UDP_SEGMENT);
+
 /// `BPF_RET | BPF_K` with 0: drop every packet.
 const DROP_EVERYTHING: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
 
@@ -36,8 +48,11 @@ pub struct SocketConfig {
     /// The send buffer of each socket in bytes, including the kernel's overhead; the kernel limits it to
     /// `net.core.wmem_max`, doubled.
     pub send_buffer: u32,
-    /// How many source ports the datagrams are sent from.
+    /// How many source ports the datagrams are sent from, for each kind of sensors.
     pub source_ports: SourcePorts,
+    /// Whether datagrams get trailers, so that more of them are sent in one message
+    /// ([`mirror::runs`]).
+    pub trailers: bool,
 }
 
 impl SocketConfig {
@@ -49,6 +64,7 @@ impl SocketConfig {
             mark,
             send_buffer: 64 << 20,
             source_ports: SourcePorts::ONE,
+            trailers: true,
         }
     }
 }
@@ -106,6 +122,11 @@ impl Family {
         }
     }
 
+    /// The lane of its sensors of one kind.
+    const fn lane(self, is_socket: bool) -> Lane {
+        Lane::new(matches!(self, Self::V6), is_socket)
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::V4 => "IPv4",
@@ -138,8 +159,6 @@ impl Family {
                     libc::IP_PMTUDISC_DO,
                 ),
                 (Name(libc::IPPROTO_IP, libc::IP_RECVERR), 1),
-                // A checksum of zero, which a tunnel over IPv4 may have (RFC 7348 section 5).
-                (Name(libc::SOL_SOCKET, libc::SO_NO_CHECK), 1),
             ],
             Self::V6 => &[
                 // So that the same port can be bound in both families.
@@ -159,10 +178,12 @@ impl Family {
 /// All sockets.
 #[derive(Debug)]
 pub(crate) struct Sockets {
+    /// The ports for sensors that capture, then those for sensors that are sockets.
     pub(crate) ports: Vec<u16>,
-    v4: Vec<Socket>,
-    /// Empty if the namespace has no IPv6.
-    v6: Vec<Socket>,
+    /// For each lane a socket for each port; none if the namespace does not have the address family.
+    lanes: [Vec<Socket>; Lane::ALL.len()],
+    /// Whether the kernel can split a message into datagrams (Linux 4.18).
+    pub(crate) has_runs: bool,
 }
 
 /// The result of binding a socket.
@@ -175,58 +196,89 @@ enum Bound {
 
 impl Sockets {
     pub(crate) fn open(config: SocketConfig) -> Result<Self, OpenError> {
-        let wanted = config.source_ports.get();
         let mut all = Self {
             ports: Vec::new(),
-            v4: Vec::new(),
-            v6: Vec::new(),
+            lanes: Default::default(),
+            has_runs: true,
         };
+        for is_socket in [false, true] {
+            all.open_ports(config, is_socket)?;
+        }
+        let has_runs = all.all().all(|socket| SEGMENT.set(socket, 0).is_ok());
+        all.has_runs = has_runs;
+        Ok(all)
+    }
+
+    /// Opens the sockets for one kind of sensors.
+    fn open_ports(&mut self, config: SocketConfig, is_socket: bool) -> Result<(), OpenError> {
+        let wanted = config.source_ports.get();
+        let mut found = 0;
         for port in (FIRST_TRIED..=u16::MAX).chain(FIRST_SOURCE_PORT..FIRST_TRIED) {
-            let v4 = match bound(Family::V4, port, config)? {
-                Bound::Yes(socket) => Some(socket),
-                Bound::PortTaken => continue,
-                Bound::NoFamily => None,
-            };
-            let v6 = match bound(Family::V6, port, config)? {
-                Bound::Yes(socket) => Some(socket),
-                Bound::PortTaken => continue,
-                Bound::NoFamily => None,
-            };
-            if v4.is_none() && v6.is_none() {
+            let mut sockets = [None, None];
+            let mut is_free = true;
+            for (slot, family) in sockets.iter_mut().zip(Family::ALL) {
+                match bound(family, port, config)? {
+                    Bound::Yes(socket) => *slot = Some(socket),
+                    Bound::PortTaken => is_free = false,
+                    Bound::NoFamily => {}
+                }
+            }
+            if !is_free {
+                continue;
+            }
+            if sockets.iter().all(Option::is_none) {
                 break;
             }
-            all.v4.extend(v4);
-            all.v6.extend(v6);
-            all.ports.push(port);
-            if all.ports.len() == usize::from(wanted) {
-                return Ok(all);
+            for (family, socket) in Family::ALL.into_iter().zip(sockets) {
+                let lane = family.lane(is_socket);
+                if let Some(socket) = &socket
+                    && !is_socket
+                    && family == Family::V4
+                {
+                    NO_CHECKSUM
+                        .set(socket, 1)
+                        .map_err(failed(family, "SO_NO_CHECK"))?;
+                }
+                self.lanes[lane.index()].extend(socket);
+            }
+            self.ports.push(port);
+            found += 1;
+            if found == usize::from(wanted) {
+                return Ok(());
             }
         }
-        let found = all.ports.len();
         Err(OpenError::NoPorts { found, wanted })
     }
 
-    pub(crate) fn get(&self, family: Family, port: PortIndex) -> Option<&Socket> {
-        let sockets = match family {
-            Family::V4 => &self.v4,
-            Family::V6 => &self.v6,
-        };
-        sockets.get(usize::from(port.0))
+    pub(crate) fn get(&self, lane: Lane, port: PortIndex) -> Option<&Socket> {
+        self.lanes[lane.index()].get(usize::from(port.0))
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Socket> {
-        self.v4.iter().chain(&self.v6)
+        self.lanes.iter().flatten()
     }
 
     /// The sockets of a namespace without IPv6.
     #[cfg(test)]
     pub(crate) fn without_ipv6(mut self) -> Self {
-        self.v6.clear();
+        for lane in Lane::ALL.into_iter().filter(|lane| lane.is_ipv6()) {
+            self.lanes[lane.index()].clear();
+        }
         self
     }
 
+    /// Makes the kernel refuse runs over one family with `EINVAL`, or accept them again: it splits a message
+    /// only with a checksum.
+    #[cfg(test)]
+    pub(crate) fn refuse_runs(&self, family: Family, refuse: bool) {
+        let lane = family.lane(true);
+        for socket in &self.lanes[lane.index()] {
+            NO_CHECKSUM.set(socket, refuse.into()).unwrap();
+        }
+    }
+
     pub(crate) fn has(&self, family: Family) -> bool {
-        self.get(family, PortIndex(0)).is_some()
+        self.get(family.lane(false), PortIndex(0)).is_some()
     }
 }
 
@@ -268,13 +320,7 @@ impl ProbeSockets {
 
 /// A socket of a family with all options, bound to a port on all addresses.
 fn bound(family: Family, port: u16, config: SocketConfig) -> Result<Bound, OpenError> {
-    let failed = |step| {
-        move |source| OpenError::Socket {
-            family: family.name(),
-            step,
-            source,
-        }
-    };
+    let failed = |step| failed(family, step);
     let socket = match Socket::new(family.domain(), Type::DGRAM, None) {
         Ok(socket) => socket,
         Err(error) if is(&error, Errno::EAFNOSUPPORT) => return Ok(Bound::NoFamily),
@@ -307,6 +353,15 @@ fn bound(family: Family, port: u16, config: SocketConfig) -> Result<Bound, OpenE
     }
 }
 
+/// The error of a step.
+const fn failed(family: Family, step: &'static str) -> impl FnOnce(io::Error) -> OpenError {
+    move |source| OpenError::Socket {
+        family: family.name(),
+        step,
+        source,
+    }
+}
+
 fn mark(socket: &Socket, mark: u32) -> io::Result<()> {
     if mark == 0 {
         return Ok(());
@@ -330,31 +385,34 @@ mod tests {
     }
 
     #[test]
-    fn one_source_port_is_one_socket_of_each_family() {
+    fn one_source_port_is_one_socket_of_each_lane() {
         let sockets = Sockets::open(SocketConfig::new(0)).unwrap();
         let families = Family::ALL
             .into_iter()
             .filter(|family| sockets.has(*family));
-        assert_eq!(
-            (sockets.ports.len(), sockets.all().count()),
-            (1, families.count())
-        );
+        assert_eq!(sockets.ports.len(), 2, "one for each kind of sensors");
+        assert_eq!(sockets.all().count(), families.count() * 2);
     }
 
     #[test]
     fn ports_are_dynamic_ascending_and_the_same_in_both_families() {
         let sockets = Sockets::open(config()).unwrap();
-        assert_eq!(sockets.ports.len(), usize::from(SourcePorts::MAX.get()));
+        let count = usize::from(SourcePorts::MAX.get());
+        assert_eq!(sockets.ports.len(), 2 * count);
         assert!(sockets.ports[0] >= FIRST_SOURCE_PORT);
         assert!(sockets.ports.is_sorted_by(|a, b| a < b));
         for family in Family::ALL
             .into_iter()
             .filter(|family| sockets.has(*family))
         {
-            for (index, port) in (0..).zip(&sockets.ports) {
-                let socket = sockets.get(family, PortIndex(index)).unwrap();
-                let address = socket.local_addr().unwrap().as_socket().unwrap();
-                assert_eq!(address, family.wildcard(*port));
+            for (is_socket, ports) in [false, true].into_iter().zip(sockets.ports.chunks(count)) {
+                for (index, port) in (0..).zip(ports) {
+                    let socket = sockets
+                        .get(family.lane(is_socket), PortIndex(index))
+                        .unwrap();
+                    let address = socket.local_addr().unwrap().as_socket().unwrap();
+                    assert_eq!(address, family.wildcard(*port));
+                }
             }
         }
     }

@@ -1,43 +1,51 @@
 //! Sends a batch through the sockets.
 //!
 //! In: a batch, and the block and the table that it was made from. The batch's plan has the datagrams of
-//! each socket in order. They are sent in runs of one address family, each prepared for `sendmmsg`.
-//! Datagrams to a sensor that refuses them are left out of the run.
+//! each socket in order. They become messages of one datagram, or of a run of them if the sensor is a socket,
+//! and up to 256 messages are prepared for one `sendmmsg`. Datagrams to a sensor that refuses them are left
+//! out.
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use mirror::plan::Plan;
-use mirror::{Batch, DropReason, Outcome, SensorTable};
+use mirror::plan::{Group, Plan};
+use mirror::runs::{self, Candidate, TRAILER_MAX};
+use mirror::{Batch, Datagram, DropReason, Outcome, SensorTable};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 use wire::Mtu;
 
-use crate::delivery::{Delivery, Entry, Kernel, WAIT_MAX};
+use crate::delivery::{Delivery, Entry, Kernel, SentMessages, WAIT_MAX};
 use crate::destination::{Addresses, Destination};
 use crate::error_queue::{ErrorQueue, QueuedError};
 use crate::message::{Messages, Run};
 use crate::path::path_mtu;
 use crate::peer::Peers;
 use crate::policy::Cause;
+use crate::refused_runs::RefusedRuns;
 use crate::report::Report;
 use crate::socket::{Family, OpenError, SocketConfig, Sockets};
 
 /// How long to wait after an interface's queue was full, before the next try.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
 
+/// Trailers are parts of this.
+static ZEROS: [u8; TRAILER_MAX as usize] = [0; TRAILER_MAX as usize];
+
 /// Sends batches.
 pub struct Transmitter {
     sockets: Sockets,
     peers: Peers,
     report: Report,
+    trailers: bool,
+    refused_runs: RefusedRuns,
     // Memory that is reused for each batch.
     plan: Plan,
     addresses: Addresses,
     destinations: Vec<Destination>,
-    outcomes: Vec<Outcome>,
+    newly_refused: Vec<SocketAddr>,
     entries: Vec<Entry>,
     messages: Messages,
     error_queue: ErrorQueue,
@@ -55,17 +63,20 @@ impl Transmitter {
             sockets: Sockets::open(*config)?,
             peers: Peers::new(),
             report: Report::with_room(),
+            trailers: config.trailers,
+            refused_runs: RefusedRuns::default(),
             plan: Plan::default(),
             addresses: Addresses::default(),
             destinations: Vec::new(),
-            outcomes: Vec::new(),
+            newly_refused: Vec::new(),
             entries: Vec::new(),
             messages: Messages::new(),
             error_queue: ErrorQueue::new(),
         })
     }
 
-    /// The UDP source ports of the datagrams, the same in both address families.
+    /// The UDP source ports of the datagrams, the same in both address families: first those to sensors that
+    /// capture, then those to sensors that are sockets.
     #[must_use]
     pub fn source_ports(&self) -> &[u16] {
         &self.sockets.ports
@@ -77,10 +88,16 @@ impl Transmitter {
         self.sockets.has(Family::V6)
     }
 
-    /// Makes the sockets look up their routes and source addresses again when they send next. Call it
-    /// when addresses or routes have changed.
+    /// Makes the sockets look up their routes and source addresses again when they send next. Call it when
+    /// addresses or routes have changed, and from time to time.
     pub fn reconnect(&mut self) {
         self.peers.renew();
+    }
+
+    /// Tries runs again on every path that refused them. Call it when routes have changed; without a call,
+    /// a path is tried again after a minute.
+    pub fn retry_runs(&mut self) {
+        self.refused_runs.clear();
     }
 
     /// The errors since the last call.
@@ -94,10 +111,13 @@ impl Transmitter {
             .resize(table.sensors().len(), Destination::UNTRIED);
         let mut delivery = Delivery {
             table,
+            group: &[],
             destinations: &mut self.destinations,
             outcomes: &mut [],
             report: &mut self.report,
             wait_left: Duration::ZERO,
+            sent: SentMessages::default(),
+            refused_runs: &mut self.newly_refused,
         };
         for socket in self.sockets.all() {
             let run = self.messages.run();
@@ -111,77 +131,91 @@ impl Transmitter {
         self.report.take()
     }
 
-    /// Sends a batch, and sets the outcome of each datagram in it.
+    /// Sends a batch, and sets the outcome of each datagram in it. Returns in how many messages.
     ///
     /// The bodies are ranges of `block`, and the batch's sensors are numbers in `table`. A datagram whose
     /// body or sensor does not exist there is dropped as [`DropReason::SendError`].
-    pub fn send(&mut self, batch: &mut Batch, block: &[u8], table: &SensorTable) {
-        self.plan.make(batch);
-        self.addresses.prepare(batch, table);
+    pub fn send(&mut self, batch: &mut Batch, block: &[u8], table: &SensorTable) -> SentMessages {
+        self.plan.make(batch.datagrams(), table);
+        self.addresses.prepare(table);
+        self.prepare_destinations(table);
+        let sent = self.send_groups(batch, block, table);
+        for sensor in self.newly_refused.drain(..) {
+            self.refused_runs.add(sensor, Instant::now());
+        }
+        sent
+    }
+
+    fn prepare_destinations(&mut self, table: &SensorTable) {
+        if !self.refused_runs.is_empty() {
+            self.refused_runs.expire(Instant::now());
+        }
         self.destinations.clear();
-        self.destinations
-            .resize(table.sensors().len(), Destination::UNTRIED);
-        self.outcomes.clear();
-        self.outcomes
-            .resize(batch.datagrams().len(), Outcome::Pending);
-        self.send_groups(batch, block, table);
-        for (number, outcome) in self.outcomes.iter().enumerate() {
-            batch.set_outcome(number, *outcome);
+        for sensor in table.sensors() {
+            let mut destination = Destination::UNTRIED;
+            destination.takes_runs = self.sockets.has_runs
+                && sensor.is_socket()
+                && !self.refused_runs.contains(sensor.address());
+            self.destinations.push(destination);
         }
     }
 
-    fn send_groups(&mut self, batch: &Batch, block: &[u8], table: &SensorTable) {
+    fn send_groups(
+        &mut self,
+        batch: &mut Batch,
+        block: &[u8],
+        table: &SensorTable,
+    ) -> SentMessages {
+        let parts = batch.parts();
         let mut delivery = Delivery {
             table,
+            group: &[],
             destinations: &mut self.destinations,
-            outcomes: &mut self.outcomes,
+            outcomes: parts.outcomes,
             report: &mut self.report,
             wait_left: WAIT_MAX,
+            sent: SentMessages::default(),
+            refused_runs: &mut self.newly_refused,
         };
-        for (port, group) in self.plan.groups() {
-            for family in Family::ALL {
-                let Some(socket) = self.sockets.get(family, port) else {
-                    continue;
+        for group in self.plan.groups() {
+            delivery.group = group.datagrams;
+            let Some(socket) = self.sockets.get(group.lane, group.port) else {
+                drop_group(group.datagrams, parts.datagrams, &mut delivery);
+                continue;
+            };
+            let only = self.addresses.only(table, group.lane);
+            let source = Source {
+                heads: parts.heads,
+                datagrams: parts.datagrams,
+                block,
+                group,
+                is_connected: self.peers.connect(socket, (group.lane, group.port), only),
+                trailers: self.trailers,
+                addresses: &self.addresses,
+            };
+            let mut place = 0;
+            while place < group.datagrams.len() {
+                let mut run = self.messages.run();
+                let next = source.fill(place, &mut run, &mut self.entries, &mut delivery);
+                let mut kernel = Linux {
+                    socket,
+                    run,
+                    error_queue: &mut self.error_queue,
                 };
-                if !self.addresses.has(family) {
-                    continue;
-                }
-                let only = self.addresses.only(table, family);
-                let is_connected = self.peers.connect(socket, (family, port), only);
-                let mut place = 0;
-                while place < group.len() {
-                    let mut run = self.messages.run();
-                    let source = Source {
-                        batch,
-                        block,
-                        group,
-                        family,
-                        is_connected,
-                        addresses: &self.addresses,
-                    };
-                    let next = source.fill(place, &mut run, &mut self.entries, &mut delivery);
-                    let mut kernel = Linux {
-                        socket,
-                        run,
-                        error_queue: &mut self.error_queue,
-                    };
-                    let done = delivery.deliver(&mut kernel, &self.entries);
-                    place = self.entries.get(done).map_or(next, |entry| entry.place);
-                }
+                let done = delivery.deliver(&mut kernel, &self.entries);
+                place = self.entries.get(done).map_or(next, |entry| entry.place);
             }
         }
-        drop_unsent(batch, &mut delivery);
+        delivery.sent
     }
 }
 
-/// Drops the datagrams for which there is no socket.
-fn drop_unsent(batch: &Batch, delivery: &mut Delivery<'_>) {
-    for (number, datagram) in batch.datagrams().iter().enumerate() {
-        if delivery.outcomes.get(number) != Some(&Outcome::Pending) {
-            continue;
-        }
-        let reason = match delivery.table.sensor(datagram.sensor) {
-            // Its address family is missing here.
+/// Drops datagrams for which there is no socket: their address family is missing here.
+fn drop_group(group: &[u32], datagrams: &[Datagram], delivery: &mut Delivery<'_>) {
+    for number in group {
+        let number = *number as usize;
+        let sensor = datagrams.get(number).map(|datagram| datagram.sensor);
+        let reason = match sensor.and_then(|sensor| delivery.table.sensor(sensor)) {
             Some(sensor) => {
                 delivery.report.unreachable(sensor.address());
                 DropReason::Unreachable
@@ -192,64 +226,110 @@ fn drop_unsent(batch: &Batch, delivery: &mut Delivery<'_>) {
     }
 }
 
-/// The datagrams of one socket, from which runs are made.
+/// The datagrams of one socket, from which messages are made.
 struct Source<'a> {
-    batch: &'a Batch,
+    heads: &'a [u8],
+    datagrams: &'a [Datagram],
     block: &'a [u8],
-    group: &'a [u32],
-    family: Family,
-    /// Whether the socket is connected, so that the datagrams need no address.
+    group: Group<'a>,
+    /// Whether the socket is connected, so that the messages need no address.
     is_connected: bool,
+    /// Whether datagrams get trailers.
+    trailers: bool,
     addresses: &'a Addresses,
 }
 
 impl<'a> Source<'a> {
-    /// Fills a run with the group's datagrams from `place` on, as many as fit, and returns the place after
-    /// the last that was handled.
+    /// Fills a run with messages of the group's datagrams from `place` on, as many as fit, and returns the
+    /// place after the last datagram that was handled.
     fn fill(
         &self,
-        place: usize,
+        mut place: usize,
         run: &mut Run<'a>,
         entries: &mut Vec<Entry>,
         delivery: &mut Delivery<'_>,
     ) -> usize {
         entries.clear();
-        for (place, number) in self.group.iter().enumerate().skip(place) {
+        while let Some(number) = self.group.datagrams.get(place) {
             if run.is_full() {
                 return place;
             }
-            let number = *number as usize;
-            let Some(datagram) = self.batch.datagrams().get(number) else {
-                continue;
-            };
-            let sensor = datagram.sensor;
-            if delivery.table.sensor(sensor).is_none() {
-                continue;
+            match self.message(place, delivery) {
+                Ok(entry) => {
+                    self.push(&entry, run);
+                    entries.push(entry);
+                    place += entry.count;
+                }
+                Err(reason) => {
+                    delivery.set_outcome(*number as usize, Outcome::Dropped(reason));
+                    place += 1;
+                }
             }
-            let Some(address) = self.addresses.of(sensor, self.family) else {
-                continue;
-            };
-            let length = datagram.length();
-            if let Some(reason) = delivery.refuses(sensor, length) {
-                delivery.set_outcome(number, Outcome::Dropped(reason));
-                continue;
-            }
-            let range = |range: &std::ops::Range<u32>| range.start as usize..range.end as usize;
-            let head = self.batch.heads().get(range(&datagram.head));
-            let body = self.block.get(range(&datagram.body));
-            let (Some(head), Some(body)) = (head, body) else {
-                delivery.set_outcome(number, Outcome::Dropped(DropReason::SendError));
-                continue;
-            };
-            run.push((!self.is_connected).then_some(address), head, body);
-            entries.push(Entry {
-                number,
-                place,
-                sensor,
-                length,
-            });
         }
-        self.group.len()
+        place
+    }
+
+    /// The message that starts at `place`, or why its first datagram is dropped.
+    fn message(&self, place: usize, delivery: &Delivery<'_>) -> Result<Entry, DropReason> {
+        let (datagram, ..) = self.parts(place).ok_or(DropReason::SendError)?;
+        let sensor = datagram.sensor;
+        let destination = delivery.destination(sensor).ok_or(DropReason::SendError)?;
+        if let Some(reason) = destination.refuses(datagram.length()) {
+            return Err(reason);
+        }
+        let mut entry = Entry {
+            place,
+            count: 1,
+            sensor,
+            length: datagram.length(),
+            trailers: 0,
+        };
+        if destination.takes_runs {
+            let neighbours = (place..)
+                .map_while(|place| self.parts(place))
+                .map(|(datagram, ..)| datagram)
+                .take_while(|datagram| {
+                    datagram.sensor == sensor && destination.refuses(datagram.length()).is_none()
+                });
+            if let Some(found) = runs::first(neighbours.map(Candidate::from), self.trailers) {
+                entry.count = found.count;
+                entry.length = found.segment;
+                entry.trailers = found.trailers;
+            }
+        }
+        Ok(entry)
+    }
+
+    /// The datagram at a place of the group, its head and its body.
+    fn parts(&self, place: usize) -> Option<(&'a Datagram, &'a [u8], &'a [u8])> {
+        let number = *self.group.datagrams.get(place)? as usize;
+        let datagram = self.datagrams.get(number)?;
+        let range = |range: &std::ops::Range<u32>| range.start as usize..range.end as usize;
+        let head = self.heads.get(range(&datagram.head))?;
+        let body = self.block.get(range(&datagram.body))?;
+        Some((datagram, head, body))
+    }
+
+    fn push(&self, entry: &Entry, run: &mut Run<'a>) {
+        let to = self
+            .addresses
+            .of(entry.sensor)
+            .filter(|_| !self.is_connected);
+        let segment = (entry.count > 1).then(|| u16::try_from(entry.length).unwrap_or(u16::MAX));
+        run.start(to, segment);
+        let places = entry.place..entry.place + entry.count;
+        let last = places.end - 1;
+        for place in places {
+            let Some((datagram, head, body)) = self.parts(place) else {
+                continue;
+            };
+            run.add(head);
+            run.add(body);
+            let trailer = entry.length.saturating_sub(datagram.length()) as usize;
+            if trailer > 0 && place < last {
+                run.add(ZEROS.get(..trailer).unwrap_or(&ZEROS));
+            }
+        }
     }
 }
 
@@ -288,45 +368,5 @@ impl Kernel for Linux<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use mirror::{Mirror, MirrorConfig, Sensor, SourcePorts, Spread, Totals};
-    use wire::{Direction, Frame, Link, Offload, Timestamp, Vni};
-
-    fn is_send<T: Send>(_: &T) {}
-
-    #[test]
-    fn without_ipv6_its_sensors_are_unreachable() {
-        let mut transmitter = Transmitter::open(&SocketConfig::new(0)).unwrap();
-        transmitter.sockets = transmitter.sockets.without_ipv6();
-        is_send(&transmitter);
-        assert!(!transmitter.has_ipv6());
-        let address: SocketAddr = "[::1]:4789".parse().unwrap();
-        let table = SensorTable::new(vec![Sensor::new(address, Mtu::ETHERNET)]);
-        let bytes = [0x5a; 64];
-        let frame = Frame {
-            bytes: &bytes,
-            at: 0,
-            wire_len: 64,
-            timestamp: Timestamp::default(),
-            direction: Direction::Outgoing,
-            link: Link::Ethernet,
-            vlan: None,
-            offload: Offload::default(),
-        };
-        let (mut batch, mut totals) = (Batch::new(), Totals::default());
-        let mut mirror = Mirror::new(MirrorConfig {
-            vni: Vni::default(),
-            spread: Spread::Hosts,
-            source_ports: SourcePorts::ONE,
-            own_ports: transmitter.source_ports().to_vec(),
-            first_identification: 0,
-        });
-        mirror.push(&frame, &table, &mut batch, &mut totals);
-        transmitter.send(&mut batch, &bytes, &table);
-        let outcome = &batch.datagrams()[0].outcome;
-        assert_eq!(*outcome, Outcome::Dropped(DropReason::Unreachable));
-        let report = transmitter.report(&table);
-        assert_eq!(report.sensors[0].sensor, address);
-    }
-}
+#[path = "transmitter_tests.rs"]
+mod tests;

@@ -8,7 +8,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::UdpSocket;
 
-use common::{Block, Fixture, table};
+use common::{Block, Fixture, sockets, table};
+use mirror::SensorTable;
 use transmit::SocketConfig;
 
 /// The system's allocator, with a count of allocations.
@@ -56,15 +57,20 @@ fn sending_allocates_nothing_after_the_first_batch() {
     let [v4, v6] = sensors
         .each_ref()
         .map(|sensor| sensor.local_addr().unwrap());
-    let table = table(&[v4, v6, closed]);
+    for table in [table(&[v4, v6, closed]), sockets(&[v4, v6, closed])] {
+        ten_batches(&table);
+    }
+}
+
+fn ten_batches(table: &SensorTable) {
     let mut fixture = Fixture::new(SocketConfig::new(0));
     let block = Block::of_udp(500, 100, 128);
     for round in 0..10 {
-        fixture.push(&block, &table);
+        fixture.push(&block, table);
         let before = ALLOCATIONS.get();
         fixture
             .transmitter
-            .send(&mut fixture.batch, &block.bytes, &table);
+            .send(&mut fixture.batch, &block.bytes, table);
         let allocated = ALLOCATIONS.get() - before;
         fixture.batch.count_outcomes(&mut fixture.totals);
         assert!(

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use common::{Block, Built, Fixture, count, dropped, table};
+use common::{Block, Built, Fixture, count, dropped, sockets, table};
 use mirror::{DropReason, Outcome, SourcePorts};
 use socket2::SockRef;
 use transmit::SocketConfig;
@@ -94,6 +94,140 @@ fn ten_thousand_datagrams_arrive_over_ipv4_byte_for_byte_and_in_order() {
 fn ten_thousand_datagrams_arrive_over_ipv6_byte_for_byte_and_in_order() {
     ten_thousand("[::1]:0", SourcePorts::ONE);
     ten_thousand("[::1]:0", SourcePorts::MAX);
+}
+
+/// The datagrams of a sensor that is a socket arrive in order, each with zeros after it at most.
+fn arrived_with_trailers(built: &[Built], arrived: &[(u16, Vec<u8>)]) -> u64 {
+    let mut trailers = 0;
+    assert_eq!(built.len(), arrived.len());
+    for (datagram, (_, bytes)) in built.iter().zip(arrived) {
+        let (bytes, trailer) = bytes.split_at(datagram.bytes.len());
+        assert_eq!(bytes, datagram.bytes);
+        assert!(trailer.iter().all(|byte| *byte == 0), "{trailer:?}");
+        trailers += trailer.len() as u64;
+    }
+    trailers
+}
+
+/// Sends datagrams of some lengths in turn, and returns how many messages and bytes of trailers that took.
+fn in_runs(address: &str, lengths: &[usize], config: SocketConfig) -> (u64, u64) {
+    let sensor = receiver(address);
+    let mut fixture = Fixture::new(config);
+    let table = sockets(&[sensor.local_addr().unwrap()]);
+    let lengths: Vec<usize> = lengths.iter().copied().cycle().take(128).collect();
+    let built = fixture.mirror(&Block::of_lengths(&lengths), &table);
+    assert_eq!(count(&built, Outcome::Sent), 128);
+    let trailers = arrived_with_trailers(&built, &receive(&sensor, 128));
+    let totals = fixture.totals;
+    assert_eq!((totals.datagrams_sent, totals.frames_mirrored), (128, 128));
+    assert_eq!(totals.trailer_bytes, trailers);
+    assert!(fixture.transmitter.report(&table).is_empty());
+    (totals.messages_sent, trailers)
+}
+
+#[test]
+fn a_sensor_that_is_a_socket_gets_runs_byte_for_byte_and_in_order() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let with = SocketConfig::new(0);
+        let without = SocketConfig {
+            trailers: false,
+            ..with
+        };
+        // One length; a TSO frame's; lengths that differ little.
+        assert_eq!(in_runs(address, &[86], with), (2, 0));
+        let tso = [vec![1400; 10], vec![300]].concat();
+        assert_eq!(in_runs(address, &tso, without).1, 0);
+        let (messages, trailers) = in_runs(address, &[90, 100, 95, 101], with);
+        assert!(messages <= 3 && trailers > 0, "{messages}, {trailers}");
+        let (messages, trailers) = in_runs(address, &[90, 100, 95, 101], without);
+        assert!(messages > 60 && trailers == 0, "{messages}, {trailers}");
+    }
+}
+
+#[test]
+fn sensors_of_both_kinds_in_one_table_get_their_own() {
+    let sensors = [
+        "127.0.0.1:0",
+        "[::1]:0",
+        "127.0.0.1:0",
+        "[::1]:0",
+        "127.0.0.1:0",
+    ]
+    .map(receiver);
+    let mut fixture = Fixture::new(SocketConfig::new(0));
+    let kinds = [false, true, true, false, true];
+    let table = mirror::SensorTable::new(
+        sensors
+            .iter()
+            .zip(kinds)
+            .map(|(sensor, is_socket)| {
+                mirror::Sensor::new(sensor.local_addr().unwrap(), wire::Mtu::ETHERNET)
+                    .with_socket(is_socket)
+            })
+            .collect(),
+    );
+    let built = fixture.mirror(&Block::of_udp(400, 100, 64), &table);
+    assert_eq!(count(&built, Outcome::Sent), 400);
+    let mut messages = 0;
+    for (number, (sensor, is_socket)) in sensors.iter().zip(kinds).enumerate() {
+        let own = built.iter().filter(|datagram| datagram.sensor == number);
+        let arrived = receive(sensor, own.clone().count());
+        let ports: BTreeSet<u16> = arrived.iter().map(|(port, _)| *port).collect();
+        let port = fixture.transmitter.source_ports()[usize::from(is_socket)];
+        assert_eq!(ports, [port].into(), "one port for each kind");
+        // Two sensors are sockets over IPv4, so theirs is not connected; one is over IPv6.
+        messages += arrived.len().div_ceil(if is_socket { 64 } else { 1 });
+        assert!(arrived.len() > 20, "{}", arrived.len());
+        assert!(
+            own.zip(&arrived)
+                .all(|(built, (_, bytes))| built.bytes == *bytes)
+        );
+    }
+    assert_eq!(fixture.totals.messages_sent, messages as u64);
+}
+
+/// The table changes between two batches, as when the annotation of a sensor's pod changes.
+#[test]
+fn a_sensor_that_changes_its_kind_gets_everything_once_and_in_order() {
+    let sensor = receiver("127.0.0.1:0");
+    let address = [sensor.local_addr().unwrap()];
+    let mut fixture = Fixture::new(SocketConfig::new(0));
+    let [sniffer, socket] = [0, 1].map(|kind| fixture.transmitter.source_ports()[kind]);
+    for (table, port, messages) in [
+        (sockets(&address), socket, 2),
+        (table(&address), sniffer, 100),
+        (sockets(&address), socket, 2),
+        (table(&address), sniffer, 100),
+    ] {
+        let before = fixture.totals.messages_sent;
+        let built = fixture.mirror(&Block::of_udp(100, 1, 64), &table);
+        assert_eq!(fixture.totals.messages_sent - before, messages);
+        let arrived = receive(&sensor, 100);
+        let expected = built.into_iter().map(|datagram| (port, datagram.bytes));
+        assert_eq!(arrived, expected.collect::<Vec<_>>());
+    }
+    assert_eq!(fixture.totals.datagrams_sent, 400);
+    assert!(fixture.transmitter.report(&table(&address)).is_empty());
+}
+
+/// A frame that is not IP gets no trailer, and its neighbours get theirs.
+#[test]
+fn a_frame_without_a_visible_end_arrives_without_a_trailer() {
+    let sensor = receiver("127.0.0.1:0");
+    let mut fixture = Fixture::new(SocketConfig::new(0));
+    let table = sockets(&[sensor.local_addr().unwrap()]);
+    let mut block = Block::of_lengths(&[90, 100, 95, 100]);
+    block.push_arp();
+    block.push_udp(1, 5, 90);
+    block.push_udp(1, 6, 100);
+    let built = fixture.mirror(&block, &table);
+    assert_eq!(count(&built, Outcome::Sent), 7);
+    let arrived = receive(&sensor, 7);
+    assert_eq!(arrived[4].1, built[4].bytes, "the ARP frame");
+    let trailers = arrived_with_trailers(&built, &arrived);
+    assert_eq!(trailers, 10 + 5 + 10);
+    assert_eq!(fixture.totals.trailer_bytes, trailers);
+    assert_eq!(fixture.totals.messages_sent, 2, "an ARP frame ends a run");
 }
 
 #[test]
@@ -227,7 +361,7 @@ fn incoming_datagrams_are_discarded() {
         }
     }
     let queued = queued_bytes(fixture.transmitter.source_ports());
-    assert_eq!(queued, [0; 16]);
+    assert_eq!(queued, [0; 32]);
 }
 
 /// The bytes in the receive queue of each port, from the kernel's list: `local_address` is column 1,

@@ -9,6 +9,8 @@
 )]
 
 mod common;
+#[path = "network/runs.rs"]
+mod runs;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -70,13 +72,15 @@ fn main() -> ExitCode {
             a_missing_capability,
         ),
     ];
-    let trials = tests.map(|(name, test)| {
+    let tests = [&tests[..], runs::TESTS].concat();
+    let trial = |(name, test): (&str, fn())| {
         Trial::test(name, move || {
             test();
             Ok(())
         })
-    });
-    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
+    };
+    let trials = tests.into_iter().map(trial).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
 fn sensor(address: impl Into<IpAddr>) -> SocketAddr {

@@ -15,7 +15,7 @@ use super::bounds::{RingSetting, StartWait};
 use super::names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
 use super::reading::{Reading, Setting};
 use super::sensor::SensorSetting;
-use super::values::{Field, Interfaces, LogFormat, LogLevel, OnFailure, Prefer};
+use super::values::{Field, Interfaces, LogFormat, LogLevel, OnFailure, Prefer, Trailers};
 use super::variable::{Fallback, Variable, settings};
 
 settings! {
@@ -102,6 +102,16 @@ settings! {
                order in which the frames were sent or received. More, for a sensor whose network card \
                spreads its load by the outer ports: the order is kept only between the same two hosts.",
         example: "4",
+    }
+
+    /// Whether copies get trailers.
+    TRAILERS trailers: Trailers {
+        default: "on",
+        expected: "on or off",
+        text: "Copies to a sensor with RECEIVER=socket are sent several at a time, if they have one length. \
+               on: a copy is lengthened for this by zeros after the inner packet, which receivers ignore, by \
+               at most a fifth of the bytes sent together. off: no copy is lengthened; more CPU time.",
+        example: "off",
     }
 
     /// The node of this pod.

@@ -272,6 +272,19 @@ impl Word for Spread {
         &[(Self::Hosts, "hosts"), (Self::Flows, "flows")];
 }
 
+/// Whether copies are lengthened, so that more of them are sent in one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trailers {
+    /// Within a bound.
+    On,
+    /// Never.
+    Off,
+}
+
+impl Word for Trailers {
+    const WORDS: &'static [(Self, &'static str)] = &[(Self::On, "on"), (Self::Off, "off")];
+}
+
 /// What a start that fails does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {

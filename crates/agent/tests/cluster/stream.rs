@@ -131,7 +131,8 @@ impl Tap {
     }
 }
 
-fn copied(frame: FrameRef<'_>) -> Option<Copied> {
+/// The numbered datagram in a copy, if it has one.
+pub(crate) fn copied(frame: FrameRef<'_>) -> Option<Copied> {
     let ipv4_udp = frame.bytes.get(12..14) == Some(&[8, 0]) && frame.bytes.get(23) == Some(&17);
     let short = |at| Some(u16::from_be_bytes(*frame.bytes.get(at..)?.first_chunk()?));
     if !ipv4_udp || frame.bytes.len() != LENGTH || short(36)? != TO {

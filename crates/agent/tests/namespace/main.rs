@@ -23,6 +23,7 @@ mod order;
 mod privilege;
 mod quota;
 mod ring;
+mod runs;
 mod scene;
 mod sensor;
 mod start;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
     // Scenes that need the processor or measure it run one at a time.
     let alone = [
         truth::TESTS,
+        runs::TESTS,
         bytes::TESTS,
         crash::TESTS,
         order::TESTS,

@@ -6,6 +6,7 @@ mod hostile;
 mod order;
 mod own;
 mod segment;
+mod trailer;
 mod whole;
 
 use core::net::SocketAddr;
@@ -82,9 +83,7 @@ impl TestFrame {
         let (mut batch, mut totals) = (Batch::new(), Totals::default());
         mirror.push(&self.frame(), &table, &mut batch, &mut totals);
         let inner = inner_frames(&batch, &self.bytes, mtu);
-        for datagram in 0..batch.datagrams().len() {
-            batch.set_outcome(datagram, crate::Outcome::Sent);
-        }
+        batch.parts().outcomes.fill(crate::Outcome::Sent);
         batch.count_outcomes(&mut totals);
         assert!(totals.check(), "{totals:?}");
         assert_eq!(totals.frames_seen, 1);

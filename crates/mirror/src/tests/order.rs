@@ -120,7 +120,8 @@ fn send_order(
 ) -> Vec<(usize, SensorIndex, PortIndex)> {
     let sensor = |number: u8| {
         let address = SocketAddr::from(([10, 1, 0, number], vxlan::PORT));
-        Sensor::new(address, wire::Mtu::ETHERNET)
+        // Both kinds of sensors in one table.
+        Sensor::new(address, wire::Mtu::ETHERNET).with_socket(!number.is_multiple_of(3))
     };
     let table = SensorTable::new((0..sensors).map(sensor).collect());
     let mut mirror = Mirror::new(config);
@@ -131,10 +132,11 @@ fn send_order(
         frame_of.resize(batch.datagrams().len(), number);
     }
     let mut plan = Plan::default();
-    plan.make(&batch);
+    plan.make(batch.datagrams(), &table);
     let mut order = Vec::new();
-    for (port, datagrams) in plan.groups() {
-        for datagram in datagrams {
+    for group in plan.groups() {
+        let port = group.port;
+        for datagram in group.datagrams {
             let number = *datagram as usize;
             let planned = &batch.datagrams()[number];
             assert_eq!(planned.port, port);

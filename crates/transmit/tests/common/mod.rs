@@ -45,7 +45,9 @@ impl Fixture {
     /// the outcomes in the totals.
     pub(crate) fn mirror(&mut self, block: &Block, table: &SensorTable) -> Vec<Built> {
         self.push(block, table);
-        self.transmitter.send(&mut self.batch, &block.bytes, table);
+        let sent = self.transmitter.send(&mut self.batch, &block.bytes, table);
+        self.totals.messages_sent += sent.messages;
+        self.totals.trailer_bytes += sent.trailer_bytes;
         let built = built(&self.batch, block);
         self.batch.count_outcomes(&mut self.totals);
         assert!(self.totals.check(), "{:?}", self.totals);
@@ -69,16 +71,16 @@ pub(crate) struct Built {
 }
 
 pub(crate) fn built(batch: &Batch, block: &Block) -> Vec<Built> {
-    let datagrams = batch.datagrams().iter();
+    let datagrams = batch.datagrams().iter().zip(batch.outcomes());
     datagrams
-        .map(|datagram| {
+        .map(|(datagram, outcome)| {
             let head = datagram.head.start as usize..datagram.head.end as usize;
             let body = datagram.body.start as usize..datagram.body.end as usize;
             Built {
                 bytes: [&batch.heads()[head], &block.bytes[body]].concat(),
                 sensor: datagram.sensor.0.into(),
                 port: datagram.port.0.into(),
-                outcome: datagram.outcome,
+                outcome: *outcome,
             }
         })
         .collect()
@@ -100,6 +102,12 @@ pub(crate) fn table(sensors: &[SocketAddr]) -> SensorTable {
     SensorTable::new(sensors.iter().map(sensor).collect())
 }
 
+/// The same sensors as sockets.
+pub(crate) fn sockets(sensors: &[SocketAddr]) -> SensorTable {
+    let sensor = |address: &SocketAddr| Sensor::new(*address, Mtu::ETHERNET).with_socket(true);
+    SensorTable::new(sensors.iter().map(sensor).collect())
+}
+
 /// Frames one after the other, as in a block of the ring.
 #[derive(Default)]
 pub(crate) struct Block {
@@ -118,7 +126,27 @@ impl Block {
         block
     }
 
-    fn push_udp(&mut self, flow: u16, number: usize, payload: usize) {
+    /// Frames of one flow, with payloads of these lengths.
+    pub(crate) fn of_lengths(payloads: &[usize]) -> Self {
+        let mut block = Self::default();
+        for (number, payload) in payloads.iter().enumerate() {
+            block.push_udp(1, number, *payload);
+        }
+        block
+    }
+
+    /// Adds an ARP request, whose length no header gives.
+    pub(crate) fn push_arp(&mut self) {
+        let at = self.bytes.len();
+        self.bytes.extend([0xff; 6]);
+        self.bytes
+            .extend([2, 0, 0, 0, 0, 1, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+        self.bytes.extend([2, 0, 0, 0, 0, 1, 10, 1, 0, 1]);
+        self.bytes.extend([0, 0, 0, 0, 0, 0, 10, 1, 0, 2]);
+        self.frames.push((at, self.bytes.len(), false));
+    }
+
+    pub(crate) fn push_udp(&mut self, flow: u16, number: usize, payload: usize) {
         let at = self.bytes.len();
         let udp_length = u16::try_from(8 + payload).unwrap();
         self.bytes

@@ -181,7 +181,7 @@ fn run_traffic(options: &Options, binary: &Path, interrupt: &Interrupt) -> Resul
     }
     println!("{}", scenario.introduction);
     let mut agent = Agent::start_with(binary, &lab, &scenario.settings)?;
-    agent.await_mirroring(&lab, PORT, VNI)?;
+    agent.await_mirroring(&lab)?;
 
     let (at_pod, at_sensors) = (SharedCounts::default(), SharedCounts::default());
     let sink = SensorCounter::new(at_sensors.clone(), CaptureWriter::create(&options.pcapng)?);

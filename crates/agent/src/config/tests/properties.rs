@@ -41,6 +41,7 @@ proptest! {
         round_trip::<RingSetting>(&text);
         round_trip::<StartWait>(&text);
         round_trip::<OnFailure>(&text);
+        round_trip::<Trailers>(&text);
         round_trip::<Namespaces>(&text);
         round_trip::<ObjectName>(&text);
         round_trip::<PodUid>(&text);
