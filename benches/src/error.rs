@@ -49,6 +49,42 @@ pub enum Error {
         text: String,
     },
 
+    /// A program that changes the lab's network failed.
+    #[error("changing the network of the lab: {text}")]
+    Change {
+        /// What it printed.
+        text: String,
+    },
+
+    /// There is no CPU quota.
+    #[error(
+        "this user may not make a control group with a CPU quota: run the bench as root, with cgroup v1 or v2"
+    )]
+    NoQuota,
+
+    /// Copies of a load that was to be mirrored without loss are missing.
+    #[error("{missing} of {sent} copies did not arrive: try again on a quiet machine")]
+    CopiesLost {
+        /// How many.
+        missing: usize,
+        /// How many frames were sent to the pod.
+        sent: usize,
+    },
+
+    /// The highest rate without loss was not found.
+    #[error(
+        "podspan loses frames even at {per_second} frames a second: try again on a quiet machine"
+    )]
+    TooSlow {
+        /// The lowest rate that was tried.
+        per_second: u32,
+    },
+
+    /// The results could not be written.
+    #[cfg(feature = "report")]
+    #[error(transparent)]
+    Files(#[from] crate::files::Error),
+
     /// A file of frames.
     #[error(transparent)]
     Recording(#[from] instructions::recording::Error),

@@ -17,8 +17,12 @@ pub mod cpu_per_packet;
 mod error;
 #[cfg(feature = "report")]
 pub mod files;
+#[cfg(feature = "report")]
+pub mod latency;
+mod random;
 pub mod record;
 pub mod ring;
+pub mod senders;
 pub mod statistics;
 mod table;
 pub mod throttling;

@@ -1,8 +1,10 @@
 //! Runs the measurements and prints one table: `cargo xtask bench` builds podspan and calls this.
-//! `checksums` measures only checksums, `ring` only rings; `record-frames FILE` records frames.
+//! `checksums` measures only checksums, `ring` only rings, `senders` kinds of sockets, and
+//! `latency` the latency of copies; `record-frames FILE` records frames.
 
 #![forbid(unsafe_code)]
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -34,6 +36,11 @@ fn main() -> ExitCode {
             Ok(true)
         }
         [word] if word == "ring" => rings(),
+        [word, rounds, packets] if word == "senders" => senders(rounds, packets),
+        #[cfg(feature = "report")]
+        [word, binary, output, rounds, seconds] if word == "latency" => {
+            latency(Path::new(binary), Path::new(output), rounds, seconds)
+        }
         [word] if word == benches::throttling::ROLE => {
             benches::throttling::read_the_clock();
             Ok(true)
@@ -74,6 +81,44 @@ fn rings() -> benches::Result<bool> {
         None => println!("not measured: this user may not make a control group"),
     }
     Ok(true)
+}
+
+/// `xtask` passes only numbers, so another word counts as none.
+fn number(word: &OsStr) -> u32 {
+    word.to_str()
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(0)
+}
+
+fn senders(rounds: &OsStr, packets: &OsStr) -> benches::Result<bool> {
+    let (rounds, packets) = (number(rounds).max(1), number(packets).max(1));
+    testbed::user_namespace::enter()?;
+    println!(
+        "Senders: CPU time per datagram of {packets} datagrams by each kind of socket in turns, medians of \
+         {rounds} rounds, with the client's load beside them"
+    );
+    let table = benches::senders::table(rounds, packets.into(), |round| {
+        eprintln!("round {round} of {rounds}");
+    })?;
+    print!("{table}");
+    println!("After a change of the network:");
+    print!("{}", benches::senders::changes::table()?);
+    Ok(true)
+}
+
+#[cfg(feature = "report")]
+fn latency(binary: &Path, output: &Path, rounds: &OsStr, seconds: &OsStr) -> benches::Result<bool> {
+    let rounds = number(rounds).max(1) as usize;
+    let time = Duration::from_secs(number(seconds).max(1).into());
+    testbed::user_namespace::enter()?;
+    println!("Latency of a copy, podspan with 0.25 CPU, {rounds} rounds of {time:?} each");
+    let results = benches::latency::measure(binary, rounds, time, |line| eprintln!("{line}"))?;
+    print!("{}", results.table());
+    let charts = [("histogram", results.chart())];
+    for path in benches::files::write(output, "latency", &results, &charts)? {
+        println!("wrote {}", path.display());
+    }
+    Ok(results.is_met())
 }
 
 fn record(file: &Path) -> benches::Result<bool> {

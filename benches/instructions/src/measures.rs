@@ -13,11 +13,13 @@
 //! | plan | [`Plan::make`] of full batches |
 //! | runs | finding the runs of full batches ([`runs::first`]), with trailers |
 //! | batch | the outcome of each datagram, and [`Batch::count_outcomes`], of full batches |
+//! | send | podspan's part of sending full batches to a sensor that captures ([`Transmitter::send`]) |
 //!
 //! Callgrind counts between the call of `counted` and its return (`--toggle-collect`).
 
 use std::hint::black_box;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use mirror::plan::Plan;
 use mirror::runs::{self, Candidate};
@@ -25,6 +27,7 @@ use mirror::spread::Spreader;
 use mirror::{
     Batch, Mirror, MirrorConfig, Outcome, Sensor, SensorTable, SourcePorts, Spread, Totals,
 };
+use transmit::{SocketConfig, Transmitter};
 use wire::checksum::Sum;
 use wire::ip::{self, Network};
 use wire::{Frame, Mtu, Vni};
@@ -35,7 +38,7 @@ use crate::recording::Recording;
 pub type Measure = fn(&Recording);
 
 /// All of them, with their names.
-pub const MEASURES: [(&str, Measure); 8] = [
+pub const MEASURES: [(&str, Measure); 9] = [
     ("locate", locate),
     ("hash", hash),
     ("checksum", checksum),
@@ -44,6 +47,7 @@ pub const MEASURES: [(&str, Measure); 8] = [
     ("plan", plan),
     ("runs", find_runs),
     ("batch", batch),
+    ("send", send),
 ];
 
 /// How many full batches are planned and counted.
@@ -164,6 +168,29 @@ fn batch(recording: &Recording) {
     work(&mut uncounted);
     counted(&mut || work(&mut batches));
     black_box(totals);
+}
+
+/// Callgrind does not count what the kernel does. The receiver reads nothing: the kernel drops what does not fit
+/// its buffer, and the sender's buffer is always free.
+fn send(recording: &Recording) {
+    let opened = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|receiver| {
+        let to = receiver.local_addr()?;
+        // Without a mark no capability is needed.
+        let transmitter = Transmitter::open(&SocketConfig::new(0)).map_err(io::Error::other)?;
+        Ok((receiver, to, transmitter))
+    });
+    // Without sockets nothing is counted, which is an error of the command.
+    let Ok((_receiver, to, mut transmitter)) = opened else {
+        return;
+    };
+    let table = SensorTable::new(vec![Sensor::new(to, Mtu::ETHERNET)]);
+    let mut batches = full_batches(recording);
+    let block = recording.block();
+    measured(|| {
+        for batch in &mut batches {
+            black_box(transmitter.send(batch, block, &table));
+        }
+    });
 }
 
 fn located(recording: &Recording) -> Vec<(Frame<'_>, Network)> {

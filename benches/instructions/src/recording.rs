@@ -109,6 +109,12 @@ impl Recording {
         self.frames.is_empty()
     }
 
+    /// The memory that the frames are in, as a block of the ring.
+    #[must_use]
+    pub fn block(&self) -> &[u8] {
+        &self.block
+    }
+
     /// The frames, as the ring gives them.
     pub fn frames(&self) -> impl Iterator<Item = Frame<'_>> {
         self.frames.iter().map(|frame| Frame {

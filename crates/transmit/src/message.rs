@@ -156,7 +156,7 @@ impl<'a> Run<'a> {
         // these pointers, and nothing was added since. The parts point to bytes that are borrowed for 'a,
         // which outlives this run; lengths are those of the borrowed slices. None of the vectors is changed
         // during the call. The kernel writes only to `msg_len` of the headers.
-        let sent = unsafe { libc::sendmmsg(fd, rest.as_mut_ptr(), count, libc::MSG_DONTWAIT) };
+        let sent = unsafe { libc::sendmmsg(fd, rest.as_mut_ptr(), count, DONT_WAIT) };
         let sent = Errno::result(sent)?;
         match usize::try_from(sent) {
             Ok(sent @ 1..) => Ok(sent),
@@ -192,6 +192,12 @@ const CONTROL_SPACE: ControlLen = size_of::<Control>() as ControlLen;
 type ControlLen = libc::socklen_t;
 #[cfg(not(target_env = "musl"))]
 type ControlLen = usize;
+
+/// The flags of a call, in the type that libc has for them.
+#[cfg(target_env = "musl")]
+const DONT_WAIT: libc::c_uint = libc::MSG_DONTWAIT.cast_unsigned();
+#[cfg(not(target_env = "musl"))]
+const DONT_WAIT: libc::c_int = libc::MSG_DONTWAIT;
 
 const fn control(segment: u16) -> Control {
     // SAFETY: all fields are integers, for which zero is a value.

@@ -9,7 +9,7 @@ use testbed::kind::{self, Options, Stages};
 
 use crate::arguments::Arguments;
 use crate::build::release_binary;
-use crate::cargo::{cargo, run as run_command};
+use crate::cargo::{cargo, run as run_command, target_dir};
 use crate::cluster_test::load_images;
 use crate::failure::{Failure, Result};
 use crate::instructions;
@@ -20,6 +20,12 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     }
     if arguments.flag("--instructions") {
         return instructions::run(arguments);
+    }
+    if arguments.flag("--senders") {
+        return senders(arguments);
+    }
+    if arguments.flag("--latency") {
+        return latency(arguments);
     }
     let checksums = arguments.flag("--checksums");
     let ring = arguments.flag("--ring");
@@ -35,11 +41,41 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
             return Err(Failure::Usage(message.to_owned()));
         }
     };
+    run_benches(&[], words)
+}
+
+fn run_benches(features: &[&str], words: Vec<OsString>) -> Result<()> {
     let mut command = cargo();
     command
-        .args(["run", "--quiet", "--release", "--package", "benches", "--"])
+        .args(["run", "--quiet", "--release", "--package", "benches"])
+        .args(features)
+        .arg("--")
         .args(words);
     run_command(command)
+}
+
+/// What the kinds of sockets cost that could send the copies.
+fn senders(mut arguments: Arguments) -> Result<()> {
+    let rounds: u32 = arguments.option("--rounds")?.unwrap_or(7);
+    let packets: u32 = arguments.option("--packets")?.unwrap_or(100_000);
+    arguments.finish()?;
+    let numbers = [rounds, packets].map(|number| number.to_string().into());
+    run_benches(&[], [vec!["senders".into()], numbers.into()].concat())
+}
+
+/// The latency of copies. Writes JSON and SVG files.
+fn latency(mut arguments: Arguments) -> Result<()> {
+    let rounds: u32 = arguments.option("--rounds")?.unwrap_or(5);
+    let seconds: u32 = arguments.option("--seconds")?.unwrap_or(4);
+    let output: Option<PathBuf> = arguments.option("--output")?;
+    arguments.finish()?;
+    let output = match output {
+        Some(output) => absolute(&output)?,
+        None => target_dir().join("bench"),
+    };
+    let mut words = vec!["latency".into(), release_binary()?.into(), output.into()];
+    words.extend([rounds, seconds].map(|number| number.to_string().into()));
+    run_benches(&["--features", "report"], words)
 }
 
 /// Becomes the bench, so that Ctrl-C and the exit code need no relay. It reads all other options.
