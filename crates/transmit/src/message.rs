@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! headers  [ name, iov, control ][ name, iov, control ] ...      the argument of `sendmmsg`
-//!              |    |      '------> controls  [ length of a segment ]...
+//!              |    |      '------> controls  [ length of a segment ]... only of messages that have one
 //! addresses <--'    '----------.
 //!                              v
 //! parts                      [ head, body ][ head, body, trailer, head, body ] ...
@@ -32,17 +32,13 @@ const PARTS_MAX: usize = 2048;
 #[derive(Default)]
 pub(crate) struct Messages {
     headers: Vec<mmsghdr>,
-    /// One for each header.
-    details: Vec<Detail>,
+    /// For each header, the number of its first part.
+    first_parts: Vec<usize>,
     parts: Vec<iovec>,
+    /// Those of the headers that have one, in order.
+    controls: Vec<Control>,
     /// Whether the headers point to their parts and control messages.
     is_linked: bool,
-}
-
-/// What a header points to, or where it is.
-struct Detail {
-    first_part: usize,
-    control: Control,
 }
 
 /// The control message with the length of a segment, as `CMSG_SPACE(2)` bytes.
@@ -68,8 +64,9 @@ impl Messages {
     pub(crate) fn new() -> Self {
         Self {
             headers: Vec::with_capacity(MESSAGES_MAX),
-            details: Vec::with_capacity(MESSAGES_MAX),
+            first_parts: Vec::with_capacity(MESSAGES_MAX),
             parts: Vec::with_capacity(PARTS_MAX * 2),
+            controls: Vec::with_capacity(MESSAGES_MAX),
             is_linked: false,
         }
     }
@@ -82,20 +79,25 @@ impl Messages {
         }
         self.is_linked = true;
         let base = self.parts.as_mut_ptr();
-        for (header, detail) in self.headers.iter_mut().zip(&mut self.details) {
-            let header = &mut header.msg_hdr;
-            header.msg_iov = base.wrapping_add(detail.first_part);
-            if header.msg_controllen > 0 {
-                header.msg_control = (&raw mut detail.control).cast();
-            }
+        for (header, first) in self.headers.iter_mut().zip(&self.first_parts) {
+            header.msg_hdr.msg_iov = base.wrapping_add(*first);
+        }
+        if self.controls.is_empty() {
+            return;
+        }
+        let headers = self.headers.iter_mut().map(|header| &mut header.msg_hdr);
+        let segmented = headers.filter(|header| header.msg_controllen > 0);
+        for (header, control) in segmented.zip(&mut self.controls) {
+            header.msg_control = (&raw mut *control).cast();
         }
     }
 
     /// Starts a run.
     pub(crate) fn run(&mut self) -> Run<'_> {
         self.headers.clear();
-        self.details.clear();
+        self.first_parts.clear();
         self.parts.clear();
+        self.controls.clear();
         self.is_linked = false;
         Run {
             messages: self,
@@ -109,19 +111,31 @@ impl<'a> Run<'a> {
         self.messages.headers.len() >= MESSAGES_MAX || self.messages.parts.len() >= PARTS_MAX
     }
 
-    /// Starts a message to `to`, or to the socket's peer if that is `None`. With `segment`, the kernel
-    /// splits it into datagrams of this length; the last may be shorter.
-    pub(crate) fn start(&mut self, to: Option<&'a SockAddr>, segment: Option<u16>) {
-        self.messages.is_linked = false;
-        self.messages.details.push(Detail {
-            first_part: self.messages.parts.len(),
-            control: control(segment.unwrap_or(0)),
-        });
+    /// Adds a message of one datagram in two parts to `to`, or to the socket's peer if that is `None`.
+    pub(crate) fn add_plain(&mut self, to: Option<&'a SockAddr>, head: &'a [u8], body: &'a [u8]) {
+        let messages = &mut *self.messages;
+        messages.is_linked = false;
+        messages.first_parts.push(messages.parts.len());
         let mut header = header(to);
-        if segment.is_some() {
-            header.msg_controllen = CONTROL_SPACE;
-        }
-        self.messages.headers.push(mmsghdr {
+        // The kernel accepts a part without bytes.
+        header.msg_iovlen = 2;
+        messages.headers.push(mmsghdr {
+            msg_hdr: header,
+            msg_len: 0,
+        });
+        messages.parts.extend([part(head), part(body)]);
+    }
+
+    /// Starts a message to `to`, or to the socket's peer if that is `None`. The kernel splits it into
+    /// datagrams of the length `segment`; the last may be shorter.
+    pub(crate) fn start(&mut self, to: Option<&'a SockAddr>, segment: u16) {
+        let messages = &mut *self.messages;
+        messages.is_linked = false;
+        messages.first_parts.push(messages.parts.len());
+        messages.controls.push(control(segment));
+        let mut header = header(to);
+        header.msg_controllen = CONTROL_SPACE;
+        messages.headers.push(mmsghdr {
             msg_hdr: header,
             msg_len: 0,
         });
@@ -152,7 +166,7 @@ impl<'a> Run<'a> {
         }
         let fd = socket.as_fd().as_raw_fd();
         // SAFETY: `rest` has `count` headers. Each points to an address or to none, to its parts, which
-        // `start` and `add` counted from `first_part` on, and to its control message or to none: `link` set
+        // `add_plain`, `start` and `add` counted from `first_parts` on, and to its control message or to none: `link` set
         // these pointers, and nothing was added since. The parts point to bytes that are borrowed for 'a,
         // which outlives this run; lengths are those of the borrowed slices. None of the vectors is changed
         // during the call. The kernel writes only to `msg_len` of the headers.
@@ -222,9 +236,7 @@ mod tests {
         let mut messages = Messages::new();
         let mut run = messages.run();
         for (head, body) in [("never", ""), ("head", ""), ("head", " and body")] {
-            run.start(Some(&to), None);
-            run.add(head.as_bytes());
-            run.add(body.as_bytes());
+            run.add_plain(Some(&to), head.as_bytes(), body.as_bytes());
         }
         assert_eq!(run.send(&sender, 1), Ok(2));
         assert_eq!(run.send(&sender, 3), Err(Errno::EINVAL));
@@ -246,14 +258,12 @@ mod tests {
         let to = SockAddr::from(receiver.local_addr().unwrap());
         let mut messages = Messages::new();
         let mut run = messages.run();
-        run.start(Some(&to), None);
-        run.add(b"alone");
-        run.start(Some(&to), Some(6));
+        run.add_plain(Some(&to), b"alone", b"");
+        run.start(Some(&to), 6);
         for part in [&b"one"[..], b"...", b"two", b"", b"...", b"last"] {
             run.add(part);
         }
-        run.start(Some(&to), None);
-        run.add(b"alone too");
+        run.add_plain(Some(&to), b"alone", b" too");
         assert_eq!(run.send(&sender, 0), Ok(3));
         for expected in ["alone", "one...", "two...", "last", "alone too"] {
             assert_eq!(received(&receiver), expected);

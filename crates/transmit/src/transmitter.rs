@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use mirror::plan::{Group, Plan};
 use mirror::runs::{self, Candidate, TRAILER_MAX};
-use mirror::{Batch, Datagram, DropReason, Outcome, SensorTable};
+use mirror::{Batch, Datagram, DropReason, Outcome, SensorIndex, SensorTable};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use socket2::Socket;
+use socket2::{SockAddr, Socket};
 use wire::Mtu;
 
 use crate::delivery::{Delivery, Entry, Kernel, SentMessages, WAIT_MAX};
@@ -254,9 +254,8 @@ impl<'a> Source<'a> {
             if run.is_full() {
                 return place;
             }
-            match self.message(place, delivery) {
+            match self.add(place, *number, run, delivery) {
                 Ok(entry) => {
-                    self.push(&entry, run);
                     entries.push(entry);
                     place += entry.count;
                 }
@@ -269,64 +268,91 @@ impl<'a> Source<'a> {
         place
     }
 
-    /// The message that starts at `place`, or why its first datagram is dropped.
-    fn message(&self, place: usize, delivery: &Delivery<'_>) -> Result<Entry, DropReason> {
-        let (datagram, ..) = self.parts(place).ok_or(DropReason::SendError)?;
-        let sensor = datagram.sensor;
-        let destination = delivery.destination(sensor).ok_or(DropReason::SendError)?;
-        if let Some(reason) = destination.refuses(datagram.length()) {
+    /// Adds the message that starts with this datagram, or returns why the datagram is dropped.
+    fn add(
+        &self,
+        place: usize,
+        number: u32,
+        run: &mut Run<'a>,
+        delivery: &Delivery<'_>,
+    ) -> Result<Entry, DropReason> {
+        let (datagram, head, body) = self.parts(number).ok_or(DropReason::SendError)?;
+        let destination = delivery
+            .destination(datagram.sensor)
+            .ok_or(DropReason::SendError)?;
+        let length = datagram.length();
+        if let Some(reason) = destination.refuses(length) {
             return Err(reason);
         }
-        let mut entry = Entry {
+        let entry = Entry {
             place,
             count: 1,
-            sensor,
-            length: datagram.length(),
+            sensor: datagram.sensor,
+            length,
             trailers: 0,
         };
         if destination.takes_runs {
-            let neighbours = (place..)
-                .map_while(|place| self.parts(place))
-                .map(|(datagram, ..)| datagram)
-                .take_while(|datagram| {
-                    datagram.sensor == sensor && destination.refuses(datagram.length()).is_none()
-                });
-            if let Some(found) = runs::first(neighbours.map(Candidate::from), self.trailers) {
-                entry.count = found.count;
-                entry.length = found.segment;
-                entry.trailers = found.trailers;
+            let entry = self.longest(entry, destination);
+            if entry.count > 1 {
+                self.add_run(&entry, run);
+                return Ok(entry);
             }
         }
+        run.add_plain(self.address(entry.sensor), head, body);
         Ok(entry)
     }
 
-    /// The datagram at a place of the group, its head and its body.
-    fn parts(&self, place: usize) -> Option<(&'a Datagram, &'a [u8], &'a [u8])> {
-        let number = *self.group.datagrams.get(place)? as usize;
-        let datagram = self.datagrams.get(number)?;
+    /// The message of as many neighbours as are sent together, from the first one on.
+    fn longest(&self, first: Entry, destination: &Destination) -> Entry {
+        let numbers = self.group.datagrams.get(first.place..).unwrap_or_default();
+        let neighbours = numbers
+            .iter()
+            .map_while(|number| self.parts(*number))
+            .map(|(datagram, ..)| datagram)
+            .take_while(|datagram| {
+                datagram.sensor == first.sensor && destination.refuses(datagram.length()).is_none()
+            });
+        match runs::first(neighbours.map(Candidate::from), self.trailers) {
+            Some(found) => Entry {
+                count: found.count,
+                length: found.segment,
+                trailers: found.trailers,
+                ..first
+            },
+            None => first,
+        }
+    }
+
+    /// A datagram, its head and its body.
+    fn parts(&self, number: u32) -> Option<(&'a Datagram, &'a [u8], &'a [u8])> {
+        let datagram = self.datagrams.get(number as usize)?;
         let range = |range: &std::ops::Range<u32>| range.start as usize..range.end as usize;
         let head = self.heads.get(range(&datagram.head))?;
         let body = self.block.get(range(&datagram.body))?;
         Some((datagram, head, body))
     }
 
-    fn push(&self, entry: &Entry, run: &mut Run<'a>) {
-        let to = self
-            .addresses
-            .of(entry.sensor)
-            .filter(|_| !self.is_connected);
-        let segment = (entry.count > 1).then(|| u16::try_from(entry.length).unwrap_or(u16::MAX));
-        run.start(to, segment);
+    /// The address of a sensor, if the messages need one.
+    fn address(&self, sensor: SensorIndex) -> Option<&'a SockAddr> {
+        match self.is_connected {
+            true => None,
+            false => self.addresses.of(sensor),
+        }
+    }
+
+    fn add_run(&self, entry: &Entry, run: &mut Run<'a>) {
+        let segment = u16::try_from(entry.length).unwrap_or(u16::MAX);
+        run.start(self.address(entry.sensor), segment);
         let places = entry.place..entry.place + entry.count;
-        let last = places.end - 1;
-        for place in places {
-            let Some((datagram, head, body)) = self.parts(place) else {
+        let numbers = self.group.datagrams.get(places).unwrap_or_default();
+        for (index, number) in numbers.iter().enumerate() {
+            let Some((datagram, head, body)) = self.parts(*number) else {
                 continue;
             };
             run.add(head);
             run.add(body);
             let trailer = entry.length.saturating_sub(datagram.length()) as usize;
-            if trailer > 0 && place < last {
+            if trailer > 0 && index + 1 < numbers.len() {
                 run.add(ZEROS.get(..trailer).unwrap_or(&ZEROS));
             }
         }
