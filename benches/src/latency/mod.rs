@@ -50,6 +50,8 @@ const AFTER: Duration = Duration::from_millis(400);
 const SLOWEST: u32 = 8_000;
 /// How long a rate is tried.
 const TRIAL: Duration = Duration::from_millis(1500);
+/// How often it is tried before it counts as too high.
+const TRIALS: usize = 3;
 
 /// The kinds of sensors, as `RECEIVER` names them.
 pub const RECEIVERS: [&str; 2] = ["sniffer", "socket"];
@@ -109,6 +111,17 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// Whether the client sent as fast as it should.
+    fn has_rate(&self, per_second: u32) -> bool {
+        self.per_second >= f64::from(per_second) * 0.95
+    }
+
+    /// A trial without loss is better, and then the faster one.
+    fn is_better_than(&self, other: &Self) -> bool {
+        let key = |one: &Self| (one.is_without_loss(), one.per_second);
+        key(self) > key(other)
+    }
+
     fn is_without_loss(&self) -> bool {
         let latest = percentile(&self.latencies, 100);
         self.missing == 0 && latest.is_some_and(|latest| latest <= LATE_MS)
@@ -200,14 +213,10 @@ impl<'b> Bench<'b> {
         let (mut good, mut bad) = (None, None);
         let mut rate = SLOWEST;
         loop {
-            let mut agent = self.agent(receiver)?;
-            let load = Load::of_rate(rate);
-            let tried = self.measure(&mut agent, load, TRIAL)?;
-            agent.stop()?;
+            let tried = self.trial(receiver, rate)?;
             if tried.is_without_loss() {
                 good = Some(rate);
-                // The client cannot send faster.
-                if tried.per_second < f64::from(rate) * 0.95 {
+                if !tried.has_rate(rate) {
                     return Ok(rounded(tried.per_second));
                 }
             } else {
@@ -220,6 +229,24 @@ impl<'b> Bench<'b> {
                 (Some(good), Some(bad)) => u32::midpoint(good, bad),
             };
         }
+    }
+
+    /// Tries a rate. Another program can take the processor from the client or from podspan, so one of several
+    /// trials is enough.
+    fn trial(&self, receiver: &str, rate: u32) -> Result<Measured> {
+        let mut best: Option<Measured> = None;
+        for _ in 0..TRIALS {
+            let mut agent = self.agent(receiver)?;
+            let tried = self.measure(&mut agent, Load::of_rate(rate), TRIAL)?;
+            agent.stop()?;
+            if tried.is_without_loss() && tried.has_rate(rate) {
+                return Ok(tried);
+            }
+            best = best
+                .filter(|best| best.is_better_than(&tried))
+                .or(Some(tried));
+        }
+        best.ok_or(Error::TooSlow { per_second: rate })
     }
 
     /// A load of which no copy may be missing.

@@ -15,7 +15,7 @@
 
 use core::ops::Range;
 
-use crate::plan::Lane;
+use crate::plan::{Lane, Slots};
 use crate::table::SensorIndex;
 use crate::totals::{DropReason, Totals};
 
@@ -89,6 +89,8 @@ pub struct Batch {
     outcomes: Vec<Outcome>,
     /// For each frame, the end of its datagrams.
     frames: Vec<u32>,
+    /// The sockets that send the datagrams.
+    slots: Slots,
 }
 
 /// The parts of a batch that `transmit` needs.
@@ -125,6 +127,7 @@ impl Batch {
             datagrams: Vec::with_capacity(FULL * 2),
             outcomes: Vec::with_capacity(FULL * 2),
             frames: Vec::with_capacity(FULL * 2),
+            slots: Slots::default(),
         }
     }
 
@@ -150,6 +153,12 @@ impl Batch {
     #[must_use]
     pub fn datagrams(&self) -> &[Datagram] {
         &self.datagrams
+    }
+
+    /// The sockets that send the datagrams.
+    #[must_use]
+    pub const fn slots(&self) -> Slots {
+        self.slots
     }
 
     /// The outcomes of the datagrams, in the same order; none before [`Self::parts`].
@@ -200,6 +209,25 @@ impl Batch {
     /// [`Totals`] are always true.
     pub fn count_outcomes(&mut self, totals: &mut Totals) {
         self.add_outcomes();
+        // The usual case, for which nothing is done per frame. Without an early end the compiler compares
+        // many outcomes at once.
+        let is_sent = |all, outcome: &Outcome| all & matches!(outcome, Outcome::Sent);
+        if self.outcomes.iter().fold(true, is_sent) {
+            let (frames, datagrams) = (self.frames.len() as u64, self.datagrams.len() as u64);
+            totals.frames_seen += frames;
+            totals.frames_mirrored += frames;
+            totals.datagrams_built += datagrams;
+            totals.datagrams_sent += datagrams;
+            let bytes = self.datagrams.iter().map(Datagram::length);
+            totals.bytes_sent += bytes.map(u64::from).sum::<u64>();
+        } else {
+            self.count_each(totals);
+        }
+        self.clear();
+    }
+
+    /// Counts frame by frame.
+    fn count_each(&self, totals: &mut Totals) {
         let mut first = 0;
         for &end in &self.frames {
             let end = end as usize;
@@ -228,10 +256,15 @@ impl Batch {
             }
             first = end;
         }
+    }
+
+    /// Removes everything.
+    fn clear(&mut self) {
         self.heads.clear();
         self.datagrams.clear();
         self.outcomes.clear();
         self.frames.clear();
+        self.slots = Slots::default();
         // One unusual frame may have needed much memory, which the next frames do not need.
         self.heads.shrink_to(HEADS_KEPT);
         self.datagrams.shrink_to(HEADS_KEPT / size_of::<Datagram>());
@@ -279,6 +312,7 @@ impl FrameDatagrams<'_> {
         #[expect(clippy::cast_possible_truncation, reason = "as in `end`")]
         let end = self.batch.datagrams.len() as u32;
         self.batch.frames.push(end);
+        self.batch.slots.add(self.route.lane, self.route.port);
     }
 
     /// Removes everything that was made for this frame, and ends it.

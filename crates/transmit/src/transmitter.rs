@@ -136,7 +136,7 @@ impl Transmitter {
     /// The bodies are ranges of `block`, and the batch's sensors are numbers in `table`. A datagram whose
     /// body or sensor does not exist there is dropped as [`DropReason::SendError`].
     pub fn send(&mut self, batch: &mut Batch, block: &[u8], table: &SensorTable) -> SentMessages {
-        self.plan.make(batch.datagrams(), table);
+        self.plan.make(batch.datagrams(), batch.slots(), table);
         self.addresses.prepare(table);
         self.prepare_destinations(table);
         let sent = self.send_groups(batch, block, table);

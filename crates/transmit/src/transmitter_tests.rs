@@ -253,7 +253,7 @@ fn send_scripted(
     answers: &mut dyn Iterator<Item = Result<usize, Errno>>,
 ) -> (Vec<Entry>, SentMessages) {
     let mut plan = Plan::default();
-    plan.make(batch.datagrams(), table);
+    plan.make(batch.datagrams(), batch.slots(), table);
     let group = plan.groups().next().unwrap();
     let parts = batch.parts();
     let source = Source {

@@ -46,6 +46,12 @@ cargo xtask <command>
              --checksums       measure checksums against a copy of the same bytes
              --ring            measure how long frames wait in rings of several kinds, and wake-ups;
                                as root also how long a CPU quota stops a thread
+             --senders         measure the kinds of sockets that could send the copies, and show what
+                               each does after a change of the network; --rounds N (7); --packets N
+                               for each turn (100000)
+             --latency         measure the latency of copies, idle and at half load, as root under a
+                               quota of 0.25 CPU: table, JSON and SVG; --rounds N (5); --seconds N for
+                               each load (4); --output DIR (target/bench)
              --record-frames   record the frames of --instructions again
              --cluster         measure an application with and without the sidecar in a cluster:
                                latency, throughput, lost packets, CPU; below 5 minutes

@@ -132,7 +132,7 @@ fn send_order(
         frame_of.resize(batch.datagrams().len(), number);
     }
     let mut plan = Plan::default();
-    plan.make(batch.datagrams(), &table);
+    plan.make(batch.datagrams(), batch.slots(), &table);
     let mut order = Vec::new();
     for group in plan.groups() {
         let port = group.port;
