@@ -153,7 +153,6 @@ pub fn measure(
                 let measured = bench.load(&mut agent, load, time)?;
                 results.add(receiver, load.name, measured);
             }
-            agent.stop()?;
         }
         progress(&format!("round {round} of {rounds}"));
     }
@@ -237,8 +236,9 @@ impl<'b> Bench<'b> {
         let mut best: Option<Measured> = None;
         for _ in 0..TRIALS {
             let mut agent = self.agent(receiver)?;
+            // It is killed then: its totals are not needed, and after too high a rate it could not log them in time.
             let tried = self.measure(&mut agent, Load::of_rate(rate), TRIAL)?;
-            agent.stop()?;
+            drop(agent);
             if tried.is_without_loss() && tried.has_rate(rate) {
                 return Ok(tried);
             }
