@@ -167,9 +167,10 @@ impl Plan {
 
     /// Each socket with datagrams, and their numbers.
     pub fn groups(&self) -> impl Iterator<Item = Group<'_>> {
-        let order = match self.is_one_group {
-            true => &self.numbers,
-            false => &self.order,
+        let order = if self.is_one_group {
+            &self.numbers
+        } else {
+            &self.order
         };
         let ends = &self.ends[self.slots.clone()];
         let starts = core::iter::once(0).chain(ends.iter().copied());

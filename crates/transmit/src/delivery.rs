@@ -195,8 +195,8 @@ impl Delivery<'_> {
     }
 
     /// What is known about a sensor in this batch; `None` if the table does not have it.
-    pub(crate) fn destination(&self, sensor: SensorIndex) -> Option<&Destination> {
-        self.destinations.get(usize::from(sensor.0))
+    pub(crate) fn destination(&self, sensor: SensorIndex) -> Option<Destination> {
+        self.destinations.get(usize::from(sensor.0)).copied()
     }
 
     /// Whether there is a reason not to try one of these messages.

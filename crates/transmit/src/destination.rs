@@ -75,7 +75,7 @@ impl Destination {
     };
 
     /// The reason not to try a datagram of this length, if there is one.
-    pub(crate) const fn refuses(&self, length: u32) -> Option<DropReason> {
+    pub(crate) const fn refuses(self, length: u32) -> Option<DropReason> {
         match self.given_up {
             Some(reason) => Some(reason),
             None if length > self.longest => Some(DropReason::PathMtu),

@@ -303,7 +303,7 @@ impl<'a> Source<'a> {
     }
 
     /// The message of as many neighbours as are sent together, from the first one on.
-    fn longest(&self, first: Entry, destination: &Destination) -> Entry {
+    fn longest(&self, first: Entry, destination: Destination) -> Entry {
         let numbers = self.group.datagrams.get(first.place..).unwrap_or_default();
         let neighbours = numbers
             .iter()
@@ -334,9 +334,10 @@ impl<'a> Source<'a> {
 
     /// The address of a sensor, if the messages need one.
     fn address(&self, sensor: SensorIndex) -> Option<&'a SockAddr> {
-        match self.is_connected {
-            true => None,
-            false => self.addresses.of(sensor),
+        if self.is_connected {
+            None
+        } else {
+            self.addresses.of(sensor)
         }
     }
 

@@ -88,8 +88,9 @@ pub struct Path<'a> {
 /// Sends prepared datagrams. It belongs to the thread that opened it.
 pub struct Sender {
     socket: OwnedFd,
-    /// What `headers` points to.
-    _memory: (Vec<Vec<u8>>, Vec<iovec>, Option<Box<SockAddr>>),
+    packets: Vec<Vec<u8>>,
+    /// What `headers` points to, in addition to the packets.
+    _memory: (Vec<iovec>, Option<Box<SockAddr>>),
     headers: Vec<mmsghdr>,
     ring: Option<TransmitRing>,
 }
@@ -113,7 +114,8 @@ impl Sender {
             let ring = TransmitRing::new(&socket).map_err(failed)?;
             return Ok(Self {
                 socket,
-                _memory: (packets, Vec::new(), None),
+                packets,
+                _memory: (Vec::new(), None),
                 headers: Vec::new(),
                 ring: Some(ring),
             });
@@ -131,7 +133,8 @@ impl Sender {
             .collect();
         Ok(Self {
             socket,
-            _memory: (packets, parts, address),
+            packets,
+            _memory: (parts, address),
             headers,
             ring: None,
         })
@@ -144,7 +147,7 @@ impl Sender {
     /// What the kernel answered for the first datagram.
     pub fn send(&mut self) -> Result<u64> {
         let sent = match &mut self.ring {
-            Some(ring) => ring.send(&self.socket, &self._memory.0),
+            Some(ring) => ring.send(&self.socket, &self.packets),
             None => self.send_messages(),
         };
         sent.map_err(|errno| Error::system("sending prepared datagrams", errno))
@@ -153,7 +156,7 @@ impl Sender {
     fn send_messages(&mut self) -> Result<u64, Errno> {
         let count = u32::try_from(self.headers.len()).map_err(|_| Errno::EINVAL)?;
         // SAFETY: there are `count` headers. They point to the address and the parts in `_memory`, and the
-        // parts to its packets, none of which changed since `open`. The kernel writes only to `msg_len`.
+        // parts to the packets, none of which changed since `open`. The kernel writes only to `msg_len`.
         let sent =
             unsafe { libc::sendmmsg(self.socket.as_raw_fd(), self.headers.as_mut_ptr(), count, 0) };
         Errno::result(sent).map(|sent| sent.unsigned_abs().into())

@@ -77,6 +77,10 @@ fn main() {
             processes::capabilities_are_reduced,
         ),
         Trial::test(
+            "each_way_sends_the_same_datagrams",
+            receivers::each_way_sends_the_same_datagrams,
+        ),
+        Trial::test(
             "sniffer_loses_nothing_in_a_burst",
             receivers::sniffer_loses_nothing_in_a_burst,
         ),

@@ -117,6 +117,35 @@ pub(crate) fn decoder_returns_the_inner_frame() -> Outcome {
     Ok(())
 }
 
+pub(crate) fn each_way_sends_the_same_datagrams() -> Outcome {
+    let lab = Lab::builder().build()?;
+    let path = traffic::Path {
+        from: &lab.pod,
+        to: &lab.sensor,
+        source_port: 61_000,
+        port: 4789,
+        mark: 7,
+    };
+    let payloads = vec![vxlan_payload(VNI); 5];
+    for way in traffic::Way::ALL {
+        let sink = Decoded {
+            decoder: Decoder::new(VNI, 4789, 1500),
+            sink: Vec::<Frame>::new(),
+        };
+        let sniffer = Sniffer::start(&lab.sensor.namespace, "eth0", Filter::Incoming, sink)?;
+        let _unread = lab
+            .sensor
+            .namespace
+            .run(|| UdpSocket::bind((lab.sensor.ipv4, 4789)))?;
+        let sent = traffic::Sender::open(way, path, &payloads)?.send()?;
+        let (sink, _) = sniffer.stop()?;
+        assert_eq!((sent, sink.sink.len()), (5, 5), "{way:?}");
+        assert!(sink.decoder.anomalies().is_empty(), "{way:?}");
+        assert_eq!(sink.sink[4].bytes, vxlan_payload(VNI)[8..], "{way:?}");
+    }
+    Ok(())
+}
+
 pub(crate) fn sniffer_loses_nothing_in_a_burst() -> Outcome {
     let lab = Lab::builder().build()?;
     let sniffer = Sniffer::to_memory(&lab.client.namespace, "eth0", Filter::Outgoing)?;
