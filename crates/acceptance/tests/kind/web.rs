@@ -51,6 +51,15 @@ fn every_request_and_response_is_complete_at_the_sensors(cluster: &Cluster) -> O
     for pod in &pods {
         let name = text(&pod["metadata"]["name"]);
         mirrors(&scenario, &name)?;
+        // The ring was computed from the limits in the manifest, as the kubelet has set them.
+        let log = scenario.logs(&name, "podspan")?;
+        for part in [
+            "(RING_SIZE=auto)",
+            "cpu_quota=\"25ms of each 100ms\"",
+            "memory_limit=\"256MiB\"",
+        ] {
+            assert!(log.contains(part), "{part}: {log}");
+        }
     }
     let before: Vec<_> = pods
         .iter()
