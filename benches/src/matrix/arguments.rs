@@ -41,7 +41,7 @@ impl Default for Arguments {
             output: PathBuf::from("target/bench"),
             save: None,
             rounds: 5,
-            time: Duration::from_millis(800),
+            time: Duration::from_secs(1),
             quota: Duration::from_millis(25),
             peer: None,
             parts: Part::ALL.to_vec(),

@@ -7,7 +7,7 @@
 //! just before they are sent ([`Frames::set_flow`]); recorded ones stay as they are.
 
 use instructions::recording::Recording;
-use wire::{ChecksumState, Frame};
+use wire::{ChecksumState, Direction, Frame, Link, Offload, Timestamp};
 
 /// Bytes of a `virtio_net_hdr`.
 const HEADER: usize = 10;
@@ -93,6 +93,24 @@ impl Frames {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.packets.is_empty()
+    }
+
+    /// The frames of a cycle as a ring has them.
+    pub fn frames(&self) -> impl Iterator<Item = Frame<'_>> {
+        let packets = self.packets.iter();
+        packets.filter_map(|packet| {
+            let (header, bytes) = packet.split_first_chunk::<HEADER>()?;
+            Some(Frame {
+                bytes,
+                at: 0,
+                wire_len: u32::try_from(bytes.len()).ok()?,
+                timestamp: Timestamp::default(),
+                direction: Direction::Incoming,
+                link: Link::Ethernet,
+                vlan: None,
+                offload: Offload::parse(header),
+            })
+        })
     }
 
     /// Bytes of the frames of a cycle, from their Ethernet headers on.

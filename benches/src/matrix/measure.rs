@@ -22,6 +22,8 @@ use crate::totals_line::TotalsLine;
 /// Frames a second where CPU time is measured, and the most bits a second.
 const FAST: f64 = 100_000.0;
 const FAST_BITS: f64 = 2e9;
+/// CPU time is measured for this part of the time of a load.
+const COST: f64 = 0.5;
 /// When the load beside a bare sender runs.
 const STARTED: Duration = Duration::from_millis(50);
 /// A bare sender with `UDP_SEGMENT` is so quick that it gets more datagrams.
@@ -33,8 +35,9 @@ const QUIET: Duration = Duration::from_millis(60);
 const QUOTA_QUIET: Duration = Duration::from_millis(200);
 const QUIET_LIMIT: Duration = Duration::from_secs(10);
 /// Copies that arrive later than this after the end of the load count as lost: the ring would hide an
-/// overload for seconds. It is the time that the quota can stop a process, and a block of the ring.
-const LATE: Duration = Duration::from_millis(150);
+/// overload for seconds. It is the time that the quota of 0.25 CPU can stop a process, 75 ms, and that of a block
+/// of the ring. So a result is too high by this part of the load's time at most.
+const LATE: Duration = Duration::from_millis(100);
 /// What the generator can reach.
 const RATES: (f64, f64) = (500.0, 600_000.0);
 /// A part of the wanted rate: below it, the generator is at its end.
@@ -74,7 +77,7 @@ impl Bench<'_> {
         let first = self.stand.arrived()?;
         let running = Running::start(self.stand, self.programs, (contender, case), None)?;
         let per_second = fast(&frames);
-        let count = whole_cycles(&frames, per_second * self.time.as_secs_f64());
+        let count = whole_cycles(&frames, per_second * self.time.as_secs_f64() * COST);
         let arrived = self.stand.arrived()?;
         let (own, softirq) = (running.cpu()?, softirq_threads());
         let (injected, bare) = thread::scope(|scope| {

@@ -3,7 +3,7 @@
 //! Comes in: the command line ([`arguments`]) and what meets in what case ([`plan`]). In each round, every
 //! contender of a case runs after the other in the same lab ([`stand`]), under the frames of a load
 //! ([`frames`], [`inject`]). Goes out: medians and ratios ([`results`]), a verdict for each bar ([`bars`]),
-//! tables and charts ([`report`]), and files. Everything between the command line and the files is a pure
+//! tables and charts ([`report`]), and files. [`limits`] says how long runs can be at all. Everything between the command line and the files is a pure
 //! function of numbers, except [`stand`], [`contenders`], [`inject`] and [`measure`].
 
 pub mod arguments;
@@ -12,6 +12,7 @@ pub mod contenders;
 mod error;
 pub mod frames;
 pub mod inject;
+pub mod limits;
 pub mod loads;
 pub mod measure;
 pub mod plan;
@@ -98,6 +99,7 @@ fn measured(arguments: &Arguments) -> Result<Results> {
         seconds: arguments.time.as_secs_f64(),
         copy_bits_per_second: copy_bits_per_second(),
         load_average: vec![load_average()],
+        limits: limits::limits(&loads),
         ..Results::default()
     };
     for round in 1..=arguments.rounds {

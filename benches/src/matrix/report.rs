@@ -1,6 +1,7 @@
 //! Tables and charts of the results. Pure.
 
 use super::bars::Bar;
+use super::limits::{PARTS, needed};
 use super::plan::{Case, Contender, FLOWS, SIZES, SMALL, costs, scales, searches};
 use super::results::{Cost, Found, Results};
 use crate::chart::{Axis, Chart, Series};
@@ -26,6 +27,10 @@ pub fn tables(results: &Results, bars: &[Bar]) -> Vec<(&'static str, Table)> {
         (
             "Highest load without loss under the quota: medians; ratios to podspan plain",
             highest_table(results),
+        ),
+        (
+            "Copies in a message: podspan's, and the most with trailers of so many times the bytes",
+            limit_table(results),
         ),
         ("Bars", bar_table(bars)),
     ];
@@ -166,6 +171,23 @@ fn highest_table(results: &Results) -> Table {
                 number(results.highest_ratio(case, contender, Contender::Plain)),
             ]);
         }
+    }
+    table
+}
+
+fn limit_table(results: &Results) -> Table {
+    let parts = PARTS.map(|part| format!("{part}"));
+    let mut columns = vec![("load", Align::Left), ("podspan", Align::Right)];
+    columns.extend(parts.iter().map(|part| (part.as_str(), Align::Right)));
+    columns.push(("needed for the bar", Align::Right));
+    let mut table = Table::new(&columns);
+    for limit in &results.limits {
+        let mut row = vec![limit.load.name(), format!("{:.1}", limit.podspan)];
+        row.extend(limit.most.iter().map(|most| format!("{most:.1}")));
+        row.push(
+            needed(results, limit.load).map_or("-".to_owned(), |needed| format!("{needed:.1}")),
+        );
+        table.row(row);
     }
     table
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::limits::Limit;
 use super::plan::{Case, Contender};
 use crate::statistics::{median, median_ratio};
 
@@ -132,6 +133,8 @@ pub struct Results {
     pub copy_bits_per_second: f64,
     /// The first number of `/proc/loadavg` before and after.
     pub load_average: Vec<f64>,
+    /// How long runs can be.
+    pub limits: Vec<Limit>,
     /// CPU time.
     pub costs: Vec<Cost>,
     /// Highest loads.
