@@ -65,7 +65,10 @@ impl<'a> Running<'a> {
             form: Form::Nothing,
         };
         running.form = match contender {
-            Contender::Nothing | Contender::Bare | Contender::BareSegmented => return Ok(running),
+            Contender::Nothing
+            | Contender::Bare
+            | Contender::BareSegmented
+            | Contender::BarePaced => return Ok(running),
             Contender::Tc => {
                 running.form = Form::Tc;
                 start_tc(stand)?;

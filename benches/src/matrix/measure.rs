@@ -124,7 +124,11 @@ impl Bench<'_> {
             (Contender::BareSegmented, Some(length)) => {
                 thread::sleep(STARTED);
                 let length = u16::try_from(*length).unwrap_or(u16::MAX);
-                bare::segmented(lab, sensor, length, MORE * count)?
+                bare::segmented(lab, sensor, length, MORE * count, None)?
+            }
+            (Contender::BarePaced, Some(length)) => {
+                let length = u16::try_from(*length).unwrap_or(u16::MAX);
+                bare::segmented(lab, sensor, length, count, Some(FAST))?
             }
             _ => return Ok(None),
         };

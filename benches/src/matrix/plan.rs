@@ -17,6 +17,8 @@ pub enum Contender {
     Bare,
     /// The same with `UDP_SEGMENT`.
     BareSegmented,
+    /// The same, as fast as the load is and in bursts as podspan's.
+    BarePaced,
     /// tc mirred into a vxlan device.
     Tc,
     /// The command of `--peer`.
@@ -34,6 +36,7 @@ impl Contender {
             Self::SocketNoTrailers => "podspan GSO, TRAILERS=off",
             Self::Bare => "bare sendmmsg",
             Self::BareSegmented => "bare sendmmsg, UDP_SEGMENT",
+            Self::BarePaced => "bare UDP_SEGMENT in bursts",
             Self::Tc => "tc mirred + vxlan",
             Self::Peer => "peer",
         }
@@ -183,12 +186,14 @@ impl Part {
 /// The cases whose CPU time is measured, and who meets in each, in the order of a round.
 #[must_use]
 pub fn costs(with_peer: bool) -> Vec<(Case, Vec<Contender>)> {
-    use Contender::{Bare, BareSegmented, Nothing, Peer, Plain, Socket, SocketNoTrailers, Tc};
+    use Contender::{
+        Bare, BarePaced, BareSegmented, Nothing, Peer, Plain, Socket, SocketNoTrailers, Tc,
+    };
     let mut cases = Vec::new();
     for size in SIZES {
         let load = Load::Size(size);
         let all = if load == SMALL {
-            vec![Nothing, Tc, BareSegmented, Socket, Bare, Plain]
+            vec![Nothing, Tc, BareSegmented, Socket, BarePaced, Bare, Plain]
         } else {
             vec![BareSegmented, Socket, Bare, Plain]
         };
