@@ -36,7 +36,7 @@ pub enum Error {
     /// No quota.
     #[error(
         "this user may not make a control group with a CPU quota: run it as root, or leave the quota out \
-         with --only cost"
+         with --only cost,scale,idle"
     )]
     NoQuota,
     /// The kernel's counters.

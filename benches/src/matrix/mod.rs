@@ -25,9 +25,11 @@ mod tests;
 
 use std::ffi::OsString;
 use std::fs;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use instructions::recording::Recording;
+use testbed::ControlGroup;
 
 pub use error::{Error, Result};
 
@@ -61,7 +63,7 @@ pub fn command(words: impl IntoIterator<Item = OsString>) -> Result<()> {
         turns - wrong
     );
     let charts = report::charts(&results);
-    let mut files = crate::files::write(&arguments.output, NAME, &(&results, &bars), &charts)?;
+    let mut files = write(&arguments, &results)?;
     if let Some(folder) = &arguments.save {
         for (name, chart) in &charts {
             let path = folder.join(format!("{NAME}-{name}.svg"));
@@ -80,7 +82,18 @@ pub fn command(words: impl IntoIterator<Item = OsString>) -> Result<()> {
     Ok(())
 }
 
+/// Writes the results and charts so far.
+fn write(arguments: &Arguments, results: &Results) -> Result<Vec<PathBuf>> {
+    let charts = report::charts(results);
+    let all = (results, bars::bars(results));
+    Ok(crate::files::write(&arguments.output, NAME, &all, &charts)?)
+}
+
 fn measured(arguments: &Arguments) -> Result<Results> {
+    if arguments.parts.contains(&Part::Quota) {
+        // Before anything else is measured, so that no time is lost.
+        ControlGroup::with_quota(arguments.quota).ok_or(Error::NoQuota)?;
+    }
     let web = Recording::read(&arguments.web).map_err(crate::Error::from)?;
     let loads = Loads::new(&web)?;
     let stand = Stand::new()?;
@@ -106,6 +119,8 @@ fn measured(arguments: &Arguments) -> Result<Results> {
         for part in &arguments.parts {
             run(&bench, *part, round, arguments.peer.is_some(), &mut results)?;
         }
+        // What an interrupted run has measured stays.
+        write(arguments, &results)?;
         eprintln!("round {round} of {}", arguments.rounds);
     }
     results.load_average.push(load_average());
