@@ -200,10 +200,10 @@ fn bar_table(bars: &[Bar]) -> Table {
         ("figure", Align::Left),
     ]);
     for bar in bars.iter().filter(|bar| bar.figure.is_some()) {
-        let met = if bar.met == Some(true) {
-            "met"
-        } else {
-            "NOT MET"
+        let met = match bar.met {
+            Some(true) => "met",
+            Some(false) => "NOT MET",
+            None => "not decided",
         };
         table.row([
             bar.measure.clone(),

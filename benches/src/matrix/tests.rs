@@ -139,6 +139,20 @@ fn each_bar_is_met_or_not() {
 }
 
 #[test]
+fn a_generator_at_its_end_leaves_a_bar_undecided() {
+    let mut results = results();
+    let is_small = |found: &&mut Found| found.case == Case::of(SMALL);
+    for found in results.found.iter_mut().filter(is_small) {
+        if found.contender == Contender::Socket {
+            found.frames_per_second /= 2.0;
+            found.is_generators_end = true;
+        }
+    }
+    let bars = bars(&results);
+    assert_eq!((bars[0].figure, bars[0].met), (Some(2.5), None));
+}
+
+#[test]
 fn tables_and_charts_show_what_was_measured() {
     let results = results();
     let bars = bars(&results);
