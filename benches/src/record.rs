@@ -36,8 +36,9 @@ const SHORT: [(usize, usize); 1] = [(220, 640)];
 const SHORT_CONNECTIONS: usize = 4;
 /// Bytes of a stream of bulk TCP.
 const BULK: usize = 4 << 20;
-/// The ring holds all of the traffic.
-const RING: RingConfig = RingConfig::new(16 * BLOCK_LEN, NonZeroU32::MIN);
+/// The ring holds all of the traffic: it is read after it, and the kernel closes a block after some
+/// milliseconds, so it holds two seconds.
+const RING: RingConfig = RingConfig::new(128 * BLOCK_LEN, NonZeroU32::MIN);
 /// The longest time until the ring is empty after the traffic.
 const DRAIN: Duration = Duration::from_secs(10);
 
