@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 use testbed::traffic::RawSocket;
-use testbed::{Capability, Filter, FrameRef, Lab, Process, Sniffer};
+use testbed::{Capability, ControlGroup, Filter, FrameRef, Lab, Process, Sniffer};
 
 use crate::error::{Error, Result};
 use crate::totals_line::TotalsLine;
@@ -45,6 +45,19 @@ impl Agent {
     /// # Errors
     /// [`Error::Lab`] where the binary cannot be started.
     pub fn start_with(binary: &Path, lab: &Lab, settings: &[(&str, String)]) -> Result<Self> {
+        Self::start_in(binary, lab, settings, None)
+    }
+
+    /// As [`Agent::start_with`], in a control group.
+    ///
+    /// # Errors
+    /// As [`Agent::start_with`].
+    pub fn start_in(
+        binary: &Path,
+        lab: &Lab,
+        settings: &[(&str, String)],
+        group: Option<&ControlGroup>,
+    ) -> Result<Self> {
         let mut command = lab
             .pod
             .namespace
@@ -53,6 +66,9 @@ impl Agent {
             .env_clear()
             .envs(settings.iter().cloned())
             .process_group(0);
+        if let Some(group) = group {
+            group.add(&mut command)?;
+        }
         let process = Process::spawn(command)?;
         let pid = Pid::from_raw(i32::try_from(process.id()).unwrap_or(i32::MAX));
         let clock = clock_getcpuclockid(pid).map_err(|source| Error::System {
@@ -102,6 +118,19 @@ impl Agent {
     /// [`Error::System`] where the process is gone.
     pub fn cpu_time(&self) -> Result<Duration> {
         cpu_time(self.clock)
+    }
+
+    /// A field of `/proc/<pid>/status` in KiB, for example `VmRSS`.
+    ///
+    /// # Errors
+    /// [`Error::Lab`] where the process is gone, [`Error::Unreadable`] where it is no size.
+    pub fn status_kib(&self, field: &str) -> Result<u64> {
+        let text = self.process.status_field(field)?;
+        let number = text
+            .split_whitespace()
+            .next()
+            .and_then(|word| word.parse().ok());
+        number.ok_or(Error::Unreadable { text })
     }
 
     /// # Errors

@@ -9,7 +9,7 @@ use testbed::kind::{self, Options, Stages};
 
 use crate::arguments::Arguments;
 use crate::build::release_binary;
-use crate::cargo::{cargo, run as run_command};
+use crate::cargo::{cargo, root, run as run_command};
 use crate::cluster_test::load_images;
 use crate::failure::{Failure, Result};
 use crate::instructions;
@@ -20,6 +20,9 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     }
     if arguments.flag("--instructions") {
         return instructions::run(arguments);
+    }
+    if arguments.flag("--matrix") {
+        return matrix(arguments);
     }
     let checksums = arguments.flag("--checksums");
     let ring = arguments.flag("--ring");
@@ -39,6 +42,27 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     command
         .args(["run", "--quiet", "--release", "--package", "benches", "--"])
         .args(words);
+    run_command(command)
+}
+
+/// podspan and other mirrors under many loads; the bench reads all other options.
+fn matrix(mut arguments: Arguments) -> Result<()> {
+    let output: Option<PathBuf> = arguments.option("--output")?;
+    let output = output.unwrap_or_else(|| root().join("target/bench"));
+    let save = arguments.flag("--save");
+    let mut command = cargo();
+    command
+        .args(["run", "--quiet", "--release", "--package", "benches"])
+        .args(["--features", "matrix", "--", "matrix", "--podspan"])
+        .arg(release_binary()?)
+        .arg("--web")
+        .arg(instructions::frames_path())
+        .arg("--output")
+        .arg(absolute(&output)?);
+    if save {
+        command.arg("--save").arg(root().join("docs"));
+    }
+    command.args(arguments.rest());
     run_command(command)
 }
 
