@@ -120,6 +120,19 @@ impl Agent {
         cpu_time(self.clock)
     }
 
+    /// A field of `/proc/<pid>/status` in KiB, for example `VmRSS`.
+    ///
+    /// # Errors
+    /// [`Error::Lab`] where the process is gone, [`Error::Unreadable`] where it is no size.
+    pub fn status_kib(&self, field: &str) -> Result<u64> {
+        let text = self.process.status_field(field)?;
+        let number = text
+            .split_whitespace()
+            .next()
+            .and_then(|word| word.parse().ok());
+        number.ok_or(Error::Unreadable { text })
+    }
+
     /// # Errors
     /// [`Error::Ended`] where podspan is not running any more.
     pub fn check_running(&mut self) -> Result<()> {

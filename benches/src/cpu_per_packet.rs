@@ -12,20 +12,16 @@
 //! addition, podspan reads frames from the ring and decides how to send them. The result is the
 //! ratio of the medians.
 
-use std::io::IoSlice;
-use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
-use nix::time::ClockId;
+use testbed::Lab;
 use testbed::traffic::{Family, UdpStream, udp_stream};
-use testbed::{Lab, Namespace};
 
-use crate::agent::{Agent, cpu_time};
+use crate::agent::Agent;
+use crate::bare;
 use crate::error::{Error, Result};
 use crate::statistics;
 
@@ -39,8 +35,6 @@ const INNER_HEADERS: usize = 14 + 20 + 8;
 const VXLAN_HEADER: usize = 8;
 const VNI: u32 = 1;
 const PORT: u16 = 4789;
-/// Datagrams that the bare sender passes to the kernel at once.
-const BURST: usize = 64;
 /// After this time the client's stream is running.
 const STARTED: Duration = Duration::from_millis(100);
 /// In this time podspan empties its ring: the kernel releases a block after milliseconds.
@@ -104,7 +98,7 @@ pub fn measure(binary: &Path, plan: Plan, mut each: impl FnMut(Round) -> bool) -
     let sensor = SocketAddr::from((lab.sensor.ipv4, PORT));
     // Nobody reads from it. Without it, the sensor answers each datagram with an ICMP error. The
     // kernel drops what does not fit.
-    let _unread = open(&lab.sensor.namespace, sensor)?;
+    let _unread = bare::open(&lab.sensor.namespace, sensor)?;
     let mut rounds = Vec::new();
     for _ in 0..plan.rounds {
         let round = Round {
@@ -154,9 +148,9 @@ fn bare_under_load(lab: &Lab, sensor: SocketAddr, plan: Plan) -> Result<Duration
     thread::scope(|scope| {
         let load = scope.spawn(|| udp_stream(&lab.client, &lab.pod, Family::V4, stream(plan)));
         thread::sleep(STARTED);
-        let cost = bare(lab, sensor, plan.packets);
+        let sent = bare::plain(lab, sensor, &[VXLAN_HEADER + FRAME], plan.packets.into());
         load.join().map_err(|_| Error::LoadFailed)??;
-        cost
+        sent.map(|sent| each_of(sent.cpu, sent.datagrams))
     })
 }
 
@@ -167,46 +161,6 @@ const fn stream(plan: Plan) -> UdpStream {
         count: plan.packets,
         per_second: plan.per_second,
     }
-}
-
-/// Sends `count` datagrams, rounded up to whole bursts.
-fn bare(lab: &Lab, sensor: SocketAddr, count: u32) -> Result<Duration> {
-    let socket = open(&lab.pod.namespace, SocketAddr::from((lab.pod.ipv4, 0)))?;
-    let payload = [0; VXLAN_HEADER + FRAME];
-    let message = [IoSlice::new(&payload)];
-    let messages = [&message; BURST];
-    let addresses = [Some(SockaddrStorage::from(sensor)); BURST];
-    let mut headers = MultiHeaders::preallocate(BURST, None);
-    let count = u64::from(count);
-    let mut sent = 0;
-    let before = cpu_time(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
-    while sent < count {
-        let burst = sendmmsg(
-            socket.as_raw_fd(),
-            &mut headers,
-            messages,
-            addresses,
-            [],
-            MsgFlags::empty(),
-        );
-        sent += burst
-            .map_err(|source| failed("sending a burst", source))?
-            .count() as u64;
-    }
-    let used = cpu_time(ClockId::CLOCK_THREAD_CPUTIME_ID)?.saturating_sub(before);
-    Ok(each_of(used, sent))
-}
-
-fn open(namespace: &Namespace, address: SocketAddr) -> Result<UdpSocket> {
-    let open = namespace.run(|| UdpSocket::bind(address));
-    open.map_err(|error| {
-        let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
-        failed("opening a UDP socket in the lab", errno)
-    })
-}
-
-fn failed(doing: &'static str, source: Errno) -> Error {
-    Error::System { doing, source }
 }
 
 fn each_of(used: Duration, count: u64) -> Duration {

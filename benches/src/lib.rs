@@ -3,11 +3,13 @@
 //! Each measurement runs the real `podspan` binary ([`Agent`]) and the program that it is compared
 //! with, in turn, and reports medians: ratios are about the same on other machines, absolute times are
 //! not. The program of this package prints them as a [`Table`]; the demo uses the same measurements. With
-//! the feature `report`, results go to JSON and SVG files; with `cluster`, they are measured in a cluster.
+//! the feature `report`, results go to JSON and SVG files; with `cluster`, they are measured in a cluster, and with `matrix`,
+//! podspan is compared with other mirrors under many loads.
 
 #![forbid(unsafe_code)]
 
 mod agent;
+pub mod bare;
 #[cfg(feature = "report")]
 pub mod chart;
 pub mod checksums;
@@ -19,6 +21,8 @@ mod error;
 pub mod files;
 #[cfg(feature = "report")]
 pub mod latency;
+#[cfg(feature = "matrix")]
+pub mod matrix;
 mod random;
 pub mod record;
 pub mod ring;

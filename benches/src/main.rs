@@ -29,6 +29,19 @@ fn main() -> ExitCode {
             }
         };
     }
+    #[cfg(feature = "matrix")]
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == "matrix")
+    {
+        return match benches::matrix::command(std::env::args_os().skip(2)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let outcome = match arguments.as_slice() {
         [word] if word == "checksums" => {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use capture::{BLOCK_LEN, InterfaceName, Ring, RingConfig};
 use instructions::recording::Recording;
 use testbed::Lab;
-use testbed::traffic::{Family, tcp_requests, udp_exchanges};
+use testbed::traffic::{Family, tcp_bulk, tcp_requests, udp_exchanges};
 use wire::Timestamp;
 use wire::offload::VIRTIO_NET_HDR_LEN;
 
@@ -34,8 +34,11 @@ const REQUESTS: [(usize, usize); 6] = [
 /// Each of the other connections has one small request, as many calls of an API have.
 const SHORT: [(usize, usize); 1] = [(220, 640)];
 const SHORT_CONNECTIONS: usize = 4;
-/// The ring holds all of the traffic.
-const RING: RingConfig = RingConfig::new(16 * BLOCK_LEN, NonZeroU32::MIN);
+/// Bytes of a stream of bulk TCP.
+const BULK: usize = 4 << 20;
+/// The ring holds all of the traffic: it is read after it, and the kernel closes a block after some
+/// milliseconds, so it holds two seconds.
+const RING: RingConfig = RingConfig::new(128 * BLOCK_LEN, NonZeroU32::MIN);
 /// The longest time until the ring is empty after the traffic.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -47,19 +50,74 @@ pub fn web_mix(path: &Path) -> Result<Recording> {
     let mut recording = Recording::default();
     for offloads in [true, false] {
         let lab = Lab::builder().offloads(offloads).build()?;
-        let mut ring = open(&lab)?;
-        for family in Family::BOTH {
+        record(&lab, &mut recording, |family| {
             let from = family.address(&lab.client);
             udp_exchanges(&lab.client, from, &lab.pod, &ANSWERS)?;
             tcp_requests(&lab.client, &lab.pod, family, &REQUESTS)?;
             for _ in 0..SHORT_CONNECTIONS {
                 tcp_requests(&lab.client, &lab.pod, family, &SHORT)?;
             }
-        }
-        read(&mut ring, &mut recording)?;
+            Ok(())
+        })?;
     }
     recording.write(path)?;
     Ok(recording)
+}
+
+/// Records DNS: each query from a new port, and its answer.
+///
+/// # Errors
+/// As [`web_mix`].
+pub fn dns() -> Result<Recording> {
+    let lab = Lab::builder().build()?;
+    let mut recording = Recording::default();
+    record(&lab, &mut recording, |family| {
+        let from = family.address(&lab.client);
+        udp_exchanges(&lab.client, from, &lab.pod, &ANSWERS.repeat(10))
+    })?;
+    Ok(recording)
+}
+
+/// Records many short connections: each has one small request and its response.
+///
+/// # Errors
+/// As [`web_mix`].
+pub fn short_connections() -> Result<Recording> {
+    let lab = Lab::builder().build()?;
+    let mut recording = Recording::default();
+    record(&lab, &mut recording, |family| {
+        for _ in 0..10 * SHORT_CONNECTIONS {
+            tcp_requests(&lab.client, &lab.pod, family, &SHORT)?;
+        }
+        Ok(())
+    })?;
+    Ok(recording)
+}
+
+/// Records bulk TCP: one stream to the pod and the acknowledgements of it, with the kernel's offloads.
+///
+/// # Errors
+/// As [`web_mix`].
+pub fn bulk() -> Result<Recording> {
+    let lab = Lab::builder().build()?;
+    let mut recording = Recording::default();
+    record(&lab, &mut recording, |family| {
+        tcp_bulk(&lab.client, &lab.pod, family, BULK).map(drop)
+    })?;
+    Ok(recording)
+}
+
+/// Adds what the pod's ring has of this traffic, first over IPv4 and then over IPv6.
+fn record(
+    lab: &Lab,
+    recording: &mut Recording,
+    traffic: impl Fn(Family) -> testbed::Result<()>,
+) -> Result<()> {
+    let mut ring = open(lab)?;
+    for family in Family::BOTH {
+        traffic(family)?;
+    }
+    read(&mut ring, recording)
 }
 
 fn open(lab: &Lab) -> Result<Ring> {

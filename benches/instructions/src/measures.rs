@@ -215,6 +215,19 @@ fn full_batches(recording: &Recording) -> Vec<Batch> {
     (0..BATCHES).map(|_| full()).collect()
 }
 
+/// What the copies of these frames are to the search for runs, in their order, with one sensor.
+#[must_use]
+pub fn candidates<'a>(frames: impl Iterator<Item = Frame<'a>>) -> Vec<Candidate> {
+    let (table, mut mirror, mut totals) = (table(), mirror(), Totals::default());
+    let copies = frames.flat_map(|frame| {
+        let mut batch = Batch::new();
+        mirror.push(&frame, &table, &mut batch, &mut totals);
+        let datagrams = batch.datagrams().iter().map(Candidate::from);
+        datagrams.collect::<Vec<_>>()
+    });
+    copies.collect()
+}
+
 /// How many datagrams a frame becomes.
 fn datagrams(frame: &Frame<'_>, table: &SensorTable) -> usize {
     let mut batch = Batch::new();

@@ -133,6 +133,13 @@ impl Recording {
         })
     }
 
+    /// Each frame with its header before it, as a packet socket with `PACKET_VNET_HDR` sends it.
+    pub fn with_headers(&self) -> impl Iterator<Item = &[u8]> {
+        self.frames
+            .iter()
+            .map(|frame| &self.block[frame.bytes.start - VIRTIO_NET_HDR_LEN..frame.bytes.end])
+    }
+
     /// Reads a file.
     ///
     /// # Errors
@@ -262,6 +269,11 @@ mod tests {
             }
         );
         assert_eq!((frames[1].at, frames[1].wire_len), (23, 61));
+        let sent: Vec<_> = read.with_headers().collect();
+        assert_eq!(
+            (sent[0], sent[1].len()),
+            (&[&tso[..], &[1, 2, 3]].concat()[..], 70)
+        );
         assert_eq!(
             (frames[1].timestamp.seconds, frames[1].timestamp.nanoseconds),
             (1, 2)

@@ -100,6 +100,21 @@ pub(crate) const KUBE_CONTROLLER_MANAGER: Program = Program::kubernetes(
     "k8s.io/kubernetes/cmd/kube-controller-manager",
 );
 pub(crate) const KUBECTL: Program = Program::kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl");
+/// What the control plane of the tests consists of.
+pub(crate) const CONTROL_PLANE: [Program; 4] =
+    [ETCD, KUBE_APISERVER, KUBE_CONTROLLER_MANAGER, KUBECTL];
+
+/// Builds what the control plane of the tests consists of, for those who start tests: the first test
+/// that needs it would build it too, but on the processors of this test alone.
+///
+/// # Errors
+/// [`Error::NoGo`] and [`Error::Build`] where building fails.
+pub fn build_control_plane() -> Result<(), Error> {
+    for program in CONTROL_PLANE {
+        program.find()?;
+    }
+    Ok(())
+}
 
 impl Program {
     /// A program in pure Go.

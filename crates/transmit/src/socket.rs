@@ -213,19 +213,10 @@ impl Sockets {
     fn open_ports(&mut self, config: SocketConfig, is_socket: bool) -> Result<(), OpenError> {
         let wanted = config.source_ports.get();
         let mut found = 0;
-        for port in (FIRST_TRIED..=u16::MAX).chain(FIRST_SOURCE_PORT..FIRST_TRIED) {
-            let mut sockets = [None, None];
-            let mut is_free = true;
-            for (slot, family) in sockets.iter_mut().zip(Family::ALL) {
-                match bound(family, port, config)? {
-                    Bound::Yes(socket) => *slot = Some(socket),
-                    Bound::PortTaken => is_free = false,
-                    Bound::NoFamily => {}
-                }
-            }
-            if !is_free {
+        for port in ports_to_try() {
+            let Some(sockets) = bound_in_all_families(port, config)? else {
                 continue;
-            }
+            };
             if sockets.iter().all(Option::is_none) {
                 break;
             }
@@ -291,17 +282,8 @@ pub(crate) struct ProbeSockets {
 
 impl ProbeSockets {
     pub(crate) fn open(config: SocketConfig) -> Result<Self, OpenError> {
-        for port in (FIRST_TRIED..=u16::MAX).chain(FIRST_SOURCE_PORT..FIRST_TRIED) {
-            let mut sockets = [None, None];
-            let mut is_free = true;
-            for (slot, family) in sockets.iter_mut().zip(Family::ALL) {
-                match bound(family, port, config)? {
-                    Bound::Yes(socket) => *slot = Some(socket),
-                    Bound::PortTaken => is_free = false,
-                    Bound::NoFamily => {}
-                }
-            }
-            if is_free {
+        for port in ports_to_try() {
+            if let Some(sockets) = bound_in_all_families(port, config)? {
                 return Ok(Self { port, sockets });
             }
         }
@@ -316,6 +298,27 @@ impl ProbeSockets {
     pub(crate) fn all(&self) -> impl Iterator<Item = &Socket> {
         self.sockets.iter().flatten()
     }
+}
+
+/// The source ports in the order in which they are tried.
+fn ports_to_try() -> impl Iterator<Item = u16> {
+    (FIRST_TRIED..=u16::MAX).chain(FIRST_SOURCE_PORT..FIRST_TRIED)
+}
+
+/// A socket of each family that the namespace has, bound to the same port; `None` if one of them cannot get it.
+fn bound_in_all_families(
+    port: u16,
+    config: SocketConfig,
+) -> Result<Option<[Option<Socket>; Family::ALL.len()]>, OpenError> {
+    let mut sockets = [None, None];
+    for (slot, family) in sockets.iter_mut().zip(Family::ALL) {
+        match bound(family, port, config)? {
+            Bound::Yes(socket) => *slot = Some(socket),
+            Bound::PortTaken => return Ok(None),
+            Bound::NoFamily => {}
+        }
+    }
+    Ok(Some(sockets))
 }
 
 /// A socket of a family with all options, bound to a port on all addresses.

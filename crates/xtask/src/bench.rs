@@ -9,7 +9,7 @@ use testbed::kind::{self, Options, Stages};
 
 use crate::arguments::Arguments;
 use crate::build::release_binary;
-use crate::cargo::{cargo, run as run_command, target_dir};
+use crate::cargo::{cargo, root, run as run_command, target_dir};
 use crate::cluster_test::load_images;
 use crate::failure::{Failure, Result};
 use crate::instructions;
@@ -26,6 +26,9 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     }
     if arguments.flag("--latency") {
         return latency(arguments);
+    }
+    if arguments.flag("--matrix") {
+        return matrix(arguments);
     }
     let checksums = arguments.flag("--checksums");
     let ring = arguments.flag("--ring");
@@ -76,6 +79,27 @@ fn latency(mut arguments: Arguments) -> Result<()> {
     let mut words = vec!["latency".into(), release_binary()?.into(), output.into()];
     words.extend([rounds, seconds].map(|number| number.to_string().into()));
     run_benches(&["--features", "report"], words)
+}
+
+/// podspan and other mirrors under many loads; the bench reads all other options.
+fn matrix(mut arguments: Arguments) -> Result<()> {
+    let output: Option<PathBuf> = arguments.option("--output")?;
+    let output = output.unwrap_or_else(|| root().join("target/bench"));
+    let save = arguments.flag("--save");
+    let mut command = cargo();
+    command
+        .args(["run", "--quiet", "--release", "--package", "benches"])
+        .args(["--features", "matrix", "--", "matrix", "--podspan"])
+        .arg(release_binary()?)
+        .arg("--web")
+        .arg(instructions::frames_path())
+        .arg("--output")
+        .arg(absolute(&output)?);
+    if save {
+        command.arg("--save").arg(root().join("docs"));
+    }
+    command.args(arguments.rest());
+    run_command(command)
 }
 
 /// Becomes the bench, so that Ctrl-C and the exit code need no relay. It reads all other options.

@@ -56,6 +56,10 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Kind(#[from] testbed::kind::Error),
 
+    /// A program in Go could not be built.
+    #[error(transparent)]
+    Program(#[from] testbed::ProgramError),
+
     /// The control plane failed.
     #[cfg(feature = "kubernetes")]
     #[error(transparent)]

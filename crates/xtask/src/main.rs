@@ -53,6 +53,12 @@ cargo xtask <command>
                                quota of 0.25 CPU: table, JSON and SVG; --rounds N (5); --seconds N for
                                each load (4); --output DIR (target/bench)
              --record-frames   record the frames of --instructions again
+             --matrix          compare podspan with bare senders and tc under many loads, and find the
+                               highest load without loss under a CPU quota; needs root; 10 minutes
+                 --peer 'CMD'  another program that mirrors, given SENSOR and INTERFACE; one process
+                 --only A,B    parts: cost, scale, quota, idle
+                 --rounds N    how often everything runs (5); --seconds N: how long a load runs (1)
+                 --quota N     CPUs (0.25); --save writes the plots into docs/, too
              --cluster         measure an application with and without the sidecar in a cluster:
                                latency, throughput, lost packets, CPU; below 5 minutes
              --name NAME       the cluster of `cluster up` (podspan)

@@ -30,14 +30,15 @@ const FUZZ_FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
     -Zsanitizer=address -Cdebug-assertions";
 
 /// `demo --kubernetes`, `image --push` and `bench --cluster` are checked with everything else.
-const ALL_FEATURES: &str = "--features=xtask/kubernetes,xtask/registry,benches/cluster";
+const ALL_FEATURES: &str =
+    "--features=xtask/kubernetes,xtask/registry,benches/cluster,benches/matrix";
 
 /// The largest program, in bytes loaded. All of it may be resident, and the tests of the agent
 /// bound all other resident memory to 3 MB: together 10 MB.
 const PROGRAM_MAX: u64 = 7_000_000;
 
 /// What clippy reads: also the tests on a kind cluster, which the step `test` does not run.
-const LINTED_FEATURES: &str = "--features=xtask/kubernetes,xtask/registry,testbed/cluster-tests,acceptance/kind,benches/cluster";
+const LINTED_FEATURES: &str = "--features=xtask/kubernetes,xtask/registry,testbed/cluster-tests,acceptance/kind,benches/cluster,benches/matrix";
 
 /// A name for `--only`, what it is, and what runs.
 type Step = (&'static str, &'static str, Checks);

@@ -219,6 +219,14 @@ pub(crate) fn programs() -> Result<()> {
     }
 }
 
+/// Builds etcd and Kubernetes for the tests, unless [`ASSETS`] names a folder with them.
+pub(crate) fn control_plane() -> Result<()> {
+    if env::var_os(ASSETS).is_none_or(|folder| folder.is_empty()) {
+        testbed::build_control_plane()?;
+    }
+    Ok(())
+}
+
 /// Makes sure of what counts instructions of a program for `target`.
 pub(crate) fn for_instructions(target: &str) -> Result<()> {
     let missing = Some(&VALGRIND).filter(|tool| !is_there(tool.program));

@@ -4,7 +4,8 @@
 //! `crates/agent/tests/namespace/main.rs`). The other tests run at the same time on the other
 //! processors, so that neither disturbs the other. On one processor, they run one after the other.
 //!
-//! In: the test programs that cargo has built; a build beside the namespace suite would disturb it.
+//! In: the test programs that cargo has built, and the programs of the control plane. A build beside the
+//! namespace suite would disturb it.
 //! Out: each of them has run once. The output of the namespace suite follows that of the others.
 
 use std::process::Command;
@@ -15,6 +16,7 @@ use nix::unistd::Pid;
 
 use crate::cargo::{Executable, cargo, executables, run, run_and_print_later};
 use crate::failure::{Failure, Result};
+use crate::tools;
 
 /// The test target that runs beside the others.
 const NAMESPACE: &str = "namespace";
@@ -34,6 +36,7 @@ pub(crate) fn run_all(features: &str) -> Result<()> {
         command
     };
     let others = others(&executables(test(&["--no-run"]))?)?;
+    tools::control_plane()?;
     let namespace = test(&["--test", NAMESPACE]);
     let mut first = test(&["--lib", "--bins"]);
     first.args(others.iter().flat_map(|name| ["--test", name]));

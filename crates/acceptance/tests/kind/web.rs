@@ -32,6 +32,17 @@ fn web(scenario: &Scenario<'_>) -> Manifests {
         .resource("rbac/own-namespace")
 }
 
+/// The limits are those in the manifest, as the kubelet has set them.
+fn ring_is_computed_from_the_limits(log: &str) {
+    for part in [
+        "(RING_SIZE=auto)",
+        "cpu_quota=\"25ms of each 100ms\"",
+        "memory_limit=\"256MiB\"",
+    ] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+}
+
 fn every_request_and_response_is_complete_at_the_sensors(cluster: &Cluster) -> Outcome {
     let scenario = Scenario::new(cluster, "web", &[])?;
     scenario.apply(&capturing_sensor("sensor", 2, "eth0"))?;
@@ -51,6 +62,7 @@ fn every_request_and_response_is_complete_at_the_sensors(cluster: &Cluster) -> O
     for pod in &pods {
         let name = text(&pod["metadata"]["name"]);
         mirrors(&scenario, &name)?;
+        ring_is_computed_from_the_limits(&scenario.logs(&name, "podspan")?);
     }
     let before: Vec<_> = pods
         .iter()

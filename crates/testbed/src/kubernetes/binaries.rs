@@ -9,7 +9,7 @@ use std::env;
 use std::path::PathBuf;
 
 use super::error::Error;
-use crate::programs::{ETCD, KUBE_APISERVER, KUBE_CONTROLLER_MANAGER, KUBECTL};
+use crate::programs::CONTROL_PLANE;
 
 /// The binaries of a control plane.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ impl Binaries {
 
     fn built() -> Result<Self, Error> {
         let mut paths = BTreeMap::new();
-        for program in [ETCD, KUBE_APISERVER, KUBE_CONTROLLER_MANAGER, KUBECTL] {
+        for program in CONTROL_PLANE {
             paths.insert(program.name, program.find()?);
         }
         Ok(Self(Source::Built(paths)))

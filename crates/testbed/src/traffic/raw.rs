@@ -3,13 +3,14 @@
 //! [`samples`] has one frame of each kind that a mirror need not understand: each must arrive byte
 //! for byte.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use etherparse::PacketBuilder;
 use nix::errno::Errno;
 
 use crate::error::{Error, Result};
 use crate::link::{Link, Mac};
+use crate::ring::set_option;
 use crate::sniffer::{bind, packet_socket};
 
 /// Sends frames on one interface, from their Ethernet header on.
@@ -25,9 +26,25 @@ impl RawSocket {
     /// # Errors
     /// [`Error::System`].
     pub fn open(link: &Link) -> Result<Self> {
+        Self::open_with(link, false)
+    }
+
+    /// As [`Self::open`], for frames that have a `virtio_net_hdr` before them: large frames that the kernel
+    /// splits later, and unfinished checksums.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with_headers(link: &Link) -> Result<Self> {
+        Self::open_with(link, true)
+    }
+
+    fn open_with(link: &Link, headers: bool) -> Result<Self> {
         let interface = link.name().to_owned();
         let open = || {
             let socket = packet_socket()?;
+            if headers {
+                set_option(&socket, libc::PACKET_VNET_HDR, &1_i32)?;
+            }
             bind(&socket, link.index())?;
             Ok(socket)
         };
@@ -60,6 +77,12 @@ impl RawSocket {
             );
             Error::system(doing, errno)
         })
+    }
+}
+
+impl AsFd for RawSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -1,0 +1,192 @@
+//! The matrix: podspan and other mirrors in turns, under many loads, in the lab.
+//!
+//! Comes in: the command line ([`arguments`]) and what meets in what case ([`plan`]). In each round, every
+//! contender of a case runs after the other in the same lab ([`stand`]), under the frames of a load
+//! ([`frames`], [`inject`]). Goes out: medians and ratios ([`results`]), a verdict for each bar ([`bars`]),
+//! tables and charts ([`report`]), and files. [`limits`] says how long runs can be at all. Everything between the command line and the files is a pure
+//! function of numbers, except [`stand`], [`contenders`], [`inject`] and [`measure`].
+
+pub mod arguments;
+pub mod bars;
+pub mod contenders;
+mod error;
+pub mod frames;
+pub mod inject;
+pub mod limits;
+pub mod loads;
+pub mod measure;
+pub mod plan;
+pub mod report;
+pub mod results;
+pub mod search;
+pub mod stand;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use instructions::recording::Recording;
+use testbed::ControlGroup;
+
+pub use error::{Error, Result};
+
+use arguments::Arguments;
+use contenders::Programs;
+use loads::Loads;
+use measure::{Bench, copy_bits_per_second, guess};
+use plan::{Case, Contender, Part};
+use results::{Found, Results};
+use stand::Stand;
+
+/// The name of the files.
+const NAME: &str = "matrix";
+
+/// Runs the matrix as the command line says, and prints its tables.
+///
+/// # Errors
+/// [`Error`].
+pub fn command(words: impl IntoIterator<Item = OsString>) -> Result<()> {
+    let arguments = Arguments::read(words)?;
+    testbed::user_namespace::enter()?;
+    let start = Instant::now();
+    let results = measured(&arguments)?;
+    let bars = bars::bars(&results);
+    for (title, table) in report::tables(&results, &bars) {
+        println!("\n{title}\n{table}");
+    }
+    let (turns, wrong) = results.disagreements();
+    println!(
+        "podspan's totals and the receiver agree in {} of {turns} turns",
+        turns - wrong
+    );
+    let charts = report::charts(&results);
+    let mut files = write(&arguments, &results)?;
+    if let Some(folder) = &arguments.save {
+        for (name, chart) in &charts {
+            let path = folder.join(format!("{NAME}-{name}.svg"));
+            let text = chart.svg().map_err(crate::files::Error::from)?;
+            fs::write(&path, text).map_err(|source| crate::Error::Io {
+                doing: "writing a chart for --save",
+                source,
+            })?;
+            files.push(path);
+        }
+    }
+    for file in files {
+        println!("{}", file.display());
+    }
+    println!("{} s", start.elapsed().as_secs());
+    Ok(())
+}
+
+/// Writes the results and charts so far.
+fn write(arguments: &Arguments, results: &Results) -> Result<Vec<PathBuf>> {
+    let charts = report::charts(results);
+    let all = (results, bars::bars(results));
+    Ok(crate::files::write(&arguments.output, NAME, &all, &charts)?)
+}
+
+fn measured(arguments: &Arguments) -> Result<Results> {
+    if arguments.parts.contains(&Part::Quota) {
+        // Before anything else is measured, so that no time is lost.
+        ControlGroup::with_quota(arguments.quota).ok_or(Error::NoQuota)?;
+    }
+    let web = Recording::read(&arguments.web).map_err(crate::Error::from)?;
+    let loads = Loads::new(&web)?;
+    let stand = Stand::new()?;
+    let bench = Bench {
+        stand: &stand,
+        loads: &loads,
+        programs: Programs {
+            podspan: &arguments.podspan,
+            peer: arguments.peer.as_deref(),
+        },
+        time: arguments.time,
+        quota: arguments.quota,
+    };
+    let mut results = Results {
+        quota_ms: u64::try_from(arguments.quota.as_millis()).unwrap_or(u64::MAX),
+        seconds: arguments.time.as_secs_f64(),
+        copy_bits_per_second: copy_bits_per_second(),
+        load_average: vec![load_average()],
+        limits: limits::limits(&loads),
+        ..Results::default()
+    };
+    for round in 1..=arguments.rounds {
+        for part in &arguments.parts {
+            run(&bench, *part, round, arguments.peer.is_some(), &mut results)?;
+        }
+        // What an interrupted run has measured stays.
+        write(arguments, &results)?;
+        eprintln!("round {round} of {}", arguments.rounds);
+    }
+    results.load_average.push(load_average());
+    Ok(results)
+}
+
+fn run(
+    bench: &Bench<'_>,
+    part: Part,
+    round: u32,
+    with_peer: bool,
+    results: &mut Results,
+) -> Result<()> {
+    match part {
+        Part::Cost => {
+            for (case, contenders) in plan::costs(with_peer) {
+                for contender in contenders {
+                    results.costs.push(bench.cost(round, case, contender)?);
+                }
+            }
+        }
+        Part::Scale => {
+            // Those of the first part are not measured again.
+            let known = |results: &Results, case| {
+                let mut costs = results.costs.iter();
+                costs.any(|cost| cost.round == round && cost.case == case)
+            };
+            for case in plan::scales() {
+                if known(results, case) {
+                    continue;
+                }
+                for contender in [Contender::Socket, Contender::Plain] {
+                    results.costs.push(bench.cost(round, case, contender)?);
+                }
+            }
+        }
+        Part::Quota => {
+            for (case, contenders) in plan::searches(with_peer) {
+                for contender in contenders {
+                    let expected = expected(bench, results, case, contender);
+                    let found = bench.search(round, case, contender, expected)?;
+                    results.found.push(found);
+                }
+            }
+        }
+        Part::Idle => results.idle.push(bench.idle(bench.programs.podspan)?),
+    }
+    Ok(())
+}
+
+/// Where a search starts: at the result of the round before, or at what the CPU time per frame allows.
+fn expected(bench: &Bench<'_>, results: &Results, case: Case, contender: Contender) -> f64 {
+    let is_same = |found: &&Found| found.case == case && found.contender == contender;
+    let before = results.found.iter().rev().find(is_same);
+    if let Some(found) = before.filter(|found| found.frames_per_second > 0.0) {
+        return found.frames_per_second;
+    }
+    let per_frame = results.cost((case, contender), results::Cost::own_of_a_frame);
+    per_frame.map_or_else(
+        || guess(bench.loads, case, contender),
+        |cost| bench.quota.as_secs_f64() * 10.0 * 1e9 / cost.max(1.0),
+    )
+}
+
+fn load_average() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let first = text.split(' ').next().and_then(|word| word.parse().ok());
+    first.unwrap_or_default()
+}

@@ -1,0 +1,259 @@
+//! What is measured: contenders, loads, and which of them meet.
+
+use serde::{Serialize, Serializer};
+
+/// A program or a setting that mirrors, or a bound for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Contender {
+    /// Nothing mirrors: what the load itself costs.
+    Nothing,
+    /// podspan, to a sensor that captures.
+    Plain,
+    /// podspan, to a sensor that is a socket (UDP GSO).
+    Socket,
+    /// The same with `TRAILERS=off`.
+    SocketNoTrailers,
+    /// A bare `sendmmsg` of the same datagrams beside the load.
+    Bare,
+    /// The same with `UDP_SEGMENT`.
+    BareSegmented,
+    /// The same, as fast as the load is and in bursts as podspan's.
+    BarePaced,
+    /// tc mirred into a vxlan device.
+    Tc,
+    /// The command of `--peer`.
+    Peer,
+}
+
+impl Contender {
+    /// The name in tables and files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "no mirror",
+            Self::Plain => "podspan plain",
+            Self::Socket => "podspan GSO",
+            Self::SocketNoTrailers => "podspan GSO, TRAILERS=off",
+            Self::Bare => "bare sendmmsg",
+            Self::BareSegmented => "bare sendmmsg, UDP_SEGMENT",
+            Self::BarePaced => "bare UDP_SEGMENT in bursts",
+            Self::Tc => "tc mirred + vxlan",
+            Self::Peer => "peer",
+        }
+    }
+}
+
+impl Serialize for Load {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
+    }
+}
+
+impl Serialize for Contender {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// What is sent to the pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Load {
+    /// UDP frames of this length in bytes, without the frame check sequence.
+    Size(u16),
+    /// The simple IMIX in random order.
+    Imix,
+    /// The recorded web mix with the kernel's offloads, as a pod on a veth has it.
+    Web,
+    /// The same without offloads: each frame is one of the wire, and full-sized ones do not fit the tunnel.
+    WebWithoutOffloads,
+    /// Recorded DNS.
+    Dns,
+    /// Recorded short connections.
+    Short,
+    /// Recorded bulk TCP with its acknowledgements.
+    Bulk,
+}
+
+impl Load {
+    /// The name in tables and files.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Size(bytes) => format!("{bytes} B"),
+            Self::Imix => "IMIX".to_owned(),
+            Self::Web => "web mix".to_owned(),
+            Self::WebWithoutOffloads => "web mix, no offloads".to_owned(),
+            Self::Dns => "DNS".to_owned(),
+            Self::Short => "short connections".to_owned(),
+            Self::Bulk => "bulk TCP".to_owned(),
+        }
+    }
+}
+
+/// A load, where it comes from and where its copies go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Case {
+    /// The frames.
+    pub load: Load,
+    /// Flows of frames that are not recorded.
+    pub flows: u32,
+    /// Sensors.
+    pub sensors: u8,
+    /// Interfaces of the pod.
+    pub interfaces: u8,
+}
+
+impl Case {
+    /// Flows where their number is not varied.
+    pub const FLOWS: u32 = 64;
+
+    /// One sensor and one interface.
+    #[must_use]
+    pub const fn of(load: Load) -> Self {
+        Self {
+            load,
+            flows: Self::FLOWS,
+            sensors: 1,
+            interfaces: 1,
+        }
+    }
+
+    /// The name in tables and files: what differs from [`Case::of`].
+    #[must_use]
+    pub fn name(&self) -> String {
+        let mut name = self.load.name();
+        let mut add = |number: u64, usual: u64, one: &str, many: &str| {
+            if number != usual {
+                let unit = if number == 1 { one } else { many };
+                name = format!("{name}, {} {unit}", crate::grouped(number));
+            }
+        };
+        add(self.flows.into(), Self::FLOWS.into(), "flow", "flows");
+        add(self.sensors.into(), 1, "sensor", "sensors");
+        add(self.interfaces.into(), 1, "interface", "interfaces");
+        name
+    }
+}
+
+impl Serialize for Case {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
+    }
+}
+
+/// The bar's size.
+pub const SMALL: Load = Load::Size(128);
+/// Sizes of frames.
+pub const SIZES: [u16; 4] = [64, 128, 512, 1400];
+/// Numbers of flows.
+pub const FLOWS: [u32; 4] = [1, 64, 10_000, 1_000_000];
+/// Numbers of sensors.
+pub const SENSORS: [u8; 3] = [1, 8, 64];
+/// Numbers of interfaces.
+pub const INTERFACES: [u8; 3] = [1, 2, 4];
+/// Flows where the number of sensors is varied: enough for all of them.
+pub const MANY: u32 = 10_000;
+
+/// Which parts run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// CPU time per packet without a quota.
+    Cost,
+    /// Flows, sensors and interfaces.
+    Scale,
+    /// The highest load without loss under the quota.
+    Quota,
+    /// CPU time and memory without traffic.
+    Idle,
+}
+
+impl Part {
+    /// All, in the order in which a round runs them.
+    pub const ALL: [Self; 4] = [Self::Cost, Self::Scale, Self::Quota, Self::Idle];
+
+    /// The word on the command line.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Cost => "cost",
+            Self::Scale => "scale",
+            Self::Quota => "quota",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+/// The cases whose CPU time is measured, and who meets in each, in the order of a round.
+#[must_use]
+pub fn costs(with_peer: bool) -> Vec<(Case, Vec<Contender>)> {
+    use Contender::{
+        Bare, BarePaced, BareSegmented, Nothing, Peer, Plain, Socket, SocketNoTrailers, Tc,
+    };
+    let mut cases = Vec::new();
+    for size in SIZES {
+        let load = Load::Size(size);
+        let all = if load == SMALL {
+            vec![Nothing, Tc, BareSegmented, Socket, BarePaced, Bare, Plain]
+        } else {
+            vec![BareSegmented, Socket, Bare, Plain]
+        };
+        cases.push((Case::of(load), all));
+    }
+    cases.push((
+        Case::of(Load::Imix),
+        vec![Socket, SocketNoTrailers, Bare, Plain],
+    ));
+    for load in [Load::Web, Load::WebWithoutOffloads] {
+        cases.push((Case::of(load), vec![Socket, SocketNoTrailers, Plain]));
+    }
+    for load in [Load::Dns, Load::Short, Load::Bulk] {
+        cases.push((Case::of(load), vec![Socket, Plain]));
+    }
+    if with_peer {
+        for (_, contenders) in &mut cases {
+            contenders.push(Peer);
+        }
+    }
+    cases
+}
+
+/// The cases of many flows, sensors and interfaces.
+#[must_use]
+pub fn scales() -> Vec<Case> {
+    let base = Case::of(SMALL);
+    let flows = FLOWS.iter().map(|&flows| Case { flows, ..base });
+    let sensors = SENSORS.iter().map(|&sensors| Case {
+        sensors,
+        flows: MANY,
+        ..base
+    });
+    let interfaces = INTERFACES
+        .iter()
+        .map(|&interfaces| Case { interfaces, ..base });
+    let mut cases: Vec<Case> = flows.chain(sensors).chain(interfaces).collect();
+    cases.sort_unstable();
+    cases.dedup();
+    cases
+}
+
+/// The loads whose highest rate without loss is searched, and who meets in each.
+#[must_use]
+pub fn searches(with_peer: bool) -> Vec<(Case, Vec<Contender>)> {
+    use Contender::{Peer, Plain, Socket, SocketNoTrailers};
+    let three = vec![Socket, SocketNoTrailers, Plain];
+    let mut cases = vec![
+        (Case::of(SMALL), vec![Socket, Plain]),
+        (Case::of(Load::Imix), three.clone()),
+        (Case::of(Load::Web), three),
+        (Case::of(Load::WebWithoutOffloads), vec![Socket, Plain]),
+        (Case::of(Load::Bulk), vec![Socket, Plain]),
+        (Case::of(Load::Dns), vec![Socket, Plain]),
+        (Case::of(Load::Short), vec![Socket, Plain]),
+    ];
+    if with_peer {
+        for (_, contenders) in &mut cases {
+            contenders.push(Peer);
+        }
+    }
+    cases
+}
