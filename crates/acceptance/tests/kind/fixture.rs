@@ -13,7 +13,7 @@ use serde_json::Value;
 use testbed::kind::Cluster;
 
 /// Long enough for a slow machine to start pods.
-pub(crate) const LIMIT: Duration = Duration::from_mins(2);
+pub(crate) const LIMIT: Duration = Duration::from_mins(5);
 
 /// The names of the workers.
 pub(crate) fn workers(cluster: &Cluster) -> Vec<String> {

@@ -82,11 +82,20 @@ fn list(pods: &[Value]) -> String {
     json!({"apiVersion": "v1", "kind": "List", "items": pods}).to_string()
 }
 
-/// Starts the sensor, and returns its address when it captures.
+/// Starts the sensor, and returns its address when it captures. On a busy machine, its log can be there before
+/// the address is in the pod's status.
 fn start_sensor(scenario: &Scenario<'_>, sidecar: &Value) -> Result<String> {
     scenario.apply(&sensor(sidecar).to_string())?;
     scenario.logged("sensor", "sensor", "reading ", LIMIT)?;
-    scenario.kubectl(&["get", "pod", "sensor", "-o", "jsonpath={.status.podIP}"])
+    until("the address of the sensor", LIMIT, || {
+        let status = ["get", "pod", "sensor", "-o", "jsonpath={.status.podIP}"];
+        let address = scenario.kubectl(&status)?;
+        Ok(if address.is_empty() {
+            Err("no address".to_owned())
+        } else {
+            Ok(address)
+        })
+    })
 }
 
 fn each_row_of_the_security_contexts_is_true(cluster: &Cluster) -> Outcome {
