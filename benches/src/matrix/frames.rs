@@ -4,7 +4,7 @@
 //! [`super::inject`] sends again and again. The destination of every frame is a station that is not the pod:
 //! the pod's kernel shows the frame to packet sockets and to tc, and then drops it, so no answer of the pod
 //! changes the load. Frames that are made here are UDP over IPv4 and get the addresses and ports of a flow
-//! just before they are sent ([`Frames::set_flow`]); recorded ones stay as they are.
+//! just before they are sent ([`Frames::set_flows`]); recorded ones stay as they are.
 
 use instructions::recording::Recording;
 use wire::{ChecksumState, Direction, Frame, Link, Offload, Timestamp};
