@@ -17,7 +17,6 @@ use crate::failure::{Failure, Result};
 use crate::image;
 use crate::instructions;
 use crate::tools;
-use crate::workspace_tests;
 
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: u32 = 15;
@@ -47,8 +46,8 @@ type Step = (&'static str, &'static str, Checks);
 enum Checks {
     /// All of it, on every machine.
     All(fn() -> Result<()>),
-    /// What this machine allows.
-    Allowed(fn() -> Result<Outcome>),
+    /// What this machine allows; only if `--only` names the step.
+    ByName(fn() -> Result<Outcome>),
 }
 
 /// How a step ended that found no mistake.
@@ -59,7 +58,7 @@ pub(crate) enum Outcome {
     NotRun(String),
 }
 
-use Checks::{All, Allowed};
+use Checks::{All, ByName};
 
 const STEPS: [Step; 12] = [
     ("tools", "programs that the tests use", All(tools::programs)),
@@ -87,12 +86,12 @@ const STEPS: [Step; 12] = [
     (
         "image",
         "the image for both architectures, in an archive and from the Containerfile",
-        Allowed(image::check::run),
+        ByName(image::check::run),
     ),
     (
         "cluster",
         "podspan on a kind cluster, which is made for it and taken down",
-        Allowed(cluster_test::run),
+        ByName(cluster_test::run),
     ),
 ];
 
@@ -115,7 +114,10 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     }
     let chosen: Vec<&Step> = STEPS
         .iter()
-        .filter(|(name, ..)| only.as_deref().is_none_or(|only| only == *name))
+        .filter(|(name, _, checks)| match only.as_deref() {
+            Some(only) => only == *name,
+            None => matches!(checks, All(_)),
+        })
         .collect();
     if chosen.is_empty() {
         let message = format!(
@@ -126,12 +128,18 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     }
     let start = Instant::now();
     let mut not_run = Vec::new();
+    if only.is_none() {
+        let by_name = STEPS
+            .iter()
+            .filter(|(.., checks)| matches!(checks, ByName(_)));
+        not_run.extend(by_name.map(|(name, ..)| (*name, format!("--only {name} runs it"))));
+    }
     for (name, what, checks) in chosen {
         println!("== {name}: {what}");
         let begin = Instant::now();
         let outcome = match checks {
             All(run) => run().map(|()| Outcome::Done),
-            Allowed(run) => run(),
+            ByName(run) => run(),
         };
         let verdict = match &outcome {
             Ok(Outcome::Done) => "done".to_owned(),
@@ -224,8 +232,11 @@ fn docs() -> Result<()> {
     run_command(command)
 }
 
+/// `--workspace` gives each crate the features that any member needs: so testbed's own tests of
+/// its feature `kubernetes` run too.
 fn test() -> Result<()> {
-    workspace_tests::run_all(ALL_FEATURES)
+    tools::control_plane()?;
+    cargo_with(&["test", "--workspace", ALL_FEATURES])
 }
 
 fn miri() -> Result<()> {
