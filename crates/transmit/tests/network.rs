@@ -24,7 +24,7 @@ use libtest_mimic::{Arguments, Trial};
 use mirror::{DropReason, Outcome, SensorTable, SourcePorts};
 use testbed::verify::{Check, Verifier};
 use testbed::{Filter, Frame, Lab, Namespace, Offload, Sniffer};
-use transmit::{OpenError, SocketConfig, Transmitter};
+use transmit::{OpenError, Report, SocketConfig, Transmitter};
 use wire::vxlan;
 
 /// The mark of the tests' packets. Setting it needs a capability, which the tests check.
@@ -205,6 +205,25 @@ fn assert_no_fragments(packets: &[Vec<u8>], ether_type: [u8; 2]) {
     assert_eq!(packets.iter().filter(fragment).count(), 0);
 }
 
+/// Mirrors frames that are too long for a hop of 1,400 bytes, until its router has reported it and at most one
+/// batch is lost. Returns the frames and the report.
+fn mirror_until_the_hop_is_found(
+    lab: &Lab,
+    fixture: &mut Fixture,
+    table: &SensorTable,
+) -> (Block, Report) {
+    // The outer packet has 1,500 bytes over IPv6, and 1,480 over IPv4.
+    let block = Block::of_udp(8, 8, 1500 - 56 - 42);
+    let path_mtu = || table.sensors()[0].path_mtu().get();
+    mirror_until(lab, fixture, &block, table, |_, _| path_mtu() == 1400);
+    let lost = fixture.totals.datagrams_dropped.of(DropReason::PathMtu);
+    assert!(lost <= 8, "at most one batch is too long: {lost}");
+    assert_eq!(fixture.totals.datagrams_dropped.sum(), lost);
+    let report = fixture.transmitter.report(table);
+    assert_eq!(report.sensors[0].path_mtu.map(wire::Mtu::get), Some(1400));
+    (block, report)
+}
+
 fn the_mtu_of_a_routed_hop_is_found() {
     let lab = Lab::builder().routed(1400).build().unwrap();
     let addresses = [
@@ -215,17 +234,7 @@ fn the_mtu_of_a_routed_hop_is_found() {
         let mut fixture = fixture(&lab);
         let table = table(&[sensor(address)]);
         let sniffer = capture(&lab.pod.namespace, Filter::Outgoing);
-        // The outer packet has 1,500 bytes over IPv6, and 1,480 over IPv4.
-        let block = Block::of_udp(8, 8, 1500 - 56 - 42);
-        let path_mtu = || table.sensors()[0].path_mtu().get();
-        mirror_until(&lab, &mut fixture, &block, &table, |_, _| {
-            path_mtu() == 1400
-        });
-        let lost = fixture.totals.datagrams_dropped.of(DropReason::PathMtu);
-        assert!(lost <= 8, "at most one batch is too long: {lost}");
-        assert_eq!(fixture.totals.datagrams_dropped.sum(), lost);
-        let report = fixture.transmitter.report(&table);
-        assert_eq!(report.sensors[0].path_mtu.map(wire::Mtu::get), Some(1400));
+        let (block, _) = mirror_until_the_hop_is_found(&lab, &mut fixture, &table);
 
         // From here on, the datagrams fit the path.
         let before = fixture.totals;

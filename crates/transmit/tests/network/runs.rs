@@ -11,8 +11,8 @@ use testbed::{Filter, Lab, Offload};
 
 use crate::common::{Block, count, dropped, sockets};
 use crate::{
-    IPV4, IPV6, all_sent, assert_no_fragments, capture, fixture, mirror, mirror_until, packets,
-    sensor,
+    IPV4, IPV6, all_sent, assert_no_fragments, capture, fixture, mirror, mirror_until,
+    mirror_until_the_hop_is_found, packets, sensor,
 };
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -81,16 +81,7 @@ fn narrower_hop() {
         let mut fixture = fixture(&lab);
         let table = sockets(&[sensor(address)]);
         let receiver = receiver(&lab, address);
-        let block = Block::of_udp(8, 8, 1500 - 56 - 42);
-        let path_mtu = || table.sensors()[0].path_mtu().get();
-        mirror_until(&lab, &mut fixture, &block, &table, |_, _| {
-            path_mtu() == 1400
-        });
-        let lost = fixture.totals.datagrams_dropped.of(DropReason::PathMtu);
-        assert!(lost <= 8, "at most one batch is too long: {lost}");
-        assert_eq!(fixture.totals.datagrams_dropped.sum(), lost);
-        let report = fixture.transmitter.report(&table);
-        assert_eq!(report.sensors[0].path_mtu.map(wire::Mtu::get), Some(1400));
+        let (block, report) = mirror_until_the_hop_is_found(&lab, &mut fixture, &table);
         assert_eq!(report.sensors[0].runs_refused, None, "{report:?}");
         drain(&receiver);
 
