@@ -63,6 +63,12 @@ impl Load {
         }
     }
 
+    /// A load that ends when it is stopped.
+    #[must_use]
+    pub fn endless(name: &str, url: &str, rate: u32) -> Self {
+        Self::new(name, url, rate, 600)
+    }
+
     /// Starts the client.
     ///
     /// # Errors
@@ -83,14 +89,14 @@ impl Load {
         })
     }
 
-    /// Ends a client before its time. It reports the requests until then.
+    /// Ends a client before its time, and reads its report of the requests until then.
     ///
     /// # Errors
-    /// When the client cannot be reached.
-    pub fn stop(&self, scenario: &Scenario<'_>) -> Result<()> {
+    /// When the client cannot be reached, and as [`Self::finish`].
+    pub fn stop(&self, scenario: &Scenario<'_>) -> Result<Report> {
         let script = "read process </tmp/attack && kill -INT $process";
         scenario.kubectl(&["exec", &self.name, "--", "sh", "-c", script])?;
-        Ok(())
+        self.finish(scenario)
     }
 
     /// Waits for the end of the client, and reads its report.

@@ -100,6 +100,24 @@ pub(crate) fn run(mut command: Command) -> Result<()> {
     }
 }
 
+/// Runs `command` to its end, and then prints its output.
+pub(crate) fn run_and_print_later(mut command: Command) -> Result<()> {
+    let name = shown(&command);
+    let output = command.output().map_err(|source| Failure::Start {
+        command: name.clone(),
+        source,
+    })?;
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Failure::Command {
+        command: name,
+        status: output.status,
+    })
+}
+
 /// Runs `command` to its end and returns what it printed; its errors go to ours.
 pub(crate) fn output(mut command: Command) -> Result<String> {
     let output = command
@@ -128,8 +146,24 @@ pub(crate) fn succeeds(mut command: Command) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// Runs a `cargo build` and returns the executables that it made, or found up to date.
-pub(crate) fn build(mut command: Command) -> Result<Vec<PathBuf>> {
+/// An executable that cargo has built, or found up to date.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Executable {
+    pub(crate) path: PathBuf,
+    /// The name of its target.
+    pub(crate) target: String,
+    /// Whether the target is one of `tests`; the tests inside a library or a binary are not.
+    pub(crate) is_test_target: bool,
+}
+
+/// Runs a `cargo build` and returns the executables' paths.
+pub(crate) fn build(command: Command) -> Result<Vec<PathBuf>> {
+    let built = executables(command)?;
+    Ok(built.into_iter().map(|built| built.path).collect())
+}
+
+/// Runs a command of cargo that builds, and returns the executables.
+pub(crate) fn executables(mut command: Command) -> Result<Vec<Executable>> {
     command
         .arg("--message-format=json-render-diagnostics")
         .stdout(Stdio::piped());
@@ -157,9 +191,15 @@ pub(crate) fn build(mut command: Command) -> Result<Vec<PathBuf>> {
 }
 
 /// The executable that one of cargo's JSON messages names.
-fn executable(message: &str) -> Option<PathBuf> {
+fn executable(message: &str) -> Option<Executable> {
     let message: Value = serde_json::from_str(message).ok()?;
-    Some(message.get("executable")?.as_str()?.into())
+    let path = message.get("executable")?.as_str()?.into();
+    let target = message.get("target")?;
+    Some(Executable {
+        path,
+        target: target.get("name")?.as_str()?.to_owned(),
+        is_test_target: target.get("kind")?.as_array()?.contains(&"test".into()),
+    })
 }
 
 /// A command as a person types it.
@@ -179,8 +219,16 @@ mod tests {
 
     #[test]
     fn executables_are_found_in_cargos_messages() {
-        let message = r#"{"reason":"compiler-artifact","executable":"/a/podspan"}"#;
-        assert_eq!(executable(message), Some("/a/podspan".into()));
+        let message = r#"{"reason":"compiler-artifact","executable":"/a/podspan-1",
+            "target":{"name":"podspan","kind":["bin"]}}"#;
+        let podspan = Executable {
+            path: "/a/podspan-1".into(),
+            target: "podspan".to_owned(),
+            is_test_target: false,
+        };
+        assert_eq!(executable(message), Some(podspan));
+        let message = r#"{"executable":"/a/cli-1","target":{"name":"cli","kind":["test"]}}"#;
+        assert!(executable(message).unwrap().is_test_target);
         assert_eq!(executable(r#"{"executable":null}"#), None);
         assert_eq!(executable("no JSON"), None);
     }

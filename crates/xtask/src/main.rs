@@ -16,6 +16,7 @@ mod instructions;
 mod interrupt;
 mod test;
 mod tools;
+mod workspace_tests;
 
 use std::env;
 use std::process::ExitCode;

@@ -17,6 +17,7 @@ use crate::failure::{Failure, Result};
 use crate::image;
 use crate::instructions;
 use crate::tools;
+use crate::workspace_tests;
 
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: u32 = 15;
@@ -46,8 +47,8 @@ type Step = (&'static str, &'static str, Checks);
 enum Checks {
     /// All of it, on every machine.
     All(fn() -> Result<()>),
-    /// What this machine allows; only if `--only` names the step.
-    ByName(fn() -> Result<Outcome>),
+    /// What this machine allows.
+    Allowed(fn() -> Result<Outcome>),
 }
 
 /// How a step ended that found no mistake.
@@ -58,7 +59,7 @@ pub(crate) enum Outcome {
     NotRun(String),
 }
 
-use Checks::{All, ByName};
+use Checks::{All, Allowed};
 
 const STEPS: [Step; 12] = [
     ("tools", "programs that the tests use", All(tools::programs)),
@@ -86,12 +87,12 @@ const STEPS: [Step; 12] = [
     (
         "image",
         "the image for both architectures, in an archive and from the Containerfile",
-        ByName(image::check::run),
+        Allowed(image::check::run),
     ),
     (
         "cluster",
         "podspan on a kind cluster, which is made for it and taken down",
-        ByName(cluster_test::run),
+        Allowed(cluster_test::run),
     ),
 ];
 
@@ -114,10 +115,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     }
     let chosen: Vec<&Step> = STEPS
         .iter()
-        .filter(|(name, _, checks)| match only.as_deref() {
-            Some(only) => only == *name,
-            None => matches!(checks, All(_)),
-        })
+        .filter(|(name, ..)| only.as_deref().is_none_or(|only| only == *name))
         .collect();
     if chosen.is_empty() {
         let message = format!(
@@ -128,18 +126,12 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     }
     let start = Instant::now();
     let mut not_run = Vec::new();
-    if only.is_none() {
-        let by_name = STEPS
-            .iter()
-            .filter(|(.., checks)| matches!(checks, ByName(_)));
-        not_run.extend(by_name.map(|(name, ..)| (*name, format!("--only {name} runs it"))));
-    }
     for (name, what, checks) in chosen {
         println!("== {name}: {what}");
         let begin = Instant::now();
         let outcome = match checks {
             All(run) => run().map(|()| Outcome::Done),
-            ByName(run) => run(),
+            Allowed(run) => run(),
         };
         let verdict = match &outcome {
             Ok(Outcome::Done) => "done".to_owned(),
@@ -232,11 +224,8 @@ fn docs() -> Result<()> {
     run_command(command)
 }
 
-/// `--workspace` gives each crate the features that any member needs: so testbed's own tests of
-/// its feature `kubernetes` run too.
 fn test() -> Result<()> {
-    tools::control_plane()?;
-    cargo_with(&["test", "--workspace", ALL_FEATURES])
+    workspace_tests::run_all(ALL_FEATURES)
 }
 
 fn miri() -> Result<()> {

@@ -10,8 +10,7 @@ use serde_json::Value;
 use testbed::kind::Cluster;
 
 use crate::disturbed::{
-    ReadyWatch, address, assert_server_untouched, copies, finish, name, plain, pod, restarts,
-    start, web,
+    ReadyWatch, address, assert_server_untouched, copies, name, plain, pod, restarts, web,
 };
 use crate::fixture::{Followed, LIMIT, capturing_sensor, delete_and_read_totals, mirrors, workers};
 use crate::{Outcome, Test};
@@ -62,6 +61,30 @@ impl Drop for Uncordon<'_> {
     }
 }
 
+/// Starts the loads, and returns when all have sent requests for some time.
+fn start(scenario: &Scenario<'_>, loads: &[Load]) -> Result<()> {
+    for load in loads {
+        load.start(scenario)?;
+    }
+    for load in loads {
+        load.runs(scenario, LIMIT)?;
+    }
+    thread::sleep(Duration::from_secs(2));
+    Ok(())
+}
+
+/// Stops the loads some time later: each request was answered.
+fn stop_after(time: Duration, scenario: &Scenario<'_>, loads: &[Load]) -> Result<()> {
+    thread::sleep(time);
+    for load in loads {
+        let report = load.stop(scenario)?;
+        println!("{}: {report:?}", load.name);
+        assert!(report.requests > 0);
+        assert_eq!(report.answered, report.requests, "{}", report.errors);
+    }
+    Ok(())
+}
+
 fn budget(app: &str) -> String {
     format!(
         "{{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {{name: {app}}}, \
@@ -98,10 +121,9 @@ fn drained(cluster: &Cluster) -> Outcome {
     }
     let loads = ["web", "plain"].map(|app| {
         let name = format!("load-{app}");
-        Load::new(&name, &format!("http://{app}/"), 20, 30)
+        Load::endless(&name, &format!("http://{app}/"), 20)
     });
     start(&scenario, &loads)?;
-    thread::sleep(Duration::from_secs(2));
     let before = scenario.pods("app=web")?;
     let leaving = on_node(&before, near).ok_or("no pod on the node")?;
     let log = Followed::start(&scenario, &name(&leaving), "podspan");
@@ -120,7 +142,7 @@ fn drained(cluster: &Cluster) -> Outcome {
     let moved = after.iter().find(is_new).ok_or("no new pod")?;
     assert_eq!(text(&moved["spec"]["nodeName"]), *far);
     mirrors(&scenario, &name(moved))?;
-    finish(&scenario, &loads)?;
+    stop_after(Duration::from_secs(5), &scenario, &loads)?;
     copies_arrive(&scenario, &[address(&leaving)], sent)?;
     println!("{sent} copies of the pod that was evicted, all at the sensor");
     let log = Followed::start(&scenario, &name(moved), "podspan");
@@ -138,15 +160,15 @@ fn kubelet_restarted(cluster: &Cluster) -> Outcome {
     let before = pods.first().ok_or("no pod")?;
     let node = text(&before["spec"]["nodeName"]);
     let watch = ReadyWatch::start(&scenario, &name(before));
-    let loads = [Load::new("load", "http://web/", 20, 25)];
+    let loads = [Load::endless("load", "http://web/", 20)];
     start(&scenario, &loads)?;
-    thread::sleep(Duration::from_secs(2));
     let process = "systemctl show --property=MainPID --value kubelet";
     let kubelet = || cluster.exec_in_node(&node, &["sh", "-c", process]);
     let old = kubelet()?;
     cluster.exec_in_node(&node, &["systemctl", "restart", "kubelet"])?;
     assert_ne!(kubelet()?, old, "another kubelet runs");
-    finish(&scenario, &loads)?;
+    // The new kubelet reports its pods in the first seconds.
+    stop_after(Duration::from_secs(10), &scenario, &loads)?;
     cluster.wait("condition=Ready", &[&format!("node/{node}")], LIMIT)?;
     let unready = watch.finish();
     assert!(unready.is_empty(), "the pod was not Ready for {unready:?}");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use acceptance::objects::until;
 use acceptance::scenario::text;
-use acceptance::{Error, Findings, Load, Received, Report, Scenario, TCP_COPIES, Totals, segments};
+use acceptance::{Error, Findings, Load, Received, Scenario, TCP_COPIES, Totals, segments};
 use testbed::kind::Cluster;
 
 use crate::fixture::{
@@ -47,10 +47,8 @@ spec:
         lifecycle: {preStop: {sleep: {seconds: 5}}}
 ";
 
-/// A load that is stopped by the test.
-fn endless(name: &str, rate: u32) -> Load {
-    Load::new(name, "http://web/", rate, 600)
-}
+/// The application's service.
+const URL: &str = "http://web/";
 
 /// Starts a load, and waits until its requests are copied.
 fn start(scenario: &Scenario<'_>, load: &Load) -> Result<(), Error> {
@@ -58,11 +56,6 @@ fn start(scenario: &Scenario<'_>, load: &Load) -> Result<(), Error> {
     load.runs(scenario, LIMIT)?;
     thread::sleep(Duration::from_secs(2));
     Ok(())
-}
-
-fn stop(scenario: &Scenario<'_>, load: &Load) -> Result<Report, Error> {
-    load.stop(scenario)?;
-    load.finish(scenario)
 }
 
 fn follow(
@@ -99,7 +92,7 @@ fn a_rollout_of_the_application_fails_no_request_and_loses_no_copy(cluster: &Clu
         .resource("examples/central/vxlan-device")
         .patch(GRACEFUL);
     apply(&scenario, &manifests)?;
-    let load = endless("load", 50);
+    let load = Load::endless("load", URL, 50);
     start(&scenario, &load)?;
     let before = scenario.pod_names("app=web")?;
     let old = follow(&scenario, "app=web", "podspan")?;
@@ -109,7 +102,7 @@ fn a_rollout_of_the_application_fails_no_request_and_loses_no_copy(cluster: &Clu
         .into_iter()
         .map(|log| Totals::read(&log.finish()))
         .collect::<Result<_, _>>()?;
-    let report = stop(&scenario, &load)?;
+    let report = load.stop(&scenario)?;
     let after = scenario.pod_names("app=web")?;
     assert!(
         before.iter().all(|pod| !after.contains(pod)),
@@ -243,14 +236,14 @@ fn a_restart_of_three_sensors_loses_little_and_all_of_it_is_counted(cluster: &Cl
         .manifests()
         .resource("examples/central/vxlan-device");
     apply(&scenario, &manifests)?;
-    let load = endless("load", 80);
+    let load = Load::endless("load", URL, 80);
     let begin = Instant::now();
     start(&scenario, &load)?;
     let old = follow(&scenario, "run=sensor", "sensor")?;
     assert_eq!(old.len(), 3, "three sensors");
     scenario.kubectl(&["rollout", "restart", "deployment/sensor"])?;
     scenario.rolled_out(&["deployment/sensor"], LIMIT)?;
-    let report = stop(&scenario, &load)?;
+    let report = load.stop(&scenario)?;
     let duration = begin.elapsed();
     assert_eq!(report.answered, report.requests, "{}", report.errors);
     let totals = delete_and_read_totals(&scenario, "web", "app=web")?;
