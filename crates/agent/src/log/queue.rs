@@ -54,7 +54,7 @@ struct Waiting {
     /// The number of lines that did not fit since the last that did.
     dropped: u64,
     has_writer: bool,
-    /// Whether the writer is writing a line.
+    /// Whether a thread is writing a line.
     is_writing: bool,
 }
 
@@ -76,9 +76,14 @@ impl Waiting {
         self.lines.push_front(line);
     }
 
-    fn pop(&mut self) -> Option<Vec<u8>> {
+    /// The next line for the calling thread to write, unless another thread writes one.
+    fn take(&mut self) -> Option<Vec<u8>> {
+        if self.is_writing {
+            return None;
+        }
         let line = self.lines.pop_front()?;
         self.bytes -= line.len();
+        self.is_writing = true;
         Some(line)
     }
 }
@@ -127,8 +132,9 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits until all lines are written, at most until `end`. Without a writer, the calling thread writes
-    /// them.
+    /// Waits until all lines are written, at most until `end`. What the writer has not begun to write by then, the
+    /// calling thread writes, without waiting: where a CPU quota stops all threads, the writer may not have run
+    /// before `end`. Without a writer, the calling thread writes from the start.
     pub(super) fn flush(&self, target: &impl AsFd, end: Instant) {
         let mut waiting = self.lock();
         waiting.report_dropped(self.notice);
@@ -136,20 +142,19 @@ impl Queue {
         if waiting.has_writer {
             let left = end.saturating_duration_since(Instant::now());
             let is_busy = |waiting: &mut Waiting| waiting.is_writing || !waiting.lines.is_empty();
-            // After `end`, nothing more can be done.
-            let _ = self.changed.wait_timeout_while(waiting, left, is_busy);
-            return;
+            let waited = self.changed.wait_timeout_while(waiting, left, is_busy);
+            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        drop(waiting);
-        loop {
-            let Some(mut line) = self.lock().pop() else {
-                return;
-            };
+        while let Some(mut line) = waiting.take() {
+            drop(waiting);
             let written = write_until(target, &line, end);
+            waiting = self.lock();
+            waiting.is_writing = false;
+            self.changed.notify_all();
             if written < line.len() {
                 // The rest may be read at the next flush.
                 line.drain(..written);
-                self.lock().push_front(line);
+                waiting.push_front(line);
                 return;
             }
         }
@@ -159,14 +164,13 @@ impl Queue {
     fn write_all(&self, target: &impl AsFd) {
         let mut waiting = self.lock();
         loop {
-            let Some(line) = waiting.pop() else {
+            let Some(line) = waiting.take() else {
                 waiting = self
                     .changed
                     .wait(waiting)
                     .unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            waiting.is_writing = true;
             drop(waiting);
             write_blocking(target, &line);
             waiting = self.lock();

@@ -47,6 +47,16 @@ fn without_a_writer_lines_wait_for_a_flush() {
 }
 
 #[test]
+fn a_flush_writes_what_a_writer_without_cpu_time_has_not_begun() {
+    let (queue, pipe) = (queue(), pipe().unwrap());
+    // As if its thread had not run yet.
+    queue.lock().has_writer = true;
+    push(queue, "totals");
+    queue.flush(&pipe.1, soon());
+    assert_eq!(read(pipe), "totals\n");
+}
+
+#[test]
 fn the_writer_writes_earlier_and_later_lines() {
     let (queue, pipe) = (queue(), pipe().unwrap());
     push(queue, "before");
@@ -82,7 +92,10 @@ fn the_number_of_dropped_lines_comes_before_the_next_line_that_fits() {
     for _ in 0..LINES_MAX + 3 {
         push(queue, "early");
     }
-    queue.lock().pop();
+    let mut waiting = queue.lock();
+    waiting.take();
+    waiting.is_writing = false;
+    drop(waiting);
     push(queue, "next");
     push(queue, "too much again");
     let Waiting { lines, dropped, .. } = &*queue.lock();
