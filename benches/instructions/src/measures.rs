@@ -120,7 +120,7 @@ fn push(recording: &Recording, wanted: fn(usize) -> bool) {
     measured(|| {
         for frame in &frames {
             mirror.push(black_box(frame), &table, &mut batch, &mut totals);
-            if batch.is_full() {
+            if batch.is_full(&table) {
                 batch.count_outcomes(&mut totals);
             }
         }
@@ -206,7 +206,7 @@ fn full_batches(recording: &Recording) -> Vec<Batch> {
     let mut endless = frames.iter().cycle();
     let mut full = || {
         let mut batch = Batch::new();
-        while !batch.is_full() {
+        while !batch.is_full(&table) {
             let Some(frame) = endless.next() else { break };
             mirror.push(frame, &table, &mut batch, &mut totals);
         }
