@@ -1,9 +1,9 @@
 //! Which datagrams are sent in one message (UDP generic segmentation offload, GSO).
 //!
-//! In: the datagrams that go to one sensor, in the order of the wire. Out: how many of the first ones are one
-//! *run*, and the length of its segments. The kernel takes a run through its network stack once and splits it
-//! at the end. Most of the CPU time of a copy is this way, so a run of 64 small datagrams costs little more
-//! than one.
+//! In: the datagrams of a batch that go to one sensor, in the order of the wire. Out: how they are divided into
+//! *runs*: of each, how many datagrams it has, and the length of its segments. The kernel takes a run through
+//! its network stack once and splits it at the end. Most of the CPU time of a copy is this way, so a run of 64
+//! small datagrams costs little more than one.
 //!
 //! The kernel's rules (`udp_send_skb` in `net/ipv4/udp.c`, `UDP_MAX_SEGMENTS`): all segments of a run have
 //! one length, only the last may be shorter; there are at most 64, and together they fit one IP packet.
@@ -11,12 +11,29 @@
 //! Datagrams of other lengths end a run. To avoid this, a datagram gets a *trailer*: zeros after the inner
 //! packet, which receivers ignore, because the inner IP header gives the packet's length (as the padding of
 //! short Ethernet frames, IEEE 802.3 clause 3.2.8). A datagram whose frame does not show its end gets none.
-//! **Bound**: the trailers of a run are at most a fifth of the bytes that its datagrams have on the wire
-//! without them. A message of its own costs as much CPU time as copying some tens of kilobytes, so more
-//! trailers would still save CPU time; the bound is for the network, which carries the bytes.
 //!
 //! Runs consist of neighbours and nothing is sorted: a sensor must see what announces a connection before
 //! the connection.
+//!
+//! **Bound**: the trailers of all runs are at most a fifth of the bytes that the datagrams have on the wire
+//! without them. A message of its own costs as much CPU time as nine copies in one, or as copying some tens of
+//! kilobytes, so for the CPU time alone nearly every trailer would pay. The bound is for the network, which
+//! carries the bytes. It is one for all datagrams together and not for each run, because a run of small
+//! datagrams and a large one needs many trailers, and a run of large ones pays for them.
+//!
+//! **Search**: the runs with the least *cost*, where a message costs a *price* in bytes and a trailer costs its
+//! bytes. The price is what a message may cost the network: 1,200 bytes, less than one full-sized frame. The
+//! network's bound makes it so low, not the CPU time: a higher price exceeds the bound with usual traffic. From
+//! the last datagram to the first, the least cost of the rest is the least of all runs that can start here,
+//! each with the rest after it ([`Search::choose`]). If the trailers exceed the bound, three divisions are
+//! compared, none of which does, and the one with the fewest messages is taken:
+//! - for each of the two [`PRICES`], the runs with the least cost as long as the trailers so far are within
+//!   the bound for the datagrams so far, and otherwise
+//! - a *bounded* run ([`Search::bounded_run`]), which takes one datagram after the other while its own
+//!   trailers are at most a fifth of its own bytes; and only such runs.
+//!
+//! So there are never more messages than without trailers: the least cost has at most as many, because each
+//! saved message is worth something; and bounded runs are never shorter than runs without trailers.
 
 use crate::batch::Datagram;
 
@@ -30,10 +47,15 @@ const BYTES_MAX: u32 = 65_000;
 /// Bytes of an outer packet on the wire before the VXLAN header: Ethernet, IPv4, UDP.
 const OUTER_HEADERS: u32 = 14 + 20 + 8;
 
-/// The trailers of a run are at most this part of its bytes.
+/// The trailers are at most this part of the bytes.
 const TRAILERS_PART: u32 = 5;
 
-/// No trailer has more bytes.
+/// What a message costs, in bytes of trailers. The second is for traffic that exceeds the bound with the
+/// first: half as much still joins frames of 64 bytes with those of 600, as in the IMIX.
+const PRICES: [u32; 2] = [1200, 600];
+
+/// No trailer has more bytes: a longer one would cost more than to end the run before it, and a bounded run has
+/// no more.
 pub const TRAILER_MAX: u32 = (BYTES_MAX + RUN_MAX * OUTER_HEADERS) / TRAILERS_PART;
 
 /// A datagram that can become a part of a run.
@@ -54,7 +76,7 @@ impl From<&Datagram> for Candidate {
     }
 }
 
-/// The first datagrams of a sequence, which are sent in one message.
+/// Neighbours that are sent in one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
     /// How many there are.
@@ -65,7 +87,41 @@ pub struct Run {
     pub trailers: u32,
 }
 
-/// A run that is being extended.
+/// A datagram, and what the search found out about the sequence from it on.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    length: u32,
+    shows_end: bool,
+    /// How many equal datagrams start here; zero after the last one.
+    equal: u32,
+    /// The least cost of all from here on.
+    cost: u32,
+    /// The run that starts here.
+    chosen: Open,
+}
+
+impl Place {
+    /// After the last datagram.
+    const END: Self = Self {
+        length: 0,
+        shows_end: false,
+        equal: 0,
+        cost: 0,
+        chosen: Open::EMPTY,
+    };
+
+    fn new(candidate: Candidate) -> Self {
+        Self {
+            length: candidate.length,
+            shows_end: candidate.shows_end,
+            equal: 1,
+            ..Self::END
+        }
+    }
+}
+
+/// A run that can be extended.
+#[derive(Debug, Clone, Copy)]
 struct Open {
     count: u32,
     segment: u32,
@@ -73,213 +129,279 @@ struct Open {
     bytes: u32,
     /// Bytes of the trailers.
     trailers: u32,
-    /// The length of those that can get no trailer.
-    fixed: Option<u32>,
-    /// Its last datagram is shorter and can get no trailer.
+    /// A datagram that can get no trailer has the length of a segment.
+    is_fixed: bool,
+    /// The last datagram is shorter and can get no trailer.
     is_closed: bool,
 }
 
 impl Open {
-    fn start(first: Candidate) -> Self {
+    const EMPTY: Self = Self {
+        count: 0,
+        segment: 0,
+        bytes: 0,
+        trailers: 0,
+        is_fixed: false,
+        is_closed: false,
+    };
+
+    /// A datagram and the equal ones after it.
+    fn start(first: &Place) -> Self {
+        let count = equal(first, 0).max(1);
         Self {
-            count: 1,
+            count,
             segment: first.length,
-            bytes: first.length,
-            trailers: 0,
-            fixed: (!first.shows_end).then_some(first.length),
-            is_closed: false,
+            bytes: count * first.length,
+            is_fixed: !first.shows_end,
+            ..Self::EMPTY
         }
     }
 
-    /// Adds a datagram if the rules and the bound allow it.
-    fn add(&mut self, next: Candidate, trailers: bool) -> bool {
+    /// With the next datagram, if the rules allow it. If that has the length of a segment, the equal ones after
+    /// it need no trailers either and come with it.
+    #[inline]
+    fn extended(&self, next: &Place) -> Option<Self> {
         let segment = self.segment.max(next.length);
         let before = self.count * segment;
-        let padding = before - self.bytes;
-        let bytes = self.bytes + next.length;
-        let on_wire = bytes + (self.count + 1) * OUTER_HEADERS;
-        let is_allowed = !self.is_closed
-            && self.count < RUN_MAX
-            && before + next.length <= BYTES_MAX
-            && self.fixed.is_none_or(|length| length == segment)
-            && (padding == 0 || trailers && padding * TRAILERS_PART <= on_wire);
-        if is_allowed {
-            self.is_closed = !next.shows_end && next.length < segment;
-            if !next.shows_end && next.length == segment {
-                self.fixed = Some(segment);
-            }
-            self.count += 1;
-            self.segment = segment;
-            self.bytes = bytes;
-            self.trailers = padding;
+        if next.equal == 0
+            || self.is_closed
+            || self.is_fixed && segment > self.segment
+            || self.count >= RUN_MAX
+            || before + next.length > BYTES_MAX
+        {
+            return None;
         }
-        is_allowed
+        let is_shorter = next.length < segment;
+        let more = if is_shorter {
+            1
+        } else {
+            equal(next, self.count)
+        };
+        Some(Self {
+            count: self.count + more,
+            segment,
+            bytes: self.bytes + more * next.length,
+            trailers: before - self.bytes,
+            is_fixed: self.is_fixed || !next.shows_end && !is_shorter,
+            is_closed: !next.shows_end && is_shorter,
+        })
+    }
+
+    /// Bytes of its datagrams on the wire without trailers.
+    const fn on_wire(&self) -> u32 {
+        self.bytes + self.count * OUTER_HEADERS
     }
 }
 
-/// Finds the run at the start of a sequence; `None` if the sequence is empty.
-///
-/// It is greedy: it takes one datagram after the other while the rules and the bound allow it. Reads at most
-/// one datagram more than the run has.
-pub fn first(candidates: impl IntoIterator<Item = Candidate>, trailers: bool) -> Option<Run> {
-    let mut candidates = candidates.into_iter();
-    let mut run = Open::start(candidates.next()?);
-    for next in candidates {
-        if !run.add(next, trailers) {
-            break;
+/// How many of the equal datagrams from a place on fit into a run in which there are some of their length.
+fn equal(first: &Place, count: u32) -> u32 {
+    let more = first.equal.min(RUN_MAX - count);
+    if (count + more) * first.length > BYTES_MAX {
+        (BYTES_MAX / first.length).saturating_sub(count)
+    } else {
+        more
+    }
+}
+
+/// Divides datagrams into runs; see the [module](self). Its memory is reused, and has no effect on the result.
+#[derive(Debug, Default)]
+pub struct Search {
+    /// One for each datagram, and [`Place::END`].
+    places: Vec<Place>,
+    /// Bytes of all datagrams on the wire without trailers.
+    on_wire: u64,
+    /// The best division so far.
+    runs: Vec<Run>,
+    /// One that is compared with it.
+    tried: Vec<Run>,
+}
+
+impl Search {
+    /// Divides the datagrams to one sensor, in the order of the wire, into runs.
+    pub fn divide(
+        &mut self,
+        candidates: impl IntoIterator<Item = Candidate>,
+        trailers: bool,
+    ) -> &[Run] {
+        self.read(candidates);
+        self.runs.clear();
+        if trailers && !self.is_equal() {
+            self.search();
+        } else {
+            self.try_bounded(false);
+            self.keep_better();
+        }
+        &self.runs
+    }
+
+    /// The runs of the last division.
+    #[must_use]
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    fn read(&mut self, candidates: impl IntoIterator<Item = Candidate>) {
+        self.places.clear();
+        self.places.extend(candidates.into_iter().map(Place::new));
+        self.places.push(Place::END);
+        self.on_wire = 0;
+        let mut next = Place::END;
+        for place in self.places.iter_mut().rev().skip(1) {
+            if (place.length, place.shows_end) == (next.length, next.shows_end) {
+                place.equal += next.equal;
+            }
+            self.on_wire += u64::from(place.length + OUTER_HEADERS);
+            next = *place;
         }
     }
-    Some(Run {
-        count: run.count as usize,
-        segment: run.segment,
-        trailers: run.trailers,
-    })
+
+    /// Whether no trailer can make runs longer: all datagrams are equal, but the last may be shorter.
+    fn is_equal(&self) -> bool {
+        match self.places.as_slice() {
+            [first, .., last, _] => {
+                first.equal as usize + 2 >= self.places.len() && last.length <= first.length
+            }
+            _ => true,
+        }
+    }
+
+    fn search(&mut self) {
+        for price in PRICES {
+            self.choose_all(price);
+            let is_within_bound = self.try_chosen();
+            if !is_within_bound {
+                self.try_chosen_within_bound();
+            }
+            self.keep_better();
+            if is_within_bound {
+                return;
+            }
+        }
+        self.try_bounded(true);
+        self.keep_better();
+    }
+
+    /// Chooses the run that starts at each place.
+    fn choose_all(&mut self, price: u32) {
+        for start in (0..self.places.len() - 1).rev() {
+            if let Some([place, rest @ ..]) = self.places.get_mut(start..) {
+                (place.chosen, place.cost) = Self::choose(place, rest, price);
+            }
+        }
+    }
+
+    /// The run at a place with which all from there on costs least, and this cost.
+    ///
+    /// **Invariant**: the cost of `rest` never increases from one datagram to the next, because a run without its
+    /// first datagram is a run with fewer trailers. Two things follow:
+    /// - Equal datagrams that need no trailers are taken together.
+    /// - If a run reaches beyond a datagram, those before it have trailers up to the segment, and what starts
+    ///   at that datagram costs what is chosen there or more. So the search ends where these trailers and that
+    ///   cost are as much as the least cost found. It then has read only a few datagrams more than the run has.
+    ///
+    /// A cost is at most the price for each datagram: 32 bits are enough for three million of them.
+    fn choose(first: &Place, rest: &[Place], price: u32) -> (Open, u32) {
+        let cost_after = |run: &Open| rest.get(run.count as usize - 1).map_or(0, |next| next.cost);
+        let mut run = Open::start(first);
+        let mut chosen = (run, price + cost_after(&run));
+        while let Some(next) = rest.get(run.count as usize - 1)
+            && let Some(longer) = run.extended(next)
+            && longer.trailers + next.cost < chosen.1
+        {
+            run = longer;
+            let cost = price + run.trailers + cost_after(&run);
+            if cost < chosen.1 {
+                chosen = (run, cost);
+            }
+        }
+        chosen
+    }
+
+    /// Tries the chosen runs; returns whether their trailers are within the bound.
+    fn try_chosen(&mut self) -> bool {
+        self.tried.clear();
+        let (mut start, mut trailers) = (0, 0);
+        while let Some(run) = self.chosen(start) {
+            trailers += u64::from(run.trailers);
+            start += run.count as usize;
+            self.tried.push(run.into());
+        }
+        trailers * u64::from(TRAILERS_PART) <= self.on_wire
+    }
+
+    /// Tries the chosen runs as long as the trailers so far are within the bound for the datagrams so far, and
+    /// bounded runs otherwise.
+    fn try_chosen_within_bound(&mut self) {
+        self.tried.clear();
+        let (mut start, mut trailers, mut on_wire) = (0, 0, 0);
+        while let Some(chosen) = self.chosen(start) {
+            let with_it = trailers + u64::from(chosen.trailers);
+            let on_wire_with_it = on_wire + u64::from(chosen.on_wire());
+            let run = if with_it * u64::from(TRAILERS_PART) <= on_wire_with_it {
+                chosen
+            } else {
+                self.bounded_run(start, true)
+            };
+            trailers += u64::from(run.trailers);
+            on_wire += u64::from(run.on_wire());
+            start += run.count as usize;
+            self.tried.push(run.into());
+        }
+    }
+
+    /// Tries only bounded runs. Without trailers there are no longer ones.
+    fn try_bounded(&mut self, trailers: bool) {
+        self.tried.clear();
+        let mut start = 0;
+        while start + 1 < self.places.len() {
+            let run = self.bounded_run(start, trailers);
+            start += run.count as usize;
+            self.tried.push(run.into());
+        }
+    }
+
+    /// The run that was chosen at a place; `None` after the last one.
+    fn chosen(&self, start: usize) -> Option<Open> {
+        let place = self.places.get(start)?;
+        (place.equal > 0).then_some(place.chosen)
+    }
+
+    /// The run at a place that takes one datagram after the other, as long as its trailers are at most a fifth
+    /// of its bytes.
+    fn bounded_run(&self, start: usize, trailers: bool) -> Open {
+        let rest = self.places.get(start..).unwrap_or_default();
+        let mut run = Open::start(rest.first().unwrap_or(&Place::END));
+        while let Some(next) = rest.get(run.count as usize)
+            && let Some(longer) = run.extended(next)
+            && (longer.trailers == 0
+                || trailers && longer.trailers * TRAILERS_PART <= longer.on_wire())
+        {
+            run = longer;
+        }
+        run
+    }
+
+    /// Keeps what was tried if it is the first, or better than what was kept before: fewer messages, or as many
+    /// with fewer trailers.
+    fn keep_better(&mut self) {
+        let trailers = |runs: &[Run]| runs.iter().map(|run| u64::from(run.trailers)).sum::<u64>();
+        let value = |runs: &[Run]| (runs.len(), trailers(runs));
+        if self.runs.is_empty() || value(&self.tried) < value(&self.runs) {
+            core::mem::swap(&mut self.runs, &mut self.tried);
+        }
+    }
+}
+
+impl From<Open> for Run {
+    fn from(open: Open) -> Self {
+        Self {
+            count: open.count as usize,
+            segment: open.segment,
+            trailers: open.trailers,
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn ip(length: u32) -> Candidate {
-        Candidate {
-            length,
-            shows_end: true,
-        }
-    }
-
-    fn other(length: u32) -> Candidate {
-        Candidate {
-            length,
-            shows_end: false,
-        }
-    }
-
-    fn found(candidates: &[Candidate], trailers: bool) -> (usize, u32) {
-        let run = first(candidates.iter().copied(), trailers).unwrap();
-        (run.count, run.segment)
-    }
-
-    /// Each row: the datagrams, then the count and segment of the run without and with trailers.
-    #[test]
-    fn the_table_of_cases() {
-        type Row = (&'static str, Vec<Candidate>, (usize, u32), (usize, u32));
-        let rows: Vec<Row> = vec![
-            ("one", vec![ip(100)], (1, 100), (1, 100)),
-            ("equal", vec![ip(100); 5], (5, 100), (5, 100)),
-            ("64 at most", vec![ip(100); 99], (64, 100), (64, 100)),
-            (
-                "65,000 bytes at most",
-                vec![ip(1458); 99],
-                (44, 1458),
-                (44, 1458),
-            ),
-            (
-                "a TSO frame: the last is shorter",
-                vec![ip(1458), ip(1458), ip(300)],
-                (3, 1458),
-                (3, 1458),
-            ),
-            (
-                "after a shorter one nothing fits without a trailer",
-                vec![ip(1000), ip(990), ip(1000)],
-                (2, 1000),
-                (3, 1000),
-            ),
-            (
-                "a longer one makes the shorter ones before it longer",
-                vec![ip(1000), ip(1000), ip(1020)],
-                (2, 1000),
-                (3, 1020),
-            ),
-            (
-                "more than a fifth of trailers is too much",
-                vec![ip(1458), ip(110), ip(1458)],
-                (2, 1458),
-                (2, 1458),
-            ),
-            (
-                "a small one before a large one is sent separately",
-                vec![ip(110), ip(1458), ip(1458)],
-                (1, 110),
-                (1, 110),
-            ),
-            (
-                "a frame without a visible end gets no trailer",
-                vec![other(1000), ip(1020), ip(1020)],
-                (1, 1000),
-                (1, 1000),
-            ),
-            (
-                "it can be the last one",
-                vec![ip(1020), other(1000), ip(1020)],
-                (2, 1020),
-                (2, 1020),
-            ),
-            (
-                "it fits where the length is its own",
-                vec![ip(1000), other(1020), ip(1010), ip(1020)],
-                (1, 1000),
-                (4, 1020),
-            ),
-            (
-                "and then nothing longer fits",
-                vec![other(1000), other(1000), ip(990), ip(1001)],
-                (3, 1000),
-                (3, 1000),
-            ),
-            ("two of them", vec![other(60), other(60)], (2, 60), (2, 60)),
-        ];
-        for (what, candidates, without, with) in rows {
-            assert_eq!(found(&candidates, false), without, "{what}, no trailers");
-            assert_eq!(found(&candidates, true), with, "{what}, with trailers");
-        }
-        assert_eq!(first([], true), None);
-    }
-
-    /// Whether the first `count` datagrams can be a run: the rules, written down without the search.
-    fn is_run(candidates: &[Candidate], trailers: bool) -> bool {
-        let (last, others) = candidates.split_last().unwrap();
-        let segment = candidates.iter().map(|one| one.length).max().unwrap();
-        let padding: u32 = others.iter().map(|one| segment - one.length).sum();
-        let on_wire: u32 = candidates.iter().map(|one| one.length + 42).sum();
-        let fits = |one: &Candidate| one.length == segment || trailers && one.shows_end;
-        candidates.len() <= 64
-            && others.iter().map(|_| segment).sum::<u32>() + last.length <= 65_000
-            && others.iter().all(fits)
-            && (padding == 0 || padding * 5 <= on_wire)
-    }
-
-    fn any_candidate() -> impl Strategy<Value = Candidate> {
-        let length = prop_oneof![
-            Just(74_u32),
-            Just(1458),
-            68_u32..1459,
-            90_u32..130,
-            8000_u32..9000
-        ];
-        (length, prop::bool::weighted(0.8))
-            .prop_map(|(length, shows_end)| Candidate { length, shows_end })
-    }
-
-    proptest! {
-        #[test]
-        fn a_run_obeys_the_rules_and_one_more_would_not(
-            candidates in prop::collection::vec(any_candidate(), 1..100),
-            trailers: bool,
-        ) {
-            let run = first(candidates.iter().copied(), trailers).unwrap();
-            for count in 1..=run.count {
-                prop_assert!(is_run(&candidates[..count], trailers));
-            }
-            let longest = candidates[..run.count].iter().map(|one| one.length).max();
-            prop_assert_eq!(Some(run.segment), longest);
-            let others = &candidates[..run.count - 1];
-            let padding: u32 = others.iter().map(|one| run.segment - one.length).sum();
-            prop_assert_eq!(run.trailers, padding);
-            if run.count < candidates.len() {
-                prop_assert!(!is_run(&candidates[..=run.count], trailers));
-            }
-        }
-    }
-}
+#[path = "runs_tests.rs"]
+mod tests;

@@ -10,8 +10,8 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use mirror::plan::{Group, Plan};
-use mirror::runs::{self, Candidate, TRAILER_MAX};
-use mirror::{Batch, Datagram, DropReason, Outcome, SensorTable};
+use mirror::runs::{Candidate, Run, TRAILER_MAX};
+use mirror::{Batch, Datagram, DropReason, Outcome, SensorIndex, SensorTable};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
@@ -19,8 +19,9 @@ use wire::Mtu;
 
 use crate::delivery::{Delivery, Entry, Kernel, SentMessages, WAIT_MAX};
 use crate::destination::{Addresses, Destination};
+use crate::division::Division;
 use crate::error_queue::{ErrorQueue, QueuedError};
-use crate::message::{Messages, Run};
+use crate::message::{self, Messages};
 use crate::path::path_mtu;
 use crate::peer::Peers;
 use crate::policy::Cause;
@@ -47,6 +48,7 @@ pub struct Transmitter {
     destinations: Vec<Destination>,
     newly_refused: Vec<SocketAddr>,
     entries: Vec<Entry>,
+    division: Division,
     messages: Messages,
     error_queue: ErrorQueue,
 }
@@ -70,6 +72,7 @@ impl Transmitter {
             destinations: Vec::new(),
             newly_refused: Vec::new(),
             entries: Vec::new(),
+            division: Division::default(),
             messages: Messages::new(),
             error_queue: ErrorQueue::new(),
         })
@@ -193,17 +196,25 @@ impl Transmitter {
                 trailers: self.trailers,
                 addresses: &self.addresses,
             };
+            self.division.clear();
             let mut place = 0;
             while place < group.datagrams.len() {
                 let mut run = self.messages.run();
-                let next = source.fill(place, &mut run, &mut self.entries, &mut delivery);
+                let (entries, division) = (&mut self.entries, &mut self.division);
+                let next = source.fill(place, &mut run, entries, division, &mut delivery);
                 let mut kernel = Linux {
                     socket,
                     run,
                     error_queue: &mut self.error_queue,
                 };
                 let done = delivery.deliver(&mut kernel, &self.entries);
-                place = self.entries.get(done).map_or(next, |entry| entry.place);
+                place = match self.entries.get(done) {
+                    Some(entry) => {
+                        self.division.clear();
+                        entry.place
+                    }
+                    None => next,
+                };
             }
         }
         delivery.sent
@@ -245,8 +256,9 @@ impl<'a> Source<'a> {
     fn fill(
         &self,
         mut place: usize,
-        run: &mut Run<'a>,
+        run: &mut message::Run<'a>,
         entries: &mut Vec<Entry>,
+        division: &mut Division,
         delivery: &mut Delivery<'_>,
     ) -> usize {
         entries.clear();
@@ -254,7 +266,7 @@ impl<'a> Source<'a> {
             if run.is_full() {
                 return place;
             }
-            match self.message(place, delivery) {
+            match self.message(place, division, delivery) {
                 Ok(entry) => {
                     self.push(&entry, run);
                     entries.push(entry);
@@ -270,7 +282,12 @@ impl<'a> Source<'a> {
     }
 
     /// The message that starts at `place`, or why its first datagram is dropped.
-    fn message(&self, place: usize, delivery: &Delivery<'_>) -> Result<Entry, DropReason> {
+    fn message(
+        &self,
+        place: usize,
+        division: &mut Division,
+        delivery: &Delivery<'_>,
+    ) -> Result<Entry, DropReason> {
         let (datagram, ..) = self.parts(place).ok_or(DropReason::SendError)?;
         let sensor = datagram.sensor;
         let destination = delivery.destination(sensor).ok_or(DropReason::SendError)?;
@@ -284,20 +301,41 @@ impl<'a> Source<'a> {
             length: datagram.length(),
             trailers: 0,
         };
-        if destination.takes_runs {
-            let neighbours = (place..)
-                .map_while(|place| self.parts(place))
-                .map(|(datagram, ..)| datagram)
-                .take_while(|datagram| {
-                    datagram.sensor == sensor && destination.refuses(datagram.length()).is_none()
-                });
-            if let Some(found) = runs::first(neighbours.map(Candidate::from), self.trailers) {
-                entry.count = found.count;
-                entry.length = found.segment;
-                entry.trailers = found.trailers;
-            }
+        if destination.takes_runs
+            && let Some(found) = self.run(place, sensor, destination, division)
+        {
+            entry.count = found.count;
+            entry.length = found.segment;
+            entry.trailers = found.trailers;
         }
         Ok(entry)
+    }
+
+    /// The run at a place. All datagrams to a sensor are divided at its first one. What an error leaves of them is
+    /// divided again, without trailers: those already sent may have all that the bound allows.
+    fn run(
+        &self,
+        place: usize,
+        sensor: SensorIndex,
+        destination: Destination,
+        division: &mut Division,
+    ) -> Option<Run> {
+        if let Some(run) = division.take(place)
+            && destination.refuses(run.segment).is_none()
+        {
+            return Some(run);
+        }
+        let datagram = |place| self.parts(place).map(|(datagram, ..)| datagram);
+        let is_first = place
+            .checked_sub(1)
+            .and_then(datagram)
+            .is_none_or(|before| before.sensor != sensor);
+        let neighbours = (place..).map_while(datagram).take_while(|datagram| {
+            datagram.sensor == sensor && destination.refuses(datagram.length()).is_none()
+        });
+        let candidates = neighbours.map(Candidate::from);
+        division.divide(place, candidates, self.trailers && is_first);
+        division.take(place)
     }
 
     /// The datagram at a place of the group, its head and its body.
@@ -310,7 +348,7 @@ impl<'a> Source<'a> {
         Some((datagram, head, body))
     }
 
-    fn push(&self, entry: &Entry, run: &mut Run<'a>) {
+    fn push(&self, entry: &Entry, run: &mut message::Run<'a>) {
         let to = self
             .addresses
             .of(entry.sensor)
@@ -336,7 +374,7 @@ impl<'a> Source<'a> {
 /// The real kernel.
 struct Linux<'a> {
     socket: &'a Socket,
-    run: Run<'a>,
+    run: message::Run<'a>,
     error_queue: &'a mut ErrorQueue,
 }
 
