@@ -80,11 +80,19 @@ impl From<&Datagram> for Candidate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
     /// How many there are.
-    pub count: usize,
+    pub count: u32,
     /// The length in bytes of all but the last, with trailers. The last has no trailer and is not longer.
     pub segment: u32,
     /// Bytes of the trailers.
     pub trailers: u32,
+}
+
+impl Run {
+    const EMPTY: Self = Self {
+        count: 0,
+        segment: 0,
+        trailers: 0,
+    };
 }
 
 /// A datagram, and what the search found out about the sequence from it on.
@@ -92,30 +100,22 @@ pub struct Run {
 struct Place {
     length: u32,
     shows_end: bool,
-    /// How many equal datagrams start here; zero after the last one.
+    /// How many equal datagrams start here.
     equal: u32,
     /// The least cost of all from here on.
     cost: u32,
     /// The run that starts here.
-    chosen: Open,
+    chosen: Run,
 }
 
-impl Place {
-    /// After the last datagram.
-    const END: Self = Self {
-        length: 0,
-        shows_end: false,
-        equal: 0,
-        cost: 0,
-        chosen: Open::EMPTY,
-    };
-
-    fn new(candidate: Candidate) -> Self {
+impl From<Candidate> for Place {
+    fn from(candidate: Candidate) -> Self {
         Self {
             length: candidate.length,
             shows_end: candidate.shows_end,
             equal: 1,
-            ..Self::END
+            cost: 0,
+            chosen: Run::EMPTY,
         }
     }
 }
@@ -136,15 +136,6 @@ struct Open {
 }
 
 impl Open {
-    const EMPTY: Self = Self {
-        count: 0,
-        segment: 0,
-        bytes: 0,
-        trailers: 0,
-        is_fixed: false,
-        is_closed: false,
-    };
-
     /// A datagram and the equal ones after it.
     fn start(first: &Place) -> Self {
         let count = equal(first, 0).max(1);
@@ -152,22 +143,24 @@ impl Open {
             count,
             segment: first.length,
             bytes: count * first.length,
+            trailers: 0,
             is_fixed: !first.shows_end,
-            ..Self::EMPTY
+            is_closed: false,
         }
     }
 
-    /// With the next datagram, if the rules allow it. If that has the length of a segment, the equal ones after
+    /// With the next datagram, if the rules allow it and there are fewer bytes of trailers than given. If that has the length of a segment, the equal ones after
     /// it need no trailers either and come with it.
     #[inline]
-    fn extended(&self, next: &Place) -> Option<Self> {
+    fn extended(&self, next: &Place, trailers_below: u32) -> Option<Self> {
         let segment = self.segment.max(next.length);
         let before = self.count * segment;
-        if next.equal == 0
-            || self.is_closed
-            || self.is_fixed && segment > self.segment
+        let trailers = before - self.bytes;
+        if trailers >= trailers_below
             || self.count >= RUN_MAX
             || before + next.length > BYTES_MAX
+            || self.is_closed
+            || self.is_fixed && segment > self.segment
         {
             return None;
         }
@@ -181,7 +174,7 @@ impl Open {
             count: self.count + more,
             segment,
             bytes: self.bytes + more * next.length,
-            trailers: before - self.bytes,
+            trailers,
             is_fixed: self.is_fixed || !next.shows_end && !is_shorter,
             is_closed: !next.shows_end && is_shorter,
         })
@@ -206,7 +199,7 @@ fn equal(first: &Place, count: u32) -> u32 {
 /// Divides datagrams into runs; see the [module](self). Its memory is reused, and has no effect on the result.
 #[derive(Debug, Default)]
 pub struct Search {
-    /// One for each datagram, and [`Place::END`].
+    /// One for each datagram.
     places: Vec<Place>,
     /// Bytes of all datagrams on the wire without trailers.
     on_wire: u64,
@@ -242,24 +235,23 @@ impl Search {
 
     fn read(&mut self, candidates: impl IntoIterator<Item = Candidate>) {
         self.places.clear();
-        self.places.extend(candidates.into_iter().map(Place::new));
-        self.places.push(Place::END);
+        self.places.extend(candidates.into_iter().map(Place::from));
         self.on_wire = 0;
-        let mut next = Place::END;
-        for place in self.places.iter_mut().rev().skip(1) {
-            if (place.length, place.shows_end) == (next.length, next.shows_end) {
-                place.equal += next.equal;
+        let mut next = (0, false, 0);
+        for place in self.places.iter_mut().rev() {
+            if (place.length, place.shows_end) == (next.0, next.1) {
+                place.equal += next.2;
             }
             self.on_wire += u64::from(place.length + OUTER_HEADERS);
-            next = *place;
+            next = (place.length, place.shows_end, place.equal);
         }
     }
 
     /// Whether no trailer can make runs longer: all datagrams are equal, but the last may be shorter.
     fn is_equal(&self) -> bool {
         match self.places.as_slice() {
-            [first, .., last, _] => {
-                first.equal as usize + 2 >= self.places.len() && last.length <= first.length
+            [first, .., last] => {
+                first.equal as usize + 1 >= self.places.len() && last.length <= first.length
             }
             _ => true,
         }
@@ -268,12 +260,13 @@ impl Search {
     fn search(&mut self) {
         for price in PRICES {
             self.choose_all(price);
-            let is_within_bound = self.try_chosen();
-            if !is_within_bound {
+            let trailers = self.try_chosen();
+            let is_within = is_within_bound(trailers, self.on_wire);
+            if !is_within {
                 self.try_chosen_within_bound();
             }
             self.keep_better();
-            if is_within_bound {
+            if is_within {
                 return;
             }
         }
@@ -283,7 +276,7 @@ impl Search {
 
     /// Chooses the run that starts at each place.
     fn choose_all(&mut self, price: u32) {
-        for start in (0..self.places.len() - 1).rev() {
+        for start in (0..self.places.len()).rev() {
             if let Some([place, rest @ ..]) = self.places.get_mut(start..) {
                 (place.chosen, place.cost) = Self::choose(place, rest, price);
             }
@@ -300,33 +293,34 @@ impl Search {
     ///   cost are as much as the least cost found. It then has read only a few datagrams more than the run has.
     ///
     /// A cost is at most the price for each datagram: 32 bits are enough for three million of them.
-    fn choose(first: &Place, rest: &[Place], price: u32) -> (Open, u32) {
-        let cost_after = |run: &Open| rest.get(run.count as usize - 1).map_or(0, |next| next.cost);
+    fn choose(first: &Place, rest: &[Place], price: u32) -> (Run, u32) {
         let mut run = Open::start(first);
-        let mut chosen = (run, price + cost_after(&run));
-        while let Some(next) = rest.get(run.count as usize - 1)
-            && let Some(longer) = run.extended(next)
-            && longer.trailers + next.cost < chosen.1
+        let mut after = rest.get(run.count as usize - 1);
+        let mut least = price + after.map_or(0, |next| next.cost);
+        let mut chosen = Run::from(run);
+        while let Some(next) = after
+            && let Some(longer) = run.extended(next, least.saturating_sub(next.cost))
         {
             run = longer;
-            let cost = price + run.trailers + cost_after(&run);
-            if cost < chosen.1 {
-                chosen = (run, cost);
+            after = rest.get(run.count as usize - 1);
+            let cost = price + run.trailers + after.map_or(0, |next| next.cost);
+            if cost < least {
+                (chosen, least) = (run.into(), cost);
             }
         }
-        chosen
+        (chosen, least)
     }
 
-    /// Tries the chosen runs; returns whether their trailers are within the bound.
-    fn try_chosen(&mut self) -> bool {
+    /// Tries the chosen runs; returns their trailers.
+    fn try_chosen(&mut self) -> u64 {
         self.tried.clear();
         let (mut start, mut trailers) = (0, 0);
-        while let Some(run) = self.chosen(start) {
-            trailers += u64::from(run.trailers);
-            start += run.count as usize;
-            self.tried.push(run.into());
+        while let Some(Place { chosen, .. }) = self.places.get(start) {
+            trailers += u64::from(chosen.trailers);
+            start += chosen.count as usize;
+            self.tried.push(*chosen);
         }
-        trailers * u64::from(TRAILERS_PART) <= self.on_wire
+        trailers
     }
 
     /// Tries the chosen runs as long as the trailers so far are within the bound for the datagrams so far, and
@@ -334,51 +328,53 @@ impl Search {
     fn try_chosen_within_bound(&mut self) {
         self.tried.clear();
         let (mut start, mut trailers, mut on_wire) = (0, 0, 0);
-        while let Some(chosen) = self.chosen(start) {
+        while let Some(Place { chosen, .. }) = self.places.get(start) {
             let with_it = trailers + u64::from(chosen.trailers);
-            let on_wire_with_it = on_wire + u64::from(chosen.on_wire());
-            let run = if with_it * u64::from(TRAILERS_PART) <= on_wire_with_it {
-                chosen
+            let run = if is_within_bound(with_it, on_wire + self.on_wire_of(start, *chosen)) {
+                *chosen
             } else {
                 self.bounded_run(start, true)
             };
             trailers += u64::from(run.trailers);
-            on_wire += u64::from(run.on_wire());
+            on_wire += self.on_wire_of(start, run);
             start += run.count as usize;
-            self.tried.push(run.into());
+            self.tried.push(run);
         }
+    }
+
+    /// Bytes of the datagrams of a run on the wire without trailers.
+    fn on_wire_of(&self, start: usize, run: Run) -> u64 {
+        let places = self.places.get(start..).unwrap_or_default();
+        let on_wire = |place: &Place| u64::from(place.length + OUTER_HEADERS);
+        places.iter().take(run.count as usize).map(on_wire).sum()
     }
 
     /// Tries only bounded runs. Without trailers there are no longer ones.
     fn try_bounded(&mut self, trailers: bool) {
         self.tried.clear();
         let mut start = 0;
-        while start + 1 < self.places.len() {
+        while start < self.places.len() {
             let run = self.bounded_run(start, trailers);
             start += run.count as usize;
-            self.tried.push(run.into());
+            self.tried.push(run);
         }
-    }
-
-    /// The run that was chosen at a place; `None` after the last one.
-    fn chosen(&self, start: usize) -> Option<Open> {
-        let place = self.places.get(start)?;
-        (place.equal > 0).then_some(place.chosen)
     }
 
     /// The run at a place that takes one datagram after the other, as long as its trailers are at most a fifth
     /// of its bytes.
-    fn bounded_run(&self, start: usize, trailers: bool) -> Open {
-        let rest = self.places.get(start..).unwrap_or_default();
-        let mut run = Open::start(rest.first().unwrap_or(&Place::END));
-        while let Some(next) = rest.get(run.count as usize)
-            && let Some(longer) = run.extended(next)
-            && (longer.trailers == 0
-                || trailers && longer.trailers * TRAILERS_PART <= longer.on_wire())
+    fn bounded_run(&self, start: usize, trailers: bool) -> Run {
+        let Some([first, rest @ ..]) = self.places.get(start..) else {
+            return Run::EMPTY;
+        };
+        let mut run = Open::start(first);
+        let trailers_below = if trailers { u32::MAX } else { 1 };
+        while let Some(next) = rest.get(run.count as usize - 1)
+            && let Some(longer) = run.extended(next, trailers_below)
+            && is_within_bound(longer.trailers.into(), longer.on_wire().into())
         {
             run = longer;
         }
-        run
+        run.into()
     }
 
     /// Keeps what was tried if it is the first, or better than what was kept before: fewer messages, or as many
@@ -392,10 +388,16 @@ impl Search {
     }
 }
 
+/// Whether trailers are at most a fifth of these bytes on the wire.
+const fn is_within_bound(trailers: u64, on_wire: u64) -> bool {
+    trailers * TRAILERS_PART as u64 <= on_wire
+}
+
 impl From<Open> for Run {
+    #[inline]
     fn from(open: Open) -> Self {
         Self {
-            count: open.count as usize,
+            count: open.count,
             segment: open.segment,
             trailers: open.trailers,
         }

@@ -36,7 +36,7 @@ impl Division {
             return None;
         }
         self.next += 1;
-        self.place += run.count;
+        self.place += run.count as usize;
         Some(run)
     }
 

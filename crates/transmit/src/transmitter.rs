@@ -304,7 +304,7 @@ impl<'a> Source<'a> {
         if destination.takes_runs
             && let Some(found) = self.run(place, sensor, destination, division)
         {
-            entry.count = found.count;
+            entry.count = found.count as usize;
             entry.length = found.segment;
             entry.trailers = found.trailers;
         }
