@@ -269,6 +269,9 @@ impl Search {
             if is_within {
                 return;
             }
+            if is_within_bound(trailers - trailers / 3, self.on_wire) {
+                break;
+            }
         }
         self.try_bounded(true);
         self.keep_better();
