@@ -25,12 +25,13 @@
 //! bytes. The price is what a message may cost the network: 1,200 bytes, less than one full-sized frame. The
 //! network's bound makes it so low, not the CPU time: a higher price exceeds the bound with usual traffic. From
 //! the last datagram to the first, the least cost of the rest is the least of all runs that can start here,
-//! each with the rest after it ([`Search::choose`]). If the trailers exceed the bound, three divisions are
+//! each with the rest after it (`Search::choose`). If the trailers exceed the bound, up to three divisions are
 //! compared, none of which does, and the one with the fewest messages is taken:
-//! - for each of the two [`PRICES`], the runs with the least cost as long as the trailers so far are within
-//!   the bound for the datagrams so far, and otherwise
-//! - a *bounded* run ([`Search::bounded_run`]), which takes one datagram after the other while its own
-//!   trailers are at most a fifth of its own bytes; and only such runs.
+//! - the runs with the least cost as long as the trailers so far are within the bound for the datagrams so far,
+//!   and otherwise a *bounded* run (`Search::bounded_run`), which takes one datagram after the other while its own
+//!   trailers are at most a fifth of its own bytes;
+//! - if the trailers are more than one and a half times the bound, the same with the second of the two `PRICES`;
+//! - bounded runs only.
 //!
 //! So there are never more messages than without trailers: the least cost has at most as many, because each
 //! saved message is worth something; and bounded runs are never shorter than runs without trailers.
@@ -129,28 +130,31 @@ struct Open {
     bytes: u32,
     /// Bytes of the trailers.
     trailers: u32,
-    /// A datagram that can get no trailer has the length of a segment.
-    is_fixed: bool,
-    /// The last datagram is shorter and can get no trailer.
-    is_closed: bool,
+    /// The longest datagram that can be added: a datagram that can get no trailer and has the length of a segment
+    /// allows none longer; if it is shorter, it is the last, and this is zero.
+    next_max: u32,
 }
 
 impl Open {
     /// A datagram and the equal ones after it.
     fn start(first: &Place) -> Self {
         let count = equal(first, 0).max(1);
+        let next_max = if first.shows_end {
+            u32::MAX
+        } else {
+            first.length
+        };
         Self {
             count,
             segment: first.length,
             bytes: count * first.length,
             trailers: 0,
-            is_fixed: !first.shows_end,
-            is_closed: false,
+            next_max,
         }
     }
 
-    /// With the next datagram, if the rules allow it and there are fewer bytes of trailers than given. If that has the length of a segment, the equal ones after
-    /// it need no trailers either and come with it.
+    /// With the next datagram, if the rules allow it and there are fewer bytes of trailers than given. If that
+    /// datagram has the length of a segment, the equal ones after it need no trailers either and come with it.
     #[inline]
     fn extended(&self, next: &Place, trailers_below: u32) -> Option<Self> {
         let segment = self.segment.max(next.length);
@@ -159,8 +163,7 @@ impl Open {
         if trailers >= trailers_below
             || self.count >= RUN_MAX
             || before + next.length > BYTES_MAX
-            || self.is_closed
-            || self.is_fixed && segment > self.segment
+            || next.length > self.next_max
         {
             return None;
         }
@@ -170,13 +173,17 @@ impl Open {
         } else {
             equal(next, self.count)
         };
+        let next_max = match (next.shows_end, is_shorter) {
+            (true, _) => self.next_max,
+            (false, false) => segment,
+            (false, true) => 0,
+        };
         Some(Self {
             count: self.count + more,
             segment,
             bytes: self.bytes + more * next.length,
             trailers,
-            is_fixed: self.is_fixed || !next.shows_end && !is_shorter,
-            is_closed: !next.shows_end && is_shorter,
+            next_max,
         })
     }
 
@@ -187,7 +194,11 @@ impl Open {
 }
 
 /// How many of the equal datagrams from a place on fit into a run in which there are some of their length.
+#[inline]
 fn equal(first: &Place, count: u32) -> u32 {
+    if first.equal == 1 {
+        return 1;
+    }
     let more = first.equal.min(RUN_MAX - count);
     if (count + more) * first.length > BYTES_MAX {
         (BYTES_MAX / first.length).saturating_sub(count)
@@ -269,6 +280,7 @@ impl Search {
             if is_within {
                 return;
             }
+            // A lower price would save less than the bound allows.
             if is_within_bound(trailers - trailers / 3, self.on_wire) {
                 break;
             }
