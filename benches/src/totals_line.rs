@@ -27,8 +27,10 @@ pub struct TotalsLine {
     pub datagrams_dropped: u64,
     /// The same per reason.
     pub datagrams_dropped_by: String,
-    /// Bytes of the datagrams sent, from the VXLAN header on.
+    /// Bytes of the datagrams sent, from the VXLAN header on, without trailers.
     pub bytes_sent: u64,
+    /// Bytes of the trailers sent.
+    pub trailer_bytes: u64,
     /// Messages in which they were sent.
     pub messages_sent: u64,
 }
@@ -58,6 +60,7 @@ impl TotalsLine {
             datagrams_dropped: number("datagrams_dropped")?,
             datagrams_dropped_by: text("datagrams_dropped_by")?.to_owned(),
             bytes_sent: number("bytes_sent")?,
+            trailer_bytes: number("trailer_bytes")?,
             messages_sent: number("messages_sent")?,
         })
     }
@@ -81,7 +84,7 @@ mod tests {
 2026-11-23T10:00:01Z  INFO totals ring_packets=1 ring_drops=0 frames_seen=1
 2026-11-23T10:00:02Z  INFO totals ring_packets=130 ring_drops=2 frames_seen=128 \
 frames_mirrored=124 frames_dropped=4 frames_dropped_by=no_sensor:3,oversize:1 datagrams_built=200 \
-datagrams_sent=199 datagrams_dropped=1 datagrams_dropped_by=path_mtu:1 bytes_sent=12345 messages_sent=150
+datagrams_sent=199 datagrams_dropped=1 datagrams_dropped_by=path_mtu:1 bytes_sent=12345 messages_sent=150 trailer_bytes=67
 2026-11-23T10:00:02Z  INFO stopped
 ";
 
@@ -102,6 +105,7 @@ datagrams_sent=199 datagrams_dropped=1 datagrams_dropped_by=path_mtu:1 bytes_sen
                 datagrams_dropped: 1,
                 datagrams_dropped_by: "path_mtu:1".to_owned(),
                 bytes_sent: 12345,
+                trailer_bytes: 67,
                 messages_sent: 150,
             }
         );

@@ -306,6 +306,7 @@ fn totals_of(totals: &TotalsLine, arrived: u64) -> super::results::Totals {
         datagrams_sent: totals.datagrams_sent,
         messages_sent: totals.messages_sent,
         bytes_sent: totals.bytes_sent,
+        trailer_bytes: totals.trailer_bytes,
         arrived,
     }
 }

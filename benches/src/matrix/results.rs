@@ -22,8 +22,10 @@ pub struct Totals {
     pub datagrams_sent: u64,
     /// Messages in which they were sent.
     pub messages_sent: u64,
-    /// Bytes from the VXLAN headers on.
+    /// Bytes from the VXLAN headers on, without trailers.
     pub bytes_sent: u64,
+    /// Bytes of trailers.
+    pub trailer_bytes: u64,
     /// Datagrams at the receiver.
     pub arrived: u64,
 }
@@ -41,10 +43,10 @@ impl Totals {
         ratio(self.datagrams_sent, self.messages_sent)
     }
 
-    /// Bytes of a copy on the wire on average, from the outer Ethernet header on.
+    /// Bytes of a copy on the wire on average, from the outer Ethernet header on, with its trailer.
     #[must_use]
     pub fn wire_bytes(&self) -> f64 {
-        OUTER + ratio(self.bytes_sent, self.datagrams_sent)
+        OUTER + ratio(self.bytes_sent + self.trailer_bytes, self.datagrams_sent)
     }
 }
 

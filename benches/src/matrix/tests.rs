@@ -20,10 +20,11 @@ fn cost(round: u32, case: Case, contender: Contender, own_ns: f64, lab_ns: f64) 
         totals: (contender == Contender::Socket || contender == Contender::Plain).then(|| Totals {
             datagrams_sent: 1000,
             messages_sent: 100,
-            bytes_sent: if contender == Contender::Socket {
-                158_000
+            bytes_sent: 136_000,
+            trailer_bytes: if contender == Contender::Socket {
+                22_000
             } else {
-                136_000
+                0
             },
             arrived: 1000,
             ..Totals::default()
