@@ -11,7 +11,7 @@
 //! | whole | [`Mirror::push`] of the frames that are sent whole |
 //! | segment | [`Mirror::push`] of the frames that are split, by `gso_size` or for the tunnel |
 //! | plan | [`Plan::make`] of full batches |
-//! | runs | finding the runs of full batches ([`runs::first`]), with trailers |
+//! | runs | dividing full batches into runs ([`Search::divide`]), with trailers |
 //! | batch | the outcome of each datagram, and [`Batch::count_outcomes`], of full batches |
 //! | send | podspan's part of sending full batches to a sensor that captures ([`Transmitter::send`]) |
 //!
@@ -22,7 +22,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use mirror::plan::Plan;
-use mirror::runs::{self, Candidate};
+use mirror::runs::{Candidate, Search};
 use mirror::spread::Spreader;
 use mirror::{
     Batch, Mirror, MirrorConfig, Outcome, Sensor, SensorTable, SourcePorts, Spread, Totals,
@@ -142,13 +142,11 @@ fn plan(recording: &Recording) {
 
 fn find_runs(recording: &Recording) {
     let batches = full_batches(recording);
+    let mut search = Search::default();
     measured(|| {
         for batch in &batches {
-            let mut rest = black_box(batch.datagrams());
-            while let Some(run) = runs::first(rest.iter().map(Candidate::from), true) {
-                rest = rest.get(run.count..).unwrap_or_default();
-                black_box(run);
-            }
+            let candidates = black_box(batch.datagrams()).iter().map(Candidate::from);
+            black_box(search.divide(candidates, true));
         }
     });
 }

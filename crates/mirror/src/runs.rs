@@ -1,9 +1,9 @@
 //! Which datagrams are sent in one message (UDP generic segmentation offload, GSO).
 //!
-//! In: the datagrams that go to one sensor, in the order of the wire. Out: how many of the first ones are one
-//! *run*, and the length of its segments. The kernel takes a run through its network stack once and splits it
-//! at the end. Most of the CPU time of a copy is this way, so a run of 64 small datagrams costs little more
-//! than one.
+//! In: the datagrams of a batch that go to one sensor, in the order of the wire. Out: how they are divided into
+//! *runs*: of each, how many datagrams it has, and the length of its segments. The kernel takes a run through
+//! its network stack once and splits it at the end. Most of the CPU time of a copy is this way, so a run of 64
+//! small datagrams costs little more than one.
 //!
 //! The kernel's rules (`udp_send_skb` in `net/ipv4/udp.c`, `UDP_MAX_SEGMENTS`): all segments of a run have
 //! one length, only the last may be shorter; there are at most 64, and together they fit one IP packet.
@@ -11,12 +11,33 @@
 //! Datagrams of other lengths end a run. To avoid this, a datagram gets a *trailer*: zeros after the inner
 //! packet, which receivers ignore, because the inner IP header gives the packet's length (as the padding of
 //! short Ethernet frames, IEEE 802.3 clause 3.2.8). A datagram whose frame does not show its end gets none.
-//! **Bound**: the trailers of a run are at most a fifth of the bytes that its datagrams have on the wire
-//! without them. A message of its own costs as much CPU time as copying some tens of kilobytes, so more
-//! trailers would still save CPU time; the bound is for the network, which carries the bytes.
 //!
 //! Runs consist of neighbours and nothing is sorted: a sensor must see what announces a connection before
 //! the connection.
+//!
+//! **Bound**: the trailers of all runs are at most a fifth of the bytes that the datagrams have on the wire
+//! without them. A message of its own costs as much CPU time as nine copies in one, or as copying some tens of
+//! kilobytes, so for the CPU time alone nearly every trailer would pay. The bound is for the network, which
+//! carries the bytes. It is one for all datagrams together and not for each run, because a run of small
+//! datagrams and a large one needs many trailers, and a run of large ones pays for them.
+//!
+//! **Search**: the runs with the least *cost*, where a message costs a *price* in bytes and a trailer costs its
+//! bytes. The price is what a message may cost the network: 1,200 bytes, less than one full-sized frame. The
+//! network's bound makes it so low, not the CPU time: a higher price exceeds the bound with usual traffic. From
+//! the last datagram to the first, the least cost of the rest is the least of all runs that can start here,
+//! each with the rest after it (`Search::choose`). If the trailers exceed the bound, up to three divisions are
+//! compared, none of which does, and the one with the fewest messages is taken:
+//! - the runs with the least cost as long as the trailers so far are within the bound for the datagrams so far,
+//!   and otherwise a *bounded* run (`Search::bounded_run`), which takes one datagram after the other while its own
+//!   trailers are at most a fifth of its own bytes;
+//! - if the trailers are more than one and a half times the bound, the same with the second of the two `PRICES`;
+//! - bounded runs only.
+//!
+//! Full runs at the start that need no trailers are taken without a search (`full`), as those of equal
+//! datagrams.
+//!
+//! So there are never more messages than without trailers: the least cost has at most as many, because each
+//! saved message is worth something; and bounded runs are never shorter than runs without trailers.
 
 use crate::batch::Datagram;
 
@@ -30,10 +51,15 @@ const BYTES_MAX: u32 = 65_000;
 /// Bytes of an outer packet on the wire before the VXLAN header: Ethernet, IPv4, UDP.
 const OUTER_HEADERS: u32 = 14 + 20 + 8;
 
-/// The trailers of a run are at most this part of its bytes.
+/// The trailers are at most this part of the bytes.
 const TRAILERS_PART: u32 = 5;
 
-/// No trailer has more bytes.
+/// What a message costs, in bytes of trailers. The second is for traffic that exceeds the bound with the
+/// first: half as much still joins frames of 64 bytes with those of 600, as in the IMIX.
+const PRICES: [u32; 2] = [1200, 600];
+
+/// No trailer has more bytes: a longer one would cost more than to end the run before it, and a bounded run has
+/// no more.
 pub const TRAILER_MAX: u32 = (BYTES_MAX + RUN_MAX * OUTER_HEADERS) / TRAILERS_PART;
 
 /// A datagram that can become a part of a run.
@@ -54,18 +80,52 @@ impl From<&Datagram> for Candidate {
     }
 }
 
-/// The first datagrams of a sequence, which are sent in one message.
+/// Neighbours that are sent in one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
     /// How many there are.
-    pub count: usize,
+    pub count: u32,
     /// The length in bytes of all but the last, with trailers. The last has no trailer and is not longer.
     pub segment: u32,
     /// Bytes of the trailers.
     pub trailers: u32,
 }
 
-/// A run that is being extended.
+impl Run {
+    const EMPTY: Self = Self {
+        count: 0,
+        segment: 0,
+        trailers: 0,
+    };
+}
+
+/// A datagram, and what the search found out about the sequence from it on.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    length: u32,
+    shows_end: bool,
+    /// How many equal datagrams start here.
+    equal: u32,
+    /// The least cost of all from here on.
+    cost: u32,
+    /// The run that starts here.
+    chosen: Run,
+}
+
+impl From<Candidate> for Place {
+    fn from(candidate: Candidate) -> Self {
+        Self {
+            length: candidate.length,
+            shows_end: candidate.shows_end,
+            equal: 1,
+            cost: 0,
+            chosen: Run::EMPTY,
+        }
+    }
+}
+
+/// A run that can be extended.
+#[derive(Debug, Clone, Copy)]
 struct Open {
     count: u32,
     segment: u32,
@@ -73,213 +133,328 @@ struct Open {
     bytes: u32,
     /// Bytes of the trailers.
     trailers: u32,
-    /// The length of those that can get no trailer.
-    fixed: Option<u32>,
-    /// Its last datagram is shorter and can get no trailer.
-    is_closed: bool,
+    /// The longest datagram that can be added: a datagram that can get no trailer and has the length of a segment
+    /// allows none longer; if it is shorter, it is the last, and this is zero.
+    next_max: u32,
 }
 
 impl Open {
-    fn start(first: Candidate) -> Self {
+    /// A datagram and the equal ones after it.
+    fn start(first: &Place) -> Self {
+        let count = equal(first, 0).max(1);
+        let next_max = if first.shows_end {
+            u32::MAX
+        } else {
+            first.length
+        };
         Self {
-            count: 1,
+            count,
             segment: first.length,
-            bytes: first.length,
+            bytes: count * first.length,
             trailers: 0,
-            fixed: (!first.shows_end).then_some(first.length),
-            is_closed: false,
+            next_max,
         }
     }
 
-    /// Adds a datagram if the rules and the bound allow it.
-    fn add(&mut self, next: Candidate, trailers: bool) -> bool {
+    /// With the next datagram, if the rules allow it and there are fewer bytes of trailers than given. If that
+    /// datagram has the length of a segment, the equal ones after it need no trailers either and come with it.
+    #[inline]
+    fn extended(&self, next: &Place, trailers_below: u32) -> Option<Self> {
         let segment = self.segment.max(next.length);
         let before = self.count * segment;
-        let padding = before - self.bytes;
-        let bytes = self.bytes + next.length;
-        let on_wire = bytes + (self.count + 1) * OUTER_HEADERS;
-        let is_allowed = !self.is_closed
-            && self.count < RUN_MAX
-            && before + next.length <= BYTES_MAX
-            && self.fixed.is_none_or(|length| length == segment)
-            && (padding == 0 || trailers && padding * TRAILERS_PART <= on_wire);
-        if is_allowed {
-            self.is_closed = !next.shows_end && next.length < segment;
-            if !next.shows_end && next.length == segment {
-                self.fixed = Some(segment);
-            }
-            self.count += 1;
-            self.segment = segment;
-            self.bytes = bytes;
-            self.trailers = padding;
+        let trailers = before - self.bytes;
+        if trailers >= trailers_below
+            || self.count >= RUN_MAX
+            || before + next.length > BYTES_MAX
+            || next.length > self.next_max
+        {
+            return None;
         }
-        is_allowed
+        let is_shorter = next.length < segment;
+        let more = if is_shorter {
+            1
+        } else {
+            equal(next, self.count)
+        };
+        let next_max = match (next.shows_end, is_shorter) {
+            (true, _) => self.next_max,
+            (false, false) => segment,
+            (false, true) => 0,
+        };
+        Some(Self {
+            count: self.count + more,
+            segment,
+            bytes: self.bytes + more * next.length,
+            trailers,
+            next_max,
+        })
+    }
+
+    /// Bytes of its datagrams on the wire without trailers.
+    const fn on_wire(&self) -> u32 {
+        self.bytes + self.count * OUTER_HEADERS
     }
 }
 
-/// Finds the run at the start of a sequence; `None` if the sequence is empty.
+/// How many of the equal datagrams from a place on fit into a run in which there are some of their length.
+#[inline]
+fn equal(first: &Place, count: u32) -> u32 {
+    if first.equal == 1 {
+        return 1;
+    }
+    let more = first.equal.min(RUN_MAX - count);
+    if (count + more) * first.length > BYTES_MAX {
+        (BYTES_MAX / first.length).saturating_sub(count)
+    } else {
+        more
+    }
+}
+
+/// Takes a run without trailers from the start, if no other can be longer: it is full, or the datagrams end. Also
+/// returns the bytes of its datagrams.
 ///
-/// It is greedy: it takes one datagram after the other while the rules and the bound allow it. Reads at most
-/// one datagram more than the run has.
-pub fn first(candidates: impl IntoIterator<Item = Candidate>, trailers: bool) -> Option<Run> {
-    let mut candidates = candidates.into_iter();
-    let mut run = Open::start(candidates.next()?);
-    for next in candidates {
-        if !run.add(next, trailers) {
-            break;
+/// The search chooses the same: the rest after it costs least, because there is no longer run, and the
+/// cost never increases from one datagram to the next.
+fn full(rest: &mut (impl Iterator<Item = Candidate> + Clone)) -> Option<(Run, u32)> {
+    let mut after = rest.clone();
+    let segment = after.next()?.length;
+    let (mut count, mut last) = (1, segment);
+    let is_full = |count, next: u32| count == RUN_MAX || count * segment + next > BYTES_MAX;
+    loop {
+        let mut ahead = after.clone();
+        match ahead.next() {
+            Some(next) if !is_full(count, next.length) => {
+                if next.length > segment || last < segment {
+                    return None;
+                }
+                (count, last, after) = (count + 1, next.length, ahead);
+            }
+            _ => break,
         }
     }
-    Some(Run {
-        count: run.count as usize,
-        segment: run.segment,
-        trailers: run.trailers,
-    })
+    *rest = after;
+    let run = Run {
+        count,
+        segment,
+        trailers: 0,
+    };
+    Some((run, (count - 1) * segment + last))
+}
+
+/// Divides datagrams into runs; see the [module](self). Its memory is reused, and has no effect on the result.
+#[derive(Debug, Default)]
+pub struct Search {
+    /// Full runs at the start, and then the others.
+    full: Vec<Run>,
+    /// Bytes of their datagrams on the wire.
+    full_on_wire: u64,
+    /// One for each datagram after them.
+    places: Vec<Place>,
+    /// Bytes of all datagrams on the wire without trailers.
+    on_wire: u64,
+    /// The best division so far.
+    runs: Vec<Run>,
+    /// One that is compared with it.
+    tried: Vec<Run>,
+}
+
+impl Search {
+    /// Divides the datagrams to one sensor, in the order of the wire, into runs.
+    pub fn divide<C>(&mut self, candidates: C, trailers: bool) -> &[Run]
+    where
+        C: IntoIterator<Item = Candidate, IntoIter: Clone>,
+    {
+        let mut rest = candidates.into_iter();
+        self.full.clear();
+        self.full_on_wire = 0;
+        while let Some((run, bytes)) = full(&mut rest) {
+            self.full.push(run);
+            self.full_on_wire += u64::from(bytes + run.count * OUTER_HEADERS);
+        }
+        self.read(rest);
+        self.runs.clear();
+        if trailers {
+            self.search();
+        } else {
+            self.try_bounded(false);
+            self.keep_better();
+        }
+        // Usually one of them is empty.
+        self.full.append(&mut self.runs);
+        &self.full
+    }
+
+    /// The runs of the last division.
+    #[must_use]
+    pub fn runs(&self) -> &[Run] {
+        &self.full
+    }
+
+    fn read(&mut self, candidates: impl IntoIterator<Item = Candidate>) {
+        self.places.clear();
+        self.places.extend(candidates.into_iter().map(Place::from));
+        self.on_wire = self.full_on_wire;
+        let mut next = (0, false, 0);
+        for place in self.places.iter_mut().rev() {
+            if (place.length, place.shows_end) == (next.0, next.1) {
+                place.equal += next.2;
+            }
+            self.on_wire += u64::from(place.length + OUTER_HEADERS);
+            next = (place.length, place.shows_end, place.equal);
+        }
+    }
+
+    fn search(&mut self) {
+        for price in PRICES {
+            self.choose_all(price);
+            let trailers = self.try_chosen();
+            let is_within = is_within_bound(trailers, self.on_wire);
+            if !is_within {
+                self.try_chosen_within_bound();
+            }
+            self.keep_better();
+            if is_within {
+                return;
+            }
+            // A lower price would save less than the bound allows.
+            if is_within_bound(trailers - trailers / 3, self.on_wire) {
+                break;
+            }
+        }
+        self.try_bounded(true);
+        self.keep_better();
+    }
+
+    /// Chooses the run that starts at each place.
+    fn choose_all(&mut self, price: u32) {
+        for start in (0..self.places.len()).rev() {
+            if let Some([place, rest @ ..]) = self.places.get_mut(start..) {
+                (place.chosen, place.cost) = Self::choose(place, rest, price);
+            }
+        }
+    }
+
+    /// The run at a place with which all from there on costs least, and this cost.
+    ///
+    /// **Invariant**: the cost of `rest` never increases from one datagram to the next, because a run without its
+    /// first datagram is a run with fewer trailers. Two things follow:
+    /// - Equal datagrams that need no trailers are taken together.
+    /// - If a run reaches beyond a datagram, those before it have trailers up to the segment, and what starts
+    ///   at that datagram costs what is chosen there or more. So the search ends where these trailers and that
+    ///   cost are as much as the least cost found. It then has read only a few datagrams more than the run has.
+    ///
+    /// A cost is at most the price for each datagram: 32 bits are enough for three million of them.
+    fn choose(first: &Place, rest: &[Place], price: u32) -> (Run, u32) {
+        let mut run = Open::start(first);
+        let mut after = rest.get(run.count as usize - 1);
+        let mut least = price + after.map_or(0, |next| next.cost);
+        let mut chosen = Run::from(run);
+        while let Some(next) = after
+            && let Some(longer) = run.extended(next, least.saturating_sub(next.cost))
+        {
+            run = longer;
+            after = rest.get(run.count as usize - 1);
+            let cost = price + run.trailers + after.map_or(0, |next| next.cost);
+            if cost < least {
+                (chosen, least) = (run.into(), cost);
+            }
+        }
+        (chosen, least)
+    }
+
+    /// Tries the chosen runs; returns their trailers.
+    fn try_chosen(&mut self) -> u64 {
+        self.tried.clear();
+        let (mut start, mut trailers) = (0, 0);
+        while let Some(Place { chosen, .. }) = self.places.get(start) {
+            trailers += u64::from(chosen.trailers);
+            start += chosen.count as usize;
+            self.tried.push(*chosen);
+        }
+        trailers
+    }
+
+    /// Tries the chosen runs as long as the trailers so far are within the bound for the datagrams so far, and
+    /// bounded runs otherwise.
+    fn try_chosen_within_bound(&mut self) {
+        self.tried.clear();
+        let (mut start, mut trailers, mut on_wire) = (0, 0, self.full_on_wire);
+        while let Some(Place { chosen, .. }) = self.places.get(start) {
+            let with_it = trailers + u64::from(chosen.trailers);
+            let run = if is_within_bound(with_it, on_wire + self.on_wire_of(start, *chosen)) {
+                *chosen
+            } else {
+                self.bounded_run(start, true)
+            };
+            trailers += u64::from(run.trailers);
+            on_wire += self.on_wire_of(start, run);
+            start += run.count as usize;
+            self.tried.push(run);
+        }
+    }
+
+    /// Bytes of the datagrams of a run on the wire without trailers.
+    fn on_wire_of(&self, start: usize, run: Run) -> u64 {
+        let places = self.places.get(start..).unwrap_or_default();
+        let on_wire = |place: &Place| u64::from(place.length + OUTER_HEADERS);
+        places.iter().take(run.count as usize).map(on_wire).sum()
+    }
+
+    /// Tries only bounded runs. Without trailers there are no longer ones.
+    fn try_bounded(&mut self, trailers: bool) {
+        self.tried.clear();
+        let mut start = 0;
+        while start < self.places.len() {
+            let run = self.bounded_run(start, trailers);
+            start += run.count as usize;
+            self.tried.push(run);
+        }
+    }
+
+    /// The run at a place that takes one datagram after the other, as long as its trailers are at most a fifth
+    /// of its bytes.
+    fn bounded_run(&self, start: usize, trailers: bool) -> Run {
+        let Some([first, rest @ ..]) = self.places.get(start..) else {
+            return Run::EMPTY;
+        };
+        let mut run = Open::start(first);
+        let trailers_below = if trailers { u32::MAX } else { 1 };
+        while let Some(next) = rest.get(run.count as usize - 1)
+            && let Some(longer) = run.extended(next, trailers_below)
+            && is_within_bound(longer.trailers.into(), longer.on_wire().into())
+        {
+            run = longer;
+        }
+        run.into()
+    }
+
+    /// Keeps what was tried if it is the first, or better than what was kept before: fewer messages, or as many
+    /// with fewer trailers.
+    fn keep_better(&mut self) {
+        let trailers = |runs: &[Run]| runs.iter().map(|run| u64::from(run.trailers)).sum::<u64>();
+        let value = |runs: &[Run]| (runs.len(), trailers(runs));
+        if self.runs.is_empty() || value(&self.tried) < value(&self.runs) {
+            core::mem::swap(&mut self.runs, &mut self.tried);
+        }
+    }
+}
+
+/// Whether trailers are at most a fifth of these bytes on the wire.
+const fn is_within_bound(trailers: u64, on_wire: u64) -> bool {
+    trailers * TRAILERS_PART as u64 <= on_wire
+}
+
+impl From<Open> for Run {
+    #[inline]
+    fn from(open: Open) -> Self {
+        Self {
+            count: open.count,
+            segment: open.segment,
+            trailers: open.trailers,
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn ip(length: u32) -> Candidate {
-        Candidate {
-            length,
-            shows_end: true,
-        }
-    }
-
-    fn other(length: u32) -> Candidate {
-        Candidate {
-            length,
-            shows_end: false,
-        }
-    }
-
-    fn found(candidates: &[Candidate], trailers: bool) -> (usize, u32) {
-        let run = first(candidates.iter().copied(), trailers).unwrap();
-        (run.count, run.segment)
-    }
-
-    /// Each row: the datagrams, then the count and segment of the run without and with trailers.
-    #[test]
-    fn the_table_of_cases() {
-        type Row = (&'static str, Vec<Candidate>, (usize, u32), (usize, u32));
-        let rows: Vec<Row> = vec![
-            ("one", vec![ip(100)], (1, 100), (1, 100)),
-            ("equal", vec![ip(100); 5], (5, 100), (5, 100)),
-            ("64 at most", vec![ip(100); 99], (64, 100), (64, 100)),
-            (
-                "65,000 bytes at most",
-                vec![ip(1458); 99],
-                (44, 1458),
-                (44, 1458),
-            ),
-            (
-                "a TSO frame: the last is shorter",
-                vec![ip(1458), ip(1458), ip(300)],
-                (3, 1458),
-                (3, 1458),
-            ),
-            (
-                "after a shorter one nothing fits without a trailer",
-                vec![ip(1000), ip(990), ip(1000)],
-                (2, 1000),
-                (3, 1000),
-            ),
-            (
-                "a longer one makes the shorter ones before it longer",
-                vec![ip(1000), ip(1000), ip(1020)],
-                (2, 1000),
-                (3, 1020),
-            ),
-            (
-                "more than a fifth of trailers is too much",
-                vec![ip(1458), ip(110), ip(1458)],
-                (2, 1458),
-                (2, 1458),
-            ),
-            (
-                "a small one before a large one is sent separately",
-                vec![ip(110), ip(1458), ip(1458)],
-                (1, 110),
-                (1, 110),
-            ),
-            (
-                "a frame without a visible end gets no trailer",
-                vec![other(1000), ip(1020), ip(1020)],
-                (1, 1000),
-                (1, 1000),
-            ),
-            (
-                "it can be the last one",
-                vec![ip(1020), other(1000), ip(1020)],
-                (2, 1020),
-                (2, 1020),
-            ),
-            (
-                "it fits where the length is its own",
-                vec![ip(1000), other(1020), ip(1010), ip(1020)],
-                (1, 1000),
-                (4, 1020),
-            ),
-            (
-                "and then nothing longer fits",
-                vec![other(1000), other(1000), ip(990), ip(1001)],
-                (3, 1000),
-                (3, 1000),
-            ),
-            ("two of them", vec![other(60), other(60)], (2, 60), (2, 60)),
-        ];
-        for (what, candidates, without, with) in rows {
-            assert_eq!(found(&candidates, false), without, "{what}, no trailers");
-            assert_eq!(found(&candidates, true), with, "{what}, with trailers");
-        }
-        assert_eq!(first([], true), None);
-    }
-
-    /// Whether the first `count` datagrams can be a run: the rules, written down without the search.
-    fn is_run(candidates: &[Candidate], trailers: bool) -> bool {
-        let (last, others) = candidates.split_last().unwrap();
-        let segment = candidates.iter().map(|one| one.length).max().unwrap();
-        let padding: u32 = others.iter().map(|one| segment - one.length).sum();
-        let on_wire: u32 = candidates.iter().map(|one| one.length + 42).sum();
-        let fits = |one: &Candidate| one.length == segment || trailers && one.shows_end;
-        candidates.len() <= 64
-            && others.iter().map(|_| segment).sum::<u32>() + last.length <= 65_000
-            && others.iter().all(fits)
-            && (padding == 0 || padding * 5 <= on_wire)
-    }
-
-    fn any_candidate() -> impl Strategy<Value = Candidate> {
-        let length = prop_oneof![
-            Just(74_u32),
-            Just(1458),
-            68_u32..1459,
-            90_u32..130,
-            8000_u32..9000
-        ];
-        (length, prop::bool::weighted(0.8))
-            .prop_map(|(length, shows_end)| Candidate { length, shows_end })
-    }
-
-    proptest! {
-        #[test]
-        fn a_run_obeys_the_rules_and_one_more_would_not(
-            candidates in prop::collection::vec(any_candidate(), 1..100),
-            trailers: bool,
-        ) {
-            let run = first(candidates.iter().copied(), trailers).unwrap();
-            for count in 1..=run.count {
-                prop_assert!(is_run(&candidates[..count], trailers));
-            }
-            let longest = candidates[..run.count].iter().map(|one| one.length).max();
-            prop_assert_eq!(Some(run.segment), longest);
-            let others = &candidates[..run.count - 1];
-            let padding: u32 = others.iter().map(|one| run.segment - one.length).sum();
-            prop_assert_eq!(run.trailers, padding);
-            if run.count < candidates.len() {
-                prop_assert!(!is_run(&candidates[..=run.count], trailers));
-            }
-        }
-    }
-}
+#[path = "runs_tests.rs"]
+mod tests;
