@@ -12,6 +12,8 @@
 //! | segment | [`Mirror::push`] of the frames that are split, by `gso_size` or for the tunnel |
 //! | plan | [`Plan::make`] of full batches |
 //! | runs | dividing full batches into runs ([`Search::divide`]), with trailers |
+//! | runs_equal | the same for as many datagrams of one length |
+//! | runs_bulk | the same for as many of bulk TCP: data in frames of 64 KiB, and acknowledgements |
 //! | batch | the outcome of each datagram, and [`Batch::count_outcomes`], of full batches |
 //! | send | podspan's part of sending full batches to a sensor that captures ([`Transmitter::send`]) |
 //!
@@ -38,7 +40,7 @@ use crate::recording::Recording;
 pub type Measure = fn(&Recording);
 
 /// All of them, with their names.
-pub const MEASURES: [(&str, Measure); 9] = [
+pub const MEASURES: [(&str, Measure); 11] = [
     ("locate", locate),
     ("hash", hash),
     ("checksum", checksum),
@@ -46,12 +48,16 @@ pub const MEASURES: [(&str, Measure); 9] = [
     ("segment", segment),
     ("plan", plan),
     ("runs", find_runs),
+    ("runs_equal", find_equal_runs),
+    ("runs_bulk", find_bulk_runs),
     ("batch", batch),
     ("send", send),
 ];
 
 /// How many full batches are planned and counted.
 const BATCHES: usize = 4;
+/// The datagrams of a full batch with one sensor.
+const BATCH: usize = 512;
 
 /// Callgrind counts inside this function. Nothing else may have its name.
 #[inline(never)]
@@ -142,11 +148,36 @@ fn plan(recording: &Recording) {
 
 fn find_runs(recording: &Recording) {
     let batches = full_batches(recording);
+    let candidates = |batch: &Batch| batch.datagrams().iter().map(Candidate::from).collect();
+    divide(&batches.iter().map(candidates).collect::<Vec<_>>());
+}
+
+fn find_equal_runs(_: &Recording) {
+    let batch = vec![candidate(136); BATCH];
+    divide(&vec![batch; BATCHES]);
+}
+
+fn find_bulk_runs(_: &Recording) {
+    let mut data = vec![candidate(1522); 44];
+    data.push(candidate(1234));
+    // Two frames, and what acknowledges them.
+    let all = [data.clone(), data, vec![candidate(74)]].concat();
+    let batch = all.into_iter().cycle().take(BATCH).collect();
+    divide(&vec![batch; BATCHES]);
+}
+
+const fn candidate(length: u32) -> Candidate {
+    Candidate {
+        length,
+        shows_end: true,
+    }
+}
+
+fn divide(batches: &[Vec<Candidate>]) {
     let mut search = Search::default();
     measured(|| {
-        for batch in &batches {
-            let candidates = black_box(batch.datagrams()).iter().map(Candidate::from);
-            black_box(search.divide(candidates, true));
+        for batch in batches {
+            black_box(search.divide(black_box(batch).iter().copied(), true));
         }
     });
 }

@@ -323,6 +323,9 @@ impl<'a> Source<'a> {
 
     /// The run at a place. The datagrams to a sensor are divided from its first one on. What an error leaves of
     /// them is divided again, without trailers: those already sent may have all that the bound allows.
+    ///
+    /// Not inlined, so that messages of one datagram cost no more than without it.
+    #[inline(never)]
     fn run(
         &self,
         place: usize,
