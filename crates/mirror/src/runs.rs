@@ -22,8 +22,8 @@
 //! datagrams and a large one needs many trailers, and a run of large ones pays for them.
 //!
 //! **Search**: the runs with the least *cost*, where a message costs a *price* in bytes and a trailer costs its
-//! bytes. The price is what a message may cost the network: 1,200 bytes, less than one full-sized frame. The
-//! network's bound makes it so low, not the CPU time: a higher price exceeds the bound with usual traffic. From
+//! bytes. The price is what a message may cost the network: as much as three datagrams of the mean length. The
+//! network's bound makes it so low, not the CPU time: a higher price exceeds the bound with mixed traffic. From
 //! the last datagram to the first, the least cost of the rest is the least of all runs that can start here,
 //! each with the rest after it (`Search::choose`). If the trailers exceed the bound, up to three divisions are
 //! compared, none of which does, and the one with the fewest messages is taken:
@@ -54,9 +54,12 @@ const OUTER_HEADERS: u32 = 14 + 20 + 8;
 /// The trailers are at most this part of the bytes.
 const TRAILERS_PART: u32 = 5;
 
-/// What a message costs, in bytes of trailers. The second is for traffic that exceeds the bound with the
-/// first: half as much still joins frames of 64 bytes with those of 600, as in the IMIX.
-const PRICES: [u32; 2] = [1200, 600];
+/// What a message costs, in halves of the mean datagram's bytes on the wire. The second is for traffic that
+/// exceeds the bound with the first.
+const PRICES: [u64; 2] = [6, 3];
+
+/// No message costs more, so that 32 bits are enough for the cost of half a million of them.
+const PRICE_MAX: u64 = 8000;
 
 /// No trailer has more bytes: a longer one would cost more than to end the run before it, and a bounded run has
 /// no more.
@@ -305,8 +308,8 @@ impl Search {
     }
 
     fn search(&mut self) {
-        for price in PRICES {
-            self.choose_all(price);
+        for halves in PRICES {
+            self.choose_all(self.price(halves));
             let trailers = self.try_chosen();
             let is_within = is_within_bound(trailers, self.on_wire);
             if !is_within {
@@ -323,6 +326,14 @@ impl Search {
         }
         self.try_bounded(true);
         self.keep_better();
+    }
+
+    /// So many halves of the mean datagram's bytes on the wire.
+    fn price(&self, halves: u64) -> u32 {
+        let on_wire = |place: &Place| u64::from(place.length + OUTER_HEADERS);
+        let sum: u64 = self.places.iter().map(on_wire).sum();
+        let price = halves * sum / (2 * self.places.len() as u64).max(1);
+        u32::try_from(price.min(PRICE_MAX)).unwrap_or(u32::MAX)
     }
 
     /// Chooses the run that starts at each place.
@@ -343,7 +354,7 @@ impl Search {
     ///   at that datagram costs what is chosen there or more. So the search ends where these trailers and that
     ///   cost are as much as the least cost found. It then has read only a few datagrams more than the run has.
     ///
-    /// A cost is at most the price for each datagram: 32 bits are enough for three million of them.
+    /// A cost is at most the price for each datagram: 32 bits are enough for half a million of them.
     fn choose(first: &Place, rest: &[Place], price: u32) -> (Run, u32) {
         let mut run = Open::start(first);
         let mut after = rest.get(run.count as usize - 1);

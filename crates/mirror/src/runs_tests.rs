@@ -37,7 +37,7 @@ fn found(candidates: &[Candidate], trailers: bool) -> Vec<(usize, u32)> {
 fn the_table_of_cases() {
     type Runs = &'static [(usize, u32)];
     type Row = (&'static str, Vec<Candidate>, Runs, Runs);
-    let rows: [Row; 18] = [
+    let rows: [Row; 19] = [
         ("none", vec![], &[], &[]),
         ("one", vec![ip(100)], &[(1, 100)], &[(1, 100)]),
         ("equal", vec![ip(100); 5], &[(5, 100)], &[(5, 100)]),
@@ -85,9 +85,15 @@ fn the_table_of_cases() {
         ),
         (
             "a trailer that costs more than a message",
+            [vec![ip(110), ip(1458)], vec![ip(110); 20]].concat(),
+            &[(1, 110), (2, 1458), (19, 110)],
+            &[(1, 110), (1, 1458), (20, 110)],
+        ),
+        (
+            "a trailer that costs less",
             [vec![ip(110)], vec![ip(1458); 9]].concat(),
             &[(1, 110), (9, 1458)],
-            &[(1, 110), (9, 1458)],
+            &[(10, 1458)],
         ),
         (
             "where the end costs least",
@@ -139,7 +145,7 @@ fn more_trailers_than_the_bound_allows_are_not_used() {
     let candidates: Vec<Candidate> = [ip(590), ip(74), ip(74)].repeat(60);
     let mut search = Search::default();
     search.read(candidates.iter().copied());
-    search.choose_all(PRICES[0]);
+    search.choose_all(search.price(PRICES[0]));
     let unbounded = search.try_chosen();
     assert!(!is_within_bound(unbounded, search.on_wire));
     let unlimited = search.tried.len();
