@@ -30,16 +30,21 @@
 //! - the runs with the least cost as long as the trailers so far are within the bound for the datagrams so far,
 //!   and otherwise a *bounded* run (`Search::bounded_run`), which takes one datagram after the other while its own
 //!   trailers are at most a fifth of its own bytes;
-//! - if the trailers are more than one and a half times the bound, the same with the second of the two `PRICES`;
+//! - if the trailers are more than one and a half times the bound, the same with the price `LOW_PRICE`;
 //! - bounded runs only.
 //!
-//! Full runs at the start that need no trailers are taken without a search (`full`), as those of equal
-//! datagrams.
+//! Equal datagrams need no search: a run without trailers is taken at once if each longer one has at least as many
+//! bytes of trailers as any message can cost (`full`). The search starts at the first other run, and
+//! computes costs only where a run can end (`Search::chosen`).
 //!
 //! So there are never more messages than without trailers: the least cost has at most as many, because each
 //! saved message is worth something; and bounded runs are never shorter than runs without trailers.
 
 use crate::batch::Datagram;
+
+mod open;
+
+use open::{Open, equal_max};
 
 /// The most datagrams in a run (`UDP_MAX_SEGMENTS` of Linux 4.18 to 6.8; later it is 128).
 const RUN_MAX: u32 = 64;
@@ -54,12 +59,14 @@ const OUTER_HEADERS: u32 = 14 + 20 + 8;
 /// The trailers are at most this part of the bytes.
 const TRAILERS_PART: u32 = 5;
 
-/// What a message costs, in halves of the mean datagram's bytes on the wire. The second is for traffic that
-/// exceeds the bound with the first.
-const PRICES: [u64; 2] = [6, 3];
+/// What a message costs, in halves of the mean datagram's bytes on the wire.
+const PRICE: u32 = 6;
 
-/// No message costs more, so that 32 bits are enough for the cost of half a million of them.
-const PRICE_MAX: u64 = 8000;
+/// The same for traffic that exceeds the bound with it.
+const LOW_PRICE: u32 = 3;
+
+/// No message costs more bytes, so that 32 bits are enough for the cost of half a million of them.
+const PRICE_MAX: u32 = 8000;
 
 /// No trailer has more bytes: a longer one would cost more than to end the run before it, and a bounded run has
 /// no more.
@@ -102,161 +109,87 @@ impl Run {
     };
 }
 
+/// A cost that is not computed.
+const UNKNOWN: u32 = u32::MAX;
+
 /// A datagram, and what the search found out about the sequence from it on.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     length: u32,
-    shows_end: bool,
-    /// How many equal datagrams start here.
-    equal: u32,
-    /// The least cost of all from here on.
+    /// The least cost of all from here on, or [`UNKNOWN`].
     cost: u32,
-    /// The run that starts here.
-    chosen: Run,
+    /// Bytes of all from here on, on the wire and without trailers.
+    on_wire: u32,
+    /// How many equal datagrams start here, at most as many as one run can have.
+    equal: u8,
+    /// How many datagrams the run with this cost has.
+    chosen: u8,
+    shows_end: bool,
 }
 
 impl From<Candidate> for Place {
     fn from(candidate: Candidate) -> Self {
         Self {
             length: candidate.length,
-            shows_end: candidate.shows_end,
+            cost: UNKNOWN,
+            on_wire: 0,
             equal: 1,
-            cost: 0,
-            chosen: Run::EMPTY,
+            chosen: 0,
+            shows_end: candidate.shows_end,
         }
     }
 }
 
-/// A run that can be extended.
-#[derive(Debug, Clone, Copy)]
-struct Open {
-    count: u32,
-    segment: u32,
-    /// Bytes of its datagrams without trailers.
-    bytes: u32,
-    /// Bytes of the trailers.
-    trailers: u32,
-    /// The longest datagram that can be added: a datagram that can get no trailer and has the length of a segment
-    /// allows none longer; if it is shorter, it is the last, and this is zero.
-    next_max: u32,
-}
-
-impl Open {
-    /// A datagram and the equal ones after it.
-    fn start(first: &Place) -> Self {
-        let count = equal(first, 0).max(1);
-        let next_max = if first.shows_end {
-            u32::MAX
-        } else {
-            first.length
-        };
-        Self {
-            count,
-            segment: first.length,
-            bytes: count * first.length,
-            trailers: 0,
-            next_max,
-        }
-    }
-
-    /// With the next datagram, if the rules allow it and there are fewer bytes of trailers than given. If that
-    /// datagram has the length of a segment, the equal ones after it need no trailers either and come with it.
-    #[inline]
-    fn extended(&self, next: &Place, trailers_below: u32) -> Option<Self> {
-        let segment = self.segment.max(next.length);
-        let before = self.count * segment;
-        let trailers = before - self.bytes;
-        if trailers >= trailers_below
-            || self.count >= RUN_MAX
-            || before + next.length > BYTES_MAX
-            || next.length > self.next_max
-        {
-            return None;
-        }
-        let is_shorter = next.length < segment;
-        let more = if is_shorter {
-            1
-        } else {
-            equal(next, self.count)
-        };
-        let next_max = match (next.shows_end, is_shorter) {
-            (true, _) => self.next_max,
-            (false, false) => segment,
-            (false, true) => 0,
-        };
-        Some(Self {
-            count: self.count + more,
-            segment,
-            bytes: self.bytes + more * next.length,
-            trailers,
-            next_max,
-        })
-    }
-
-    /// Bytes of its datagrams on the wire without trailers.
-    const fn on_wire(&self) -> u32 {
-        self.bytes + self.count * OUTER_HEADERS
-    }
-}
-
-/// How many of the equal datagrams from a place on fit into a run in which there are some of their length.
-#[inline]
-fn equal(first: &Place, count: u32) -> u32 {
-    if first.equal == 1 {
-        return 1;
-    }
-    let more = first.equal.min(RUN_MAX - count);
-    if (count + more) * first.length > BYTES_MAX {
-        (BYTES_MAX / first.length).saturating_sub(count)
-    } else {
-        more
-    }
-}
-
-/// Takes a run without trailers from the start, if no other can be longer: it is full, or the datagrams end. Also
-/// returns the bytes of its datagrams.
+/// Takes the longest run without trailers from the start, if the rules allow no longer one with fewer bytes of
+/// trailers than given. Also returns the bytes of its datagrams.
 ///
-/// The search chooses the same: the rest after it costs least, because there is no longer run, and the
-/// cost never increases from one datagram to the next.
-fn full(rest: &mut (impl Iterator<Item = Candidate> + Clone)) -> Option<(Run, u32)> {
+/// If `trailers_below` is the price of a message or more, no division that starts otherwise costs less:
+/// - A shorter run leaves more datagrams, and their cost never increases from one to the next.
+/// - A longer run has `trailers_below` or more in the datagrams of this one. To divide it after them costs one message
+///   more and not these trailers.
+fn full(
+    rest: &mut (impl Iterator<Item = Candidate> + Clone),
+    trailers_below: u32,
+) -> Option<(Run, u32)> {
     let mut after = rest.clone();
-    let segment = after.next()?.length;
-    let (mut count, mut last) = (1, segment);
-    let is_full = |count, next: u32| count == RUN_MAX || count * segment + next > BYTES_MAX;
+    let first = after.next()?;
+    let (mut count, most) = (1, u32::from(equal_max(first.length)));
+    let mut ahead = after.clone();
+    while count < most && ahead.next() == Some(first) {
+        after = ahead.clone();
+        count += 1;
+    }
+    let mut run = Open::start(&first.into(), count);
     loop {
         let mut ahead = after.clone();
-        match ahead.next() {
-            Some(next) if !is_full(count, next.length) => {
-                if next.length > segment || last < segment {
-                    return None;
-                }
-                (count, last, after) = (count + 1, next.length, ahead);
-            }
-            _ => break,
+        let Some(next) = ahead.next().map(Place::from) else {
+            break;
+        };
+        match run.extended(&next, 1) {
+            Some(longer) => (run, after) = (longer, ahead),
+            None if run.extended(&next, trailers_below).is_some() => return None,
+            None => break,
         }
     }
     *rest = after;
-    let run = Run {
-        count,
-        segment,
-        trailers: 0,
-    };
-    Some((run, (count - 1) * segment + last))
+    Some((run.into(), run.bytes))
 }
 
 /// Divides datagrams into runs; see the [module](self). Its memory is reused, and has no effect on the result.
 #[derive(Debug, Default)]
 pub struct Search {
-    /// Full runs at the start, and then the others.
-    full: Vec<Run>,
+    /// The runs of all datagrams; during the search, those before its start.
+    runs: Vec<Run>,
     /// Bytes of their datagrams on the wire.
     full_on_wire: u64,
     /// One for each datagram after them.
     places: Vec<Place>,
+    /// Places whose cost is being computed. Each waits for one that is later in the list.
+    waiting: Vec<usize>,
     /// Bytes of all datagrams on the wire without trailers.
     on_wire: u64,
     /// The best division so far.
-    runs: Vec<Run>,
+    best: Vec<Run>,
     /// One that is compared with it.
     tried: Vec<Run>,
 }
@@ -268,134 +201,204 @@ impl Search {
         C: IntoIterator<Item = Candidate, IntoIter: Clone>,
     {
         let mut rest = candidates.into_iter();
-        self.full.clear();
+        self.runs.clear();
         self.full_on_wire = 0;
-        while let Some((run, bytes)) = full(&mut rest) {
-            self.full.push(run);
+        let trailers_below = if trailers { PRICE_MAX } else { 1 };
+        while let Some((run, bytes)) = full(&mut rest, trailers_below) {
+            self.runs.push(run);
             self.full_on_wire += u64::from(bytes + run.count * OUTER_HEADERS);
         }
         self.read(rest);
-        self.runs.clear();
-        if trailers {
+        if !self.places.is_empty() {
+            self.best.clear();
             self.search();
-        } else {
-            self.try_bounded(false);
-            self.keep_better();
+            self.runs.append(&mut self.best);
         }
-        // Usually one of them is empty.
-        self.full.append(&mut self.runs);
-        &self.full
+        &self.runs
     }
 
     /// The runs of the last division.
     #[must_use]
     pub fn runs(&self) -> &[Run] {
-        &self.full
+        &self.runs
     }
 
     fn read(&mut self, candidates: impl IntoIterator<Item = Candidate>) {
         self.places.clear();
         self.places.extend(candidates.into_iter().map(Place::from));
-        self.on_wire = self.full_on_wire;
-        let mut next = (0, false, 0);
+        let (mut on_wire, mut equal, mut most) = (0, 0, 0);
+        let mut after = None;
         for place in self.places.iter_mut().rev() {
-            if (place.length, place.shows_end) == (next.0, next.1) {
-                place.equal += next.2;
+            let this = (place.length, place.shows_end);
+            if after != Some(this) {
+                equal = 0;
+                most = equal_max(place.length);
+                after = Some(this);
             }
-            self.on_wire += u64::from(place.length + OUTER_HEADERS);
-            next = (place.length, place.shows_end, place.equal);
+            equal = most.min(equal + 1);
+            on_wire += place.length + OUTER_HEADERS;
+            (place.equal, place.on_wire) = (equal, on_wire);
         }
+        self.on_wire = self.full_on_wire + u64::from(on_wire);
     }
 
     fn search(&mut self) {
-        for halves in PRICES {
-            self.choose_all(self.price(halves));
-            let trailers = self.try_chosen();
-            let is_within = is_within_bound(trailers, self.on_wire);
-            if !is_within {
-                self.try_chosen_within_bound();
-            }
-            self.keep_better();
-            if is_within {
-                return;
-            }
-            // A lower price would save less than the bound allows.
-            if is_within_bound(trailers - trailers / 3, self.on_wire) {
-                break;
-            }
+        let trailers = self.try_price(PRICE);
+        if is_within_bound(trailers, self.on_wire) {
+            return;
         }
-        self.try_bounded(true);
+        // Otherwise a lower price would save less than the bound allows.
+        if !is_within_bound(trailers - trailers / 3, self.on_wire) {
+            self.try_price(LOW_PRICE);
+        }
+        self.try_bounded();
         self.keep_better();
     }
 
-    /// So many halves of the mean datagram's bytes on the wire.
-    fn price(&self, halves: u64) -> u32 {
-        let on_wire = |place: &Place| u64::from(place.length + OUTER_HEADERS);
-        let sum: u64 = self.places.iter().map(on_wire).sum();
-        let price = halves * sum / (2 * self.places.len() as u64).max(1);
-        u32::try_from(price.min(PRICE_MAX)).unwrap_or(u32::MAX)
+    /// Tries the runs with the least cost, with bounded runs between them if their trailers exceed the bound. Returns
+    /// these trailers.
+    fn try_price(&mut self, halves: u32) -> u64 {
+        let price = self.price(halves);
+        self.forget_costs();
+        let trailers = self.try_chosen(price);
+        if !is_within_bound(trailers, self.on_wire) {
+            self.try_chosen_within_bound(price);
+        }
+        self.keep_better();
+        trailers
     }
 
-    /// Chooses the run that starts at each place.
-    fn choose_all(&mut self, price: u32) {
-        for start in (0..self.places.len()).rev() {
-            if let Some([place, rest @ ..]) = self.places.get_mut(start..) {
-                (place.chosen, place.cost) = Self::choose(place, rest, price);
+    /// So many halves of the mean datagram's bytes on the wire.
+    fn price(&self, halves: u32) -> u32 {
+        let on_wire = self.places.first().map_or(0, |place| place.on_wire);
+        let mean = u64::from(on_wire) / (self.places.len() as u64).max(1);
+        let price = u64::from(halves) * mean / 2;
+        u32::try_from(price).unwrap_or(u32::MAX).min(PRICE_MAX)
+    }
+
+    /// Another price makes other costs.
+    fn forget_costs(&mut self) {
+        for place in &mut self.places {
+            place.cost = UNKNOWN;
+        }
+    }
+
+    /// The run that starts at a place with the least cost, and this cost.
+    ///
+    /// A cost is computed when it is needed, and the costs that it depends on before it. Of many equal datagrams most are
+    /// never needed, because no run ends before them. `waiting` replaces a recursion, which could be as deep as
+    /// there are datagrams.
+    fn chosen(&mut self, start: usize, price: u32) -> Option<(Run, u32)> {
+        let places = self.places.as_mut_slice();
+        let mut needed = start;
+        loop {
+            // The first cost that `choose` needs is usually that after equal datagrams and a shorter one.
+            while let Some(place @ Place { cost: UNKNOWN, .. }) = places.get(needed) {
+                self.waiting.push(needed);
+                needed += usize::from(place.equal);
+                let is_shorter = |next: &Place| next.length < place.length;
+                needed += usize::from(places.get(needed).is_some_and(is_shorter));
+            }
+            let Some(at) = self.waiting.last().copied() else {
+                break;
+            };
+            let [place, rest @ ..] = places.get_mut(at..)? else {
+                return None;
+            };
+            match Self::choose(place, rest, price) {
+                Ok(chosen) => {
+                    (place.chosen, place.cost) = chosen;
+                    self.waiting.pop();
+                    needed = at;
+                }
+                Err(count) => needed = at + count as usize,
             }
         }
+        let [first, rest @ ..] = self.places.get(start..)? else {
+            return None;
+        };
+        Some((Self::run(first, rest), first.cost))
     }
 
     /// The run at a place with which all from there on costs least, and this cost.
     ///
     /// **Invariant**: the cost of `rest` never increases from one datagram to the next, because a run without its
     /// first datagram is a run with fewer trailers. Two things follow:
-    /// - Equal datagrams that need no trailers are taken together.
+    /// - A run takes each next datagram that needs no more trailers.
     /// - If a run reaches beyond a datagram, those before it have trailers up to the segment, and what starts
     ///   at that datagram costs what is chosen there or more. So the search ends where these trailers and that
     ///   cost are as much as the least cost found. It then has read only a few datagrams more than the run has.
     ///
-    /// A cost is at most the price for each datagram: 32 bits are enough for half a million of them.
-    fn choose(first: &Place, rest: &[Place], price: u32) -> (Run, u32) {
-        let mut run = Open::start(first);
-        let mut after = rest.get(run.count as usize - 1);
-        let mut least = price + after.map_or(0, |next| next.cost);
-        let mut chosen = Run::from(run);
-        while let Some(next) = after
-            && let Some(longer) = run.extended(next, least.saturating_sub(next.cost))
-        {
-            run = longer;
-            after = rest.get(run.count as usize - 1);
-            let cost = price + run.trailers + after.map_or(0, |next| next.cost);
+    /// A cost is at most the price for each datagram: 32 bits are enough for half a million of them. If the cost after
+    /// some datagrams is needed and unknown, their number is the error.
+    fn choose(first: &Place, rest: &[Place], price: u32) -> Result<(u8, u32), u32> {
+        let mut run = Open::start(first, first.equal.into());
+        let (mut chosen, mut least) = (run.count, u32::MAX);
+        loop {
+            let after = rest.get(run.count as usize - 1);
+            let longer = after.and_then(|next| run.extended(next, u32::MAX));
+            if let Some(longer) = longer
+                && longer.trailers == run.trailers
+            {
+                run = longer;
+                continue;
+            }
+            let rest_cost = match after {
+                Some(Place { cost: UNKNOWN, .. }) => return Err(run.count),
+                Some(next) => next.cost,
+                None => 0,
+            };
+            let cost = price + run.trailers + rest_cost;
             if cost < least {
-                (chosen, least) = (run.into(), cost);
+                (chosen, least) = (run.count, cost);
+            }
+            match longer {
+                Some(longer) if longer.trailers < least - rest_cost => run = longer,
+                _ => return Ok((u8::try_from(chosen).unwrap_or(u8::MAX), least)),
             }
         }
-        (chosen, least)
+    }
+
+    /// The run that was chosen at a place.
+    fn run(first: &Place, rest: &[Place]) -> Run {
+        let count = u32::from(first.chosen);
+        let others = rest.iter().take(count as usize - 1);
+        let (mut segment, mut before, mut last) = (first.length, 0, first.length);
+        for place in others {
+            before += last;
+            last = place.length;
+            segment = segment.max(last);
+        }
+        Run {
+            count,
+            segment,
+            trailers: (count - 1) * segment - before,
+        }
     }
 
     /// Tries the chosen runs; returns their trailers.
-    fn try_chosen(&mut self) -> u64 {
+    fn try_chosen(&mut self, price: u32) -> u64 {
         self.tried.clear();
         let (mut start, mut trailers) = (0, 0);
-        while let Some(Place { chosen, .. }) = self.places.get(start) {
-            trailers += u64::from(chosen.trailers);
-            start += chosen.count as usize;
-            self.tried.push(*chosen);
+        while let Some((run, _)) = self.chosen(start, price) {
+            trailers += u64::from(run.trailers);
+            start += run.count as usize;
+            self.tried.push(run);
         }
         trailers
     }
 
     /// Tries the chosen runs as long as the trailers so far are within the bound for the datagrams so far, and
     /// bounded runs otherwise.
-    fn try_chosen_within_bound(&mut self) {
+    fn try_chosen_within_bound(&mut self, price: u32) {
         self.tried.clear();
         let (mut start, mut trailers, mut on_wire) = (0, 0, self.full_on_wire);
-        while let Some(Place { chosen, .. }) = self.places.get(start) {
+        while let Some((chosen, _)) = self.chosen(start, price) {
             let with_it = trailers + u64::from(chosen.trailers);
-            let run = if is_within_bound(with_it, on_wire + self.on_wire_of(start, *chosen)) {
-                *chosen
+            let run = if is_within_bound(with_it, on_wire + self.on_wire_of(start, chosen)) {
+                chosen
             } else {
-                self.bounded_run(start, true)
+                self.bounded_run(start)
             };
             trailers += u64::from(run.trailers);
             on_wire += self.on_wire_of(start, run);
@@ -406,17 +409,16 @@ impl Search {
 
     /// Bytes of the datagrams of a run on the wire without trailers.
     fn on_wire_of(&self, start: usize, run: Run) -> u64 {
-        let places = self.places.get(start..).unwrap_or_default();
-        let on_wire = |place: &Place| u64::from(place.length + OUTER_HEADERS);
-        places.iter().take(run.count as usize).map(on_wire).sum()
+        let from = |place: usize| self.places.get(place).map_or(0, |place| place.on_wire);
+        u64::from(from(start) - from(start + run.count as usize))
     }
 
-    /// Tries only bounded runs. Without trailers there are no longer ones.
-    fn try_bounded(&mut self, trailers: bool) {
+    /// Tries only bounded runs.
+    fn try_bounded(&mut self) {
         self.tried.clear();
         let mut start = 0;
         while start < self.places.len() {
-            let run = self.bounded_run(start, trailers);
+            let run = self.bounded_run(start);
             start += run.count as usize;
             self.tried.push(run);
         }
@@ -424,14 +426,13 @@ impl Search {
 
     /// The run at a place that takes one datagram after the other, as long as its trailers are at most a fifth
     /// of its bytes.
-    fn bounded_run(&self, start: usize, trailers: bool) -> Run {
+    fn bounded_run(&self, start: usize) -> Run {
         let Some([first, rest @ ..]) = self.places.get(start..) else {
             return Run::EMPTY;
         };
-        let mut run = Open::start(first);
-        let trailers_below = if trailers { u32::MAX } else { 1 };
+        let mut run = Open::start(first, first.equal.into());
         while let Some(next) = rest.get(run.count as usize - 1)
-            && let Some(longer) = run.extended(next, trailers_below)
+            && let Some(longer) = run.extended(next, u32::MAX)
             && is_within_bound(longer.trailers.into(), longer.on_wire().into())
         {
             run = longer;
@@ -444,8 +445,8 @@ impl Search {
     fn keep_better(&mut self) {
         let trailers = |runs: &[Run]| runs.iter().map(|run| u64::from(run.trailers)).sum::<u64>();
         let value = |runs: &[Run]| (runs.len(), trailers(runs));
-        if self.runs.is_empty() || value(&self.tried) < value(&self.runs) {
-            core::mem::swap(&mut self.runs, &mut self.tried);
+        if self.best.is_empty() || value(&self.tried) < value(&self.best) {
+            core::mem::swap(&mut self.best, &mut self.tried);
         }
     }
 }
@@ -453,17 +454,6 @@ impl Search {
 /// Whether trailers are at most a fifth of these bytes on the wire.
 const fn is_within_bound(trailers: u64, on_wire: u64) -> bool {
     trailers * TRAILERS_PART as u64 <= on_wire
-}
-
-impl From<Open> for Run {
-    #[inline]
-    fn from(open: Open) -> Self {
-        Self {
-            count: open.count,
-            segment: open.segment,
-            trailers: open.trailers,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -40,7 +40,8 @@ impl Division {
 
     /// Removes all runs.
     pub(crate) fn clear(&mut self) {
-        self.divide(0, [], false);
+        // No run has this number.
+        self.next = usize::MAX;
     }
 }
 
