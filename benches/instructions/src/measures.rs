@@ -12,8 +12,8 @@
 //! | segment | [`Mirror::push`] of the frames that are split, by `gso_size` or for the tunnel |
 //! | plan | [`Plan::make`] of full batches |
 //! | runs | dividing full batches into runs ([`Search::divide`]), with trailers |
-//! | runs_equal | the same for as many datagrams of one length |
-//! | runs_bulk | the same for as many of bulk TCP: data in frames of 64 KiB, and acknowledgements |
+//! | `runs_equal` | the same for as many datagrams of one length |
+//! | `runs_bulk` | the same for as many of bulk TCP: data in frames of 64 KiB, and acknowledgements |
 //! | batch | the outcome of each datagram, and [`Batch::count_outcomes`], of full batches |
 //! | send | podspan's part of sending full batches to a sensor that captures ([`Transmitter::send`]) |
 //!
