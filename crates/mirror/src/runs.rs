@@ -22,8 +22,9 @@
 //! datagrams and a large one needs many trailers, and a run of large ones pays for them.
 //!
 //! **Search**: the runs with the least *cost*, where a message costs a *price* in bytes and a trailer costs its
-//! bytes. The price is what a message may cost the network: as much as three datagrams of the mean length. The
-//! network's bound makes it so low, not the CPU time: a higher price exceeds the bound with mixed traffic. From
+//! bytes. The price is what a message may cost the network: as much as three datagrams of the mean length, and at most
+//! 1,200 bytes. The network's bound makes it so low, not the CPU time: a higher price exceeds the bound with mixed
+//! traffic. From
 //! the last datagram to the first, the least cost of the rest is the least of all runs that can start here,
 //! each with the rest after it (`Search::choose`). If the trailers exceed the bound, up to three divisions are
 //! compared, none of which does, and the one with the fewest messages is taken:
@@ -65,8 +66,9 @@ const PRICE: u32 = 6;
 /// The same for traffic that exceeds the bound with it.
 const LOW_PRICE: u32 = 3;
 
-/// No message costs more bytes, so that 32 bits are enough for the cost of half a million of them.
-const PRICE_MAX: u32 = 8000;
+/// No message costs more bytes. So an acknowledgement does not join the full-sized data around it: the search for
+/// this would cost as much as the few messages that it saves.
+const PRICE_MAX: u32 = 1200;
 
 /// No trailer has more bytes: a longer one would cost more than to end the run before it, and a bounded run has
 /// no more.
@@ -329,7 +331,7 @@ impl Search {
     ///   at that datagram costs what is chosen there or more. So the search ends where these trailers and that
     ///   cost are as much as the least cost found. It then has read only a few datagrams more than the run has.
     ///
-    /// A cost is at most the price for each datagram: 32 bits are enough for half a million of them. If the cost after
+    /// A cost is at most the price for each datagram: 32 bits are enough for three million of them. If the cost after
     /// some datagrams is needed and unknown, their number is the error.
     fn choose(first: &Place, rest: &[Place], price: u32) -> Result<(u8, u32), u32> {
         let mut run = Open::start(first, first.equal.into());
