@@ -11,7 +11,9 @@
 //! | whole | [`Mirror::push`] of the frames that are sent whole |
 //! | segment | [`Mirror::push`] of the frames that are split, by `gso_size` or for the tunnel |
 //! | plan | [`Plan::make`] of full batches |
-//! | runs | finding the runs of full batches ([`runs::first`]), with trailers |
+//! | runs | dividing full batches into runs ([`Search::divide`]), with trailers |
+//! | `runs_equal` | the same for as many datagrams of one length |
+//! | `runs_bulk` | the same for as many of bulk TCP: data in frames of 64 KiB, and acknowledgements |
 //! | batch | the outcome of each datagram, and [`Batch::count_outcomes`], of full batches |
 //! | send | podspan's part of sending full batches to a sensor that captures ([`Transmitter::send`]) |
 //!
@@ -22,7 +24,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use mirror::plan::Plan;
-use mirror::runs::{self, Candidate};
+use mirror::runs::{Candidate, Search};
 use mirror::spread::Spreader;
 use mirror::{
     Batch, Mirror, MirrorConfig, Outcome, Sensor, SensorTable, SourcePorts, Spread, Totals,
@@ -38,7 +40,7 @@ use crate::recording::Recording;
 pub type Measure = fn(&Recording);
 
 /// All of them, with their names.
-pub const MEASURES: [(&str, Measure); 9] = [
+pub const MEASURES: [(&str, Measure); 11] = [
     ("locate", locate),
     ("hash", hash),
     ("checksum", checksum),
@@ -46,12 +48,16 @@ pub const MEASURES: [(&str, Measure); 9] = [
     ("segment", segment),
     ("plan", plan),
     ("runs", find_runs),
+    ("runs_equal", find_equal_runs),
+    ("runs_bulk", find_bulk_runs),
     ("batch", batch),
     ("send", send),
 ];
 
 /// How many full batches are planned and counted.
 const BATCHES: usize = 4;
+/// The datagrams of a full batch with one sensor.
+const BATCH: usize = 512;
 
 /// Callgrind counts inside this function. Nothing else may have its name.
 #[inline(never)]
@@ -120,7 +126,7 @@ fn push(recording: &Recording, wanted: fn(usize) -> bool) {
     measured(|| {
         for frame in &frames {
             mirror.push(black_box(frame), &table, &mut batch, &mut totals);
-            if batch.is_full() {
+            if batch.is_full(&table) {
                 batch.count_outcomes(&mut totals);
             }
         }
@@ -142,13 +148,36 @@ fn plan(recording: &Recording) {
 
 fn find_runs(recording: &Recording) {
     let batches = full_batches(recording);
+    let candidates = |batch: &Batch| batch.datagrams().iter().map(Candidate::from).collect();
+    divide(&batches.iter().map(candidates).collect::<Vec<_>>());
+}
+
+fn find_equal_runs(_: &Recording) {
+    let batch = vec![candidate(136); BATCH];
+    divide(&vec![batch; BATCHES]);
+}
+
+fn find_bulk_runs(_: &Recording) {
+    let mut data = vec![candidate(1522); 44];
+    data.push(candidate(1234));
+    // Two frames, and what acknowledges them.
+    let all = [data.clone(), data, vec![candidate(74)]].concat();
+    let batch = all.into_iter().cycle().take(BATCH).collect();
+    divide(&vec![batch; BATCHES]);
+}
+
+const fn candidate(length: u32) -> Candidate {
+    Candidate {
+        length,
+        shows_end: true,
+    }
+}
+
+fn divide(batches: &[Vec<Candidate>]) {
+    let mut search = Search::default();
     measured(|| {
-        for batch in &batches {
-            let mut rest = black_box(batch.datagrams());
-            while let Some(run) = runs::first(rest.iter().map(Candidate::from), true) {
-                rest = rest.get(run.count..).unwrap_or_default();
-                black_box(run);
-            }
+        for batch in batches {
+            black_box(search.divide(black_box(batch).iter().copied(), true));
         }
     });
 }
@@ -206,7 +235,7 @@ fn full_batches(recording: &Recording) -> Vec<Batch> {
     let mut endless = frames.iter().cycle();
     let mut full = || {
         let mut batch = Batch::new();
-        while !batch.is_full() {
+        while !batch.is_full(&table) {
             let Some(frame) = endless.next() else { break };
             mirror.push(frame, &table, &mut batch, &mut totals);
         }

@@ -394,7 +394,7 @@ impl DataPath {
             for frame in frames.by_ref() {
                 self.mirror
                     .push(&frame, &table, &mut self.batch, &mut self.totals);
-                if self.batch.is_full() {
+                if self.batch.is_full(&table) {
                     self.send(block, &table);
                     if self.is_time_over() {
                         break;

@@ -16,13 +16,20 @@
 use core::ops::Range;
 
 use crate::plan::{Lane, Slots};
-use crate::table::SensorIndex;
+use crate::table::{SensorIndex, SensorTable};
 use crate::totals::{DropReason, Totals};
 
 /// A batch with this many datagrams is sent before the next frame is added. Their iovecs and message
 /// headers (128 bytes each) fit in the caches, and the cost of a system call is shared by enough
 /// datagrams.
 const FULL: usize = 512;
+
+/// With several sensors that are sockets, a batch has so many datagrams for each of them: a full
+/// [run](crate::runs).
+const FULL_OF_SENSOR: usize = 64;
+
+/// No batch has more. The kernel reads iovecs and heads of thousands of datagrams from slower caches.
+const FULL_MAX: usize = 4096;
 
 /// How many bytes of memory stay allocated for heads, and for datagrams, from batch to batch.
 const HEADS_KEPT: usize = 1 << 20;
@@ -118,6 +125,18 @@ pub(crate) struct FrameDatagrams<'b> {
     head_start: usize,
 }
 
+/// How many datagrams a batch has before it is sent, with so many sensors that are sockets.
+const fn full(sockets: usize) -> usize {
+    let wanted = sockets.saturating_mul(FULL_OF_SENSOR);
+    if wanted < FULL {
+        FULL
+    } else if wanted < FULL_MAX {
+        wanted
+    } else {
+        FULL_MAX
+    }
+}
+
 impl Batch {
     /// An empty batch with room for the datagrams of a usual block.
     #[must_use]
@@ -133,8 +152,8 @@ impl Batch {
 
     /// Whether it must be sent before another frame is added.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.datagrams.len() >= FULL
+    pub fn is_full(&self, table: &SensorTable) -> bool {
+        self.datagrams.len() >= full(table.sockets())
     }
 
     /// Whether there is nothing to send.
@@ -293,7 +312,7 @@ impl FrameDatagrams<'_> {
 
     /// Ends a datagram; its body is a range of the frame's bytes.
     pub(crate) fn end(&mut self, body: Range<usize>) {
-        // The arena and the block stay below 4 GiB: a batch holds some hundred heads of at most a
+        // The arena and the block stay below 4 GiB: a batch holds some thousand heads of at most a
         // few hundred bytes beyond the frame that made it full, and a block is 1 MiB.
         #[expect(clippy::cast_possible_truncation, reason = "see above")]
         let datagram = Datagram {
@@ -393,6 +412,12 @@ mod tests {
         assert_eq!((totals.datagrams_built, totals.datagrams_sent), (6, 3));
         assert_eq!(totals.bytes_sent, 60);
         assert!(batch.is_empty() && batch.heads().is_empty());
+    }
+
+    #[test]
+    fn a_batch_is_larger_with_more_sensors_that_are_sockets() {
+        let sizes = [0, 1, 8, 9, 64, 65, usize::MAX].map(full);
+        assert_eq!(sizes, [512, 512, 512, 576, 4096, 4096, 4096]);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Which datagrams are sent in one message (UDP generic segmentation offload, GSO).
 //!
-//! In: the datagrams that go to one sensor, in the order of the wire. Out: how many of the first ones are one
-//! *run*, and the length of its segments. The kernel takes a run through its network stack once and splits it
-//! at the end. Most of the CPU time of a copy is this way, so a run of 64 small datagrams costs little more
-//! than one.
+//! In: the datagrams of a batch that go to one sensor, in the order of the wire. Out: how they are divided into
+//! *runs*: of each, how many datagrams it has, and the length of its segments. The kernel takes a run through
+//! its network stack once and splits it at the end. Most of the CPU time of a copy is this way, so a run of 64
+//! small datagrams costs little more than one.
 //!
 //! The kernel's rules (`udp_send_skb` in `net/ipv4/udp.c`, `UDP_MAX_SEGMENTS`): all segments of a run have
 //! one length, only the last may be shorter; there are at most 64, and together they fit one IP packet.
@@ -11,14 +11,41 @@
 //! Datagrams of other lengths end a run. To avoid this, a datagram gets a *trailer*: zeros after the inner
 //! packet, which receivers ignore, because the inner IP header gives the packet's length (as the padding of
 //! short Ethernet frames, IEEE 802.3 clause 3.2.8). A datagram whose frame does not show its end gets none.
-//! **Bound**: the trailers of a run are at most a fifth of the bytes that its datagrams have on the wire
-//! without them. A message of its own costs as much CPU time as copying some tens of kilobytes, so more
-//! trailers would still save CPU time; the bound is for the network, which carries the bytes.
 //!
 //! Runs consist of neighbours and nothing is sorted: a sensor must see what announces a connection before
 //! the connection.
+//!
+//! **Bound**: the trailers of all runs are at most a fifth of the bytes that the datagrams have on the wire
+//! without them. A message of its own costs as much CPU time as nine copies in one, or as copying some tens of
+//! kilobytes, so for the CPU time alone nearly every trailer would pay. The bound is for the network, which
+//! carries the bytes. It is one for all datagrams together and not for each run, because a run of small
+//! datagrams and a large one needs many trailers, and a run of large ones pays for them.
+//!
+//! **Search**: the runs with the least *cost*, where a message costs a *price* in bytes and a trailer costs its
+//! bytes. The price is what a message may cost the network: as much as three datagrams of the mean length, and at most
+//! 1,200 bytes. The network's bound makes it so low, not the CPU time: a higher price exceeds the bound with mixed
+//! traffic. From
+//! the last datagram to the first, the least cost of the rest is the least of all runs that can start here,
+//! each with the rest after it (`Search::choose`). If the trailers exceed the bound, up to three divisions are
+//! compared, none of which does, and the one with the fewest messages is taken:
+//! - the runs with the least cost as long as the trailers so far are within the bound for the datagrams so far,
+//!   and otherwise a *bounded* run (`Search::bounded_run`), which takes one datagram after the other while its own
+//!   trailers are at most a fifth of its own bytes;
+//! - if the trailers are more than one and a half times the bound, the same with the price `LOW_PRICE`;
+//! - bounded runs only.
+//!
+//! Equal datagrams need no search: a run without trailers is taken at once if each longer one has at least as many
+//! bytes of trailers as any message can cost (`full`). The search starts at the first other run, and
+//! computes costs only where a run can end (`Search::chosen`).
+//!
+//! So there are never more messages than without trailers: the least cost has at most as many, because each
+//! saved message is worth something; and bounded runs are never shorter than runs without trailers.
 
 use crate::batch::Datagram;
+
+mod open;
+
+use open::{Open, equal_max};
 
 /// The most datagrams in a run (`UDP_MAX_SEGMENTS` of Linux 4.18 to 6.8; later it is 128).
 const RUN_MAX: u32 = 64;
@@ -30,10 +57,21 @@ const BYTES_MAX: u32 = 65_000;
 /// Bytes of an outer packet on the wire before the VXLAN header: Ethernet, IPv4, UDP.
 const OUTER_HEADERS: u32 = 14 + 20 + 8;
 
-/// The trailers of a run are at most this part of its bytes.
+/// The trailers are at most this part of the bytes.
 const TRAILERS_PART: u32 = 5;
 
-/// No trailer has more bytes.
+/// What a message costs, in halves of the mean datagram's bytes on the wire.
+const PRICE: u32 = 6;
+
+/// The same for traffic that exceeds the bound with it.
+const LOW_PRICE: u32 = 3;
+
+/// No message costs more bytes. So an acknowledgement does not join the full-sized data around it: the search for
+/// this would cost as much as the few messages that it saves.
+const PRICE_MAX: u32 = 1200;
+
+/// No trailer has more bytes: a longer one would cost more than to end the run before it, and a bounded run has
+/// no more.
 pub const TRAILER_MAX: u32 = (BYTES_MAX + RUN_MAX * OUTER_HEADERS) / TRAILERS_PART;
 
 /// A datagram that can become a part of a run.
@@ -54,232 +92,372 @@ impl From<&Datagram> for Candidate {
     }
 }
 
-/// The first datagrams of a sequence, which are sent in one message.
+/// Neighbours that are sent in one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
     /// How many there are.
-    pub count: usize,
+    pub count: u32,
     /// The length in bytes of all but the last, with trailers. The last has no trailer and is not longer.
     pub segment: u32,
     /// Bytes of the trailers.
     pub trailers: u32,
 }
 
-/// A run that is being extended.
-struct Open {
-    count: u32,
-    segment: u32,
-    /// Bytes of its datagrams without trailers.
-    bytes: u32,
-    /// Bytes of the trailers.
-    trailers: u32,
-    /// The length of those that can get no trailer.
-    fixed: Option<u32>,
-    /// Its last datagram is shorter and can get no trailer.
-    is_closed: bool,
+impl Run {
+    const EMPTY: Self = Self {
+        count: 0,
+        segment: 0,
+        trailers: 0,
+    };
 }
 
-impl Open {
-    fn start(first: Candidate) -> Self {
+/// A cost that is not computed.
+const UNKNOWN: u32 = u32::MAX;
+
+/// A datagram, and what the search found out about the sequence from it on.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    length: u32,
+    /// The least cost of all from here on, or [`UNKNOWN`].
+    cost: u32,
+    /// Bytes of all from here on, on the wire and without trailers.
+    on_wire: u32,
+    /// How many equal datagrams start here, at most as many as one run can have.
+    equal: u8,
+    /// How many datagrams the run with this cost has.
+    chosen: u8,
+    shows_end: bool,
+}
+
+impl From<Candidate> for Place {
+    fn from(candidate: Candidate) -> Self {
         Self {
-            count: 1,
-            segment: first.length,
-            bytes: first.length,
-            trailers: 0,
-            fixed: (!first.shows_end).then_some(first.length),
-            is_closed: false,
+            length: candidate.length,
+            cost: UNKNOWN,
+            on_wire: 0,
+            equal: 1,
+            chosen: 0,
+            shows_end: candidate.shows_end,
         }
-    }
-
-    /// Adds a datagram if the rules and the bound allow it.
-    fn add(&mut self, next: Candidate, trailers: bool) -> bool {
-        let segment = self.segment.max(next.length);
-        let before = self.count * segment;
-        let padding = before - self.bytes;
-        let bytes = self.bytes + next.length;
-        let on_wire = bytes + (self.count + 1) * OUTER_HEADERS;
-        let is_allowed = !self.is_closed
-            && self.count < RUN_MAX
-            && before + next.length <= BYTES_MAX
-            && self.fixed.is_none_or(|length| length == segment)
-            && (padding == 0 || trailers && padding * TRAILERS_PART <= on_wire);
-        if is_allowed {
-            self.is_closed = !next.shows_end && next.length < segment;
-            if !next.shows_end && next.length == segment {
-                self.fixed = Some(segment);
-            }
-            self.count += 1;
-            self.segment = segment;
-            self.bytes = bytes;
-            self.trailers = padding;
-        }
-        is_allowed
     }
 }
 
-/// Finds the run at the start of a sequence; `None` if the sequence is empty.
+/// Takes the longest run without trailers from the start, if the rules allow no longer one with fewer bytes of
+/// trailers than given. Also returns the bytes of its datagrams.
 ///
-/// It is greedy: it takes one datagram after the other while the rules and the bound allow it. Reads at most
-/// one datagram more than the run has.
-pub fn first(candidates: impl IntoIterator<Item = Candidate>, trailers: bool) -> Option<Run> {
-    let mut candidates = candidates.into_iter();
-    let mut run = Open::start(candidates.next()?);
-    for next in candidates {
-        if !run.add(next, trailers) {
+/// If `trailers_below` is the price of a message or more, no division that starts otherwise costs less:
+/// - A shorter run leaves more datagrams, and their cost never increases from one to the next.
+/// - A longer run has `trailers_below` or more in the datagrams of this one. To divide it after them costs one message
+///   more and not these trailers.
+fn full(
+    rest: &mut (impl Iterator<Item = Candidate> + Clone),
+    trailers_below: u32,
+) -> Option<(Run, u32)> {
+    let mut after = rest.clone();
+    let first = after.next()?;
+    let (mut count, most) = (1, u32::from(equal_max(first.length)));
+    let mut ahead = after.clone();
+    while count < most && ahead.next() == Some(first) {
+        after = ahead.clone();
+        count += 1;
+    }
+    let mut run = Open::start(&first.into(), count);
+    loop {
+        let mut ahead = after.clone();
+        let Some(next) = ahead.next().map(Place::from) else {
             break;
+        };
+        match run.extended(&next, 1) {
+            Some(longer) => (run, after) = (longer, ahead),
+            None if run.extended(&next, trailers_below).is_some() => return None,
+            None => break,
         }
     }
-    Some(Run {
-        count: run.count as usize,
-        segment: run.segment,
-        trailers: run.trailers,
-    })
+    *rest = after;
+    Some((run.into(), run.bytes))
+}
+
+/// Divides datagrams into runs; see the [module](self). Its memory is reused, and has no effect on the result.
+#[derive(Debug, Default)]
+pub struct Search {
+    /// The runs of all datagrams; during the search, those before its start.
+    runs: Vec<Run>,
+    /// Bytes of their datagrams on the wire.
+    full_on_wire: u64,
+    /// One for each datagram after them.
+    places: Vec<Place>,
+    /// Places whose cost is being computed. Each waits for one that is later in the list.
+    waiting: Vec<usize>,
+    /// Bytes of all datagrams on the wire without trailers.
+    on_wire: u64,
+    /// The best division so far.
+    best: Vec<Run>,
+    /// One that is compared with it.
+    tried: Vec<Run>,
+}
+
+impl Search {
+    /// Divides the datagrams to one sensor, in the order of the wire, into runs.
+    pub fn divide<C>(&mut self, candidates: C, trailers: bool) -> &[Run]
+    where
+        C: IntoIterator<Item = Candidate, IntoIter: Clone>,
+    {
+        let mut rest = candidates.into_iter();
+        self.runs.clear();
+        self.full_on_wire = 0;
+        let trailers_below = if trailers { PRICE_MAX } else { 1 };
+        while let Some((run, bytes)) = full(&mut rest, trailers_below) {
+            self.runs.push(run);
+            self.full_on_wire += u64::from(bytes + run.count * OUTER_HEADERS);
+        }
+        self.read(rest);
+        if !self.places.is_empty() {
+            self.best.clear();
+            self.search();
+            self.runs.append(&mut self.best);
+        }
+        &self.runs
+    }
+
+    /// The runs of the last division.
+    #[must_use]
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    fn read(&mut self, candidates: impl IntoIterator<Item = Candidate>) {
+        self.places.clear();
+        self.places.extend(candidates.into_iter().map(Place::from));
+        let (mut on_wire, mut equal, mut most) = (0, 0, 0);
+        let mut after = None;
+        for place in self.places.iter_mut().rev() {
+            let this = (place.length, place.shows_end);
+            if after != Some(this) {
+                equal = 0;
+                most = equal_max(place.length);
+                after = Some(this);
+            }
+            equal = most.min(equal + 1);
+            on_wire += place.length + OUTER_HEADERS;
+            (place.equal, place.on_wire) = (equal, on_wire);
+        }
+        self.on_wire = self.full_on_wire + u64::from(on_wire);
+    }
+
+    fn search(&mut self) {
+        let trailers = self.try_price(PRICE);
+        if is_within_bound(trailers, self.on_wire) {
+            return;
+        }
+        // Otherwise a lower price would save less than the bound allows.
+        if !is_within_bound(trailers - trailers / 3, self.on_wire) {
+            self.try_price(LOW_PRICE);
+        }
+        self.try_bounded();
+        self.keep_better();
+    }
+
+    /// Tries the runs with the least cost, with bounded runs between them if their trailers exceed the bound. Returns
+    /// these trailers.
+    fn try_price(&mut self, halves: u32) -> u64 {
+        let price = self.price(halves);
+        self.forget_costs();
+        let trailers = self.try_chosen(price);
+        if !is_within_bound(trailers, self.on_wire) {
+            self.try_chosen_within_bound(price);
+        }
+        self.keep_better();
+        trailers
+    }
+
+    /// So many halves of the mean datagram's bytes on the wire.
+    fn price(&self, halves: u32) -> u32 {
+        let on_wire = self.places.first().map_or(0, |place| place.on_wire);
+        let mean = u64::from(on_wire) / (self.places.len() as u64).max(1);
+        let price = u64::from(halves) * mean / 2;
+        u32::try_from(price).unwrap_or(u32::MAX).min(PRICE_MAX)
+    }
+
+    /// Another price makes other costs.
+    fn forget_costs(&mut self) {
+        for place in &mut self.places {
+            place.cost = UNKNOWN;
+        }
+    }
+
+    /// The run that starts at a place with the least cost, and this cost.
+    ///
+    /// A cost is computed when it is needed, and the costs that it depends on before it. Of many equal datagrams most are
+    /// never needed, because no run ends before them. `waiting` replaces a recursion, which could be as deep as
+    /// there are datagrams.
+    fn chosen(&mut self, start: usize, price: u32) -> Option<(Run, u32)> {
+        let places = self.places.as_mut_slice();
+        let mut needed = start;
+        loop {
+            // The first cost that `choose` needs is usually that after equal datagrams and a shorter one.
+            while let Some(place @ Place { cost: UNKNOWN, .. }) = places.get(needed) {
+                self.waiting.push(needed);
+                needed += usize::from(place.equal);
+                let is_shorter = |next: &Place| next.length < place.length;
+                needed += usize::from(places.get(needed).is_some_and(is_shorter));
+            }
+            let Some(at) = self.waiting.last().copied() else {
+                break;
+            };
+            let [place, rest @ ..] = places.get_mut(at..)? else {
+                return None;
+            };
+            match Self::choose(place, rest, price) {
+                Ok(chosen) => {
+                    (place.chosen, place.cost) = chosen;
+                    self.waiting.pop();
+                    needed = at;
+                }
+                Err(count) => needed = at + count as usize,
+            }
+        }
+        let [first, rest @ ..] = self.places.get(start..)? else {
+            return None;
+        };
+        Some((Self::run(first, rest), first.cost))
+    }
+
+    /// The run at a place with which all from there on costs least, and this cost.
+    ///
+    /// **Invariant**: the cost of `rest` never increases from one datagram to the next, because a run without its
+    /// first datagram is a run with fewer trailers. Two things follow:
+    /// - A run takes each next datagram that needs no more trailers.
+    /// - If a run reaches beyond a datagram, those before it have trailers up to the segment, and what starts
+    ///   at that datagram costs what is chosen there or more. So the search ends where these trailers and that
+    ///   cost are as much as the least cost found. It then has read only a few datagrams more than the run has.
+    ///
+    /// A cost is at most the price for each datagram: 32 bits are enough for three million of them. If the cost after
+    /// some datagrams is needed and unknown, their number is the error.
+    fn choose(first: &Place, rest: &[Place], price: u32) -> Result<(u8, u32), u32> {
+        let mut run = Open::start(first, first.equal.into());
+        let (mut chosen, mut least) = (run.count, u32::MAX);
+        loop {
+            let after = rest.get(run.count as usize - 1);
+            let longer = after.and_then(|next| run.extended(next, u32::MAX));
+            if let Some(longer) = longer
+                && longer.trailers == run.trailers
+            {
+                run = longer;
+                continue;
+            }
+            let rest_cost = match after {
+                Some(Place { cost: UNKNOWN, .. }) => return Err(run.count),
+                Some(next) => next.cost,
+                None => 0,
+            };
+            let cost = price + run.trailers + rest_cost;
+            if cost < least {
+                (chosen, least) = (run.count, cost);
+            }
+            match longer {
+                Some(longer) if longer.trailers < least - rest_cost => run = longer,
+                _ => return Ok((u8::try_from(chosen).unwrap_or(u8::MAX), least)),
+            }
+        }
+    }
+
+    /// The run that was chosen at a place.
+    fn run(first: &Place, rest: &[Place]) -> Run {
+        let count = u32::from(first.chosen);
+        let others = rest.iter().take(count as usize - 1);
+        let (mut segment, mut before, mut last) = (first.length, 0, first.length);
+        for place in others {
+            before += last;
+            last = place.length;
+            segment = segment.max(last);
+        }
+        Run {
+            count,
+            segment,
+            trailers: (count - 1) * segment - before,
+        }
+    }
+
+    /// Tries the chosen runs; returns their trailers.
+    fn try_chosen(&mut self, price: u32) -> u64 {
+        self.tried.clear();
+        let (mut start, mut trailers) = (0, 0);
+        while let Some((run, _)) = self.chosen(start, price) {
+            trailers += u64::from(run.trailers);
+            start += run.count as usize;
+            self.tried.push(run);
+        }
+        trailers
+    }
+
+    /// Tries the chosen runs as long as the trailers so far are within the bound for the datagrams so far, and
+    /// bounded runs otherwise.
+    fn try_chosen_within_bound(&mut self, price: u32) {
+        self.tried.clear();
+        let (mut start, mut trailers, mut on_wire) = (0, 0, self.full_on_wire);
+        while let Some((chosen, _)) = self.chosen(start, price) {
+            let with_it = trailers + u64::from(chosen.trailers);
+            let run = if is_within_bound(with_it, on_wire + self.on_wire_of(start, chosen)) {
+                chosen
+            } else {
+                self.bounded_run(start)
+            };
+            trailers += u64::from(run.trailers);
+            on_wire += self.on_wire_of(start, run);
+            start += run.count as usize;
+            self.tried.push(run);
+        }
+    }
+
+    /// Bytes of the datagrams of a run on the wire without trailers.
+    fn on_wire_of(&self, start: usize, run: Run) -> u64 {
+        let from = |place: usize| self.places.get(place).map_or(0, |place| place.on_wire);
+        u64::from(from(start) - from(start + run.count as usize))
+    }
+
+    /// Tries only bounded runs.
+    fn try_bounded(&mut self) {
+        self.tried.clear();
+        let mut start = 0;
+        while start < self.places.len() {
+            let run = self.bounded_run(start);
+            start += run.count as usize;
+            self.tried.push(run);
+        }
+    }
+
+    /// The run at a place that takes one datagram after the other, as long as its trailers are at most a fifth
+    /// of its bytes.
+    fn bounded_run(&self, start: usize) -> Run {
+        let Some([first, rest @ ..]) = self.places.get(start..) else {
+            return Run::EMPTY;
+        };
+        let mut run = Open::start(first, first.equal.into());
+        while let Some(next) = rest.get(run.count as usize - 1)
+            && let Some(longer) = run.extended(next, u32::MAX)
+            && is_within_bound(longer.trailers.into(), longer.on_wire().into())
+        {
+            run = longer;
+        }
+        run.into()
+    }
+
+    /// Keeps what was tried if it is the first, or better than what was kept before: fewer messages, or as many
+    /// with fewer trailers.
+    fn keep_better(&mut self) {
+        let trailers = |runs: &[Run]| runs.iter().map(|run| u64::from(run.trailers)).sum::<u64>();
+        let value = |runs: &[Run]| (runs.len(), trailers(runs));
+        if self.best.is_empty() || value(&self.tried) < value(&self.best) {
+            core::mem::swap(&mut self.best, &mut self.tried);
+        }
+    }
+}
+
+/// Whether trailers are at most a fifth of these bytes on the wire.
+const fn is_within_bound(trailers: u64, on_wire: u64) -> bool {
+    trailers * TRAILERS_PART as u64 <= on_wire
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn ip(length: u32) -> Candidate {
-        Candidate {
-            length,
-            shows_end: true,
-        }
-    }
-
-    fn other(length: u32) -> Candidate {
-        Candidate {
-            length,
-            shows_end: false,
-        }
-    }
-
-    fn found(candidates: &[Candidate], trailers: bool) -> (usize, u32) {
-        let run = first(candidates.iter().copied(), trailers).unwrap();
-        (run.count, run.segment)
-    }
-
-    /// Each row: the datagrams, then the count and segment of the run without and with trailers.
-    #[test]
-    fn the_table_of_cases() {
-        type Row = (&'static str, Vec<Candidate>, (usize, u32), (usize, u32));
-        let rows: Vec<Row> = vec![
-            ("one", vec![ip(100)], (1, 100), (1, 100)),
-            ("equal", vec![ip(100); 5], (5, 100), (5, 100)),
-            ("64 at most", vec![ip(100); 99], (64, 100), (64, 100)),
-            (
-                "65,000 bytes at most",
-                vec![ip(1458); 99],
-                (44, 1458),
-                (44, 1458),
-            ),
-            (
-                "a TSO frame: the last is shorter",
-                vec![ip(1458), ip(1458), ip(300)],
-                (3, 1458),
-                (3, 1458),
-            ),
-            (
-                "after a shorter one nothing fits without a trailer",
-                vec![ip(1000), ip(990), ip(1000)],
-                (2, 1000),
-                (3, 1000),
-            ),
-            (
-                "a longer one makes the shorter ones before it longer",
-                vec![ip(1000), ip(1000), ip(1020)],
-                (2, 1000),
-                (3, 1020),
-            ),
-            (
-                "more than a fifth of trailers is too much",
-                vec![ip(1458), ip(110), ip(1458)],
-                (2, 1458),
-                (2, 1458),
-            ),
-            (
-                "a small one before a large one is sent separately",
-                vec![ip(110), ip(1458), ip(1458)],
-                (1, 110),
-                (1, 110),
-            ),
-            (
-                "a frame without a visible end gets no trailer",
-                vec![other(1000), ip(1020), ip(1020)],
-                (1, 1000),
-                (1, 1000),
-            ),
-            (
-                "it can be the last one",
-                vec![ip(1020), other(1000), ip(1020)],
-                (2, 1020),
-                (2, 1020),
-            ),
-            (
-                "it fits where the length is its own",
-                vec![ip(1000), other(1020), ip(1010), ip(1020)],
-                (1, 1000),
-                (4, 1020),
-            ),
-            (
-                "and then nothing longer fits",
-                vec![other(1000), other(1000), ip(990), ip(1001)],
-                (3, 1000),
-                (3, 1000),
-            ),
-            ("two of them", vec![other(60), other(60)], (2, 60), (2, 60)),
-        ];
-        for (what, candidates, without, with) in rows {
-            assert_eq!(found(&candidates, false), without, "{what}, no trailers");
-            assert_eq!(found(&candidates, true), with, "{what}, with trailers");
-        }
-        assert_eq!(first([], true), None);
-    }
-
-    /// Whether the first `count` datagrams can be a run: the rules, written down without the search.
-    fn is_run(candidates: &[Candidate], trailers: bool) -> bool {
-        let (last, others) = candidates.split_last().unwrap();
-        let segment = candidates.iter().map(|one| one.length).max().unwrap();
-        let padding: u32 = others.iter().map(|one| segment - one.length).sum();
-        let on_wire: u32 = candidates.iter().map(|one| one.length + 42).sum();
-        let fits = |one: &Candidate| one.length == segment || trailers && one.shows_end;
-        candidates.len() <= 64
-            && others.iter().map(|_| segment).sum::<u32>() + last.length <= 65_000
-            && others.iter().all(fits)
-            && (padding == 0 || padding * 5 <= on_wire)
-    }
-
-    fn any_candidate() -> impl Strategy<Value = Candidate> {
-        let length = prop_oneof![
-            Just(74_u32),
-            Just(1458),
-            68_u32..1459,
-            90_u32..130,
-            8000_u32..9000
-        ];
-        (length, prop::bool::weighted(0.8))
-            .prop_map(|(length, shows_end)| Candidate { length, shows_end })
-    }
-
-    proptest! {
-        #[test]
-        fn a_run_obeys_the_rules_and_one_more_would_not(
-            candidates in prop::collection::vec(any_candidate(), 1..100),
-            trailers: bool,
-        ) {
-            let run = first(candidates.iter().copied(), trailers).unwrap();
-            for count in 1..=run.count {
-                prop_assert!(is_run(&candidates[..count], trailers));
-            }
-            let longest = candidates[..run.count].iter().map(|one| one.length).max();
-            prop_assert_eq!(Some(run.segment), longest);
-            let others = &candidates[..run.count - 1];
-            let padding: u32 = others.iter().map(|one| run.segment - one.length).sum();
-            prop_assert_eq!(run.trailers, padding);
-            if run.count < candidates.len() {
-                prop_assert!(!is_run(&candidates[..=run.count], trailers));
-            }
-        }
-    }
-}
+#[path = "runs_tests.rs"]
+mod tests;

@@ -44,6 +44,7 @@
 
 mod delivery;
 mod destination;
+mod division;
 mod error_queue;
 mod icmp;
 mod message;

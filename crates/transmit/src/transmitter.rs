@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use mirror::plan::{Group, Plan};
-use mirror::runs::{self, Candidate, TRAILER_MAX};
+use mirror::runs::{Candidate, Run, TRAILER_MAX};
 use mirror::{Batch, Datagram, DropReason, Outcome, SensorIndex, SensorTable};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -19,8 +19,9 @@ use wire::Mtu;
 
 use crate::delivery::{Delivery, Entry, Kernel, SentMessages, WAIT_MAX};
 use crate::destination::{Addresses, Destination};
+use crate::division::Division;
 use crate::error_queue::{ErrorQueue, QueuedError};
-use crate::message::{Messages, Run};
+use crate::message::{self, Messages};
 use crate::path::path_mtu;
 use crate::peer::Peers;
 use crate::policy::Cause;
@@ -47,6 +48,7 @@ pub struct Transmitter {
     destinations: Vec<Destination>,
     newly_refused: Vec<SocketAddr>,
     entries: Vec<Entry>,
+    division: Division,
     messages: Messages,
     error_queue: ErrorQueue,
 }
@@ -70,6 +72,7 @@ impl Transmitter {
             destinations: Vec::new(),
             newly_refused: Vec::new(),
             entries: Vec::new(),
+            division: Division::default(),
             messages: Messages::new(),
             error_queue: ErrorQueue::new(),
         })
@@ -193,17 +196,25 @@ impl Transmitter {
                 trailers: self.trailers,
                 addresses: &self.addresses,
             };
+            self.division.clear();
             let mut place = 0;
             while place < group.datagrams.len() {
                 let mut run = self.messages.run();
-                let next = source.fill(place, &mut run, &mut self.entries, &mut delivery);
+                let (entries, division) = (&mut self.entries, &mut self.division);
+                let next = source.fill(place, &mut run, entries, division, &mut delivery);
                 let mut kernel = Linux {
                     socket,
                     run,
                     error_queue: &mut self.error_queue,
                 };
                 let done = delivery.deliver(&mut kernel, &self.entries);
-                place = self.entries.get(done).map_or(next, |entry| entry.place);
+                place = match self.entries.get(done) {
+                    Some(entry) => {
+                        self.division.clear();
+                        entry.place
+                    }
+                    None => next,
+                };
             }
         }
         delivery.sent
@@ -245,8 +256,9 @@ impl<'a> Source<'a> {
     fn fill(
         &self,
         mut place: usize,
-        run: &mut Run<'a>,
+        run: &mut message::Run<'a>,
         entries: &mut Vec<Entry>,
+        division: &mut Division,
         delivery: &mut Delivery<'_>,
     ) -> usize {
         entries.clear();
@@ -254,7 +266,7 @@ impl<'a> Source<'a> {
             if run.is_full() {
                 return place;
             }
-            match self.add(place, *number, run, delivery) {
+            match self.add(place, *number, run, division, delivery) {
                 Ok(entry) => {
                     entries.push(entry);
                     place += entry.count;
@@ -273,7 +285,8 @@ impl<'a> Source<'a> {
         &self,
         place: usize,
         number: u32,
-        run: &mut Run<'a>,
+        run: &mut message::Run<'a>,
+        division: &mut Division,
         delivery: &Delivery<'_>,
     ) -> Result<Entry, DropReason> {
         let (datagram, head, body) = self.parts(number).ok_or(DropReason::SendError)?;
@@ -291,36 +304,60 @@ impl<'a> Source<'a> {
             length,
             trailers: 0,
         };
-        if destination.takes_runs {
-            let entry = self.longest(entry, destination);
-            if entry.count > 1 {
-                self.add_run(&entry, run);
-                return Ok(entry);
-            }
+        if destination.takes_runs
+            && let Some(found) = self.run(place, datagram.sensor, destination, division)
+            && found.count > 1
+        {
+            let entry = Entry {
+                count: found.count as usize,
+                length: found.segment,
+                trailers: found.trailers,
+                ..entry
+            };
+            self.add_run(&entry, run);
+            return Ok(entry);
         }
         run.add_plain(self.address(entry.sensor), head, body);
         Ok(entry)
     }
 
-    /// The message of as many neighbours as are sent together, from the first one on.
-    fn longest(&self, first: Entry, destination: Destination) -> Entry {
-        let numbers = self.group.datagrams.get(first.place..).unwrap_or_default();
-        let neighbours = numbers
-            .iter()
-            .map_while(|number| self.parts(*number))
-            .map(|(datagram, ..)| datagram)
-            .take_while(|datagram| {
-                datagram.sensor == first.sensor && destination.refuses(datagram.length()).is_none()
-            });
-        match runs::first(neighbours.map(Candidate::from), self.trailers) {
-            Some(found) => Entry {
-                count: found.count,
-                length: found.segment,
-                trailers: found.trailers,
-                ..first
-            },
-            None => first,
+    /// The run at a place. The datagrams to a sensor are divided from its first one on. What an error leaves of
+    /// them is divided again, without trailers: those already sent may have all that the bound allows.
+    ///
+    /// Not inlined, so that messages of one datagram cost no more than without it.
+    #[inline(never)]
+    fn run(
+        &self,
+        place: usize,
+        sensor: SensorIndex,
+        destination: Destination,
+        division: &mut Division,
+    ) -> Option<Run> {
+        if let Some(run) = division.take(place)
+            && destination.refuses(run.segment).is_none()
+        {
+            return Some(run);
         }
+        let numbers = &self.group.datagrams;
+        let datagram = |number: &u32| self.datagrams.get(*number as usize);
+        let before = place.checked_sub(1).and_then(|before| numbers.get(before));
+        let is_first = before
+            .and_then(datagram)
+            .is_none_or(|before| before.sensor != sensor);
+        let neighbours = numbers
+            .get(place..)
+            .unwrap_or_default()
+            .iter()
+            .map_while(datagram)
+            .take_while(|datagram| {
+                datagram.sensor == sensor && destination.refuses(datagram.length()).is_none()
+            });
+        division.divide(
+            place,
+            neighbours.map(Candidate::from),
+            self.trailers && is_first,
+        );
+        division.take(place)
     }
 
     /// A datagram, its head and its body.
@@ -341,7 +378,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn add_run(&self, entry: &Entry, run: &mut Run<'a>) {
+    fn add_run(&self, entry: &Entry, run: &mut message::Run<'a>) {
         let segment = u16::try_from(entry.length).unwrap_or(u16::MAX);
         run.start(self.address(entry.sensor), segment);
         let places = entry.place..entry.place + entry.count;
@@ -363,7 +400,7 @@ impl<'a> Source<'a> {
 /// The real kernel.
 struct Linux<'a> {
     socket: &'a Socket,
-    run: Run<'a>,
+    run: message::Run<'a>,
     error_queue: &'a mut ErrorQueue,
 }
 

@@ -236,6 +236,9 @@ proptest! {
         let trailer_bytes: u64 = accepted.iter().map(|entry| trailer_bytes(entry, &batch)).sum();
         prop_assert_eq!(sent.trailer_bytes, trailer_bytes);
         prop_assert!(trailers || trailer_bytes == 0);
+        let on_wire = |datagram: &Datagram| u64::from(datagram.length()) + 42;
+        let on_wire: u64 = batch.datagrams().iter().map(on_wire).sum();
+        prop_assert!(trailer_bytes * 5 <= on_wire, "{trailer_bytes} of {on_wire}");
         let mut totals = Totals::default();
         batch.count_outcomes(&mut totals);
         prop_assert!(totals.check());
@@ -279,9 +282,11 @@ fn send_scripted(
         refused_runs: &mut refused_runs,
     };
     let (mut messages, mut entries) = (Messages::new(), Vec::new());
+    let mut division = Division::default();
     let (mut place, mut accepted) = (0, Vec::new());
     while place < group.datagrams.len() {
-        let next = source.fill(place, &mut messages.run(), &mut entries, &mut delivery);
+        let mut run = messages.run();
+        let next = source.fill(place, &mut run, &mut entries, &mut division, &mut delivery);
         let mut kernel = Scripted {
             answers,
             messages: &entries,
@@ -289,6 +294,9 @@ fn send_scripted(
         };
         let done = delivery.deliver(&mut kernel, &entries);
         accepted = kernel.accepted;
+        if done < entries.len() {
+            division.clear();
+        }
         place = entries.get(done).map_or(next, |entry| entry.place);
     }
     (accepted, delivery.sent)

@@ -110,7 +110,7 @@ settings! {
         expected: "on or off",
         text: "Copies to a sensor with RECEIVER=socket are sent several at a time, if they have one length. \
                on: a copy is lengthened for this by zeros after the inner packet, which receivers ignore, by \
-               at most a fifth of the bytes sent together. off: no copy is lengthened; more CPU time.",
+               at most a fifth of the bytes that the sensor gets. off: no copy is lengthened; more CPU time.",
         example: "off",
     }
 
