@@ -28,6 +28,7 @@ use mirror::runs::{Candidate, Search};
 use mirror::spread::Spreader;
 use mirror::{
     Batch, Mirror, MirrorConfig, Outcome, Sensor, SensorTable, SourcePorts, Spread, Totals,
+    TrailerBound,
 };
 use transmit::{SocketConfig, Transmitter};
 use wire::checksum::Sum;
@@ -177,7 +178,7 @@ fn divide(batches: &[Vec<Candidate>]) {
     let mut search = Search::default();
     measured(|| {
         for batch in batches {
-            black_box(search.divide(black_box(batch).iter().copied(), true));
+            black_box(search.divide(black_box(batch).iter().copied(), TrailerBound::DEFAULT));
         }
     });
 }

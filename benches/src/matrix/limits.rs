@@ -11,6 +11,7 @@
 //! of a copy in it `d`; so the length of runs follows at which the ratio to podspan plain reaches its bar.
 
 use instructions::measures::candidates;
+use mirror::TrailerBound;
 use mirror::runs::{Candidate, Search};
 use serde::Serialize;
 
@@ -73,7 +74,11 @@ pub fn limits(loads: &Loads) -> Vec<Limit> {
 
 fn podspan(copies: &[Candidate]) -> f64 {
     let mut search = Search::default();
-    let mut messages = |batch: &[Candidate]| search.divide(batch.iter().copied(), true).len();
+    let mut messages = |batch: &[Candidate]| {
+        search
+            .divide(batch.iter().copied(), TrailerBound::DEFAULT)
+            .len()
+    };
     let messages: usize = copies.chunks(BATCH).map(&mut messages).sum();
     ratio(copies.len(), to_float(messages))
 }

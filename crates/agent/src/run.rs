@@ -21,7 +21,7 @@ use nix::sys::utsname::uname;
 use thiserror::Error;
 use transmit::{Prober, SocketConfig, Transmitter};
 
-use crate::config::{Config, OnFailure, SensorSetting, Trailers, Value as _};
+use crate::config::{Config, OnFailure, SensorSetting, Value as _};
 use crate::control::Control;
 use crate::exit::Exit;
 use crate::flag::Flag;
@@ -211,7 +211,7 @@ impl Opened {
         let (rings, ring_plan) = ring_size::open(config, mark)?;
         let sockets = SocketConfig {
             source_ports: config.source_ports,
-            trailers: config.trailers == Trailers::On,
+            trailers: config.trailers,
             ..SocketConfig::new(mark.get())
         };
         Ok(Self {

@@ -38,6 +38,7 @@ use wire::ip::{self, Network, Packet, Version};
 use wire::{ChecksumState, Frame, Gso, GsoKind, Vni, vxlan};
 
 pub use batch::{Batch, Datagram, Outcome, Parts, PortIndex};
+pub use runs::TrailerBound;
 pub use spread::{SourcePorts, Spread};
 pub use table::{Sensor, SensorIndex, SensorTable};
 pub use totals::{DropReason, Totals};

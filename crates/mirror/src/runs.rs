@@ -15,22 +15,22 @@
 //! Runs consist of neighbours and nothing is sorted: a sensor must see what announces a connection before
 //! the connection.
 //!
-//! **Bound**: the trailers of all runs are at most a fifth of the bytes that the datagrams have on the wire
-//! without them. A message of its own costs as much CPU time as nine copies in one, or as copying some tens of
+//! **Bound** ([`TrailerBound`]): the trailers of all runs are at most a fifth of the bytes that the datagrams have on
+//! the wire without them, or another part that is set. A message of its own costs as much CPU time as nine copies in one, or as copying some tens of
 //! kilobytes, so for the CPU time alone nearly every trailer would pay. The bound is for the network, which
 //! carries the bytes. It is one for all datagrams together and not for each run, because a run of small
 //! datagrams and a large one needs many trailers, and a run of large ones pays for them.
 //!
 //! **Search**: the runs with the least *cost*, where a message costs a *price* in bytes and a trailer costs its
 //! bytes. The price is what a message may cost the network: as much as three datagrams of the mean length, and at most
-//! 1,200 bytes. The network's bound makes it so low, not the CPU time: a higher price exceeds the bound with mixed
+//! 1,200 bytes, with the default bound, and in proportion with another. The network's bound makes it so low, not the CPU time: a higher price exceeds the bound with mixed
 //! traffic. From
 //! the last datagram to the first, the least cost of the rest is the least of all runs that can start here,
 //! each with the rest after it (`Search::choose`). If the trailers exceed the bound, up to three divisions are
 //! compared, none of which does, and the one with the fewest messages is taken:
 //! - the runs with the least cost as long as the trailers so far are within the bound for the datagrams so far,
 //!   and otherwise a *bounded* run (`Search::bounded_run`), which takes one datagram after the other while its own
-//!   trailers are at most a fifth of its own bytes;
+//!   trailers are within the bound for its own bytes;
 //! - if the trailers are more than one and a half times the bound, the same with the price `LOW_PRICE`;
 //! - bounded runs only.
 //!
@@ -57,22 +57,66 @@ const BYTES_MAX: u32 = 65_000;
 /// Bytes of an outer packet on the wire before the VXLAN header: Ethernet, IPv4, UDP.
 const OUTER_HEADERS: u32 = 14 + 20 + 8;
 
-/// The trailers are at most this part of the bytes.
-const TRAILERS_PART: u32 = 5;
-
-/// What a message costs, in halves of the mean datagram's bytes on the wire.
+/// What a message costs with the default bound, in halves of the mean datagram's bytes on the wire.
 const PRICE: u32 = 6;
 
 /// The same for traffic that exceeds the bound with it.
 const LOW_PRICE: u32 = 3;
 
-/// No message costs more bytes. So an acknowledgement does not join the full-sized data around it: the search for
-/// this would cost as much as the few messages that it saves.
+/// No message costs more bytes with the default bound. So an acknowledgement does not join the full-sized data around
+/// it: the search for this would cost as much as the few messages that it saves.
 const PRICE_MAX: u32 = 1200;
 
-/// No trailer has more bytes: a longer one would cost more than to end the run before it, and a bounded run has
-/// no more.
-pub const TRAILER_MAX: u32 = (BYTES_MAX + RUN_MAX * OUTER_HEADERS) / TRAILERS_PART;
+/// No trailer has more bytes: it is a part of a run.
+pub const TRAILER_MAX: u32 = BYTES_MAX;
+
+/// The most bytes of trailers, as a percentage of the bytes that the datagrams have on the wire without them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrailerBound(u8);
+
+impl TrailerBound {
+    /// No trailers.
+    pub const NONE: Self = Self(0);
+    /// A fifth.
+    pub const DEFAULT: Self = Self(20);
+
+    /// A bound of so many percent, up to 100.
+    #[must_use]
+    pub const fn new(percent: u8) -> Option<Self> {
+        if percent <= 100 {
+            Some(Self(percent))
+        } else {
+            None
+        }
+    }
+
+    /// The percentage.
+    #[must_use]
+    pub const fn percent(self) -> u8 {
+        self.0
+    }
+
+    /// Whether datagrams with these bytes on the wire can have these bytes of trailers.
+    const fn allows(self, trailers: u64, on_wire: u64) -> bool {
+        trailers * 100 <= on_wire * self.0 as u64
+    }
+
+    /// A price for the default bound, in proportion: if the network carries more trailers, a message may cost more.
+    fn price(self, default: u32) -> u32 {
+        default * u32::from(self.0) / u32::from(Self::DEFAULT.0)
+    }
+
+    /// The most that a message costs. Without trailers, none has a price.
+    fn price_max(self) -> u32 {
+        self.price(PRICE_MAX).max(1)
+    }
+}
+
+impl Default for TrailerBound {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
 
 /// A datagram that can become a part of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +224,7 @@ fn full(
 /// Divides datagrams into runs; see the [module](self). Its memory is reused, and has no effect on the result.
 #[derive(Debug, Default)]
 pub struct Search {
+    bound: TrailerBound,
     /// The runs of all datagrams; during the search, those before its start.
     runs: Vec<Run>,
     /// Bytes of their datagrams on the wire.
@@ -198,15 +243,15 @@ pub struct Search {
 
 impl Search {
     /// Divides the datagrams to one sensor, in the order of the wire, into runs.
-    pub fn divide<C>(&mut self, candidates: C, trailers: bool) -> &[Run]
+    pub fn divide<C>(&mut self, candidates: C, bound: TrailerBound) -> &[Run]
     where
         C: IntoIterator<Item = Candidate, IntoIter: Clone>,
     {
         let mut rest = candidates.into_iter();
         self.runs.clear();
         self.full_on_wire = 0;
-        let trailers_below = if trailers { PRICE_MAX } else { 1 };
-        while let Some((run, bytes)) = full(&mut rest, trailers_below) {
+        self.bound = bound;
+        while let Some((run, bytes)) = full(&mut rest, bound.price_max()) {
             self.runs.push(run);
             self.full_on_wire += u64::from(bytes + run.count * OUTER_HEADERS);
         }
@@ -246,11 +291,11 @@ impl Search {
 
     fn search(&mut self) {
         let trailers = self.try_price(PRICE);
-        if is_within_bound(trailers, self.on_wire) {
+        if self.bound.allows(trailers, self.on_wire) {
             return;
         }
         // Otherwise a lower price would save less than the bound allows.
-        if !is_within_bound(trailers - trailers / 3, self.on_wire) {
+        if !self.bound.allows(trailers - trailers / 3, self.on_wire) {
             self.try_price(LOW_PRICE);
         }
         self.try_bounded();
@@ -263,19 +308,19 @@ impl Search {
         let price = self.price(halves);
         self.forget_costs();
         let trailers = self.try_chosen(price);
-        if !is_within_bound(trailers, self.on_wire) {
+        if !self.bound.allows(trailers, self.on_wire) {
             self.try_chosen_within_bound(price);
         }
         self.keep_better();
         trailers
     }
 
-    /// So many halves of the mean datagram's bytes on the wire.
+    /// The price of a message: so many halves of the mean datagram's bytes on the wire, with the default bound.
     fn price(&self, halves: u32) -> u32 {
         let on_wire = self.places.first().map_or(0, |place| place.on_wire);
         let mean = u64::from(on_wire) / (self.places.len() as u64).max(1);
-        let price = u64::from(halves) * mean / 2;
-        u32::try_from(price).unwrap_or(u32::MAX).min(PRICE_MAX)
+        let price = u32::try_from(u64::from(halves) * mean / 2).unwrap_or(u32::MAX);
+        self.bound.price(price.min(PRICE_MAX))
     }
 
     /// Another price makes other costs.
@@ -397,7 +442,10 @@ impl Search {
         let (mut start, mut trailers, mut on_wire) = (0, 0, self.full_on_wire);
         while let Some((chosen, _)) = self.chosen(start, price) {
             let with_it = trailers + u64::from(chosen.trailers);
-            let run = if is_within_bound(with_it, on_wire + self.on_wire_of(start, chosen)) {
+            let run = if self
+                .bound
+                .allows(with_it, on_wire + self.on_wire_of(start, chosen))
+            {
                 chosen
             } else {
                 self.bounded_run(start)
@@ -426,8 +474,8 @@ impl Search {
         }
     }
 
-    /// The run at a place that takes one datagram after the other, as long as its trailers are at most a fifth
-    /// of its bytes.
+    /// The run at a place that takes one datagram after the other, as long as its trailers are within the bound
+    /// for its bytes.
     fn bounded_run(&self, start: usize) -> Run {
         let Some([first, rest @ ..]) = self.places.get(start..) else {
             return Run::EMPTY;
@@ -435,7 +483,9 @@ impl Search {
         let mut run = Open::start(first, first.equal.into());
         while let Some(next) = rest.get(run.count as usize - 1)
             && let Some(longer) = run.extended(next, u32::MAX)
-            && is_within_bound(longer.trailers.into(), longer.on_wire().into())
+            && self
+                .bound
+                .allows(longer.trailers.into(), longer.on_wire().into())
         {
             run = longer;
         }
@@ -451,11 +501,6 @@ impl Search {
             core::mem::swap(&mut self.best, &mut self.tried);
         }
     }
-}
-
-/// Whether trailers are at most a fifth of these bytes on the wire.
-const fn is_within_bound(trailers: u64, on_wire: u64) -> bool {
-    trailers * TRAILERS_PART as u64 <= on_wire
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 use super::*;
 use proptest::prelude::*;
 
+const NONE: TrailerBound = TrailerBound::NONE;
+const FIFTH: TrailerBound = TrailerBound::DEFAULT;
+
 fn ip(length: u32) -> Candidate {
     Candidate {
         length,
@@ -17,16 +20,14 @@ fn other(length: u32) -> Candidate {
     }
 }
 
-fn divided(candidates: &[Candidate], trailers: bool) -> Vec<Run> {
+fn divided(candidates: &[Candidate], bound: TrailerBound) -> Vec<Run> {
     let mut search = Search::default();
-    search
-        .divide(candidates.iter().copied(), trailers)
-        .to_owned()
+    search.divide(candidates.iter().copied(), bound).to_owned()
 }
 
 /// The count and the segment of each run.
-fn found(candidates: &[Candidate], trailers: bool) -> Vec<(usize, u32)> {
-    let runs = divided(candidates, trailers);
+fn found(candidates: &[Candidate], bound: TrailerBound) -> Vec<(usize, u32)> {
+    let runs = divided(candidates, bound);
     runs.iter()
         .map(|run| (run.count as usize, run.segment))
         .collect()
@@ -136,8 +137,8 @@ fn the_table_of_cases() {
         ("two", vec![other(60); 2], &[(2, 60)], &[(2, 60)]),
     ];
     for (what, candidates, without, with) in rows {
-        assert_eq!(found(&candidates, false), without, "{what}, no trailers");
-        assert_eq!(found(&candidates, true), with, "{what}, with trailers");
+        assert_eq!(found(&candidates, NONE), without, "{what}, no trailers");
+        assert_eq!(found(&candidates, FIFTH), with, "{what}, with trailers");
     }
 }
 
@@ -149,10 +150,10 @@ fn more_trailers_than_the_bound_allows_are_not_used() {
     search.read(candidates.iter().copied());
     search.forget_costs();
     let unbounded = search.try_chosen(search.price(PRICE));
-    assert!(!is_within_bound(unbounded, search.on_wire));
+    assert!(!FIFTH.allows(unbounded, search.on_wire));
     let unlimited = search.tried.len();
-    let runs = divided(&candidates, true);
-    check(&candidates, &runs, true).unwrap();
+    let runs = divided(&candidates, FIFTH);
+    check(&candidates, &runs, FIFTH).unwrap();
     assert!(unlimited < runs.len() && runs.len() < fewest_without_trailers(&candidates));
     let trailers: u32 = runs.iter().map(|run| run.trailers).sum();
     assert!(trailers * 6 > on_wire(&candidates), "{trailers}");
@@ -162,8 +163,8 @@ fn more_trailers_than_the_bound_allows_are_not_used() {
 fn large_datagrams_pay_for_the_trailers_of_small_ones() {
     // A run of 400 and 1458 would exceed the bound by itself; all together do not.
     let candidates = [vec![ip(1458); 40], [ip(400), ip(1458)].repeat(8)].concat();
-    let runs = divided(&candidates, true);
-    check(&candidates, &runs, true).unwrap();
+    let runs = divided(&candidates, FIFTH);
+    check(&candidates, &runs, FIFTH).unwrap();
     assert!(runs.len() <= 3, "{runs:?}");
     assert!(fewest_without_trailers(&candidates) >= 9);
 }
@@ -197,12 +198,12 @@ fn fewest_without_trailers(candidates: &[Candidate]) -> usize {
 }
 
 /// Whether runs are a division of the datagrams that keeps all rules.
-fn check(candidates: &[Candidate], runs: &[Run], trailers: bool) -> Result<(), TestCaseError> {
+fn check(candidates: &[Candidate], runs: &[Run], bound: TrailerBound) -> Result<(), TestCaseError> {
     let mut rest = candidates;
     for run in runs {
         prop_assert!(run.count > 0 && run.count as usize <= rest.len());
         let (these, after) = rest.split_at(run.count as usize);
-        prop_assert_eq!(trailers_of(these, trailers), Some(run.trailers));
+        prop_assert_eq!(trailers_of(these, bound != NONE), Some(run.trailers));
         let longest = these.iter().map(|one| one.length).max();
         prop_assert_eq!(Some(run.segment), longest);
         for one in these.iter().take(run.count as usize - 1) {
@@ -212,7 +213,8 @@ fn check(candidates: &[Candidate], runs: &[Run], trailers: bool) -> Result<(), T
     }
     prop_assert!(rest.is_empty(), "every datagram once");
     let padding: u32 = runs.iter().map(|run| run.trailers).sum();
-    prop_assert!(padding * 5 <= on_wire(candidates), "{}", padding);
+    let allowed = on_wire(candidates) * u32::from(bound.percent()) / 100;
+    prop_assert!(padding <= allowed, "{} of {}", padding, allowed);
     prop_assert!(runs.len() <= fewest_without_trailers(candidates));
     Ok(())
 }
@@ -275,8 +277,11 @@ fn any_sequence() -> impl Strategy<Value = Vec<Candidate>> {
 
 proptest! {
     #[test]
-    fn runs_obey_the_rules_and_trailers_their_bound(candidates in any_sequence(), trailers: bool) {
-        check(&candidates, &divided(&candidates, trailers), trailers)?;
+    fn runs_obey_the_rules_and_trailers_their_bound(
+        candidates in any_sequence(), percent in 0_u8..=100,
+    ) {
+        let bound = TrailerBound::new(percent).unwrap();
+        check(&candidates, &divided(&candidates, bound), bound)?;
     }
 
     /// The runs that are taken without a search are those that it finds.
@@ -304,7 +309,7 @@ proptest! {
         lengths in prop::collection::vec(prop_oneof![3 => Just(74_u32), 2 => Just(598), 1 => Just(1472)], 1..300),
     ) {
         let candidates: Vec<Candidate> = lengths.into_iter().map(ip).collect();
-        check(&candidates, &divided(&candidates, true), true)?;
+        check(&candidates, &divided(&candidates, FIFTH), FIFTH)?;
     }
 
     #[test]
@@ -324,11 +329,12 @@ proptest! {
 
     #[test]
     fn what_was_divided_before_has_no_effect(
-        before in any_sequence(), candidates in any_sequence(), trailers: bool,
+        before in any_sequence(), candidates in any_sequence(), percent in 0_u8..=100,
     ) {
         let mut search = Search::default();
-        search.divide(before.iter().copied(), true);
-        let again = search.divide(candidates.iter().copied(), trailers);
-        prop_assert_eq!(again, divided(&candidates, trailers));
+        let bound = TrailerBound::new(percent).unwrap();
+        search.divide(before.iter().copied(), FIFTH);
+        let again = search.divide(candidates.iter().copied(), bound);
+        prop_assert_eq!(again, divided(&candidates, bound));
     }
 }

@@ -4,6 +4,7 @@
 //! in the order of the datagrams, so the next one starts where the last run ended. Any other place means that
 //! the datagrams there are not divided yet, or no longer: then there is no run.
 
+use mirror::TrailerBound;
 use mirror::runs::{Candidate, Run, Search};
 
 /// The datagrams of a group from some place on, divided into runs, which are taken one after the other.
@@ -18,11 +19,11 @@ pub(crate) struct Division {
 
 impl Division {
     /// Divides the datagrams from a place on.
-    pub(crate) fn divide<C>(&mut self, place: usize, candidates: C, trailers: bool)
+    pub(crate) fn divide<C>(&mut self, place: usize, candidates: C, bound: TrailerBound)
     where
         C: IntoIterator<Item = Candidate, IntoIter: Clone>,
     {
-        self.search.divide(candidates, trailers);
+        self.search.divide(candidates, bound);
         self.next = 0;
         self.place = place;
     }
@@ -58,13 +59,13 @@ mod tests {
         let mut division = Division::default();
         assert_eq!(division.take(0), None);
         let lengths = [100, 100, 1400, 1400, 60];
-        division.divide(7, lengths.map(candidate), false);
+        division.divide(7, lengths.map(candidate), TrailerBound::NONE);
         assert_eq!(division.take(0), None);
         assert_eq!(division.take(7).map(|run| run.count), Some(2));
         assert_eq!(division.take(7), None, "it was taken");
         assert_eq!(division.take(9).map(|run| run.count), Some(3));
         assert_eq!(division.take(12), None, "the end");
-        division.divide(7, lengths.map(candidate), false);
+        division.divide(7, lengths.map(candidate), TrailerBound::NONE);
         division.clear();
         assert_eq!(division.take(7), None);
     }

@@ -16,7 +16,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libc::c_int;
 use mirror::plan::Lane;
-use mirror::{PortIndex, SourcePorts};
+use mirror::{PortIndex, SourcePorts, TrailerBound};
 use nix::errno::Errno;
 use socket2::{Domain, SockFilter, Socket, Type};
 use wire::vxlan::FIRST_SOURCE_PORT;
@@ -50,9 +50,9 @@ pub struct SocketConfig {
     pub send_buffer: u32,
     /// How many source ports the datagrams are sent from, for each kind of sensors.
     pub source_ports: SourcePorts,
-    /// Whether datagrams get trailers, so that more of them are sent in one message
+    /// How many bytes of trailers datagrams get, so that more of them are sent in one message
     /// ([`mirror::runs`]).
-    pub trailers: bool,
+    pub trailers: TrailerBound,
 }
 
 impl SocketConfig {
@@ -64,7 +64,7 @@ impl SocketConfig {
             mark,
             send_buffer: 64 << 20,
             source_ports: SourcePorts::ONE,
-            trailers: true,
+            trailers: TrailerBound::DEFAULT,
         }
     }
 }

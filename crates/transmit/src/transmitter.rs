@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use mirror::plan::{Group, Plan};
 use mirror::runs::{Candidate, Run, TRAILER_MAX};
-use mirror::{Batch, Datagram, DropReason, Outcome, SensorIndex, SensorTable};
+use mirror::{Batch, Datagram, DropReason, Outcome, SensorIndex, SensorTable, TrailerBound};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{SockAddr, Socket};
@@ -40,7 +40,7 @@ pub struct Transmitter {
     sockets: Sockets,
     peers: Peers,
     report: Report,
-    trailers: bool,
+    trailers: TrailerBound,
     refused_runs: RefusedRuns,
     // Memory that is reused for each batch.
     plan: Plan,
@@ -245,8 +245,8 @@ struct Source<'a> {
     group: Group<'a>,
     /// Whether the socket is connected, so that the messages need no address.
     is_connected: bool,
-    /// Whether datagrams get trailers.
-    trailers: bool,
+    /// How many bytes of trailers datagrams get.
+    trailers: TrailerBound,
     addresses: &'a Addresses,
 }
 
@@ -352,11 +352,12 @@ impl<'a> Source<'a> {
             .take_while(|datagram| {
                 datagram.sensor == sensor && destination.refuses(datagram.length()).is_none()
             });
-        division.divide(
-            place,
-            neighbours.map(Candidate::from),
-            self.trailers && is_first,
-        );
+        let bound = if is_first {
+            self.trailers
+        } else {
+            TrailerBound::NONE
+        };
+        division.divide(place, neighbours.map(Candidate::from), bound);
         division.take(place)
     }
 

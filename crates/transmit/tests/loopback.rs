@@ -13,7 +13,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use common::{Block, Built, Fixture, count, dropped, sockets, table};
-use mirror::{DropReason, Outcome, SourcePorts};
+use mirror::{DropReason, Outcome, SourcePorts, TrailerBound};
 use socket2::SockRef;
 use transmit::SocketConfig;
 
@@ -130,7 +130,7 @@ fn a_sensor_that_is_a_socket_gets_runs_byte_for_byte_and_in_order() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let with = SocketConfig::new(0);
         let without = SocketConfig {
-            trailers: false,
+            trailers: TrailerBound::NONE,
             ..with
         };
         // One length; a TSO frame's; lengths that differ little.

@@ -40,6 +40,10 @@ pub enum Reason {
     BadPort,
     #[error("the number of source ports must be a power of two, at most {}", SourcePorts::MAX.get())]
     BadSourcePorts,
+    #[error("it is not a percentage: a whole number followed by %")]
+    NotAPercentage,
+    #[error("it is out of bounds: the smallest is 1%, the largest 100%; off is none")]
+    PercentageOutOfBounds,
     #[error("it is out of bounds: the smallest is {MIN_MTU}, the largest 65535")]
     MtuOutOfBounds,
     #[error("the unit {shown:?} is unknown; use KiB, MiB or GiB, or no unit for bytes", shown = Foreign(.0))]

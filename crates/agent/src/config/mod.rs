@@ -30,7 +30,7 @@ pub use names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
 pub use sensor::{SensorAddress, SensorSetting};
 pub use settings::{Config, TABLE};
 pub use text::{help, markdown};
-pub use values::{Interfaces, LogFormat, LogLevel, OnFailure, Prefer, Trailers, Value};
+pub use values::{Interfaces, LogFormat, LogLevel, OnFailure, Prefer, Value};
 pub use variable::{Fallback, Variable};
 
 use reading::{Reading, Setting};

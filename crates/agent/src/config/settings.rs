@@ -7,7 +7,7 @@
 use std::num::NonZeroU16;
 
 use discovery::Receiver;
-use mirror::{SourcePorts, Spread};
+use mirror::{SourcePorts, Spread, TrailerBound};
 use serde::Deserialize;
 use wire::{Mtu, Vni};
 
@@ -15,7 +15,7 @@ use super::bounds::{RingSetting, StartWait};
 use super::names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
 use super::reading::{Reading, Setting};
 use super::sensor::SensorSetting;
-use super::values::{Field, Interfaces, LogFormat, LogLevel, OnFailure, Prefer, Trailers};
+use super::values::{Field, Interfaces, LogFormat, LogLevel, OnFailure, Prefer};
 use super::variable::{Fallback, Variable, settings};
 
 settings! {
@@ -104,14 +104,15 @@ settings! {
         example: "4",
     }
 
-    /// Whether copies get trailers.
-    TRAILERS trailers: Trailers {
-        default: "on",
-        expected: "on or off",
+    /// How many bytes of trailers copies get.
+    TRAILERS trailers: TrailerBound {
+        default: "20%",
+        expected: "off, or a percentage from 1% to 100%",
         text: "Copies to a sensor with RECEIVER=socket are sent several at a time, if they have one length. \
-               on: a copy is lengthened for this by zeros after the inner packet, which receivers ignore, by \
-               at most a fifth of the bytes that the sensor gets. off: no copy is lengthened; more CPU time.",
-        example: "off",
+               For this, copies are lengthened by zeros after the inner packet, which receivers ignore, by at \
+               most this percentage of the bytes that the sensor gets. More: less CPU time with frames of \
+               many lengths, and more bytes in the network. off: no copy is lengthened.",
+        example: "50%",
     }
 
     /// The node of this pod.

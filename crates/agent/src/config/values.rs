@@ -9,7 +9,7 @@ use std::num::NonZeroU16;
 
 use capture::InterfaceName;
 use discovery::Receiver;
-use mirror::{SourcePorts, Spread};
+use mirror::{SourcePorts, Spread, TrailerBound};
 use serde::{Deserialize, Deserializer};
 use wire::{Mtu, Vni};
 
@@ -272,17 +272,25 @@ impl Word for Spread {
         &[(Self::Hosts, "hosts"), (Self::Flows, "flows")];
 }
 
-/// Whether copies are lengthened, so that more of them are sent in one message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trailers {
-    /// Within a bound.
-    On,
-    /// Never.
-    Off,
-}
+impl Value for TrailerBound {
+    fn parse(text: &str) -> Result<Self, Reason> {
+        if text.eq_ignore_ascii_case("off") {
+            return Ok(Self::NONE);
+        }
+        let percent = text.strip_suffix('%').filter(|digits| is_decimal(digits));
+        let bound = percent.ok_or(Reason::NotAPercentage)?.parse().ok();
+        bound
+            .and_then(Self::new)
+            .filter(|bound| *bound != Self::NONE)
+            .ok_or(Reason::PercentageOutOfBounds)
+    }
 
-impl Word for Trailers {
-    const WORDS: &'static [(Self, &'static str)] = &[(Self::On, "on"), (Self::Off, "off")];
+    fn show(&self) -> String {
+        match *self {
+            Self::NONE => "off".to_owned(),
+            bound => format!("{}%", bound.percent()),
+        }
+    }
 }
 
 /// What a start that fails does.

@@ -7,7 +7,7 @@ use wire::{GsoKind, Mtu, VlanTag, vxlan};
 
 use super::TestFrame;
 use crate::plan::Lane;
-use crate::runs::{Candidate, Run, Search};
+use crate::runs::{Candidate, Run, Search, TrailerBound};
 use crate::{Batch, Datagram, Sensor, SensorTable, Totals};
 
 /// The datagrams of a frame, to a sensor that is a socket.
@@ -126,7 +126,7 @@ fn a_tso_frame_is_one_run_without_trailers() {
         for (payload, count) in [(40_000, 40), (40_300, 41)] {
             let datagrams = datagrams(&frame(is_ipv6, true, payload));
             let mut search = Search::default();
-            let runs = search.divide(datagrams.iter().map(Candidate::from), true);
+            let runs = search.divide(datagrams.iter().map(Candidate::from), TrailerBound::DEFAULT);
             let (segment, trailers) = (datagrams[0].length(), 0);
             let expected = Run {
                 count,

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
 use discovery::Receiver;
-use mirror::Spread;
+use mirror::{Spread, TrailerBound};
 use serde::de::{self, Visitor};
 use serde::{Deserialize as _, forward_to_deserialize_any};
 
@@ -39,7 +39,7 @@ fn the_defaults_are_right() {
     assert_eq!(config.ring_size, RingSetting::Auto);
     assert_eq!(config.start_wait.duration(), Duration::from_secs(5));
     assert_eq!(config.on_failure, OnFailure::Exit);
-    assert_eq!(config.trailers, Trailers::On);
+    assert_eq!(config.trailers, TrailerBound::DEFAULT);
     assert_eq!(
         (config.log, config.log_format),
         (LogLevel::Info, LogFormat::Text)

@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::os::unix::ffi::OsStringExt as _;
 
 use discovery::Receiver;
-use mirror::{SourcePorts, Spread};
+use mirror::{SourcePorts, Spread, TrailerBound};
 use proptest::prelude::*;
 use wire::{Mtu, Vni};
 
@@ -19,6 +19,7 @@ fn texts() -> impl Strategy<Value = String> {
         "(0x)?[0-9a-g]{1,9}",
         "[0-9]{1,22}(KiB|MiB|GiB|Mi|k)?",
         "[0-9]{1,6}m?s",
+        "[0-9]{1,4}%",
         "[a-zA-Z0-9.,:*_-]{0,70}",
     ]
 }
@@ -41,7 +42,7 @@ proptest! {
         round_trip::<RingSetting>(&text);
         round_trip::<StartWait>(&text);
         round_trip::<OnFailure>(&text);
-        round_trip::<Trailers>(&text);
+        round_trip::<TrailerBound>(&text);
         round_trip::<Namespaces>(&text);
         round_trip::<ObjectName>(&text);
         round_trip::<PodUid>(&text);
