@@ -75,7 +75,10 @@ impl<'a> Running<'a> {
                 Form::Tc
             }
             Contender::Peer => Form::Peer(start_peer(stand, programs, case, group)?),
-            Contender::Plain | Contender::Socket | Contender::SocketNoTrailers => {
+            Contender::Plain
+            | Contender::Socket
+            | Contender::SocketHalfTrailers
+            | Contender::SocketNoTrailers => {
                 let settings = settings(stand, contender, case);
                 let agent = Agent::start_in(programs.podspan, &stand.lab, &settings, group)?;
                 Form::Podspan(agent)
@@ -160,10 +163,10 @@ fn settings(stand: &Stand, contender: Contender, case: Case) -> Vec<(&'static st
     } else {
         "socket"
     };
-    let trailers = if contender == Contender::SocketNoTrailers {
-        "off"
-    } else {
-        "on"
+    let trailers = match contender {
+        Contender::SocketNoTrailers => "off",
+        Contender::SocketHalfTrailers => "50%",
+        _ => "20%",
     };
     vec![
         ("SENSOR", stand.sensor_setting(case.sensors)),

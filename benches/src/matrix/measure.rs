@@ -315,7 +315,9 @@ fn totals_of(totals: &TotalsLine, arrived: u64) -> super::results::Totals {
 #[must_use]
 pub fn guess(loads: &Loads, case: Case, contender: Contender) -> f64 {
     let small = match contender {
-        Contender::Socket | Contender::SocketNoTrailers => 150_000.0,
+        Contender::Socket | Contender::SocketHalfTrailers | Contender::SocketNoTrailers => {
+            150_000.0
+        }
         _ => 45_000.0,
     };
     match case.load {

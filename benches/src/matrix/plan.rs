@@ -13,6 +13,8 @@ pub enum Contender {
     Socket,
     /// The same with `TRAILERS=off`.
     SocketNoTrailers,
+    /// The same with `TRAILERS=50%`.
+    SocketHalfTrailers,
     /// A bare `sendmmsg` of the same datagrams beside the load.
     Bare,
     /// The same with `UDP_SEGMENT`.
@@ -34,6 +36,7 @@ impl Contender {
             Self::Plain => "podspan plain",
             Self::Socket => "podspan GSO",
             Self::SocketNoTrailers => "podspan GSO, TRAILERS=off",
+            Self::SocketHalfTrailers => "podspan GSO, TRAILERS=50%",
             Self::Bare => "bare sendmmsg",
             Self::BareSegmented => "bare sendmmsg, UDP_SEGMENT",
             Self::BarePaced => "bare UDP_SEGMENT in bursts",
@@ -187,7 +190,8 @@ impl Part {
 #[must_use]
 pub fn costs(with_peer: bool) -> Vec<(Case, Vec<Contender>)> {
     use Contender::{
-        Bare, BarePaced, BareSegmented, Nothing, Peer, Plain, Socket, SocketNoTrailers, Tc,
+        Bare, BarePaced, BareSegmented, Nothing, Peer, Plain, Socket, SocketHalfTrailers,
+        SocketNoTrailers, Tc,
     };
     let mut cases = Vec::new();
     for size in SIZES {
@@ -204,7 +208,8 @@ pub fn costs(with_peer: bool) -> Vec<(Case, Vec<Contender>)> {
         vec![Socket, SocketNoTrailers, Bare, Plain],
     ));
     for load in [Load::Web, Load::WebWithoutOffloads] {
-        cases.push((Case::of(load), vec![Socket, SocketNoTrailers, Plain]));
+        let all = vec![Socket, SocketHalfTrailers, SocketNoTrailers, Plain];
+        cases.push((Case::of(load), all));
     }
     for load in [Load::Dns, Load::Short, Load::Bulk] {
         cases.push((Case::of(load), vec![Socket, Plain]));
@@ -239,13 +244,18 @@ pub fn scales() -> Vec<Case> {
 /// The loads whose highest rate without loss is searched, and who meets in each.
 #[must_use]
 pub fn searches(with_peer: bool) -> Vec<(Case, Vec<Contender>)> {
-    use Contender::{Peer, Plain, Socket, SocketNoTrailers};
-    let three = vec![Socket, SocketNoTrailers, Plain];
+    use Contender::{Peer, Plain, Socket, SocketHalfTrailers, SocketNoTrailers};
     let mut cases = vec![
         (Case::of(SMALL), vec![Socket, Plain]),
-        (Case::of(Load::Imix), three.clone()),
-        (Case::of(Load::Web), three),
-        (Case::of(Load::WebWithoutOffloads), vec![Socket, Plain]),
+        (Case::of(Load::Imix), vec![Socket, SocketNoTrailers, Plain]),
+        (
+            Case::of(Load::Web),
+            vec![Socket, SocketHalfTrailers, SocketNoTrailers, Plain],
+        ),
+        (
+            Case::of(Load::WebWithoutOffloads),
+            vec![Socket, SocketHalfTrailers, Plain],
+        ),
         (Case::of(Load::Bulk), vec![Socket, Plain]),
         (Case::of(Load::Dns), vec![Socket, Plain]),
         (Case::of(Load::Short), vec![Socket, Plain]),

@@ -135,6 +135,7 @@ fn each_bar_is_met_or_not() {
     assert_eq!(met("128 B, CPU per packet, plain"), Some(true));
     assert_eq!(met("bulk TCP"), Some(true));
     assert_eq!(met("1 to 64 sensors"), None);
+    assert_eq!(met("1 to 4 interfaces"), None, "only one was measured");
     assert_eq!(met("CPU without traffic"), Some(true));
     assert_eq!(met("program"), Some(false));
 }
