@@ -135,12 +135,13 @@ impl Mirror {
         if self.own.rejects(frame, &network) {
             return Err(DropReason::OwnError);
         }
-        let hashes = self.spreader.hashes(frame, &network);
-        let (index, sensor) = table.sensor_of(hashes.flow).ok_or(DropReason::NoSensor)?;
+        let (index, sensor, port) = self
+            .destination(frame, &network, table)
+            .ok_or(DropReason::NoSensor)?;
         let route = Route {
             sensor: index,
             lane: sensor.lane(),
-            port: self.source_ports.port_of(hashes.hosts),
+            port,
         };
         let inner = Inner {
             frame,
@@ -161,6 +162,24 @@ impl Mirror {
                 Err(reason)
             }
         }
+    }
+
+    /// The sensor and the source port for a frame; `None` if there is no sensor.
+    ///
+    /// With one sensor and one port there is no choice, so the frame is not hashed. Then fragments are not
+    /// remembered either: if a second sensor comes between two fragments of a packet, each of them can get one.
+    fn destination<'t>(
+        &mut self,
+        frame: &Frame<'_>,
+        network: &Network,
+        table: &'t SensorTable,
+    ) -> Option<(SensorIndex, &'t Sensor, PortIndex)> {
+        if let ([only], SourcePorts::ONE) = (table.sensors(), self.source_ports) {
+            return Some((SensorIndex(0), only, PortIndex(0)));
+        }
+        let hashes = self.spreader.hashes(frame, network);
+        let (index, sensor) = table.sensor_of(hashes.flow)?;
+        Some((index, sensor, self.source_ports.port_of(hashes.hosts)))
     }
 
     /// Chooses how to convert a frame, and converts it.
