@@ -25,6 +25,8 @@ pub struct Arguments {
     pub time: Duration,
     /// podspan's CPU time in each 100 ms.
     pub quota: Duration,
+    /// Requests a second; half of the highest rate if there is none.
+    pub requests: Option<f64>,
     /// What runs.
     pub parts: Vec<Part>,
 }
@@ -38,6 +40,7 @@ impl Default for Arguments {
             rounds: 5,
             time: Duration::from_secs(2),
             quota: Duration::from_millis(25),
+            requests: None,
             parts: Part::ALL.to_vec(),
         }
     }
@@ -72,6 +75,7 @@ impl Arguments {
             "quota" => {
                 self.quota = Duration::from_secs_f64(number(option, parser, 0.01, 1.0)? / 10.0);
             }
+            "requests" => self.requests = Some(number(option, parser, 10.0, 1e6)?),
             "only" => {
                 let text: String = value(option, parser)?;
                 self.parts = parts(&text)?;
@@ -111,6 +115,8 @@ mod tests {
             "3",
             "--quota",
             "0.5",
+            "--requests",
+            "2000",
             "--only",
             "latency,ring",
         ];
@@ -118,6 +124,7 @@ mod tests {
         assert_eq!(arguments.rounds, 7);
         assert_eq!(arguments.time, Duration::from_secs(3));
         assert_eq!(arguments.quota, Duration::from_millis(50));
+        assert_eq!(arguments.requests, Some(2000.0));
         assert_eq!(arguments.parts, [Part::Latency, Part::Ring]);
     }
 

@@ -8,6 +8,7 @@
 pub mod arguments;
 pub mod bulk;
 pub mod capture;
+pub mod others;
 pub mod plan;
 pub mod report;
 pub mod requests;
@@ -26,6 +27,7 @@ use crate::matrix::{Result, load_average};
 
 use arguments::Arguments;
 use capture::Beside;
+use others::undisturbed;
 use plan::{Direction, Mirror, Part};
 use requests::Schedule;
 use results::{Latency, Results, Throughput, percentiles};
@@ -37,9 +39,11 @@ const NAME: &str = "application";
 const SLOWEST: f64 = 5_000.0;
 const STEP: f64 = 1.25;
 const FASTEST: f64 = 400_000.0;
-/// How long a rate is tried, and how often: another program can take the processor from it.
+/// How long a rate is tried, and how often.
 const TRIAL: Duration = Duration::from_millis(500);
-const TRIALS: usize = 3;
+const TRIALS: usize = 2;
+/// So many rates one after the other that are too high end the search.
+const FAILURES: usize = 2;
 /// The highest load is the last where the 99th percentile is below this, in microseconds, and each request has
 /// its response.
 const SANE: f64 = 1_000.0;
@@ -60,7 +64,8 @@ pub fn command(words: impl IntoIterator<Item = OsString>) -> Result<()> {
         println!("{}", file.display());
     }
     println!(
-        "load average {:.1} before and {:.1} after; {} s",
+        "other programs used up to {:.1} % of the processors in a turn; load average {:.1} before and {:.1} after; {} s",
+        100.0 * results.others(),
         results.load_average.first().unwrap_or(&0.0),
         results.load_average.last().unwrap_or(&0.0),
         start.elapsed().as_secs()
@@ -95,7 +100,10 @@ fn measured(arguments: &Arguments) -> Result<Results> {
         ..Results::default()
     };
     if arguments.parts.contains(&Part::Latency) {
-        results.half_per_second = highest_rate(&stand)? / 2.0;
+        results.half_per_second = match arguments.requests {
+            Some(requests) => requests,
+            None => highest_rate(&stand)? / 2.0,
+        };
         eprintln!(
             "half load: {:.0} requests a second",
             results.half_per_second
@@ -108,7 +116,8 @@ fn measured(arguments: &Arguments) -> Result<Results> {
                 Part::Latency => latency(&stand, arguments, round, &mut results)?,
                 Part::Ring => {
                     for beside in Beside::all() {
-                        let sent = capture::turn(&stand, &arguments.podspan, round, beside)?;
+                        let turn = || capture::turn(&stand, &arguments.podspan, round, beside);
+                        let (sent, _) = undisturbed(turn)?;
                         results.sent.push(sent);
                     }
                 }
@@ -128,15 +137,18 @@ fn throughput(
 ) -> Result<()> {
     for direction in Direction::ALL {
         for mirror in Mirror::ALL {
-            let running = stand.start(&arguments.podspan, mirror)?;
-            let bulk = bulk::bulk(stand, direction, arguments.time)?;
-            let copies = running.stop()?;
+            let ((bulk, copies), others) = undisturbed(|| {
+                let running = stand.start(&arguments.podspan, mirror)?;
+                let bulk = bulk::bulk(stand, direction, arguments.time)?;
+                Ok((bulk, running.stop()?))
+            })?;
             results.throughput.push(Throughput {
                 round,
                 direction,
                 mirror,
                 bulk,
                 copies,
+                others,
             });
         }
     }
@@ -145,39 +157,46 @@ fn throughput(
 
 fn latency(stand: &Stand, arguments: &Arguments, round: u32, results: &mut Results) -> Result<()> {
     for mirror in Mirror::ALL {
-        let running = stand.start(&arguments.podspan, mirror)?;
         let schedule = Schedule::new(results.half_per_second, arguments.time);
-        let answered = requests::run(&stand.lab, schedule)?;
-        let copies = running.stop()?;
+        let ((answered, copies), others) = undisturbed(|| {
+            let running = stand.start(&arguments.podspan, mirror)?;
+            let answered = requests::run(&stand.lab, schedule)?;
+            Ok((answered, running.stop()?))
+        })?;
         results.latency.push(Latency {
             round,
             mirror,
             micros: percentiles(&answered.micros).unwrap_or([f64::NAN; 3]),
             missing: answered.missing,
             copies,
+            others,
         });
     }
     Ok(())
 }
 
-/// The highest rate of requests without a mirror.
+/// The highest rate of requests without a mirror: the last before two that are too high.
 fn highest_rate(stand: &Stand) -> Result<f64> {
-    let (mut good, mut rate) = (SLOWEST, SLOWEST);
-    while rate <= FASTEST {
-        let mut is_sane = false;
-        for _ in 0..TRIALS {
-            let answered = requests::run(&stand.lab, Schedule::new(rate, TRIAL))?;
-            let micros = percentiles(&answered.micros);
-            is_sane = answered.missing == 0 && micros.is_some_and(|[_, p99, _]| p99 <= SANE);
-            if is_sane {
-                break;
-            }
+    let (mut good, mut rate, mut failures) = (SLOWEST, SLOWEST, 0);
+    while rate <= FASTEST && failures < FAILURES {
+        if is_sane(stand, rate)? {
+            (good, failures) = (rate, 0);
+        } else {
+            failures += 1;
         }
-        if !is_sane {
-            break;
-        }
-        good = rate;
         rate *= STEP;
     }
     Ok(good)
+}
+
+fn is_sane(stand: &Stand, rate: f64) -> Result<bool> {
+    for _ in 0..TRIALS {
+        let trial = || requests::run(&stand.lab, Schedule::new(rate, TRIAL));
+        let (answered, _) = undisturbed(trial)?;
+        let micros = percentiles(&answered.micros);
+        if answered.missing == 0 && micros.is_some_and(|[_, p99, _]| p99 <= SANE) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

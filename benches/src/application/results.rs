@@ -32,6 +32,8 @@ pub struct Throughput {
     pub bulk: Bulk,
     /// What the sensor got.
     pub copies: Copies,
+    /// The part of all processors that other programs used.
+    pub others: f64,
 }
 
 impl Throughput {
@@ -56,6 +58,8 @@ pub struct Latency {
     pub missing: usize,
     /// What the sensor got.
     pub copies: Copies,
+    /// The part of all processors that other programs used.
+    pub others: f64,
 }
 
 /// All of it.
@@ -169,6 +173,14 @@ impl Results {
         };
         let more = nanos(Kind::USUAL)? - nanos(full)?;
         (self.copy_nanos_per_kib > 0.0).then(|| more / self.copy_nanos_per_kib)
+    }
+
+    /// The largest part of all processors that other programs used in a turn of an application.
+    #[must_use]
+    pub fn others(&self) -> f64 {
+        let throughput = self.throughput.iter().map(|turn| turn.others);
+        let all = throughput.chain(self.latency.iter().map(|turn| turn.others));
+        all.fold(0.0, f64::max)
     }
 
     /// The bars.

@@ -38,6 +38,7 @@ fn results() -> Results {
                         bytes,
                         ..Copies::default()
                     },
+                    others: 0.01,
                 });
             }
             results.latency.push(Latency {
@@ -46,6 +47,7 @@ fn results() -> Results {
                 micros: [50.0, p99, 500.0].map(|micros| micros * slow),
                 missing: 0,
                 copies: Copies::default(),
+                others: 0.02,
             });
         }
         let full = Kind {
