@@ -81,13 +81,13 @@ pub fn run(lab: &Lab, schedule: Schedule) -> Result<Answered> {
     };
     let connections: std::io::Result<Vec<_>> = lab.client.namespace.run(connect);
     let connections = connections.map_err(failed)?;
-    between(&listener, connections, schedule)
+    between(&listener, &connections, schedule)
 }
 
 /// Ends when the client has closed its connections.
 fn between(
     listener: &TcpListener,
-    connections: Vec<TcpStream>,
+    connections: &[TcpStream],
     schedule: Schedule,
 ) -> Result<Answered> {
     thread::scope(|scope| {
@@ -99,8 +99,8 @@ fn between(
             pin(CLIENT)?;
             // The kernel ends a sleep 50 us later otherwise, which would be in each latency.
             set_timerslack(1).map_err(|errno| failed(errno.into()))?;
-            let answered = ask(&connections, schedule).map_err(failed);
-            for connection in &connections {
+            let answered = ask(connections, schedule).map_err(failed);
+            for connection in connections {
                 connection
                     .shutdown(std::net::Shutdown::Both)
                     .map_err(failed)?;

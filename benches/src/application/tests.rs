@@ -95,10 +95,10 @@ fn the_copy_into_the_ring_is_what_a_full_ring_does_not_cost() {
 fn tables_and_charts_show_what_was_measured() {
     let results = results();
     let tables = tables(&results);
-    let text: String = tables
+    let texts = tables
         .iter()
-        .map(|(title, table)| format!("{title}\n{table}"))
-        .collect();
+        .flat_map(|(title, table)| [title.clone(), table.to_string()]);
+    let text: String = texts.collect();
     for part in [
         "1.12",
         "0.25",

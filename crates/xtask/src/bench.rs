@@ -115,7 +115,7 @@ fn application(mut arguments: Arguments) -> Result<()> {
     if arguments.flag("--save") {
         words.extend(["--save".into(), root().join("docs").into()]);
     }
-    words.extend(arguments.rest());
+    words.extend(arguments.rest().map(OsString::from));
     run_benches(&["--features", "matrix"], words)
 }
 
