@@ -9,6 +9,8 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+#[cfg(feature = "matrix")]
+pub mod application;
 pub mod bare;
 #[cfg(feature = "report")]
 pub mod chart;

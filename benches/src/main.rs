@@ -42,6 +42,19 @@ fn main() -> ExitCode {
             }
         };
     }
+    #[cfg(feature = "matrix")]
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == "application")
+    {
+        return match benches::application::command(std::env::args_os().skip(2)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let outcome = match arguments.as_slice() {
         [word] if word == "checksums" => {

@@ -93,14 +93,14 @@ impl Arguments {
     }
 }
 
-fn value<T: FromStr>(option: &str, parser: &mut Parser) -> Result<T> {
+pub(crate) fn value<T: FromStr>(option: &str, parser: &mut Parser) -> Result<T> {
     let failed = |error: lexopt::Error| Error::Usage(error.to_string());
     let text = parser.value().and_then(ValueExt::string).map_err(failed)?;
     text.parse()
         .map_err(|_| Error::Usage(format!("--{option} cannot be {text:?}")))
 }
 
-fn number(option: &str, parser: &mut Parser, least: f64, most: f64) -> Result<f64> {
+pub(crate) fn number(option: &str, parser: &mut Parser, least: f64, most: f64) -> Result<f64> {
     let number: f64 = value(option, parser)?;
     if (least..=most).contains(&number) {
         return Ok(number);
@@ -115,7 +115,7 @@ fn number(option: &str, parser: &mut Parser, least: f64, most: f64) -> Result<f6
     clippy::cast_sign_loss,
     reason = "checked just before"
 )]
-fn in_range(option: &str, parser: &mut Parser, least: f64, most: f64) -> Result<u32> {
+pub(crate) fn in_range(option: &str, parser: &mut Parser, least: f64, most: f64) -> Result<u32> {
     Ok(number(option, parser, least, most)? as u32)
 }
 

@@ -22,12 +22,13 @@ pub struct Bar {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Limit {
+pub(crate) enum Limit {
     AtLeast(f64),
     AtMost(f64),
 }
 
-fn bar(measure: &str, limit: Limit, figure: Option<f64>, unit: &str) -> Bar {
+/// A bar with its figure.
+pub(crate) fn bar(measure: &str, limit: Limit, figure: Option<f64>, unit: &str) -> Bar {
     let (sign, number, met) = match limit {
         Limit::AtLeast(number) => (">=", number, figure.map(|figure| figure >= number)),
         Limit::AtMost(number) => ("<=", number, figure.map(|figure| figure <= number)),

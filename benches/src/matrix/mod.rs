@@ -185,7 +185,8 @@ fn expected(bench: &Bench<'_>, results: &Results, case: Case, contender: Contend
     )
 }
 
-fn load_average() -> f64 {
+/// The first number of `/proc/loadavg`.
+pub(crate) fn load_average() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let first = text.split(' ').next().and_then(|word| word.parse().ok());
     first.unwrap_or_default()

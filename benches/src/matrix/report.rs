@@ -192,7 +192,8 @@ fn limit_table(results: &Results) -> Table {
     table
 }
 
-fn bar_table(bars: &[Bar]) -> Table {
+/// The bars that have a figure.
+pub(crate) fn bar_table(bars: &[Bar]) -> Table {
     let mut table = Table::new(&[
         ("bar", Align::Left),
         ("limit", Align::Right),
@@ -215,7 +216,7 @@ fn bar_table(bars: &[Bar]) -> Table {
     table
 }
 
-fn number(value: Option<f64>) -> String {
+pub(crate) fn number(value: Option<f64>) -> String {
     value.map_or("-".to_owned(), |value| format!("{value:.2}"))
 }
 

@@ -57,6 +57,23 @@ impl ControlGroup {
         write("cpu.cfs_quota_us", quota)
     }
 
+    /// Gives the group the weight of a container that requests so many thousandths of a CPU.
+    ///
+    /// # Errors
+    /// [`Error::System`] where the kernel does not take it.
+    pub fn set_request(&self, millicores: u32) -> Result<()> {
+        // As the kubelet and runc compute them.
+        let shares = (millicores * 1024 / 1000).max(2);
+        let v2 = self.directory.join("cpu.weight");
+        let (path, number) = if v2.exists() {
+            (v2, 1 + (shares - 2) * 9999 / 262_142)
+        } else {
+            (self.directory.join("cpu.shares"), shares)
+        };
+        fs::write(&path, number.to_string())
+            .map_err(|source| Error::system(format!("writing {}", path.display()), source))
+    }
+
     /// Lets the command's process enter the group before it becomes the program.
     ///
     /// # Errors

@@ -27,6 +27,9 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     if arguments.flag("--latency") {
         return latency(arguments);
     }
+    if arguments.flag("--application") {
+        return application(arguments);
+    }
     if arguments.flag("--matrix") {
         return matrix(arguments);
     }
@@ -100,6 +103,20 @@ fn matrix(mut arguments: Arguments) -> Result<()> {
     }
     command.args(arguments.rest());
     run_command(command)
+}
+
+/// An application with podspan, with tc in its place and with neither; the bench reads all other options.
+fn application(mut arguments: Arguments) -> Result<()> {
+    let output: Option<PathBuf> = arguments.option("--output")?;
+    let output = output.unwrap_or_else(|| target_dir().join("bench"));
+    let mut words: Vec<OsString> = vec!["application".into(), "--podspan".into()];
+    words.push(release_binary()?.into());
+    words.extend(["--output".into(), absolute(&output)?.into()]);
+    if arguments.flag("--save") {
+        words.extend(["--save".into(), root().join("docs").into()]);
+    }
+    words.extend(arguments.rest().map(OsString::from));
+    run_benches(&["--features", "matrix"], words)
 }
 
 /// Becomes the bench, so that Ctrl-C and the exit code need no relay. It reads all other options.

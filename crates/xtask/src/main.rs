@@ -59,6 +59,12 @@ cargo xtask <command>
                  --only A,B    parts: cost, scale, quota, idle
                  --rounds N    how often everything runs (5); --seconds N: how long a load runs (1)
                  --quota N     CPUs (0.25); --save writes the plots into docs/, too
+             --application     measure an application with podspan, with tc in its place and with
+                               neither, and what rings cost it; needs root; 5 minutes
+                 --only A,B    parts: throughput, latency, ring
+                 --rounds N    how often everything runs (5); --seconds N: how long a load runs (2)
+                 --quota N     CPUs (0.25); --save writes the plot into docs/, too
+                 --requests N  a second (half of the highest rate, which is searched)
              --cluster         measure an application with and without the sidecar in a cluster:
                                latency, throughput, lost packets, CPU; below 5 minutes
              --name NAME       the cluster of `cluster up` (podspan)

@@ -1,0 +1,144 @@
+//! The command line of `bench --application`. `cargo xtask bench --application` passes it on.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::{Arg, Parser};
+
+use super::plan::Part;
+use crate::matrix::arguments::{in_range, number, value};
+use crate::matrix::{Error, Result};
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Arguments {
+    /// podspan's binary.
+    pub podspan: PathBuf,
+    /// Where the files go.
+    pub output: PathBuf,
+    /// Where the charts go too.
+    pub save: Option<PathBuf>,
+    /// How often everything runs.
+    pub rounds: u32,
+    /// How long a load runs.
+    pub time: Duration,
+    /// podspan's CPU time in each 100 ms.
+    pub quota: Duration,
+    /// Requests a second; half of the highest rate if there is none.
+    pub requests: Option<f64>,
+    /// What runs.
+    pub parts: Vec<Part>,
+}
+
+impl Default for Arguments {
+    fn default() -> Self {
+        Self {
+            podspan: PathBuf::new(),
+            output: PathBuf::from("target/bench"),
+            save: None,
+            rounds: 5,
+            time: Duration::from_secs(2),
+            quota: Duration::from_millis(25),
+            requests: None,
+            parts: Part::ALL.to_vec(),
+        }
+    }
+}
+
+impl Arguments {
+    /// Reads the command line without the program's name.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] that names the argument.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self> {
+        let mut arguments = Self::default();
+        let mut parser = Parser::from_args(words);
+        let usage = |error: lexopt::Error| Error::Usage(error.to_string());
+        while let Some(word) = parser.next().map_err(usage)? {
+            let Arg::Long(option) = word else {
+                return Err(usage(word.unexpected()));
+            };
+            let option = option.to_owned();
+            arguments.set(&option, &mut parser)?;
+        }
+        Ok(arguments)
+    }
+
+    fn set(&mut self, option: &str, parser: &mut Parser) -> Result<()> {
+        match option {
+            "podspan" => self.podspan = value(option, parser)?,
+            "output" => self.output = value(option, parser)?,
+            "save" => self.save = Some(value(option, parser)?),
+            "rounds" => self.rounds = in_range(option, parser, 1.0, 100.0)?,
+            "seconds" => self.time = Duration::from_secs_f64(number(option, parser, 1.0, 60.0)?),
+            "quota" => {
+                self.quota = Duration::from_secs_f64(number(option, parser, 0.01, 1.0)? / 10.0);
+            }
+            "requests" => self.requests = Some(number(option, parser, 10.0, 1e6)?),
+            "only" => {
+                let text: String = value(option, parser)?;
+                self.parts = parts(&text)?;
+            }
+            other => {
+                let message = format!("--{other} is no option of bench --application");
+                return Err(Error::Usage(message));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn parts(text: &str) -> Result<Vec<Part>> {
+    let find = |word: &str| Part::ALL.into_iter().find(|part| part.word() == word);
+    let parts: Option<Vec<Part>> = text.split(',').map(find).collect();
+    parts.ok_or_else(|| {
+        let words = Part::ALL.map(Part::word).join(", ");
+        Error::Usage(format!("--only is a list of {words}, not {text:?}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str]) -> Result<Arguments> {
+        Arguments::read(words.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn options_are_read() {
+        let words = [
+            "--rounds",
+            "7",
+            "--seconds",
+            "3",
+            "--quota",
+            "0.5",
+            "--requests",
+            "2000",
+            "--only",
+            "latency,ring",
+        ];
+        let arguments = read(&words).unwrap();
+        assert_eq!(arguments.rounds, 7);
+        assert_eq!(arguments.time, Duration::from_secs(3));
+        assert_eq!(arguments.quota, Duration::from_millis(50));
+        assert_eq!(arguments.requests, Some(2000.0));
+        assert_eq!(arguments.parts, [Part::Latency, Part::Ring]);
+    }
+
+    #[test]
+    fn a_wrong_option_is_named() {
+        for words in [
+            &["--rounds", "0"][..],
+            &["--seconds", "x"],
+            &["--only", "x"],
+            &["--nothing"],
+            &["word"],
+            &["--quota"],
+        ] {
+            assert!(matches!(read(words), Err(Error::Usage(_))), "{words:?}");
+        }
+    }
+}
