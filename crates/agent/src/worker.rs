@@ -12,11 +12,18 @@
 //! most of a second. Several rings take turns, block by block. After the request to stop, the worker ends
 //! capturing, drains the rings within [`DRAIN_MAX`], and returns the exact totals.
 //!
+//! **Other threads first.** A block is milliseconds of work. The scheduler lets a thread that runs continue for a slice
+//! (`base_slice_ns`, about 1 to 3 ms), and does not interrupt it for the application's thread that becomes ready on the same
+//! processor. So the worker and `transmit` yield (`sched_yield(2)`) after each piece of some ten microseconds. This costs
+//! little if no other thread is ready, and the latency of the application stays what it is without podspan
+//! (docs/performance.md, `cargo xtask bench --application`).
+//!
 //! If the sensor is a name, the worker first waits for the first list of sensors, see
 //! [`crate::start_wait`].
 
 use std::mem;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -45,6 +52,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(2);
 const DRAIN_CHECK_EVERY: Duration = Duration::from_millis(2);
 /// How often a wait for the sensors checks whether half of a ring is in use, once the backlog is full.
 const WAIT_CHECK_EVERY: Duration = Duration::from_millis(5);
+
+/// After so many frames the worker lets other threads run.
+const FRAMES_AT_ONCE: u32 = 64;
 
 /// The parts of the data path.
 pub(crate) struct Worker {
@@ -338,7 +348,7 @@ impl Running {
                 return;
             }
             // The open block is closed by the kernel's timer, a few milliseconds from now.
-            std::thread::sleep(DRAIN_CHECK_EVERY);
+            thread::sleep(DRAIN_CHECK_EVERY);
         }
         for ring in &mut self.rings {
             let left = waiting(ring);
@@ -391,9 +401,12 @@ impl DataPath {
     fn mirror_block(&mut self, mut frames: Frames<'_>, block: &[u8], unreadable: u32) {
         if !self.is_time_over() {
             let table = self.table.load();
-            for frame in frames.by_ref() {
+            for (number, frame) in (1_u32..).zip(frames.by_ref()) {
                 self.mirror
                     .push(&frame, &table, &mut self.batch, &mut self.totals);
+                if number.is_multiple_of(FRAMES_AT_ONCE) {
+                    thread::yield_now();
+                }
                 if self.batch.is_full(&table) {
                     self.send(block, &table);
                     if self.is_time_over() {

@@ -21,12 +21,13 @@ use libc::{c_uint, cmsghdr, iovec, mmsghdr, msghdr};
 use nix::errno::Errno;
 use socket2::SockAddr;
 
-/// How many messages one system call sends. More would not be measurably cheaper, and their headers (96
-/// bytes each) would not fit in the first-level cache.
-const MESSAGES_MAX: usize = 256;
+/// How many messages one system call sends. Each takes some microseconds, and a thread of the application that
+/// becomes ready on the same processor may have to wait for the call's end. More messages would not be measurably
+/// cheaper.
+const MESSAGES_MAX: usize = 8;
 
 /// How many parts one system call sends, in addition to those of its last message.
-const PARTS_MAX: usize = 2048;
+const PARTS_MAX: usize = 128;
 
 /// Memory for runs, which is reused.
 #[derive(Default)]

@@ -2,11 +2,12 @@
 //!
 //! In: a batch, and the block and the table that it was made from. The batch's plan has the datagrams of
 //! each socket in order. They become messages of one datagram, or of a run of them if the sensor is a socket,
-//! and up to 256 messages are prepared for one `sendmmsg`. Datagrams to a sensor that refuses them are left
+//! and up to 8 messages are prepared for one `sendmmsg`. Datagrams to a sensor that refuses them are left
 //! out.
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mirror::plan::{Group, Plan};
@@ -407,7 +408,10 @@ struct Linux<'a> {
 
 impl Kernel for Linux<'_> {
     fn send(&mut self, first: usize) -> Result<usize, Errno> {
-        self.run.send(self.socket, first)
+        let sent = self.run.send(self.socket, first);
+        // The scheduler lets a thread that runs continue for some milliseconds, also if the application wakes up.
+        thread::yield_now();
+        sent
     }
 
     fn next_error(&mut self) -> Option<QueuedError> {
