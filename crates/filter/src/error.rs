@@ -22,24 +22,34 @@ const SHOWN: usize = 40;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (expected, example) = self.problem.advice();
+        let wrong = self.place_and_problem();
+        write!(f, "{wrong}; expected: {expected}; for example: {example}")
+    }
+}
+
+impl Error {
+    /// The place, the word, and what is wrong with it.
+    #[must_use]
+    pub fn place_and_problem(&self) -> String {
         let Self {
             offset,
             word,
             problem,
         } = self;
-        match word.as_str() {
-            "" => write!(f, "at the end: {problem}")?,
-            word => {
-                let shown: String = word.chars().take(SHOWN).collect();
-                write!(f, "at byte {offset}, {shown:?}: {problem}")?;
-            }
+        if word.is_empty() {
+            return format!("at the end: {problem}");
         }
-        let (expected, example) = problem.advice();
-        write!(f, "; expected: {expected}; for example: {example}")
+        let shown: String = word.chars().take(SHOWN).collect();
+        format!("at byte {offset}, {shown:?}: {problem}")
     }
-}
 
-impl Error {
+    /// What was expected in its place.
+    #[must_use]
+    pub const fn expected(&self) -> &'static str {
+        self.problem.advice().0
+    }
+
     pub(crate) fn new(offset: usize, word: &str, problem: Problem) -> Self {
         Self {
             offset,

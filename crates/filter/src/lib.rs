@@ -9,7 +9,7 @@
 //! (instructions), `tails` (equal ends of code, once), and `layout` (places, and jumps that are too far for 8 bits).
 //!
 //! Invariants: the time is bounded by the length of the text ([`MAX_TEXT`]) and by the limit of
-//! instructions; no recursion is deeper than `parser::MAX_DEPTH`; [`check`] accepts every program.
+//! instructions; no recursion is deeper than `parser::MAX_DEPTH`; [`check()`] accepts every program.
 //! A load outside of the frame ends a program and rejects the frame, as in the kernel.
 //!
 //! Sources: pcap-filter(7); `Documentation/networking/filter.rst`, `net/core/filter.c` of Linux.
@@ -18,6 +18,7 @@
 
 mod ast;
 mod check;
+mod devices;
 mod emit;
 mod error;
 mod facts;
@@ -36,6 +37,7 @@ mod tails;
 mod values;
 
 pub use check::{Invalid, check};
+pub use devices::Filter;
 pub use error::{Error, Problem};
 pub use interpreter::{Metadata, outcome, run};
 pub use listing::{decimal, listing};

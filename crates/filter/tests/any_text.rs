@@ -258,3 +258,28 @@ fn an_error_names_the_word_and_what_is_wrong_with_it() {
     let error = compile("inbound", Options::file(Link::Ethernet)).unwrap_err();
     assert_eq!(error.problem, Problem::NoDirection);
 }
+
+/// Every expression of the recipes in the document compiles for every device.
+#[test]
+fn the_recipes_of_the_document_compile() {
+    let document = include_str!("../../../docs/filter.md");
+    let section = document
+        .split("\n## ")
+        .find(|part| part.starts_with("Recipes"));
+    let rows = section
+        .unwrap()
+        .lines()
+        .filter(|line| line.starts_with("| "));
+    let mut compiled = 0;
+    for row in rows {
+        if let Some((_, text)) = row
+            .split_once("| `")
+            .filter(|_| !row.starts_with("| wanted"))
+        {
+            let text = text.trim_end_matches("` |").replace("\\|", "|");
+            filter::Filter::new(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            compiled += 1;
+        }
+    }
+    assert!(compiled > 5, "{compiled}");
+}

@@ -240,6 +240,18 @@ fn a_chain_with_an_authentication_header_is_followed() {
     assert_eq!(found, 2);
 }
 
+/// The exception: libpcap 1.10 takes 240.0.0.0/4 for multicast too.
+#[test]
+fn ip_multicast_is_the_net_of_multicast_addresses() {
+    let multicast = compile("ip multicast", Options::file(Link::Ethernet)).unwrap();
+    for (first, expected) in [(223, false), (224, true), (239, true), (240, false)] {
+        let header = [&[2; 12][..], &[8, 0, 0x45], &[0; 15]].concat();
+        let frame = [&header[..], &[first, 0, 0, 1]].concat();
+        let verdict = accepts(&multicast, &frame, &Metadata::default());
+        assert_eq!(verdict, expected, "{first}");
+    }
+}
+
 /// The exception: libpcap forgets what the right side of an operator requires of the frame, and reads
 /// other bytes as TCP. Here both sides are required.
 #[test]

@@ -1,0 +1,86 @@
+//! `FILTER`: what it rejects never reaches the ring, and everything else does.
+
+use etherparse::{SlicedPacket, TransportSlice};
+use testbed::traffic::{Family, UdpStream, udp_stream};
+use testbed::{Frame, Lab, Process};
+
+use crate::scene::{LIMIT, Scene, podspan, sensor_of};
+
+pub(crate) const TESTS: &[(&str, fn())] = &[
+    (
+        "a_stream_that_the_filter_rejects_is_not_in_the_ring_and_another_is",
+        rejected_stream,
+    ),
+    (
+        "a_filter_that_does_not_compile_ends_the_start_with_the_word",
+        wrong_filter,
+    ),
+];
+
+const STREAM: UdpStream = UdpStream {
+    size: 700,
+    count: 3_000,
+    per_second: 100_000,
+};
+
+/// How many of the frames are UDP over IPv4, and over IPv6.
+fn udp_frames(frames: &[Frame]) -> (usize, usize) {
+    let count = |is_v4: bool| {
+        let is_udp = |frame: &&Frame| {
+            let bytes = frame.as_ref().bytes;
+            let Ok(packet) = SlicedPacket::from_ethernet(bytes) else {
+                return false;
+            };
+            let version = matches!(packet.net, Some(etherparse::NetSlice::Ipv4(_)));
+            matches!(packet.transport, Some(TransportSlice::Udp(_))) && version == is_v4
+        };
+        frames.iter().filter(is_udp).count()
+    };
+    (count(true), count(false))
+}
+
+/// Two streams to the pod, one of each family. The totals prove that the kernel rejected one of them:
+/// the frames of the ring are as many as those of the other.
+fn rejected_stream() {
+    for (text, kept) in [
+        ("not (udp and ip6)", Family::V4),
+        ("ip6 and not icmp6", Family::V6),
+    ] {
+        let lab = Lab::builder().build().unwrap();
+        let sensor = sensor_of(&lab, Family::V4);
+        let environment = [("SENSOR", sensor.as_str()), ("FILTER", text)];
+        let scene = Scene::start_with(lab, &environment, Vec::new());
+        for family in Family::BOTH {
+            udp_stream(&scene.lab.client, &scene.lab.pod, family, STREAM).unwrap();
+        }
+        let (_lab, outcome) = scene.end();
+        let sent = usize::try_from(STREAM.count).unwrap();
+        let expected = match kept {
+            Family::V4 => (sent, 0),
+            Family::V6 => (0, sent),
+        };
+        assert_eq!(udp_frames(&outcome.inner), expected, "{text}");
+        let ring = outcome.totals.get("ring_packets");
+        // Apart from the stream: resolving addresses.
+        let others = 100;
+        assert!(
+            (u64::from(STREAM.count)..u64::from(STREAM.count) + others).contains(&ring),
+            "{text}: {ring} frames entered the ring"
+        );
+        println!("FILTER={text:?}: {ring} frames in the ring, {expected:?} datagrams mirrored");
+    }
+}
+
+fn wrong_filter() {
+    let lab = Lab::builder().build().unwrap();
+    let sensor = sensor_of(&lab, Family::V4);
+    let environment = [("SENSOR", sensor.as_str()), ("FILTER", "tcp prot 80")];
+    let mut agent = Process::spawn(podspan(&lab, &environment)).unwrap();
+    let status = agent.wait(LIMIT).unwrap();
+    let log = agent.stderr();
+    assert_eq!(status.code(), Some(64), "{log}");
+    assert!(
+        log.contains("FILTER=\"tcp prot 80\": at byte 4, \"prot\":"),
+        "{log}"
+    );
+}
