@@ -72,13 +72,13 @@ pub const fn program(mark: NonZeroU32) -> Program {
 
 /// The same, and then the operator's filter.
 #[must_use]
-pub fn program_with(mark: NonZeroU32, filter: &Filter) -> Vec<sock_filter> {
+pub fn program_with(mark: NonZeroU32, filter: Option<&Filter>) -> Vec<sock_filter> {
     const ETHERNET: u8 = 9;
     const IP: u8 = 10;
     const REFUSE: u8 = 11;
-    if filter.accepts_all() {
+    let Some(filter) = filter.filter(|filter| !filter.accepts_all()) else {
         return program(mark).to_vec();
-    }
+    };
     let instructions = |link| filter.program(link).instructions();
     let ethernet = instructions(::filter::Link::Ethernet);
     let ip = instructions(::filter::Link::Ip);
@@ -256,8 +256,9 @@ mod tests {
         let bytes = |program: &[sock_filter]| -> Vec<(u16, u8, u8, u32)> {
             program.iter().map(|i| (i.code, i.jt, i.jf, i.k)).collect()
         };
-        for filter in [Filter::default(), Filter::new(" ").unwrap()] {
-            assert_eq!(bytes(&program_with(MARK, &filter)), bytes(&program(MARK)));
+        let empty = Filter::new(" ").unwrap();
+        for filter in [None, Some(&empty)] {
+            assert_eq!(bytes(&program_with(MARK, filter)), bytes(&program(MARK)));
         }
     }
 
@@ -268,7 +269,7 @@ mod tests {
         let many: Vec<String> = (1..120).map(|at| format!("host 10.0.{at}.1")).collect();
         let long = format!("not ({}) and udp", many.join(" or "));
         for text in ["udp", "not tcp", long.as_str()] {
-            let program = program_with(MARK, &Filter::new(text).unwrap());
+            let program = program_with(MARK, Some(&Filter::new(text).unwrap()));
             for hardware in [1, 772, 0xfffe, 519, 777] {
                 for (mark, kind) in [(0, 0), (0, 4), (MARK.get(), 0)] {
                     let packet = Packet {

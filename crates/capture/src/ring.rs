@@ -86,20 +86,20 @@ pub struct RingConfig {
     pub retire_after_ms: u32,
     /// The `SO_MARK` of podspan's datagrams, which are not captured.
     pub mark: NonZeroU32,
-    /// Which frames are captured.
-    pub filter: Arc<Filter>,
+    /// Which frames are captured; `None`: all.
+    pub filter: Option<Arc<Filter>>,
 }
 
 impl RingConfig {
     /// A ring of this size with blocks of [`BLOCK_LEN`], closed after [`RETIRE_AFTER_MS`].
     #[must_use]
-    pub fn new(bytes: usize, mark: NonZeroU32) -> Self {
+    pub const fn new(bytes: usize, mark: NonZeroU32) -> Self {
         Self {
             bytes,
             block_len: BLOCK_LEN,
             retire_after_ms: RETIRE_AFTER_MS,
             mark,
-            filter: Arc::default(),
+            filter: None,
         }
     }
 
@@ -239,7 +239,7 @@ impl Ring {
             }
         };
         let socket = PacketSocket::new().map_err(failed("opening a packet socket"))?;
-        let program = filter::program_with(config.mark, &config.filter);
+        let program = filter::program_with(config.mark, config.filter.as_deref());
         let attached = socket.attach_filter(&program);
         attached.map_err(|source| OpenError::Filter {
             instructions: program.len(),

@@ -53,12 +53,3 @@ impl Filter {
         self.ethernet.accepts_all() && self.ip.accepts_all()
     }
 }
-
-/// The filter that accepts every frame.
-impl Default for Filter {
-    fn default() -> Self {
-        let text = String::new();
-        let (ethernet, ip) = (Program::accept_all(), Program::accept_all());
-        Self { text, ethernet, ip }
-    }
-}

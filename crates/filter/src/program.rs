@@ -24,15 +24,6 @@ impl Program {
         &self.0
     }
 
-    pub(crate) fn accept_all() -> Self {
-        Self(vec![Instruction {
-            code: code::RET,
-            jt: 0,
-            jf: 0,
-            k: WHOLE,
-        }])
-    }
-
     /// Whether it accepts every frame without a look at it.
     #[must_use]
     pub fn accepts_all(&self) -> bool {

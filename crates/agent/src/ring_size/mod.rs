@@ -124,11 +124,11 @@ pub(crate) fn open(config: &Config, mark: NonZeroU32) -> Result<(Vec<Ring>, Plan
         RingSetting::Fixed(size) => Plan::fixed(size),
         RingSetting::Auto => Plan::auto(config.interface.names().len()),
     };
-    let filter = Arc::new(config.filter.clone().unwrap_or_default());
+    let filter = config.filter.clone().map(Arc::new);
     loop {
         let ring_config = RingConfig {
             block_len: plan.geometry.block_len,
-            filter: Arc::clone(&filter),
+            filter: filter.clone(),
             ..RingConfig::new(plan.geometry.bytes(), mark)
         };
         let open = |name: &InterfaceName| Ring::open(name.clone(), &ring_config);
