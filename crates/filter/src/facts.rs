@@ -144,6 +144,11 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// About how many values facts are kept.
+    const MAX: usize = 48;
+    /// The facts about so many of the first values of the text are never dropped.
+    const FIRST: usize = 16;
+
     fn find(&self, id: Id) -> Option<&Fact> {
         let at = self.facts.binary_search_by_key(&id, |fact| fact.id).ok()?;
         self.facts.get(at)
@@ -158,7 +163,7 @@ impl Facts {
             Ok(at) => at,
             Err(at) => {
                 self.facts.insert(at, Fact::new(test.left, values));
-                at
+                self.forget_beyond(at)
             }
         };
         let Some(fact) = self.facts.get_mut(at) else {
@@ -190,6 +195,21 @@ impl Facts {
             (fact.low, fact.high) = (fact.high, fact.low);
         }
         fact.tighten();
+    }
+
+    /// Keeps the facts few. That at `at` stays, and its place is returned. The first values of a text are
+    /// those that it comes back to: the frame's type and protocol.
+    fn forget_beyond(&mut self, at: usize) -> usize {
+        if self.facts.len() <= Self::MAX {
+            return at;
+        }
+        let forgotten = if at == Self::FIRST {
+            Self::FIRST + 1
+        } else {
+            Self::FIRST
+        };
+        self.facts.remove(forgotten);
+        at - usize::from(forgotten < at)
     }
 
     fn remember(&mut self, test: Test, result: bool) {

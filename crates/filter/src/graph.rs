@@ -40,7 +40,7 @@ pub(crate) struct Graph {
 /// How often the optimiser goes over a graph at most: less often over a large one, so that the time is
 /// bounded.
 fn rounds(nodes: usize) -> usize {
-    (16_000 / nodes.max(1)).clamp(4, 60)
+    (12_000 / nodes.max(1)).clamp(4, 60)
 }
 
 impl Graph {

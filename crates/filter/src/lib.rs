@@ -9,8 +9,9 @@
 //! (instructions), `tails` (equal ends of code, once), and `layout` (places, and jumps that are too far for 8 bits).
 //!
 //! Invariants: the time is bounded by the length of the text ([`MAX_TEXT`]) and by the limit of
-//! instructions; no recursion is deeper than `parser::MAX_DEPTH`; [`check()`] accepts every program.
-//! A load outside of the frame ends a program and rejects the frame, as in the kernel.
+//! instructions; recursion is bounded by the nesting of parentheses (`parser::MAX_DEPTH`) and the depth of
+//! calculations (`values::MAX_DEPTH`); [`check()`] accepts every program. A load outside of the frame ends
+//! a program and rejects the frame, as in the kernel.
 //!
 //! Sources: pcap-filter(7); `Documentation/networking/filter.rst`, `net/core/filter.c` of Linux.
 

@@ -15,6 +15,10 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         "a_filter_that_does_not_compile_ends_the_start_with_the_word",
         wrong_filter,
     ),
+    (
+        "a_stream_that_the_filter_rejects_costs_podspan_no_cpu_time",
+        no_cpu_time,
+    ),
 ];
 
 const STREAM: UdpStream = UdpStream {
@@ -69,6 +73,32 @@ fn rejected_stream() {
         );
         println!("FILTER={text:?}: {ring} frames in the ring, {expected:?} datagrams mirrored");
     }
+}
+
+/// podspan's CPU time while a stream flows that is rejected, against that with the same stream mirrored.
+fn no_cpu_time() {
+    let used = |text: &str| {
+        let lab = Lab::builder().build().unwrap();
+        let sensor = sensor_of(&lab, Family::V4);
+        let environment = [("SENSOR", sensor.as_str()), ("FILTER", text)];
+        let scene = Scene::start_with(lab, &environment, Vec::new());
+        let before = scene.agent.cpu_time().unwrap();
+        let stream = UdpStream {
+            count: 20_000,
+            ..STREAM
+        };
+        udp_stream(&scene.lab.client, &scene.lab.pod, Family::V4, stream).unwrap();
+        let after = scene.agent.cpu_time().unwrap();
+        let used = after.saturating_sub(before);
+        scene.end();
+        used
+    };
+    let (rejected, mirrored) = (used("not udp"), used("udp"));
+    println!("CPU time for 20,000 datagrams: {rejected:?} rejected, {mirrored:?} mirrored");
+    assert!(
+        rejected * 10 < mirrored,
+        "{rejected:?} against {mirrored:?}"
+    );
 }
 
 fn wrong_filter() {
