@@ -1,10 +1,11 @@
 //! `FILTER`: what it rejects never reaches the ring, and everything else does.
 
 use etherparse::{SlicedPacket, TransportSlice};
-use testbed::traffic::{Family, UdpStream, udp_stream};
+use testbed::traffic::{Family, UdpStream, tcp_bulk, udp_stream};
 use testbed::{Frame, Lab, Process};
 
 use crate::scene::{LIMIT, Scene, podspan, sensor_of};
+use crate::streams::Streams;
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     (
@@ -18,6 +19,10 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     (
         "a_stream_that_the_filter_rejects_costs_podspan_no_cpu_time",
         no_cpu_time,
+    ),
+    (
+        "large_frames_have_the_verdict_of_the_segments_of_the_wire",
+        large_frames,
     ),
 ];
 
@@ -73,6 +78,38 @@ fn rejected_stream() {
         );
         println!("FILTER={text:?}: {ring} frames in the ring, {expected:?} datagrams mirrored");
     }
+}
+
+/// The kernel judges a large frame before it is split. A stream of such frames is complete at the sensor,
+/// segment by segment, if the filter accepts it, and not a segment of it arrives if it does not.
+fn large_frames() {
+    const BYTES: usize = 4 << 20;
+    let run = |text: &str| {
+        let lab = Lab::builder().offloads(true).build().unwrap();
+        let sensor = sensor_of(&lab, Family::V4);
+        let environment = [("SENSOR", sensor.as_str()), ("FILTER", text)];
+        let scene = Scene::start_with(lab, &environment, Vec::new());
+        let sent = tcp_bulk(&scene.lab.client, &scene.lab.pod, Family::V4, BYTES).unwrap();
+        let (_lab, outcome) = scene.end();
+        (sent, outcome)
+    };
+    let (sent, outcome) = run("tcp and net 10.0.0.0/8 or tcp[tcpflags] & tcp-syn >= 0");
+    let mut streams = Streams::default();
+    for frame in &outcome.inner {
+        streams.add(frame.as_ref().bytes);
+    }
+    streams.assert_hold(&[sent]);
+    let seen = outcome.totals.get("frames_mirrored");
+    let segments = outcome.inner.len();
+    println!("{seen} frames in the ring, {segments} segments at the sensor");
+    assert!(seen * 2 < segments as u64, "the frames were large");
+    let (_, outcome) = run("not tcp");
+    let is_tcp = |frame: &&Frame| {
+        let packet = SlicedPacket::from_ethernet(frame.as_ref().bytes);
+        packet.is_ok_and(|packet| matches!(packet.transport, Some(TransportSlice::Tcp(_))))
+    };
+    assert_eq!(outcome.inner.iter().filter(is_tcp).count(), 0);
+    assert!(outcome.totals.get("ring_packets") < 100);
 }
 
 /// podspan's CPU time while a stream flows that is rejected, against that with the same stream mirrored.
