@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 
 use crate::MAX_TEXT;
 use crate::error::{Error, Problem};
-use crate::names::CONSTANTS;
+use crate::names::constant;
 
 /// A word and its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,8 +189,7 @@ fn value(name: &str) -> Result<Word<'_>, Problem> {
     if (2..=4).contains(&parts) && name.split('.').all(is_decimal) {
         return Ok(Word::V4(name));
     }
-    let constant = CONSTANTS.iter().find(|(constant, _)| *constant == name);
-    Ok(constant.map_or(Word::Name(name), |(_, value)| Word::Number(*value)))
+    Ok(constant(name).map_or(Word::Name(name), Word::Number))
 }
 
 fn is_decimal(text: &str) -> bool {

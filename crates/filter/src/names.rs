@@ -3,66 +3,32 @@
 //! They are fixed because an expression must mean the same in every image. The names of ports are those
 //! that a pod meets; everything else has a number. Sources: pcap-filter(7), the registries of IANA.
 
-/// Constants: offsets of fields, and their values.
-pub(crate) const CONSTANTS: &[(&str, u32)] = &[
-    ("icmptype", 0),
-    ("icmpcode", 1),
-    ("icmp-echoreply", 0),
-    ("icmp-unreach", 3),
-    ("icmp-sourcequench", 4),
-    ("icmp-redirect", 5),
-    ("icmp-echo", 8),
-    ("icmp-routeradvert", 9),
-    ("icmp-routersolicit", 10),
-    ("icmp-timxceed", 11),
-    ("icmp-paramprob", 12),
-    ("icmp-tstamp", 13),
-    ("icmp-tstampreply", 14),
-    ("icmp-ireq", 15),
-    ("icmp-ireqreply", 16),
-    ("icmp-maskreq", 17),
-    ("icmp-maskreply", 18),
-    ("icmp6type", 0),
-    ("icmp6code", 1),
-    ("icmp6-destinationunreach", 1),
-    ("icmp6-packettoobig", 2),
-    ("icmp6-timeexceeded", 3),
-    ("icmp6-parameterproblem", 4),
-    ("icmp6-echo", 128),
-    ("icmp6-echoreply", 129),
-    ("icmp6-multicastlistenerquery", 130),
-    ("icmp6-multicastlistenerreportv1", 131),
-    ("icmp6-multicastlistenerdone", 132),
-    ("icmp6-routersolicit", 133),
-    ("icmp6-routeradvert", 134),
-    ("icmp6-neighborsolicit", 135),
-    ("icmp6-neighboradvert", 136),
-    ("icmp6-redirect", 137),
-    ("icmp6-routerrenum", 138),
-    ("icmp6-nodeinformationquery", 139),
-    ("icmp6-nodeinformationresponse", 140),
-    ("icmp6-ineighbordiscoverysolicit", 141),
-    ("icmp6-ineighbordiscoveryadvert", 142),
-    ("icmp6-multicastlistenerreportv2", 143),
-    ("icmp6-homeagentdiscoveryrequest", 144),
-    ("icmp6-homeagentdiscoveryreply", 145),
-    ("icmp6-mobileprefixsolicit", 146),
-    ("icmp6-mobileprefixadvert", 147),
-    ("icmp6-certpathsolicit", 148),
-    ("icmp6-certpathadvert", 149),
-    ("icmp6-multicastrouteradvert", 151),
-    ("icmp6-multicastroutersolicit", 152),
-    ("icmp6-multicastrouterterm", 153),
-    ("tcpflags", 13),
-    ("tcp-fin", 0x01),
-    ("tcp-syn", 0x02),
-    ("tcp-rst", 0x04),
-    ("tcp-push", 0x08),
-    ("tcp-ack", 0x10),
-    ("tcp-urg", 0x20),
-    ("tcp-ece", 0x40),
-    ("tcp-cwr", 0x80),
-];
+/// Constants: offsets of fields, and their values. One text needs no table of addresses in the program.
+const CONSTANTS: &str = "\
+    icmptype=0 icmpcode=1 icmp-echoreply=0 icmp-unreach=3 icmp-sourcequench=4 icmp-redirect=5 \
+    icmp-echo=8 icmp-routeradvert=9 icmp-routersolicit=10 icmp-timxceed=11 icmp-paramprob=12 \
+    icmp-tstamp=13 icmp-tstampreply=14 icmp-ireq=15 icmp-ireqreply=16 icmp-maskreq=17 \
+    icmp-maskreply=18 icmp6type=0 icmp6code=1 icmp6-destinationunreach=1 icmp6-packettoobig=2 \
+    icmp6-timeexceeded=3 icmp6-parameterproblem=4 icmp6-echo=128 icmp6-echoreply=129 \
+    icmp6-multicastlistenerquery=130 icmp6-multicastlistenerreportv1=131 \
+    icmp6-multicastlistenerdone=132 icmp6-routersolicit=133 icmp6-routeradvert=134 \
+    icmp6-neighborsolicit=135 icmp6-neighboradvert=136 icmp6-redirect=137 icmp6-routerrenum=138 \
+    icmp6-nodeinformationquery=139 icmp6-nodeinformationresponse=140 \
+    icmp6-ineighbordiscoverysolicit=141 icmp6-ineighbordiscoveryadvert=142 \
+    icmp6-multicastlistenerreportv2=143 icmp6-homeagentdiscoveryrequest=144 \
+    icmp6-homeagentdiscoveryreply=145 icmp6-mobileprefixsolicit=146 icmp6-mobileprefixadvert=147 \
+    icmp6-certpathsolicit=148 icmp6-certpathadvert=149 icmp6-multicastrouteradvert=151 \
+    icmp6-multicastroutersolicit=152 icmp6-multicastrouterterm=153 tcpflags=13 tcp-fin=1 tcp-syn=2 \
+    tcp-rst=4 tcp-push=8 tcp-ack=16 tcp-urg=32 tcp-ece=64 tcp-cwr=128";
+
+/// The value of a constant.
+pub(crate) fn constant(name: &str) -> Option<u32> {
+    let mut all = CONSTANTS
+        .split(' ')
+        .filter_map(|entry| entry.split_once('='));
+    let (_, value) = all.find(|(constant, _)| *constant == name)?;
+    value.parse().ok()
+}
 
 /// The protocols that the name of a port is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,22 +105,15 @@ pub(crate) const ETHERTYPES: &[(&str, u16)] = &[
     ("loopback", 0x9000),
 ];
 
-const WIRELESS: &str = "it is for wireless devices, which pods do not have";
-const ATM: &str = "it is for ATM devices, which pods do not have";
-const FIREWALL: &str = "it is for the log of the packet filter pf, which Linux does not have";
-const SIGNALLING: &str = "it is for devices of SS7 links, which pods do not have";
-const ISO: &str = "it is for protocols of IEEE 802.2, which pods do not speak";
-
 /// Words of pcap-filter(7) that are left out, and why.
-pub(crate) const LEFT_OUT: &[(&str, &str)] = &[
+const LEFT_OUT: &[(&str, &str)] = &[
     (
         "gateway",
         "it needs the names of hosts; say ether host MAC and not host ADDRESS",
     ),
     ("byte", "an access says the same: ether[0] = 1"),
     ("ifindex", "INTERFACE says which devices are mirrored"),
-    ("pppoed", "pods do not speak PPPoE"),
-    ("pppoes", "pods do not speak PPPoE"),
+    ("pppoed pppoes", "pods do not speak PPPoE"),
     (
         "geneve",
         "its inner frame is not looked into; udp port 6081 selects it",
@@ -165,81 +124,31 @@ pub(crate) const LEFT_OUT: &[(&str, &str)] = &[
     ),
     ("ppp", "it is for PPP devices, which pods do not have"),
     ("slip", "it is for SLIP devices, which pods do not have"),
-    ("radio", WIRELESS),
-    ("type", WIRELESS),
-    ("subtype", WIRELESS),
-    ("direction", WIRELESS),
-    ("dir", WIRELESS),
-    ("addr1", WIRELESS),
-    ("addr2", WIRELESS),
-    ("addr3", WIRELESS),
-    ("addr4", WIRELESS),
-    ("address1", WIRELESS),
-    ("address2", WIRELESS),
-    ("address3", WIRELESS),
-    ("address4", WIRELESS),
-    ("ra", WIRELESS),
-    ("ta", WIRELESS),
-    ("atalk", ISO),
-    ("aarp", ISO),
-    ("decnet", ISO),
-    ("lat", ISO),
-    ("sca", ISO),
-    ("moprc", ISO),
-    ("mopdl", ISO),
-    ("iso", ISO),
-    ("esis", ISO),
-    ("es-is", ISO),
-    ("isis", ISO),
-    ("is-is", ISO),
-    ("l1", ISO),
-    ("l2", ISO),
-    ("iih", ISO),
-    ("lsp", ISO),
-    ("snp", ISO),
-    ("csnp", ISO),
-    ("psnp", ISO),
-    ("clnp", ISO),
-    ("stp", ISO),
-    ("ipx", ISO),
-    ("netbeui", ISO),
-    ("llc", ISO),
-    ("lane", ATM),
-    ("metac", ATM),
-    ("bcc", ATM),
-    ("oam", ATM),
-    ("oamf4", ATM),
-    ("oamf4ec", ATM),
-    ("oamf4sc", ATM),
-    ("sc", ATM),
-    ("ilmic", ATM),
-    ("vpi", ATM),
-    ("vci", ATM),
-    ("connectmsg", ATM),
-    ("metaconnect", ATM),
-    ("on", FIREWALL),
-    ("ifname", FIREWALL),
-    ("rset", FIREWALL),
-    ("ruleset", FIREWALL),
-    ("rnr", FIREWALL),
-    ("rulenum", FIREWALL),
-    ("srnr", FIREWALL),
-    ("subrulenum", FIREWALL),
-    ("reason", FIREWALL),
-    ("action", FIREWALL),
-    ("fisu", SIGNALLING),
-    ("lssu", SIGNALLING),
-    ("lsu", SIGNALLING),
-    ("msu", SIGNALLING),
-    ("hfisu", SIGNALLING),
-    ("hlssu", SIGNALLING),
-    ("hmsu", SIGNALLING),
-    ("sio", SIGNALLING),
-    ("opc", SIGNALLING),
-    ("dpc", SIGNALLING),
-    ("sls", SIGNALLING),
-    ("hsio", SIGNALLING),
-    ("hopc", SIGNALLING),
-    ("hdpc", SIGNALLING),
-    ("hsls", SIGNALLING),
+    (
+        "radio type subtype direction dir addr1 addr2 addr3 addr4 address1 address2 address3 address4 ra ta",
+        "it is for wireless devices, which pods do not have",
+    ),
+    (
+        "atalk aarp decnet lat sca moprc mopdl iso esis es-is isis is-is l1 l2 iih lsp snp csnp psnp clnp stp ipx netbeui llc",
+        "it is for protocols of IEEE 802.2, which pods do not speak",
+    ),
+    (
+        "lane metac bcc oam oamf4 oamf4ec oamf4sc sc ilmic vpi vci connectmsg metaconnect",
+        "it is for ATM devices, which pods do not have",
+    ),
+    (
+        "on ifname rset ruleset rnr rulenum srnr subrulenum reason action",
+        "it is for the log of the packet filter pf, which Linux does not have",
+    ),
+    (
+        "fisu lssu lsu msu hfisu hlssu hmsu sio opc dpc sls hsio hopc hdpc hsls",
+        "it is for devices of SS7 links, which pods do not have",
+    ),
 ];
+
+/// Why a word is left out, if it is.
+pub(crate) fn left_out(name: &str) -> Option<&'static str> {
+    let has = |words: &str| words.split(' ').any(|word| word == name);
+    let found = LEFT_OUT.iter().find(|(words, _)| has(words));
+    found.map(|(_, reason)| *reason)
+}

@@ -11,7 +11,7 @@ use crate::ast::{
 };
 use crate::error::{Error, Problem};
 use crate::lexer::{Token, Word};
-use crate::names::LEFT_OUT;
+use crate::names;
 use crate::primitive::{self, Kind, Qualifiers};
 
 /// How deep parentheses are nested at most. It bounds every recursion of this crate.
@@ -471,8 +471,7 @@ fn left_out(token: &Token<'_>) -> Option<&'static str> {
     let Word::Name(name) = token.word else {
         return None;
     };
-    let found = LEFT_OUT.iter().find(|(word, _)| *word == name);
-    found.map(|(_, reason)| *reason)
+    names::left_out(name)
 }
 
 fn protocol_of(token: &Token<'_>) -> Option<Protocol> {
