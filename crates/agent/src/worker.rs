@@ -54,7 +54,7 @@ const DRAIN_CHECK_EVERY: Duration = Duration::from_millis(2);
 const WAIT_CHECK_EVERY: Duration = Duration::from_millis(5);
 
 /// After so many frames the worker lets other threads run.
-const FRAMES_AT_ONCE: u32 = 64;
+const FRAMES_AT_ONCE: u32 = 256;
 
 /// The parts of the data path.
 pub(crate) struct Worker {

@@ -27,7 +27,7 @@ use socket2::SockAddr;
 const MESSAGES_MAX: usize = 8;
 
 /// How many parts one system call sends, in addition to those of its last message.
-const PARTS_MAX: usize = 128;
+const PARTS_MAX: usize = 256;
 
 /// Memory for runs, which is reused.
 #[derive(Default)]
