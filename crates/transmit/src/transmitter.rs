@@ -2,7 +2,7 @@
 //!
 //! In: a batch, and the block and the table that it was made from. The batch's plan has the datagrams of
 //! each socket in order. They become messages of one datagram, or of a run of them if the sensor is a socket,
-//! and up to 8 messages are prepared for one `sendmmsg`. Datagrams to a sensor that refuses them are left
+//! and up to 16 messages are prepared for one `sendmmsg`. Datagrams to a sensor that refuses them are left
 //! out.
 
 use std::net::SocketAddr;
