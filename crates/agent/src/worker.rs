@@ -14,7 +14,8 @@
 //!
 //! **Other threads first.** A block is milliseconds of work. The scheduler lets a thread that runs continue for a slice
 //! (`base_slice_ns`, about 1 to 3 ms), and does not interrupt it for the application's thread that becomes ready on the same
-//! processor. So the worker and `transmit` yield (`sched_yield(2)`) after each piece of some ten microseconds. This costs
+//! processor. So with a CPU quota, which means that podspan has a control group of its own, the worker and `transmit`
+//! yield (`sched_yield(2)`) after each piece of some ten microseconds. This costs
 //! little if no other thread is ready, and the latency of the application stays what it is without podspan
 //! (docs/performance.md, `cargo xtask bench --application`).
 //!
@@ -76,6 +77,8 @@ pub(crate) struct Worker {
     pub(crate) first_list: Flag,
     /// How long frames wait for it.
     pub(crate) start_wait: Duration,
+    /// Whether the worker lets other threads run, see [`transmit::SocketConfig::yields`].
+    pub(crate) yields: bool,
 }
 
 impl Worker {
@@ -97,6 +100,7 @@ impl Worker {
                 mirror: self.mirror,
                 table: self.table,
                 batch: Batch::new(),
+                yields: self.yields,
                 totals: Totals::default(),
                 published: self.published,
                 stop: self.stop,
@@ -380,6 +384,7 @@ struct DataPath {
     mirror: Mirror,
     table: Arc<ArcSwap<SensorTable>>,
     batch: Batch,
+    yields: bool,
     totals: Totals,
     published: Arc<Published>,
     stop: Flag,
@@ -404,7 +409,7 @@ impl DataPath {
             for (number, frame) in (1_u32..).zip(frames.by_ref()) {
                 self.mirror
                     .push(&frame, &table, &mut self.batch, &mut self.totals);
-                if number.is_multiple_of(FRAMES_AT_ONCE) {
+                if self.yields && number.is_multiple_of(FRAMES_AT_ONCE) {
                     thread::yield_now();
                 }
                 if self.batch.is_full(&table) {

@@ -42,6 +42,7 @@ pub struct Transmitter {
     peers: Peers,
     report: Report,
     trailers: TrailerBound,
+    yields: bool,
     refused_runs: RefusedRuns,
     // Memory that is reused for each batch.
     plan: Plan,
@@ -67,6 +68,7 @@ impl Transmitter {
             peers: Peers::new(),
             report: Report::with_room(),
             trailers: config.trailers,
+            yields: config.yields,
             refused_runs: RefusedRuns::default(),
             plan: Plan::default(),
             addresses: Addresses::default(),
@@ -130,6 +132,7 @@ impl Transmitter {
                 socket,
                 run,
                 error_queue,
+                yields: false,
             });
         }
         self.report.take()
@@ -207,6 +210,7 @@ impl Transmitter {
                     socket,
                     run,
                     error_queue: &mut self.error_queue,
+                    yields: self.yields,
                 };
                 let done = delivery.deliver(&mut kernel, &self.entries);
                 place = match self.entries.get(done) {
@@ -404,13 +408,16 @@ struct Linux<'a> {
     socket: &'a Socket,
     run: message::Run<'a>,
     error_queue: &'a mut ErrorQueue,
+    yields: bool,
 }
 
 impl Kernel for Linux<'_> {
     fn send(&mut self, first: usize) -> Result<usize, Errno> {
         let sent = self.run.send(self.socket, first);
         // The scheduler lets a thread that runs continue for some milliseconds, also if the application wakes up.
-        thread::yield_now();
+        if self.yields {
+            thread::yield_now();
+        }
         sent
     }
 

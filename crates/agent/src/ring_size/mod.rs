@@ -117,6 +117,11 @@ fn shown(bytes: usize) -> Size {
     Size(bytes as u64)
 }
 
+/// Whether a CPU quota is set, so that podspan has a control group of its own.
+pub(crate) fn has_cpu_quota() -> bool {
+    Host::read(Path::new("/")).inputs(1).quota.is_some()
+}
+
 /// Opens one ring for each interface, in the order of the configuration; none is bound yet.
 pub(crate) fn open(config: &Config, mark: NonZeroU32) -> Result<(Vec<Ring>, Plan), OpenError> {
     let mut plan = match config.ring_size {
