@@ -160,7 +160,6 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
         ring_plan,
         transmitter,
         prober,
-        yields,
     } = opened;
     let has_ipv6 = transmitter.has_ipv6();
     let sensors = Sensors::new(prober, config.mtu, config.sensor_prefer, listed(config));
@@ -168,7 +167,6 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
     let (event_sender, events) = EventSender::channel();
     let (stop, first_list) = (Flag::new()?, Flag::new()?);
     let worker = Worker {
-        yields,
         rings,
         transmitter,
         mirror,
@@ -205,17 +203,14 @@ struct Opened {
     ring_plan: ring_size::Plan,
     transmitter: Transmitter,
     prober: Prober,
-    /// See [`SocketConfig::yields`].
-    yields: bool,
 }
 
 impl Opened {
     fn open(config: &Config) -> Result<Self, RunError> {
         let mark = mark();
         let (rings, ring_plan) = ring_size::open(config, mark)?;
-        let yields = ring_size::has_cpu_quota();
         let sockets = SocketConfig {
-            yields,
+            yields: ring_plan.has_cpu_quota(),
             source_ports: config.source_ports,
             trailers: config.trailers,
             ..SocketConfig::new(mark.get())
@@ -225,7 +220,6 @@ impl Opened {
             ring_plan,
             transmitter: Transmitter::open(&sockets)?,
             prober: Prober::open(&sockets)?,
-            yields,
         })
     }
 

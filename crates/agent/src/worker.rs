@@ -15,8 +15,7 @@
 //! **Other threads first.** A block is milliseconds of work. The scheduler lets a thread that runs continue for a slice
 //! (`base_slice_ns`, about 1 to 3 ms), and does not interrupt it for the application's thread that becomes ready on the same
 //! processor. So with a CPU quota, which means that podspan has a control group of its own, the worker and `transmit`
-//! yield (`sched_yield(2)`) after each piece of some ten microseconds. This costs
-//! little if no other thread is ready, and the latency of the application stays what it is without podspan
+//! yield (`sched_yield(2)`) after each piece of at most about a hundred microseconds. The application waits less
 //! (docs/performance.md, `cargo xtask bench --application`).
 //!
 //! If the sensor is a name, the worker first waits for the first list of sensors, see
@@ -77,8 +76,6 @@ pub(crate) struct Worker {
     pub(crate) first_list: Flag,
     /// How long frames wait for it.
     pub(crate) start_wait: Duration,
-    /// Whether the worker lets other threads run, see [`transmit::SocketConfig::yields`].
-    pub(crate) yields: bool,
 }
 
 impl Worker {
@@ -100,7 +97,6 @@ impl Worker {
                 mirror: self.mirror,
                 table: self.table,
                 batch: Batch::new(),
-                yields: self.yields,
                 totals: Totals::default(),
                 published: self.published,
                 stop: self.stop,
@@ -384,7 +380,6 @@ struct DataPath {
     mirror: Mirror,
     table: Arc<ArcSwap<SensorTable>>,
     batch: Batch,
-    yields: bool,
     totals: Totals,
     published: Arc<Published>,
     stop: Flag,
@@ -409,8 +404,8 @@ impl DataPath {
             for (number, frame) in (1_u32..).zip(frames.by_ref()) {
                 self.mirror
                     .push(&frame, &table, &mut self.batch, &mut self.totals);
-                if self.yields && number.is_multiple_of(FRAMES_AT_ONCE) {
-                    thread::yield_now();
+                if number.is_multiple_of(FRAMES_AT_ONCE) {
+                    self.transmitter.let_others_run();
                 }
                 if self.batch.is_full(&table) {
                     self.send(block, &table);

@@ -106,6 +106,14 @@ impl Transmitter {
         self.refused_runs.clear();
     }
 
+    /// Lets other threads run, if [`SocketConfig::yields`] says so. The scheduler lets a thread that runs continue for
+    /// some milliseconds, also if the application wakes up.
+    pub fn let_others_run(&self) {
+        if self.yields {
+            thread::yield_now();
+        }
+    }
+
     /// The errors since the last call.
     ///
     /// Call it a few times a second while datagrams are sent, and for some seconds more: ICMP errors wait
@@ -132,7 +140,6 @@ impl Transmitter {
                 socket,
                 run,
                 error_queue,
-                yields: false,
             });
         }
         self.report.take()
@@ -210,9 +217,11 @@ impl Transmitter {
                     socket,
                     run,
                     error_queue: &mut self.error_queue,
-                    yields: self.yields,
                 };
                 let done = delivery.deliver(&mut kernel, &self.entries);
+                if self.yields {
+                    thread::yield_now();
+                }
                 place = match self.entries.get(done) {
                     Some(entry) => {
                         self.division.clear();
@@ -408,17 +417,11 @@ struct Linux<'a> {
     socket: &'a Socket,
     run: message::Run<'a>,
     error_queue: &'a mut ErrorQueue,
-    yields: bool,
 }
 
 impl Kernel for Linux<'_> {
     fn send(&mut self, first: usize) -> Result<usize, Errno> {
-        let sent = self.run.send(self.socket, first);
-        // The scheduler lets a thread that runs continue for some milliseconds, also if the application wakes up.
-        if self.yields {
-            thread::yield_now();
-        }
-        sent
+        self.run.send(self.socket, first)
     }
 
     fn next_error(&mut self) -> Option<QueuedError> {
