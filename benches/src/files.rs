@@ -54,7 +54,7 @@ pub fn write(
 /// Writes each chart as `NAME-CHART.svg` into `folder`, and returns the paths.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_charts(
     folder: &Path,
     name: &str,

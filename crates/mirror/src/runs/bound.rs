@@ -49,7 +49,7 @@ impl TrailerBound {
         default * u32::from(self.0) / u32::from(Self::DEFAULT.0)
     }
 
-    /// The most that a message costs. Without trailers, none has a price.
+    /// The most that a message costs, at least one byte: below one byte there are no trailers.
     pub(super) fn price_max(self) -> u32 {
         self.price(PRICE_MAX).max(1)
     }
