@@ -45,13 +45,28 @@ pub fn write(
         .map_err(io::Error::from)
         .map_err(failed(&json))?;
     text.push('\n');
-    let mut files = vec![(json, text)];
-    for (chart, drawing) in charts {
+    fs::write(&json, text).map_err(failed(&json))?;
+    let mut files = vec![json];
+    files.extend(write_charts(folder, name, charts)?);
+    Ok(files)
+}
+
+/// Writes each chart as `NAME-CHART.svg` into `folder`, and returns the paths.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_charts(
+    folder: &Path,
+    name: &str,
+    charts: &[(&str, Chart)],
+) -> Result<Vec<PathBuf>, Error> {
+    let write = |(chart, drawing): &(&str, Chart)| {
         let path = folder.join(format!("{name}-{chart}.svg"));
-        files.push((path, drawing.svg()?));
-    }
-    for (path, text) in &files {
-        fs::write(path, text).map_err(failed(path))?;
-    }
-    Ok(files.into_iter().map(|(path, _)| path).collect())
+        let text = drawing.svg()?;
+        match fs::write(&path, text) {
+            Ok(()) => Ok(path),
+            Err(source) => Err(Error::File { path, source }),
+        }
+    };
+    charts.iter().map(write).collect()
 }

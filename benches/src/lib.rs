@@ -25,6 +25,8 @@ pub mod files;
 pub mod latency;
 #[cfg(feature = "matrix")]
 pub mod matrix;
+#[cfg(any(feature = "cluster", feature = "matrix"))]
+pub mod options;
 mod random;
 pub mod record;
 pub mod ring;

@@ -16,47 +16,25 @@ use benches::{Align, Table};
 const LIMIT: f64 = 1.15;
 
 fn main() -> ExitCode {
-    #[cfg(feature = "cluster")]
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|first| first == "cluster")
-    {
-        return match benches::cluster::command(std::env::args_os().skip(2)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::from(error.exit_code())
-            }
-        };
-    }
-    #[cfg(feature = "matrix")]
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|first| first == "matrix")
-    {
-        return match benches::matrix::command(std::env::args_os().skip(2)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::FAILURE
-            }
-        };
-    }
-    #[cfg(feature = "matrix")]
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|first| first == "application")
-    {
-        return match benches::application::command(std::env::args_os().skip(2)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::FAILURE
-            }
-        };
-    }
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let outcome = match arguments.as_slice() {
+        // These read their own options.
+        #[cfg(feature = "cluster")]
+        [word, options @ ..] if word == "cluster" => {
+            let ended = benches::cluster::command(options.iter().cloned());
+            return ended_with(ended, benches::cluster::Error::exit_code);
+        }
+        #[cfg(feature = "matrix")]
+        [word, options @ ..] if word == "matrix" => {
+            return ended_with(benches::matrix::command(options.iter().cloned()), |_| 1);
+        }
+        #[cfg(feature = "matrix")]
+        [word, options @ ..] if word == "application" => {
+            return ended_with(
+                benches::application::command(options.iter().cloned()),
+                |_| 1,
+            );
+        }
         [word] if word == "checksums" => {
             checksums();
             Ok(true)
@@ -86,6 +64,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+#[cfg(any(feature = "cluster", feature = "matrix"))]
+fn ended_with<E: std::fmt::Display>(
+    outcome: Result<(), E>,
+    exit_code: impl Fn(&E) -> u8,
+) -> ExitCode {
+    let Err(error) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("error: {error}");
+    ExitCode::from(exit_code(&error))
 }
 
 fn checksums() {

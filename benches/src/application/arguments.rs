@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lexopt::{Arg, Parser};
+use lexopt::Parser;
 
 use super::plan::Part;
-use crate::matrix::arguments::{in_range, number, value};
 use crate::matrix::{Error, Result};
+use crate::options::{self, in_range, number, some_of, value};
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,15 +53,7 @@ impl Arguments {
     /// [`Error::Usage`] that names the argument.
     pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self> {
         let mut arguments = Self::default();
-        let mut parser = Parser::from_args(words);
-        let usage = |error: lexopt::Error| Error::Usage(error.to_string());
-        while let Some(word) = parser.next().map_err(usage)? {
-            let Arg::Long(option) = word else {
-                return Err(usage(word.unexpected()));
-            };
-            let option = option.to_owned();
-            arguments.set(&option, &mut parser)?;
-        }
+        options::read(words, |option, parser| arguments.set(option, parser))?;
         Ok(arguments)
     }
 
@@ -76,10 +68,7 @@ impl Arguments {
                 self.quota = Duration::from_secs_f64(number(option, parser, 0.01, 1.0)? / 10.0);
             }
             "requests" => self.requests = Some(number(option, parser, 10.0, 1e6)?),
-            "only" => {
-                let text: String = value(option, parser)?;
-                self.parts = parts(&text)?;
-            }
+            "only" => self.parts = some_of(option, parser, &Part::ALL, Part::word)?,
             other => {
                 let message = format!("--{other} is no option of bench --application");
                 return Err(Error::Usage(message));
@@ -87,15 +76,6 @@ impl Arguments {
         }
         Ok(())
     }
-}
-
-fn parts(text: &str) -> Result<Vec<Part>> {
-    let find = |word: &str| Part::ALL.into_iter().find(|part| part.word() == word);
-    let parts: Option<Vec<Part>> = text.split(',').map(find).collect();
-    parts.ok_or_else(|| {
-        let words = Part::ALL.map(Part::word).join(", ");
-        Error::Usage(format!("--only is a list of {words}, not {text:?}"))
-    })
 }
 
 #[cfg(test)]

@@ -72,6 +72,12 @@ impl Kind {
         is_read: true,
         rings: 1,
     };
+    /// One that is full at once, and then drops all.
+    pub const FULL: Self = Self {
+        kib: 2 << 10,
+        is_read: false,
+        ..Self::USUAL
+    };
 }
 
 impl Beside {
@@ -86,11 +92,7 @@ impl Beside {
         };
         let kinds = [
             Kind { snap: 0, ..usual },
-            Kind {
-                is_read: false,
-                kib: 2 << 10,
-                ..usual
-            },
+            Kind::FULL,
             usual,
             size(RING, 256),
             size(RING, 4 << 10),

@@ -18,7 +18,6 @@ pub mod stand;
 mod tests;
 
 use std::ffi::OsString;
-use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -44,9 +43,9 @@ const TRIAL: Duration = Duration::from_millis(500);
 const TRIALS: usize = 2;
 /// So many rates one after the other that are too high end the search.
 const FAILURES: usize = 2;
-/// The highest load is the last where the 99th percentile is below this, in microseconds, and each request has
+/// The highest load is the last where the 99th percentile is at most this, in microseconds, and each request has
 /// its response.
-const SANE: f64 = 1_000.0;
+const P99_MAX: f64 = 1_000.0;
 
 /// Measures as the command line says, and prints the tables.
 ///
@@ -77,15 +76,8 @@ fn write(arguments: &Arguments, results: &Results) -> Result<Vec<PathBuf>> {
     let charts = report::charts(results);
     let all = (results, results.bars());
     let mut files = crate::files::write(&arguments.output, NAME, &all, &charts)?;
-    for (name, chart) in arguments.save.iter().flat_map(|_| &charts) {
-        let folder = arguments.save.as_deref().unwrap_or(&arguments.output);
-        let path = folder.join(format!("{NAME}-{name}.svg"));
-        let text = chart.svg().map_err(crate::files::Error::from)?;
-        fs::write(&path, text).map_err(|source| crate::Error::Io {
-            doing: "writing a chart for --save",
-            source,
-        })?;
-        files.push(path);
+    if let Some(folder) = &arguments.save {
+        files.extend(crate::files::write_charts(folder, NAME, &charts)?);
     }
     Ok(files)
 }
@@ -179,7 +171,7 @@ fn latency(stand: &Stand, arguments: &Arguments, round: u32, results: &mut Resul
 fn highest_rate(stand: &Stand) -> Result<f64> {
     let (mut good, mut rate, mut failures) = (SLOWEST, SLOWEST, 0);
     while rate <= FASTEST && failures < FAILURES {
-        if is_sane(stand, rate)? {
+        if is_in_time(stand, rate)? {
             (good, failures) = (rate, 0);
         } else {
             failures += 1;
@@ -189,12 +181,12 @@ fn highest_rate(stand: &Stand) -> Result<f64> {
     Ok(good)
 }
 
-fn is_sane(stand: &Stand, rate: f64) -> Result<bool> {
+fn is_in_time(stand: &Stand, rate: f64) -> Result<bool> {
     for _ in 0..TRIALS {
         let trial = || requests::run(&stand.lab, Schedule::new(rate, TRIAL));
         let (answered, _) = undisturbed(trial)?;
         let micros = percentiles(&answered.micros);
-        if answered.missing == 0 && micros.is_some_and(|[_, p99, _]| p99 <= SANE) {
+        if answered.missing == 0 && micros.is_some_and(|[_, p99, _]| p99 <= P99_MAX) {
             return Ok(true);
         }
     }

@@ -81,31 +81,27 @@ pub fn run(lab: &Lab, schedule: Schedule) -> Result<Answered> {
     };
     let connections: std::io::Result<Vec<_>> = lab.client.namespace.run(connect);
     let connections = connections.map_err(failed)?;
-    between(&listener, &connections, schedule)
+    between(&listener, connections, schedule)
 }
 
 /// Ends when the client has closed its connections.
 fn between(
     listener: &TcpListener,
-    connections: &[TcpStream],
+    connections: Vec<TcpStream>,
     schedule: Schedule,
 ) -> Result<Answered> {
+    let count = connections.len();
     thread::scope(|scope| {
-        let server = scope.spawn(|| {
+        let server = scope.spawn(move || {
             pin(POD)?;
-            serve(listener, connections.len()).map_err(failed)
+            serve(listener, count).map_err(failed)
         });
-        let client = scope.spawn(|| {
+        let client = scope.spawn(move || {
             pin(CLIENT)?;
             // The kernel ends a sleep 50 us later otherwise, which would be in each latency.
             set_timerslack(1).map_err(|errno| failed(errno.into()))?;
-            let answered = ask(connections, schedule).map_err(failed);
-            for connection in connections {
-                connection
-                    .shutdown(std::net::Shutdown::Both)
-                    .map_err(failed)?;
-            }
-            answered
+            // Its end closes the connections. After an overload the server may be in a write that only this ends.
+            ask(&connections, schedule).map_err(failed)
         });
         let answered = client.join().map_err(|_| BenchError::LoadFailed)?;
         server.join().map_err(|_| BenchError::LoadFailed)??;

@@ -166,12 +166,7 @@ impl Results {
     #[must_use]
     pub fn copy_ratio(&self) -> Option<f64> {
         let nanos = |kind| self.beside(Beside::Ring(kind), |turn| turn.nanos_per_kib);
-        let full = Kind {
-            kib: 2 << 10,
-            is_read: false,
-            ..Kind::USUAL
-        };
-        let more = nanos(Kind::USUAL)? - nanos(full)?;
+        let more = nanos(Kind::USUAL)? - nanos(Kind::FULL)?;
         (self.copy_nanos_per_kib > 0.0).then(|| more / self.copy_nanos_per_kib)
     }
 

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use acceptance::Images;
-use lexopt::{Arg, Parser, ValueExt};
+use lexopt::Parser;
 
 use super::error::{Error, Result};
 use super::plan::Plan;
+use crate::options::{self, value};
 
 /// How the sensors receive copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,18 +64,7 @@ impl Arguments {
     /// [`Error::Usage`] that names the argument.
     pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self> {
         let mut arguments = Self::default();
-        let mut parser = Parser::from_args(words);
-        loop {
-            match parser.next() {
-                Ok(None) => break,
-                Ok(Some(Arg::Long(option))) => {
-                    let option = option.to_owned();
-                    arguments.set(&option, &mut parser)?;
-                }
-                Ok(Some(other)) => return Err(Error::Usage(other.unexpected().to_string())),
-                Err(error) => return Err(Error::Usage(error.to_string())),
-            }
-        }
+        options::read(words, |option, parser| arguments.set(option, parser))?;
         if arguments.kubeconfig.is_none() && arguments.context.is_some() {
             return Err(Error::Usage("--context belongs to --kubeconfig".to_owned()));
         }
@@ -106,13 +96,6 @@ impl Arguments {
         }
         Ok(())
     }
-}
-
-fn value<T: FromStr>(option: &str, parser: &mut Parser) -> Result<T> {
-    let failed = |error: lexopt::Error| Error::Usage(error.to_string());
-    let text = parser.value().and_then(ValueExt::string).map_err(failed)?;
-    text.parse()
-        .map_err(|_| Error::Usage(format!("--{option} cannot be {text:?}")))
 }
 
 /// Numbers with commas between them; `none` is an empty list.

@@ -48,6 +48,12 @@ impl From<testbed::kind::Error> for Error {
     }
 }
 
+impl From<crate::options::Usage> for Error {
+    fn from(usage: crate::options::Usage) -> Self {
+        Self::Usage(usage.0)
+    }
+}
+
 impl Error {
     /// 2 for a mistake in the command line, 130 after Ctrl-C as shells have it, else 1.
     #[must_use]

@@ -2,13 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use lexopt::{Arg, Parser, ValueExt};
+use lexopt::Parser;
 
 use super::error::{Error, Result};
 use super::plan::Part;
+use crate::options::{self, in_range, number, some_of, value};
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,18 +56,7 @@ impl Arguments {
     /// [`Error::Usage`] that names the argument.
     pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self> {
         let mut arguments = Self::default();
-        let mut parser = Parser::from_args(words);
-        loop {
-            match parser.next() {
-                Ok(None) => break,
-                Ok(Some(Arg::Long(option))) => {
-                    let option = option.to_owned();
-                    arguments.set(&option, &mut parser)?;
-                }
-                Ok(Some(other)) => return Err(Error::Usage(other.unexpected().to_string())),
-                Err(error) => return Err(Error::Usage(error.to_string())),
-            }
-        }
+        options::read(words, |option, parser| arguments.set(option, parser))?;
         Ok(arguments)
     }
 
@@ -83,7 +72,7 @@ impl Arguments {
             "quota" => {
                 self.quota = Duration::from_secs_f64(number(option, parser, 0.01, 1.0)? / 10.0);
             }
-            "only" => self.parts = parts(&value::<String>(option, parser)?)?,
+            "only" => self.parts = some_of(option, parser, &Part::ALL, Part::word)?,
             other => {
                 let message = format!("--{other} is no option of bench --matrix");
                 return Err(Error::Usage(message));
@@ -91,41 +80,6 @@ impl Arguments {
         }
         Ok(())
     }
-}
-
-pub(crate) fn value<T: FromStr>(option: &str, parser: &mut Parser) -> Result<T> {
-    let failed = |error: lexopt::Error| Error::Usage(error.to_string());
-    let text = parser.value().and_then(ValueExt::string).map_err(failed)?;
-    text.parse()
-        .map_err(|_| Error::Usage(format!("--{option} cannot be {text:?}")))
-}
-
-pub(crate) fn number(option: &str, parser: &mut Parser, least: f64, most: f64) -> Result<f64> {
-    let number: f64 = value(option, parser)?;
-    if (least..=most).contains(&number) {
-        return Ok(number);
-    }
-    Err(Error::Usage(format!(
-        "--{option} is a number from {least} to {most}"
-    )))
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "checked just before"
-)]
-pub(crate) fn in_range(option: &str, parser: &mut Parser, least: f64, most: f64) -> Result<u32> {
-    Ok(number(option, parser, least, most)? as u32)
-}
-
-fn parts(text: &str) -> Result<Vec<Part>> {
-    let find = |word: &str| Part::ALL.into_iter().find(|part| part.word() == word);
-    let parts: Option<Vec<Part>> = text.split(',').map(find).collect();
-    parts.ok_or_else(|| {
-        let words = Part::ALL.map(Part::word).join(", ");
-        Error::Usage(format!("--only is a list of {words}, not {text:?}"))
-    })
 }
 
 #[cfg(test)]

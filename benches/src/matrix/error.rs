@@ -58,5 +58,11 @@ pub enum Error {
     },
 }
 
+impl From<crate::options::Usage> for Error {
+    fn from(usage: crate::options::Usage) -> Self {
+        Self::Usage(usage.0)
+    }
+}
+
 /// Results of the matrix.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -62,18 +62,10 @@ pub fn command(words: impl IntoIterator<Item = OsString>) -> Result<()> {
         "podspan's totals and the receiver agree in {} of {turns} turns",
         turns - wrong
     );
-    let charts = report::charts(&results);
     let mut files = write(&arguments, &results)?;
     if let Some(folder) = &arguments.save {
-        for (name, chart) in &charts {
-            let path = folder.join(format!("{NAME}-{name}.svg"));
-            let text = chart.svg().map_err(crate::files::Error::from)?;
-            fs::write(&path, text).map_err(|source| crate::Error::Io {
-                doing: "writing a chart for --save",
-                source,
-            })?;
-            files.push(path);
-        }
+        let charts = report::charts(&results);
+        files.extend(crate::files::write_charts(folder, NAME, &charts)?);
     }
     for file in files {
         println!("{}", file.display());

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use testbed::traffic::{Sender, Way, await_ping};
+use testbed::traffic::{Sender, SocketKind, await_ping};
 use testbed::{Direction, Filter, Frame, Lab, Sniffer};
 
 use crate::error::{Error, Result};
@@ -115,28 +115,28 @@ pub fn table() -> Result<Table> {
     let mut columns = vec![("sender", Align::Left)];
     columns.extend(CHANGES.map(|(name, _)| (name, Align::Left)));
     let mut table = Table::new(&columns);
-    for (name, way) in [
-        ("UDP, connected", Way::ConnectedUdp),
-        ("UDP, an address for each", Way::Udp),
-        ("raw IP", Way::RawIp),
-        ("packet socket", Way::Packet),
-        ("packet socket, qdisc bypass", Way::PacketBypass),
-        ("packet ring, qdisc bypass", Way::PacketRing),
+    for (name, kind) in [
+        ("UDP, connected", SocketKind::ConnectedUdp),
+        ("UDP, an address for each", SocketKind::Udp),
+        ("raw IP", SocketKind::RawIp),
+        ("packet socket", SocketKind::Packet),
+        ("packet socket, qdisc bypass", SocketKind::PacketBypass),
+        ("packet ring, qdisc bypass", SocketKind::PacketRing),
     ] {
         let mut row = vec![name.to_owned()];
         for (_, change) in CHANGES {
-            row.push(change.verdict(observe(way, change)?).to_owned());
+            row.push(change.verdict(observe(kind, change)?).to_owned());
         }
         table.row(row);
     }
     Ok(table)
 }
 
-fn observe(way: Way, change: Change) -> Result<Seen> {
+fn observe(kind: SocketKind, change: Change) -> Result<Seen> {
     let lab = Lab::builder().build()?;
     let _unread = receiver(&lab)?;
     let payloads = vec![payload(FRAME); DATAGRAMS];
-    let mut sender = Sender::open(way, path(&lab), &payloads)?;
+    let mut sender = Sender::open(kind, path(&lab), &payloads)?;
     change.make(&lab)?;
     let at_sensor = Sniffer::to_memory(&lab.sensor.namespace, "eth0", Filter::Incoming)?;
     let at_pod = Sniffer::to_memory(&lab.pod.namespace, "eth0", Filter::Outgoing)?;

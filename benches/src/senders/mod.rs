@@ -1,7 +1,7 @@
 //! What the kinds of sockets cost that could send the copies to sensors that capture, and what each of them
 //! gets wrong.
 //!
-//! In the pod, a thread sends the same VXLAN datagrams by each kind of socket ([`testbed::traffic::Way`]), all
+//! In the pod, a thread sends the same VXLAN datagrams by each kind of socket ([`testbed::traffic::SocketKind`]), all
 //! in turn, by `sendmmsg` and as fast as it can. Beside it are what podspan has beside it: a ring on the
 //! pod's `eth0`, whose filter rejects the datagrams by their mark, and the client's load. The rows without
 //! a ring show what the ring alone costs a sender. A turn's result is the thread's CPU time over its
@@ -22,7 +22,7 @@ use std::time::Duration;
 use capture::{BLOCK_LEN, InterfaceName, Ring, RingConfig};
 use nix::time::ClockId;
 use testbed::Lab;
-use testbed::traffic::{Family, Path, Sender, UdpStream, Way, udp_stream};
+use testbed::traffic::{Family, Path, Sender, SocketKind, UdpStream, udp_stream};
 
 use crate::agent::cpu_time;
 use crate::cpu_per_packet::{FAST, FRAME};
@@ -47,24 +47,36 @@ const LOAD_HEADERS: usize = 14 + 20 + 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Case {
     name: &'static str,
-    way: Way,
+    kind: SocketKind,
     ring: bool,
 }
 
 /// The first is what podspan does.
 const CASES: [Case; 8] = [
-    case("UDP, connected", Way::ConnectedUdp, true),
-    case("UDP, an address for each", Way::Udp, true),
-    case("raw IP", Way::RawIp, true),
-    case("packet socket", Way::Packet, true),
-    case("packet socket, qdisc bypass", Way::PacketBypass, true),
-    case("packet ring, qdisc bypass", Way::PacketRing, true),
-    case("UDP, connected, no capture", Way::ConnectedUdp, false),
-    case("packet, bypass, no capture", Way::PacketBypass, false),
+    case("UDP, connected", SocketKind::ConnectedUdp, true),
+    case("UDP, an address for each", SocketKind::Udp, true),
+    case("raw IP", SocketKind::RawIp, true),
+    case("packet socket", SocketKind::Packet, true),
+    case(
+        "packet socket, qdisc bypass",
+        SocketKind::PacketBypass,
+        true,
+    ),
+    case("packet ring, qdisc bypass", SocketKind::PacketRing, true),
+    case(
+        "UDP, connected, no capture",
+        SocketKind::ConnectedUdp,
+        false,
+    ),
+    case(
+        "packet, bypass, no capture",
+        SocketKind::PacketBypass,
+        false,
+    ),
 ];
 
-const fn case(name: &'static str, way: Way, ring: bool) -> Case {
-    Case { name, way, ring }
+const fn case(name: &'static str, kind: SocketKind, ring: bool) -> Case {
+    Case { name, kind, ring }
 }
 
 /// Lengths of the inner frames: seven, four and one of the simple IMIX, without the frame check sequence. The
@@ -145,7 +157,7 @@ fn under_load(lab: &Lab, case: Case, lengths: &[usize], packets: u64) -> Result<
     let cost = thread::scope(|scope| {
         let load = scope.spawn(|| load(lab, &over));
         thread::sleep(STARTED);
-        let cost = cost(lab, case.way, &payloads, packets);
+        let cost = cost(lab, case.kind, &payloads, packets);
         over.store(true, Ordering::Relaxed);
         load.join().map_err(|_| Error::LoadFailed)??;
         cost
@@ -167,8 +179,8 @@ fn load(lab: &Lab, over: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-fn cost(lab: &Lab, way: Way, payloads: &[Vec<u8>], packets: u64) -> Result<f64> {
-    let mut sender = Sender::open(way, path(lab), payloads)?;
+fn cost(lab: &Lab, kind: SocketKind, payloads: &[Vec<u8>], packets: u64) -> Result<f64> {
+    let mut sender = Sender::open(kind, path(lab), payloads)?;
     sender.send()?;
     let clock = ClockId::CLOCK_THREAD_CPUTIME_ID;
     let (before, mut sent) = (cpu_time(clock)?, 0);

@@ -210,6 +210,7 @@ impl Opened {
         let mark = mark();
         let (rings, ring_plan) = ring_size::open(config, mark)?;
         let sockets = SocketConfig {
+            yields: ring_plan.has_cpu_quota(),
             source_ports: config.source_ports,
             trailers: config.trailers,
             ..SocketConfig::new(mark.get())

@@ -14,8 +14,8 @@
 //!
 //! **Other threads first.** A block is milliseconds of work. The scheduler lets a thread that runs continue for a slice
 //! (`base_slice_ns`, about 1 to 3 ms), and does not interrupt it for the application's thread that becomes ready on the same
-//! processor. So the worker and `transmit` yield (`sched_yield(2)`) after each piece of some ten microseconds. This costs
-//! little if no other thread is ready, and the latency of the application stays what it is without podspan
+//! processor. So with a CPU quota, which means that podspan has a control group of its own, the worker and `transmit`
+//! yield (`sched_yield(2)`) after each piece of at most about a hundred microseconds. The application waits less
 //! (docs/performance.md, `cargo xtask bench --application`).
 //!
 //! If the sensor is a name, the worker first waits for the first list of sensors, see
@@ -54,7 +54,7 @@ const DRAIN_CHECK_EVERY: Duration = Duration::from_millis(2);
 const WAIT_CHECK_EVERY: Duration = Duration::from_millis(5);
 
 /// After so many frames the worker lets other threads run.
-const FRAMES_AT_ONCE: u32 = 64;
+const FRAMES_AT_ONCE: u32 = 256;
 
 /// The parts of the data path.
 pub(crate) struct Worker {
@@ -405,7 +405,7 @@ impl DataPath {
                 self.mirror
                     .push(&frame, &table, &mut self.batch, &mut self.totals);
                 if number.is_multiple_of(FRAMES_AT_ONCE) {
-                    thread::yield_now();
+                    self.transmitter.let_others_run();
                 }
                 if self.batch.is_full(&table) {
                     self.send(block, &table);

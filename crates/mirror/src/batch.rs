@@ -16,6 +16,7 @@
 use core::ops::Range;
 
 use crate::plan::{Lane, Slots};
+use crate::runs::RUN_MAX;
 use crate::table::{SensorIndex, SensorTable};
 use crate::totals::{DropReason, Totals};
 
@@ -24,11 +25,7 @@ use crate::totals::{DropReason, Totals};
 /// datagrams.
 const FULL: usize = 512;
 
-/// With several sensors that are sockets, a batch has so many datagrams for each of them: a full
-/// [run](crate::runs).
-const FULL_OF_SENSOR: usize = 64;
-
-/// No batch has more. The kernel reads iovecs and heads of thousands of datagrams from slower caches.
+/// No batch has more, so that its heads stay in the processor's caches.
 const FULL_MAX: usize = 4096;
 
 /// How many bytes of memory stay allocated for heads, and for datagrams, from batch to batch.
@@ -125,16 +122,12 @@ pub(crate) struct FrameDatagrams<'b> {
     head_start: usize,
 }
 
-/// How many datagrams a batch has before it is sent, with so many sensors that are sockets.
-const fn full(sockets: usize) -> usize {
-    let wanted = sockets.saturating_mul(FULL_OF_SENSOR);
-    if wanted < FULL {
-        FULL
-    } else if wanted < FULL_MAX {
-        wanted
-    } else {
-        FULL_MAX
-    }
+/// How many datagrams a batch has before it is sent, with so many sensors that are sockets: a full
+/// [run](crate::runs) for each of them.
+fn full(sockets: usize) -> usize {
+    sockets
+        .saturating_mul(RUN_MAX as usize)
+        .clamp(FULL, FULL_MAX)
 }
 
 impl Batch {

@@ -43,12 +43,15 @@
 
 use crate::batch::Datagram;
 
+mod bound;
 mod open;
 
+pub use bound::TrailerBound;
+use bound::{LOW_PRICE, PRICE, PRICE_MAX};
 use open::{Open, equal_max};
 
 /// The most datagrams in a run (`UDP_MAX_SEGMENTS` of Linux 4.18 to 6.8; later it is 128).
-const RUN_MAX: u32 = 64;
+pub(crate) const RUN_MAX: u32 = 64;
 
 /// The most bytes of a run. An IP packet has 65,535; a device takes 65,536 with the Ethernet header
 /// (`gso_max_size`), and the kernel splits what is longer in software.
@@ -57,66 +60,8 @@ const BYTES_MAX: u32 = 65_000;
 /// Bytes of an outer packet on the wire before the VXLAN header: Ethernet, IPv4, UDP.
 const OUTER_HEADERS: u32 = 14 + 20 + 8;
 
-/// What a message costs with the default bound, in halves of the mean datagram's bytes on the wire.
-const PRICE: u32 = 6;
-
-/// The same for traffic that exceeds the bound with it.
-const LOW_PRICE: u32 = 3;
-
-/// No message costs more bytes with the default bound. So an acknowledgement does not join the full-sized data around
-/// it: the search for this would cost as much as the few messages that it saves.
-const PRICE_MAX: u32 = 1200;
-
 /// No trailer has more bytes: it is a part of a run.
 pub const TRAILER_MAX: u32 = BYTES_MAX;
-
-/// The most bytes of trailers, as a percentage of the bytes that the datagrams have on the wire without them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TrailerBound(u8);
-
-impl TrailerBound {
-    /// No trailers.
-    pub const NONE: Self = Self(0);
-    /// A fifth.
-    pub const DEFAULT: Self = Self(20);
-
-    /// A bound of so many percent, up to 100.
-    #[must_use]
-    pub const fn new(percent: u8) -> Option<Self> {
-        if percent <= 100 {
-            Some(Self(percent))
-        } else {
-            None
-        }
-    }
-
-    /// The percentage.
-    #[must_use]
-    pub const fn percent(self) -> u8 {
-        self.0
-    }
-
-    /// Whether datagrams with these bytes on the wire can have these bytes of trailers.
-    const fn allows(self, trailers: u64, on_wire: u64) -> bool {
-        trailers * 100 <= on_wire * self.0 as u64
-    }
-
-    /// A price for the default bound, in proportion: if the network carries more trailers, a message may cost more.
-    fn price(self, default: u32) -> u32 {
-        default * u32::from(self.0) / u32::from(Self::DEFAULT.0)
-    }
-
-    /// The most that a message costs. Without trailers, none has a price.
-    fn price_max(self) -> u32 {
-        self.price(PRICE_MAX).max(1)
-    }
-}
-
-impl Default for TrailerBound {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
 
 /// A datagram that can become a part of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

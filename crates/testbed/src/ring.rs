@@ -83,22 +83,7 @@ impl Ring {
             tp_feature_req_word: 0,
         };
         set_option(&socket, libc::PACKET_RX_RING, &request)?;
-        // SAFETY: a new mapping of the socket's ring, of exactly the size just asked for; it
-        // overlaps nothing, as the kernel chooses the address.
-        let memory = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                blocks * BLOCK,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                socket.as_raw_fd(),
-                0,
-            )
-        };
-        if memory == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let memory = NonNull::new(memory.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let memory = map(&socket, blocks * BLOCK)?;
         Ok(Self {
             socket,
             memory,
@@ -253,12 +238,32 @@ fn direction(packet_type: u8) -> Direction {
     }
 }
 
+/// Maps the ring of a packet socket, which has this many bytes. The caller unmaps it.
+pub(crate) fn map(socket: &OwnedFd, bytes: usize) -> io::Result<NonNull<u8>> {
+    // SAFETY: a new mapping, which overlaps nothing, as the kernel chooses the address. The kernel refuses a size that is
+    // not the ring's.
+    let memory = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            socket.as_raw_fd(),
+            0,
+        )
+    };
+    if memory == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(memory.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
 /// Sets an option of `SOL_PACKET` to a plain C value.
-pub(crate) fn set_option<T>(socket: &OwnedFd, option: libc::c_int, value: &T) -> io::Result<()> {
+pub(crate) fn set_option<T>(socket: impl AsFd, option: libc::c_int, value: &T) -> io::Result<()> {
     // SAFETY: the kernel reads exactly the value's own bytes and keeps no pointer to them.
     let answer = unsafe {
         libc::setsockopt(
-            socket.as_raw_fd(),
+            socket.as_fd().as_raw_fd(),
             libc::SOL_PACKET,
             option,
             std::ptr::from_ref(value).cast(),

@@ -7,7 +7,7 @@
 //! 1. `socket`: one socket for each source port, address family and kind of sensor, opened before the
 //!    capabilities are dropped. It is never read: a filter drops what it receives. `peer`: it is connected
 //!    if there is one sensor; else each message has the sensor's address.
-//! 2. `message`: ranges become iovecs, and one `sendmmsg` sends up to 8 messages. A message is a datagram,
+//! 2. `message`: ranges become iovecs, and one `sendmmsg` sends up to 16 messages. A message is a datagram,
 //!    or, to a sensor that is a socket, a run of up to 64, which the kernel splits. The kernel reads the
 //!    payload from the ring's memory.
 //! 3. `policy`: the meaning of an error number, as a pure function; `delivery`: the reaction to it, tested

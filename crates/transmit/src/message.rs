@@ -24,10 +24,10 @@ use socket2::SockAddr;
 /// How many messages one system call sends. Each takes some microseconds, and a thread of the application that
 /// becomes ready on the same processor may have to wait for the call's end. More messages would not be measurably
 /// cheaper.
-const MESSAGES_MAX: usize = 8;
+const MESSAGES_MAX: usize = 16;
 
 /// How many parts one system call sends, in addition to those of its last message.
-const PARTS_MAX: usize = 128;
+const PARTS_MAX: usize = 256;
 
 /// Memory for runs, which is reused.
 #[derive(Default)]

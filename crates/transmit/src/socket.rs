@@ -53,6 +53,10 @@ pub struct SocketConfig {
     /// How many bytes of trailers datagrams get, so that more of them are sent in one message
     /// ([`mirror::runs`]).
     pub trailers: TrailerBound,
+    /// Whether the sending thread lets other threads run after each system call. Only for a process that is alone in
+    /// its control group: `sched_yield(2)` gives up the thread's turn within the group, so beside busy threads of the
+    /// same group it would hardly run.
+    pub yields: bool,
 }
 
 impl SocketConfig {
@@ -65,6 +69,7 @@ impl SocketConfig {
             send_buffer: 64 << 20,
             source_ports: SourcePorts::ONE,
             trailers: TrailerBound::DEFAULT,
+            yields: false,
         }
     }
 }

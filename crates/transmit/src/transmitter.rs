@@ -2,7 +2,7 @@
 //!
 //! In: a batch, and the block and the table that it was made from. The batch's plan has the datagrams of
 //! each socket in order. They become messages of one datagram, or of a run of them if the sensor is a socket,
-//! and up to 8 messages are prepared for one `sendmmsg`. Datagrams to a sensor that refuses them are left
+//! and up to 16 messages are prepared for one `sendmmsg`. Datagrams to a sensor that refuses them are left
 //! out.
 
 use std::net::SocketAddr;
@@ -42,6 +42,7 @@ pub struct Transmitter {
     peers: Peers,
     report: Report,
     trailers: TrailerBound,
+    yields: bool,
     refused_runs: RefusedRuns,
     // Memory that is reused for each batch.
     plan: Plan,
@@ -67,6 +68,7 @@ impl Transmitter {
             peers: Peers::new(),
             report: Report::with_room(),
             trailers: config.trailers,
+            yields: config.yields,
             refused_runs: RefusedRuns::default(),
             plan: Plan::default(),
             addresses: Addresses::default(),
@@ -102,6 +104,14 @@ impl Transmitter {
     /// a path is tried again after a minute.
     pub fn retry_runs(&mut self) {
         self.refused_runs.clear();
+    }
+
+    /// Lets other threads run, if [`SocketConfig::yields`] says so. The scheduler lets a thread that runs continue for
+    /// some milliseconds, also if the application wakes up.
+    pub fn let_others_run(&self) {
+        if self.yields {
+            thread::yield_now();
+        }
     }
 
     /// The errors since the last call.
@@ -209,6 +219,9 @@ impl Transmitter {
                     error_queue: &mut self.error_queue,
                 };
                 let done = delivery.deliver(&mut kernel, &self.entries);
+                if self.yields {
+                    thread::yield_now();
+                }
                 place = match self.entries.get(done) {
                     Some(entry) => {
                         self.division.clear();
@@ -408,10 +421,7 @@ struct Linux<'a> {
 
 impl Kernel for Linux<'_> {
     fn send(&mut self, first: usize) -> Result<usize, Errno> {
-        let sent = self.run.send(self.socket, first);
-        // The scheduler lets a thread that runs continue for some milliseconds, also if the application wakes up.
-        thread::yield_now();
-        sent
+        self.run.send(self.socket, first)
     }
 
     fn next_error(&mut self) -> Option<QueuedError> {

@@ -85,32 +85,23 @@ fn latency(mut arguments: Arguments) -> Result<()> {
 }
 
 /// podspan and other mirrors under many loads; the bench reads all other options.
-fn matrix(mut arguments: Arguments) -> Result<()> {
-    let output: Option<PathBuf> = arguments.option("--output")?;
-    let output = output.unwrap_or_else(|| root().join("target/bench"));
-    let save = arguments.flag("--save");
-    let mut command = cargo();
-    command
-        .args(["run", "--quiet", "--release", "--package", "benches"])
-        .args(["--features", "matrix", "--", "matrix", "--podspan"])
-        .arg(release_binary()?)
-        .arg("--web")
-        .arg(instructions::frames_path())
-        .arg("--output")
-        .arg(absolute(&output)?);
-    if save {
-        command.arg("--save").arg(root().join("docs"));
-    }
-    command.args(arguments.rest());
-    run_command(command)
+fn matrix(arguments: Arguments) -> Result<()> {
+    let web = ["--web".into(), instructions::frames_path().into()];
+    compare("matrix", &web, arguments)
 }
 
 /// An application with podspan, with tc in its place and with neither; the bench reads all other options.
-fn application(mut arguments: Arguments) -> Result<()> {
+fn application(arguments: Arguments) -> Result<()> {
+    compare("application", &[], arguments)
+}
+
+/// A bench that compares podspan's binary with others and writes files.
+fn compare(bench: &str, options: &[OsString], mut arguments: Arguments) -> Result<()> {
     let output: Option<PathBuf> = arguments.option("--output")?;
     let output = output.unwrap_or_else(|| target_dir().join("bench"));
-    let mut words: Vec<OsString> = vec!["application".into(), "--podspan".into()];
+    let mut words: Vec<OsString> = vec![bench.into(), "--podspan".into()];
     words.push(release_binary()?.into());
+    words.extend_from_slice(options);
     words.extend(["--output".into(), absolute(&output)?.into()]);
     if arguments.flag("--save") {
         words.extend(["--save".into(), root().join("docs").into()]);

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use acceptance::scenario::text;
-use acceptance::{Images, Manifests, Quota, Received, Result, Scenario, Totals};
+use acceptance::{Images, Load, Manifests, Quota, Received, Result, Scenario, Totals};
 use serde_json::Value;
 use testbed::kind::Cluster;
 
@@ -128,6 +128,18 @@ pub(crate) fn web_mirrors(scenario: &Scenario<'_>) -> Result<()> {
     for pod in scenario.pod_names("app=web")? {
         mirrors(scenario, &pod)?;
     }
+    Ok(())
+}
+
+/// Starts the loads, and returns when all have sent requests for some time, so that some are copied.
+pub(crate) fn send_for_some_time(scenario: &Scenario<'_>, loads: &[Load]) -> Result<()> {
+    for load in loads {
+        load.start(scenario)?;
+    }
+    for load in loads {
+        load.runs(scenario, LIMIT)?;
+    }
+    thread::sleep(Duration::from_secs(2));
     Ok(())
 }
 

@@ -12,7 +12,9 @@ use testbed::kind::Cluster;
 use crate::disturbed::{
     ReadyWatch, address, assert_server_untouched, copies, name, plain, pod, restarts, web,
 };
-use crate::fixture::{Followed, LIMIT, capturing_sensor, delete_and_read_totals, mirrors, workers};
+use crate::fixture::{
+    Followed, LIMIT, capturing_sensor, delete_and_read_totals, mirrors, send_for_some_time, workers,
+};
 use crate::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -59,18 +61,6 @@ impl Drop for Uncordon<'_> {
     fn drop(&mut self) {
         let _ = self.cluster.kubectl(&["uncordon", self.node]);
     }
-}
-
-/// Starts the loads, and returns when all have sent requests for some time.
-fn start(scenario: &Scenario<'_>, loads: &[Load]) -> Result<()> {
-    for load in loads {
-        load.start(scenario)?;
-    }
-    for load in loads {
-        load.runs(scenario, LIMIT)?;
-    }
-    thread::sleep(Duration::from_secs(2));
-    Ok(())
 }
 
 /// Stops the loads some time later: each request was answered.
@@ -123,7 +113,7 @@ fn drained(cluster: &Cluster) -> Outcome {
         let name = format!("load-{app}");
         Load::endless(&name, &format!("http://{app}/"), 20)
     });
-    start(&scenario, &loads)?;
+    send_for_some_time(&scenario, &loads)?;
     let before = scenario.pods("app=web")?;
     let leaving = on_node(&before, near).ok_or("no pod on the node")?;
     let log = Followed::start(&scenario, &name(&leaving), "podspan");
@@ -161,7 +151,7 @@ fn kubelet_restarted(cluster: &Cluster) -> Outcome {
     let node = text(&before["spec"]["nodeName"]);
     let watch = ReadyWatch::start(&scenario, &name(before));
     let loads = [Load::endless("load", "http://web/", 20)];
-    start(&scenario, &loads)?;
+    send_for_some_time(&scenario, &loads)?;
     let process = "systemctl show --property=MainPID --value kubelet";
     let kubelet = || cluster.exec_in_node(&node, &["sh", "-c", process]);
     let old = kubelet()?;

@@ -3,8 +3,7 @@
 //! A pod that ends is counted too: its log is followed to its end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use acceptance::objects::until;
 use acceptance::scenario::text;
@@ -12,8 +11,8 @@ use acceptance::{Error, Findings, Load, Received, Scenario, TCP_COPIES, Totals, 
 use testbed::kind::Cluster;
 
 use crate::fixture::{
-    Followed, LIMIT, apply_sensors_first, capture, capturing_sensor, delete_and_read_totals, sum,
-    web_mirrors,
+    Followed, LIMIT, apply_sensors_first, capture, capturing_sensor, delete_and_read_totals,
+    send_for_some_time, sum, web_mirrors,
 };
 use crate::{Outcome, Test};
 
@@ -50,14 +49,6 @@ spec:
 /// The application's service.
 const URL: &str = "http://web/";
 
-/// Starts a load, and waits until its requests are copied.
-fn start(scenario: &Scenario<'_>, load: &Load) -> Result<(), Error> {
-    load.start(scenario)?;
-    load.runs(scenario, LIMIT)?;
-    thread::sleep(Duration::from_secs(2));
-    Ok(())
-}
-
 fn follow(
     scenario: &Scenario<'_>,
     selector: &str,
@@ -93,7 +84,7 @@ fn a_rollout_of_the_application_fails_no_request_and_loses_no_copy(cluster: &Clu
         .patch(GRACEFUL);
     apply(&scenario, &manifests)?;
     let load = Load::endless("load", URL, 50);
-    start(&scenario, &load)?;
+    send_for_some_time(&scenario, std::slice::from_ref(&load))?;
     let before = scenario.pod_names("app=web")?;
     let old = follow(&scenario, "app=web", "podspan")?;
     scenario.kubectl(&["rollout", "restart", "deployment/web"])?;
@@ -238,7 +229,7 @@ fn a_restart_of_three_sensors_loses_little_and_all_of_it_is_counted(cluster: &Cl
     apply(&scenario, &manifests)?;
     let load = Load::endless("load", URL, 80);
     let begin = Instant::now();
-    start(&scenario, &load)?;
+    send_for_some_time(&scenario, std::slice::from_ref(&load))?;
     let old = follow(&scenario, "run=sensor", "sensor")?;
     assert_eq!(old.len(), 3, "three sensors");
     scenario.kubectl(&["rollout", "restart", "deployment/sensor"])?;

@@ -1,8 +1,8 @@
 //! Lines that wait for standard error, and the thread that writes them.
 //!
-//! In: whole lines, from any thread. Out: one write(2) for each line, in order, by the writer's thread. A
-//! line that does not fit is dropped and counted, and a line before the next one that fits gives the
-//! number of dropped lines.
+//! In: whole lines, from any thread. Out: one write(2) for each line, in order, by the writer's thread, or by the
+//! thread that flushes if the writer has not begun. A line that does not fit is dropped and counted, and a line before
+//! the next one that fits gives the number of dropped lines.
 //!
 //! Invariants:
 //! - [`Queue::push`] never waits for a reader: the lock is held only for moves in memory.

@@ -40,6 +40,7 @@ impl fmt::Display for Size {
 /// The rings' geometry and how it was chosen.
 #[derive(Debug)]
 pub(crate) struct Plan {
+    host: Host,
     geometry: Geometry,
     /// With `RING_SIZE=auto`.
     auto: Option<Auto>,
@@ -47,16 +48,16 @@ pub(crate) struct Plan {
 
 #[derive(Debug)]
 struct Auto {
-    host: Host,
     bound: Bound,
     /// The size that was computed, before the kernel had no memory for it.
     computed: Geometry,
 }
 
 impl Plan {
-    fn fixed(size: RingSize) -> Self {
+    fn fixed(host: Host, size: RingSize) -> Self {
         let bytes = usize::try_from(size.bytes()).unwrap_or(usize::MAX);
         Self {
+            host,
             geometry: Geometry {
                 block_len: BLOCK_LEN,
                 blocks: bytes / BLOCK_LEN,
@@ -65,13 +66,12 @@ impl Plan {
         }
     }
 
-    fn auto(interfaces: usize) -> Self {
-        let host = Host::read(Path::new("/"));
+    fn auto(host: Host, interfaces: usize) -> Self {
         let (geometry, bound) = choose(&host.inputs(interfaces));
         Self {
+            host,
             geometry,
             auto: Some(Auto {
-                host,
                 bound,
                 computed: geometry,
             }),
@@ -80,28 +80,28 @@ impl Plan {
 
     /// Smaller rings, after the kernel had no memory; `None` if the size must not change.
     fn half(&self) -> Option<Geometry> {
-        let auto = self.auto.as_ref()?;
-        self.geometry.half(hold(auto.host.inputs(1).quota))
+        self.auto.as_ref()?;
+        self.geometry.half(hold(self.host.inputs(1).quota))
+    }
+
+    /// Whether a CPU quota is set, so that podspan has a control group of its own.
+    pub(crate) fn has_cpu_quota(&self) -> bool {
+        self.host.inputs(1).quota.is_some()
     }
 
     /// Logs the rings' size and the reason.
     pub(crate) fn log(&self) {
         let Geometry { block_len, blocks } = self.geometry;
         let (size, block) = (shown(self.geometry.bytes()), shown(block_len));
-        let Some(Auto {
-            host,
-            bound,
-            computed,
-        }) = &self.auto
-        else {
+        let Some(Auto { bound, computed }) = &self.auto else {
             tracing::info!(%size, blocks, %block, "the size of each ring is that in RING_SIZE");
             return;
         };
         tracing::info!(
             %size, blocks, %block, reason = bound.to_string(),
-            cpu_quota = host.quota_text().to_string(),
-            memory_limit = host.memory_limit_text().to_string(),
-            node_memory = host.node_text().to_string(),
+            cpu_quota = self.host.quota_text().to_string(),
+            memory_limit = self.host.memory_limit_text().to_string(),
+            node_memory = self.host.node_text().to_string(),
             "the size of each ring was computed (RING_SIZE=auto)"
         );
         if *computed != self.geometry {
@@ -120,9 +120,10 @@ fn shown(bytes: usize) -> Size {
 
 /// Opens one ring for each interface, in the order of the configuration; none is bound yet.
 pub(crate) fn open(config: &Config, mark: NonZeroU32) -> Result<(Vec<Ring>, Plan), OpenError> {
+    let host = Host::read(Path::new("/"));
     let mut plan = match config.ring_size {
-        RingSetting::Fixed(size) => Plan::fixed(size),
-        RingSetting::Auto => Plan::auto(config.interface.names().len()),
+        RingSetting::Fixed(size) => Plan::fixed(host, size),
+        RingSetting::Auto => Plan::auto(host, config.interface.names().len()),
     };
     let filter = config.filter.clone().map(Arc::new);
     loop {

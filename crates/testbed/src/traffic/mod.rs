@@ -20,7 +20,7 @@ pub use dialogue::{announced_connections, udp_exchanges, udp_interleaved};
 pub use iperf3::{Iperf3, Iperf3Outcome, iperf3};
 pub use ping::{await_ping, ping};
 pub use raw::{RawSocket, samples};
-pub use senders::{Path, Sender, Way};
+pub use senders::{Path, Sender, SocketKind};
 pub use tcp::{TcpOutcome, refused_connection, reset_connection, tcp_bulk, tcp_requests};
 pub use udp::{UdpOutcome, UdpStream, udp_datagrams, udp_segmented, udp_stream};
 

@@ -21,7 +21,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::ring::set_option;
+use crate::ring::{map, set_option};
 use crate::sniffer::{link_address, packet_socket};
 
 const ETHERNET: usize = 14;
@@ -34,7 +34,7 @@ const SEND_BUFFER: usize = 64 << 20;
 
 /// A kind of socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Way {
+pub enum SocketKind {
     /// A UDP socket; each message has the address.
     Udp,
     /// A connected UDP socket.
@@ -49,7 +49,7 @@ pub enum Way {
     PacketRing,
 }
 
-impl Way {
+impl SocketKind {
     /// All of them.
     pub const ALL: [Self; 6] = [
         Self::Udp,
@@ -100,17 +100,21 @@ impl Sender {
     ///
     /// # Errors
     /// [`Error::System`].
-    pub fn open(way: Way, path: Path<'_>, payloads: &[Vec<u8>]) -> Result<Self> {
-        let failed = |source| Error::system(format!("opening a sender by {way:?}"), source);
-        let socket = path.from.namespace.run(|| open(way, path));
+    pub fn open(kind: SocketKind, path: Path<'_>, payloads: &[Vec<u8>]) -> Result<Self> {
+        let failed = |source| Error::system(format!("opening a sender by {kind:?}"), source);
+        let socket = path.from.namespace.run(|| open(kind, path));
         let socket = socket.map_err(failed)?;
-        let packets = payloads.iter().map(|payload| packet(way, path, payload));
+        let packets = payloads.iter().map(|payload| packet(kind, path, payload));
         let packets: Vec<Vec<u8>> = packets.collect::<io::Result<_>>().map_err(failed)?;
-        let address = (way == Way::Udp || way == Way::RawIp).then(|| {
-            let port = if way == Way::Udp { path.port } else { 0 };
+        let address = (kind == SocketKind::Udp || kind == SocketKind::RawIp).then(|| {
+            let port = if kind == SocketKind::Udp {
+                path.port
+            } else {
+                0
+            };
             Box::new(SockAddr::from(SocketAddrV4::new(path.to.ipv4, port)))
         });
-        if way == Way::PacketRing {
+        if kind == SocketKind::PacketRing {
             let ring = TransmitRing::new(&socket).map_err(failed)?;
             return Ok(Self {
                 socket,
@@ -123,7 +127,7 @@ impl Sender {
         let mut parts: Vec<iovec> = packets
             .iter()
             .flat_map(|packet| {
-                let (head, body) = packet.split_at(packet.len().min(way.headers() + VXLAN));
+                let (head, body) = packet.split_at(packet.len().min(kind.headers() + VXLAN));
                 [part(head), part(body)]
             })
             .collect();
@@ -183,21 +187,21 @@ fn header(parts: &mut [iovec], to: Option<&SockAddr>) -> mmsghdr {
 }
 
 /// A socket with the options that podspan's have, as far as its kind has them.
-fn open(way: Way, path: Path<'_>) -> io::Result<OwnedFd> {
-    let socket = match way {
-        Way::Udp | Way::ConnectedUdp => udp(way, path)?,
-        Way::RawIp => {
+fn open(kind: SocketKind, path: Path<'_>) -> io::Result<OwnedFd> {
+    let socket = match kind {
+        SocketKind::Udp | SocketKind::ConnectedUdp => udp(kind, path)?,
+        SocketKind::RawIp => {
             let raw = Protocol::from(libc::IPPROTO_RAW);
             let socket = Socket::new(Domain::IPV4, Type::RAW, Some(raw))?;
             never_fragment(&socket)?;
             socket
         }
-        Way::Packet | Way::PacketBypass | Way::PacketRing => {
+        SocketKind::Packet | SocketKind::PacketBypass | SocketKind::PacketRing => {
             let socket = packet_socket()?;
-            if way != Way::Packet {
+            if kind != SocketKind::Packet {
                 set_option(&socket, libc::PACKET_QDISC_BYPASS, &1_i32)?;
             }
-            if way == Way::PacketRing {
+            if kind == SocketKind::PacketRing {
                 set_option(
                     &socket,
                     libc::PACKET_VERSION,
@@ -214,13 +218,13 @@ fn open(way: Way, path: Path<'_>) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-fn udp(way: Way, path: Path<'_>) -> io::Result<Socket> {
+fn udp(kind: SocketKind, path: Path<'_>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     never_fragment(&socket)?;
     set(&socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)?;
     let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, path.source_port);
     socket.bind(&any.into())?;
-    if way == Way::ConnectedUdp {
+    if kind == SocketKind::ConnectedUdp {
         socket.connect(&SocketAddrV4::new(path.to.ipv4, path.port).into())?;
     }
     Ok(socket)
@@ -263,7 +267,7 @@ fn bind(socket: &OwnedFd, index: u32) -> io::Result<()> {
 }
 
 /// The bytes that the program passes to a socket of this kind.
-fn packet(way: Way, path: Path<'_>, payload: &[u8]) -> io::Result<Vec<u8>> {
+fn packet(kind: SocketKind, path: Path<'_>, payload: &[u8]) -> io::Result<Vec<u8>> {
     let udp_length = u16::try_from(UDP + payload.len()).map_err(io::Error::other)?;
     let (from, to) = (path.from.ipv4.octets(), path.to.ipv4.octets());
     let mut ip =
@@ -278,7 +282,7 @@ fn packet(way: Way, path: Path<'_>, payload: &[u8]) -> io::Result<Vec<u8>> {
         packet.extend(field.to_be_bytes());
     }
     packet.extend(payload);
-    packet.drain(..packet.len() - payload.len() - way.headers());
+    packet.drain(..packet.len() - payload.len() - kind.headers());
     Ok(packet)
 }
 
@@ -304,22 +308,7 @@ impl TransmitRing {
 
     /// Maps the ring of a socket that was made with [`Self::REQUEST`].
     fn new(socket: &OwnedFd) -> io::Result<Self> {
-        // SAFETY: a new mapping of the socket's ring, of exactly its size; it overlaps nothing, as the
-        // kernel chooses the address.
-        let memory = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                Self::BYTES,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                socket.as_raw_fd(),
-                0,
-            )
-        };
-        if memory == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let memory = NonNull::new(memory.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let memory = map(socket, Self::BYTES)?;
         Ok(Self { memory, next: 0 })
     }
 

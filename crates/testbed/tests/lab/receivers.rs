@@ -127,7 +127,7 @@ pub(crate) fn each_way_sends_the_same_datagrams() -> Outcome {
         mark: 7,
     };
     let payloads = vec![vxlan_payload(VNI); 5];
-    for way in traffic::Way::ALL {
+    for kind in traffic::SocketKind::ALL {
         let sink = Decoded {
             decoder: Decoder::new(VNI, 4789, 1500),
             sink: Vec::<Frame>::new(),
@@ -137,11 +137,11 @@ pub(crate) fn each_way_sends_the_same_datagrams() -> Outcome {
             .sensor
             .namespace
             .run(|| UdpSocket::bind((lab.sensor.ipv4, 4789)))?;
-        let sent = traffic::Sender::open(way, path, &payloads)?.send()?;
+        let sent = traffic::Sender::open(kind, path, &payloads)?.send()?;
         let (sink, _) = sniffer.stop()?;
-        assert_eq!((sent, sink.sink.len()), (5, 5), "{way:?}");
-        assert!(sink.decoder.anomalies().is_empty(), "{way:?}");
-        assert_eq!(sink.sink[4].bytes, vxlan_payload(VNI)[8..], "{way:?}");
+        assert_eq!((sent, sink.sink.len()), (5, 5), "{kind:?}");
+        assert!(sink.decoder.anomalies().is_empty(), "{kind:?}");
+        assert_eq!(sink.sink[4].bytes, vxlan_payload(VNI)[8..], "{kind:?}");
     }
     Ok(())
 }

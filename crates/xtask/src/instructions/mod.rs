@@ -226,7 +226,7 @@ mod tests {
         let baseline = Baseline::parse(&text.unwrap()).unwrap();
         assert_eq!(baseline.frames, frames().unwrap());
         let names: Vec<&str> = baseline.counts.keys().map(String::as_str).collect();
-        let parts = "batch checksum hash locate plan runs segment send whole";
+        let parts = "batch checksum hash locate plan runs runs_bulk runs_equal segment send whole";
         assert_eq!(names.join(" "), parts);
     }
 }
