@@ -13,6 +13,10 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         rejected_stream,
     ),
     (
+        "inbound_is_what_the_pod_receives_and_outbound_what_it_sends",
+        directions,
+    ),
+    (
         "a_filter_that_does_not_compile_ends_the_start_with_the_word",
         wrong_filter,
     ),
@@ -77,6 +81,25 @@ fn rejected_stream() {
             "{text}: {ring} frames entered the ring"
         );
         println!("FILTER={text:?}: {ring} frames in the ring, {expected:?} datagrams mirrored");
+    }
+}
+
+/// A stream each way, of different numbers of datagrams: the filter keeps that of its direction.
+fn directions() {
+    let each = |count| UdpStream { count, ..STREAM };
+    let (received, sent) = (each(2_000), each(1_000));
+    for (text, kept) in [("inbound", received), ("outbound", sent)] {
+        let lab = Lab::builder().build().unwrap();
+        let sensor = sensor_of(&lab, Family::V4);
+        let filter = format!("{text} and udp");
+        let environment = [("SENSOR", sensor.as_str()), ("FILTER", filter.as_str())];
+        let scene = Scene::start_with(lab, &environment, Vec::new());
+        let (client, pod) = (&scene.lab.client, &scene.lab.pod);
+        udp_stream(client, pod, Family::V4, received).unwrap();
+        udp_stream(pod, client, Family::V4, sent).unwrap();
+        let (_lab, outcome) = scene.end();
+        let expected = (usize::try_from(kept.count).unwrap(), 0);
+        assert_eq!(udp_frames(&outcome.inner), expected, "{text}");
     }
 }
 
