@@ -1,6 +1,7 @@
 //! A frame that is sent in one piece: unchanged, but with its checksum finished.
 //!
-//! In: a frame that fits the tunnel. Out: one datagram. Most frames of a veth do not have their checksum
+//! In: a frame that fits the tunnel. Out: one datagram, which is usually the frame in its place in the block.
+//! Most frames of a veth do not have their checksum
 //! yet (`CHECKSUM_PARTIAL`): the field contains the pseudo-header's sum. The checksum is computed over
 //! all bytes from `csum_start` on, including that field (`skb_checksum_help` in `net/core/dev.c`).
 //! Offsets outside the frame are ignored.

@@ -5,9 +5,9 @@
 //!              |    |      '------> controls  [ length of a segment ]... only of messages that have one
 //! addresses <--'    '----------.
 //!                              v
-//! parts                      [ head, body ][ head, body, trailer, head, body ] ...
+//! parts                      [ head, body ][ body, trailer, head, body, body ] ...
 //!                                |     '--> a range of the block
-//!                                '--------> a range of the batch's arena
+//!                                '--------> a range of the batch's arena; not if it is empty
 //! ```
 //! A message has one datagram, or several with the length of a segment (`UDP_SEGMENT`, udp(7)).
 //!
