@@ -216,10 +216,10 @@ fn send(recording: &Recording) {
     };
     let table = SensorTable::new(vec![Sensor::new(to, Mtu::ETHERNET)]);
     let mut batches = full_batches(recording);
-    let block = recording.block();
+    let mut block = recording.block().to_vec();
     measured(|| {
         for batch in &mut batches {
-            black_box(transmitter.send(batch, block, &table));
+            black_box(transmitter.send(batch, &mut block, &table));
         }
     });
 }

@@ -121,6 +121,7 @@ impl Recording {
             bytes: &self.block[frame.bytes.clone()],
             // Recordings are small: below 4 GiB.
             at: u32::try_from(frame.bytes.start).unwrap_or(u32::MAX),
+            headroom: u32::try_from(VIRTIO_NET_HDR_LEN).unwrap_or(0),
             wire_len: frame.wire_len,
             timestamp: Timestamp {
                 seconds: u32::try_from(frame.time.as_secs()).unwrap_or(u32::MAX),

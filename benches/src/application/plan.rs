@@ -14,11 +14,17 @@ pub enum Mirror {
     /// podspan under its quota, to a sensor that is a vxlan device (`RECEIVER=socket`).
     #[serde(rename = "podspan")]
     Podspan,
+    /// The same with a `FILTER` that rejects the application's traffic.
+    #[serde(rename = "podspan, FILTER=not ip")]
+    Rejecting,
 }
 
 impl Mirror {
     /// In their order in a round.
-    pub const ALL: [Self; 3] = [Self::Nothing, Self::Tc, Self::Podspan];
+    pub const ALL: [Self; 4] = [Self::Nothing, Self::Tc, Self::Podspan, Self::Rejecting];
+
+    /// The application and its client use IPv4.
+    pub const REJECTING: &str = "not ip";
 
     /// The name in tables.
     #[must_use]
@@ -27,6 +33,7 @@ impl Mirror {
             Self::Nothing => "no mirror",
             Self::Tc => "tc mirred + vxlan",
             Self::Podspan => "podspan",
+            Self::Rejecting => "podspan, FILTER=not ip",
         }
     }
 }

@@ -40,6 +40,7 @@ fn throughput_table(results: &Results) -> Table {
         ("to tc", Align::Right),
         ("CPU client", Align::Right),
         ("CPU pod", Align::Right),
+        ("CPU podspan", Align::Right),
         ("copied", Align::Right),
     ]);
     for direction in Direction::ALL {
@@ -57,6 +58,7 @@ fn throughput_table(results: &Results) -> Table {
                 ratio(Mirror::Tc),
                 number(of(|turn| turn.bulk.client_cpu)),
                 number(of(|turn| turn.bulk.pod_cpu)),
+                number(of(|turn| turn.copies.cpu)),
                 number(of(Throughput::copied)),
             ]);
         }

@@ -9,7 +9,7 @@ use crate::matrix::bars::{Bar, Limit, bar};
 use crate::statistics::{median, median_ratio, percentile};
 
 /// What a mirror copied in a turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Copies {
     /// Bytes at the sensor's vxlan device.
     pub bytes: u64,
@@ -17,6 +17,8 @@ pub struct Copies {
     pub frames: u64,
     /// Of these, frames for which its ring had no room.
     pub ring_drops: u64,
+    /// podspan's CPU time, as a part of one processor.
+    pub cpu: f64,
 }
 
 /// A turn of bulk TCP.
@@ -193,7 +195,22 @@ impl Results {
             self.latency_ratio(Mirror::Podspan, |turn| turn.micros[1]),
             "x",
         );
-        throughput.into_iter().chain([latency]).collect()
+        let rejected = Direction::ALL.map(|direction| {
+            let name = direction.name();
+            let measure =
+                format!("TCP throughput {name} that the filter rejects, podspan / no mirror");
+            let figure = self.bulk_ratio(direction, Mirror::Rejecting, Mirror::Nothing);
+            bar(&measure, Limit::AtLeast(0.98), figure, "x")
+        });
+        let cpu = Direction::ALL.map(|direction| {
+            let name = direction.name();
+            let measure = format!("podspan's CPU time while it rejects data {name}, of a core");
+            let percent = |turn: &Throughput| 100.0 * turn.copies.cpu;
+            let figure = self.bulk(direction, Mirror::Rejecting, percent);
+            bar(&measure, Limit::AtMost(0.05), figure, " %")
+        });
+        let bars = throughput.into_iter().chain([latency]);
+        bars.chain(rejected).chain(cpu).collect()
     }
 }
 

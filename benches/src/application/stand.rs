@@ -11,7 +11,7 @@
 //! podspan is not pinned. Its control group has the quota and the CPU request of the manifests, as a container has.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
@@ -48,13 +48,15 @@ pub struct Running<'s> {
     stand: &'s Stand,
     form: Form,
     arrived: u64,
+    since: Instant,
 }
 
 #[derive(Debug)]
 enum Form {
     Nothing,
     Tc,
-    Podspan(Box<Agent>),
+    /// With its CPU time before the load.
+    Podspan(Box<Agent>, Duration),
 }
 
 impl Stand {
@@ -78,6 +80,7 @@ impl Stand {
             stand: self,
             form: Form::Nothing,
             arrived: 0,
+            since: Instant::now(),
         };
         match mirror {
             Mirror::Nothing => (),
@@ -85,18 +88,23 @@ impl Stand {
                 running.form = Form::Tc;
                 self.start_tc()?;
             }
-            Mirror::Podspan => {
-                let settings = [
+            Mirror::Podspan | Mirror::Rejecting => {
+                let mut settings = vec![
                     ("SENSOR", format!("{}:{PORT}", self.lab.sensor.ipv4)),
                     ("VNI", VNI.to_string()),
                     ("RECEIVER", "socket".to_owned()),
                 ];
+                if mirror == Mirror::Rejecting {
+                    settings.push(("FILTER", Mirror::REJECTING.to_owned()));
+                }
                 let mut agent = Agent::start_in(podspan, &self.lab, &settings, Some(&self.group))?;
                 agent.await_mirroring(&self.lab)?;
-                running.form = Form::Podspan(Box::new(agent));
+                let used = agent.cpu_time()?;
+                running.form = Form::Podspan(Box::new(agent), used);
             }
         }
         running.arrived = self.arrived()?;
+        running.since = Instant::now();
         Ok(running)
     }
 
@@ -147,9 +155,14 @@ impl Running<'_> {
     /// Where podspan ended with an error.
     pub fn stop(mut self) -> Result<Copies> {
         let form = std::mem::replace(&mut self.form, Form::Nothing);
+        let mut cpu = 0.0;
         let totals = match form {
-            // It also sends what is in its ring.
-            Form::Podspan(agent) => Some(agent.stop()?),
+            Form::Podspan(agent, before) => {
+                let used = agent.cpu_time()?.saturating_sub(before);
+                cpu = used.as_secs_f64() / self.since.elapsed().as_secs_f64();
+                // It also sends what is in its ring.
+                Some(agent.stop()?)
+            }
             Form::Tc => {
                 self.stand.stop_tc()?;
                 None
@@ -160,6 +173,7 @@ impl Running<'_> {
             bytes: self.stand.arrived()?.saturating_sub(self.arrived),
             frames: totals.as_ref().map_or(0, |totals| totals.ring_packets),
             ring_drops: totals.map_or(0, |totals| totals.ring_drops),
+            cpu,
         })
     }
 }

@@ -1,15 +1,16 @@
-//! The arguments: one option, or none.
+//! The arguments: one option, `filter` with its own, or none.
 //!
 //! In: the argument list without the program's name. Out: one [`Command`]. Settings are never arguments:
 //! they are in the container's environment only. So an unknown argument is an error with a hint at that.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use discovery::Foreign;
 use thiserror::Error;
 
 /// What the process does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Mirror: no argument.
     Run,
@@ -21,6 +22,30 @@ pub enum Command {
     CheckConfig,
     /// Print `docs/configuration.md`. This is for podspan's developers, so `--help` does not list it.
     ConfigurationMarkdown,
+    /// Check an expression for `FILTER`.
+    Filter(FilterArguments),
+}
+
+/// The arguments of `podspan filter`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilterArguments {
+    /// The expression.
+    pub expression: String,
+    /// What is printed.
+    pub output: FilterOutput,
+}
+
+/// What `podspan filter` prints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FilterOutput {
+    /// Whether the expression compiles.
+    Verdict,
+    /// The program for people (`-d`).
+    Listing,
+    /// The program as numbers (`-ddd`).
+    Decimal,
+    /// How many frames of a file are kept (`-r`).
+    Count(PathBuf),
 }
 
 /// An argument list that podspan does not accept.
@@ -37,6 +62,12 @@ pub enum ArgumentError {
     #[error("unexpected argument {shown:?}: podspan accepts at most one argument; see podspan --help",
             shown = Foreign(.0))]
     TooMany(String),
+    /// Wrong arguments of `filter`.
+    #[error(
+        "usage: podspan filter 'EXPRESSION' [-d | -ddd | -r FILE], for example: podspan filter -r \
+         capture.pcap 'not port 53'"
+    )]
+    Filter,
 }
 
 /// Reads the arguments that follow the program's name.
@@ -53,6 +84,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, A
         Some("--version" | "-V") => Command::Version,
         Some("--check-config") => Command::CheckConfig,
         Some("--configuration-markdown") => Command::ConfigurationMarkdown,
+        Some("filter") => return filter(arguments).map(Command::Filter),
         _ => return Err(ArgumentError::Unknown(first.to_string_lossy().into_owned())),
     };
     match arguments.next() {
@@ -61,6 +93,34 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, A
             second.to_string_lossy().into_owned(),
         )),
     }
+}
+
+/// The arguments that follow `filter`.
+fn filter(mut arguments: impl Iterator<Item = OsString>) -> Result<FilterArguments, ArgumentError> {
+    let (mut expression, mut output) = (None, None);
+    while let Some(argument) = arguments.next() {
+        let chosen = match argument.to_str() {
+            Some("-d") => FilterOutput::Listing,
+            Some("-ddd") => FilterOutput::Decimal,
+            Some("-r") => {
+                FilterOutput::Count(arguments.next().ok_or(ArgumentError::Filter)?.into())
+            }
+            Some(text)
+                if expression.is_none() && (!text.starts_with('-') || text.contains(' ')) =>
+            {
+                expression = Some(text.to_owned());
+                continue;
+            }
+            _ => return Err(ArgumentError::Filter),
+        };
+        if output.replace(chosen).is_some() {
+            return Err(ArgumentError::Filter);
+        }
+    }
+    Ok(FilterArguments {
+        expression: expression.ok_or(ArgumentError::Filter)?,
+        output: output.unwrap_or(FilterOutput::Verdict),
+    })
 }
 
 /// The output of `--version`, with a line end.
@@ -91,6 +151,26 @@ mod tests {
             parsed(&["--configuration-markdown"]),
             Ok(Command::ConfigurationMarkdown)
         );
+    }
+
+    #[test]
+    fn filter_has_an_expression_and_one_output() {
+        let filter = |output| {
+            Ok(Command::Filter(FilterArguments {
+                expression: "not port 53".to_owned(),
+                output,
+            }))
+        };
+        let with = |more: &[&str]| parsed(&[&["filter", "not port 53"], more].concat());
+        assert_eq!(with(&[]), filter(FilterOutput::Verdict));
+        assert_eq!(with(&["-d"]), filter(FilterOutput::Listing));
+        assert_eq!(with(&["-ddd"]), filter(FilterOutput::Decimal));
+        let count = FilterOutput::Count("a.pcap".into());
+        assert_eq!(with(&["-r", "a.pcap"]), filter(count));
+        for wrong in [&["-x"][..], &["udp"], &["-d", "-ddd"], &["-r"]] {
+            assert_eq!(with(wrong), Err(ArgumentError::Filter));
+        }
+        assert_eq!(parsed(&["filter"]), Err(ArgumentError::Filter));
     }
 
     #[test]

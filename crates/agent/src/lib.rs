@@ -6,6 +6,8 @@
 //! drop the capabilities, and mirrors until a signal. The process ends with one of the codes in
 //! [`exit`]. With `ON_FAILURE=idle`, [`idle`](fn@idle) keeps a process alive that cannot start.
 //!
+//! [`filter_command`] is `podspan filter`, which needs none of this.
+//!
 //! Then there are three threads. `worker` handles each frame from the ring to the socket. `control` does
 //! everything else; it reads from the worker only what is in `published`. The log's thread writes the
 //! log lines. If the sensor is a name, `sensor_lists` runs discovery on the thread of `control`.
@@ -14,11 +16,13 @@
 
 #![forbid(unsafe_code)]
 
+mod capture_file;
 pub mod cli;
 pub mod config;
 mod control;
 mod ejection;
 pub mod exit;
+pub mod filter_command;
 mod flag;
 mod idle;
 pub mod log;

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use agent::cli::{self, Command};
 use agent::config::{self, Basics, Config, OnFailure};
 use agent::exit::Exit;
+use agent::filter_command;
 use agent::log;
 
 fn main() -> ExitCode {
@@ -27,6 +28,10 @@ fn main() -> ExitCode {
         Ok(Command::Help) => print_and_end(&config::help()),
         Ok(Command::Version) => print_and_end(&cli::version()),
         Ok(Command::ConfigurationMarkdown) => print_and_end(&config::markdown()),
+        Ok(Command::Filter(arguments)) => match filter_command::output(&arguments) {
+            Ok(text) => print_and_end(&text),
+            Err(error) => fail(&error, Exit::Usage),
+        },
         Err(error) => fail(&error, Exit::Usage),
     }
 }

@@ -12,6 +12,7 @@
 //! Invariant: the backlog is sent before any later block, so the order of frames does not change.
 
 use std::fmt;
+use std::mem;
 use std::time::Duration;
 
 use capture::BLOCK_LEN;
@@ -102,10 +103,14 @@ impl Backlog {
     }
 
     /// The copies, the oldest first.
-    pub(crate) fn blocks(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = [0].into_iter().chain(self.ends.iter().copied());
-        let ranges = starts.zip(&self.ends);
-        ranges.filter_map(|(start, end)| self.bytes.get(start..*end))
+    pub(crate) fn blocks_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let mut rest = self.bytes.as_mut_slice();
+        let mut start = 0;
+        self.ends.iter().map_while(move |end| {
+            let (block, after) = mem::take(&mut rest).split_at_mut_checked(end - start)?;
+            (rest, start) = (after, *end);
+            Some(block)
+        })
     }
 }
 
@@ -155,12 +160,12 @@ mod tests {
     #[test]
     fn the_backlog_keeps_blocks_separate_and_in_order() {
         let mut backlog = Backlog::default();
-        assert_eq!(backlog.blocks().count(), 0);
+        assert_eq!(backlog.blocks_mut().count(), 0);
         for block in [&b"one"[..], b"", b"three"] {
             backlog.push(block);
         }
         assert_eq!(
-            backlog.blocks().collect::<Vec<_>>(),
+            backlog.blocks_mut().collect::<Vec<_>>(),
             [&b"one"[..], b"", b"three"]
         );
     }

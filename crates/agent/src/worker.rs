@@ -27,7 +27,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use capture::{Frames, NetworkChanges, Ring, Walk};
+use capture::{Cursor, NetworkChanges, Ring, Walk};
 use mirror::{Batch, DropReason, Mirror, SensorTable, Totals};
 use nix::errno::Errno;
 use transmit::Transmitter;
@@ -249,10 +249,10 @@ impl Running {
             let waited = start.elapsed();
             self.send_event(Event::WaitEnded { cause, waited });
         }
-        for block in backlog.blocks() {
+        for block in backlog.blocks_mut() {
             let walk = Walk::check(block);
-            self.path
-                .mirror_block(walk.frames(), block, walk.unreadable());
+            let (cursor, unreadable) = (walk.cursor(), walk.unreadable());
+            self.path.mirror_block(cursor, block, unreadable);
             self.report_traffic();
             self.do_what_is_due();
         }
@@ -390,21 +390,22 @@ struct DataPath {
 impl DataPath {
     /// Processes the next block of a ring, if the kernel has closed one; returns whether it did.
     fn process_block(&mut self, ring: &mut Ring) -> bool {
-        let Some(block) = ring.next_block() else {
+        let Some(mut block) = ring.next_block() else {
             return false;
         };
-        self.mirror_block(block.frames(), block.bytes(), block.unreadable());
+        let (cursor, unreadable) = (block.cursor(), block.unreadable());
+        self.mirror_block(cursor, block.bytes_mut(), unreadable);
         true
     }
 
     /// Sends the frames of a block. After the request to stop, it sends only those for which there is time.
-    fn mirror_block(&mut self, mut frames: Frames<'_>, block: &[u8], unreadable: u32) {
+    fn mirror_block(&mut self, mut frames: Cursor, block: &mut [u8], unreadable: u32) {
         if !self.is_time_over() {
             let table = self.table.load();
-            for (number, frame) in (1_u32..).zip(frames.by_ref()) {
+            while let Some(frame) = frames.next(block) {
                 self.mirror
                     .push(&frame, &table, &mut self.batch, &mut self.totals);
-                if number.is_multiple_of(FRAMES_AT_ONCE) {
+                if frames.left().is_multiple_of(FRAMES_AT_ONCE) {
                     self.transmitter.let_others_run();
                 }
                 if self.batch.is_full(&table) {
@@ -416,14 +417,14 @@ impl DataPath {
             }
             self.send(block, &table);
         }
-        let left = u64::try_from(frames.len()).unwrap_or(u64::MAX);
+        let left = frames.left().into();
         self.totals.drop_frames(DropReason::NotDrained, left);
         self.totals
             .drop_frames(DropReason::Malformed, unreadable.into());
         self.publish();
     }
 
-    fn send(&mut self, block: &[u8], table: &SensorTable) {
+    fn send(&mut self, block: &mut [u8], table: &SensorTable) {
         if !self.batch.is_empty() {
             let sent = self.transmitter.send(&mut self.batch, block, table);
             self.totals.messages_sent += sent.messages;

@@ -263,3 +263,53 @@ fn a_panic_that_nobody_reads_ends_the_process() {
     assert_eq!(process.wait(limit).unwrap().code(), Some(101));
     drop(reader);
 }
+
+/// `-ddd` is a program of the form that tcpdump prints, and `-r` counts as tcpdump does.
+#[test]
+fn filter_checks_an_expression_and_counts_as_tcpdump_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("samples.pcap");
+    let number = |number: u32| number.to_le_bytes();
+    let header = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, 1];
+    let mut bytes: Vec<u8> = header.into_iter().flat_map(number).collect();
+    for (_, frame) in testbed::traffic::samples([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]) {
+        let length = u32::try_from(frame.len()).unwrap();
+        bytes.extend([1, 0, length, length].into_iter().flat_map(number));
+        bytes.extend(frame);
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let file = path.to_str().unwrap();
+    let expressions = [
+        "",
+        "udp port 9",
+        "not udp",
+        "vlan",
+        "tcp[tcpflags] & tcp-syn != 0",
+        "len > 1000",
+    ];
+    for text in expressions {
+        let tcpdump = Command::new("tcpdump")
+            .args(["-n", "-r", file, "--count", text])
+            .output()
+            .unwrap();
+        let count = String::from_utf8_lossy(&tcpdump.stdout).into_owned();
+        let kept = count.split(' ').next().unwrap();
+        let output = podspan(&["filter", text, "-r", file], &[]);
+        let (answer, errors) = texts(&output);
+        assert!(
+            answer.starts_with(&format!("{kept} of ")),
+            "{text}: {kept} {answer}{errors}"
+        );
+    }
+    let output = podspan(&["filter", "udp port 53", "-ddd"], &[]);
+    let (answer, _) = texts(&output);
+    let count: usize = answer.lines().next().unwrap().parse().unwrap();
+    assert_eq!(answer.lines().count(), count + 1);
+    let output = podspan(&["filter", "-d", "ip"], &[]);
+    assert!(texts(&output).0.starts_with("(000) ldh      [12]\n"));
+    let output = podspan(&["filter", "host web"], &[]);
+    refused(&output, &["at byte 5", "web", "expected: an IPv4"]);
+    let output = podspan(&["filter", "ip", "-r", "/nonexistent"], &[]);
+    refused(&output, &["/nonexistent"]);
+    refused(&podspan(&["filter"], &[]), &["usage: podspan filter"]);
+}

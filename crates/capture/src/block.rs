@@ -10,11 +10,12 @@
 //!   TP_STATUS_KERNEL                                                        TP_STATUS_USER
 //!           ^                                                                     |
 //!           +---------------------------------------------------------------------+
-//!            podspan: reads the frames, then stores TP_STATUS_KERNEL (Release) when `Block` is dropped
+//!            podspan: reads the frames and writes headers in front of them, then stores TP_STATUS_KERNEL
+//!            (Release) when `Block` is dropped
 //! ```
 //!
 //! podspan loads the status with Acquire, so it reads the frames that were written before the status.
-//! It stores the status with Release, so all its reads are over when the kernel writes again. The
+//! It stores the status with Release, so all its accesses are over when the kernel writes again. The
 //! memory is never borrowed as a whole: a slice over a block exists only within a borrow of its
 //! [`Block`], and the status word of a block that the kernel owns is accessed only as an atomic.
 //!
@@ -34,7 +35,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use libc::{TP_STATUS_KERNEL, TP_STATUS_USER};
 
-use crate::walk::{Frames, Layout, STATUS, Walk};
+use crate::walk::{Cursor, Frames, Layout, STATUS, Walk};
 
 /// Memory that holds blocks.
 ///
@@ -134,6 +135,20 @@ impl Block<'_> {
     #[must_use]
     pub fn used(&self) -> &[u8] {
         self.bytes().get(..self.layout.end()).unwrap_or_default()
+    }
+
+    /// The same, to be changed: only what belongs to frames that were already read from the [`Cursor`], their
+    /// headroom and their bytes.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: podspan owns the block until it is dropped, see `Blocks::next`; the memory is writable; and
+        // `self` is borrowed exclusively, so there is no other slice over the block.
+        unsafe { slice::from_raw_parts_mut(self.base.as_ptr(), self.len) }
+    }
+
+    /// The place of the first frame. Its [`Cursor::next`] needs [`Self::bytes`].
+    #[must_use]
+    pub const fn cursor(&self) -> Cursor {
+        Cursor::new(self.layout)
     }
 
     /// The frames, oldest first.

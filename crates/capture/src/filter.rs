@@ -1,6 +1,6 @@
 //! Which frames the kernel writes into the ring: a cBPF program on the packet socket.
 //!
-//! In: the mark of podspan's datagrams. Out: a program for `SO_ATTACH_FILTER`. The kernel runs it on
+//! In: the mark of podspan's datagrams, and the operator's filter. Out: a program for `SO_ATTACH_FILTER`. The kernel runs it on
 //! every frame before it counts or copies it. A rejected frame uses no space in the ring and is in no
 //! counter.
 //!
@@ -9,7 +9,9 @@
 //!   property of the packet in the kernel, so every fragment of a datagram has it, unlike the ports;
 //! - on a loopback device the outgoing copy of a frame: every frame is captured when it comes back in;
 //! - frames of an unknown hardware type, see [`link_of`]. They occur only if a device changes its type,
-//!   or gets another's name, while the socket is bound.
+//!   or gets another's name, while the socket is bound;
+//! - after these, what the operator's filter (`FILTER`) rejects. It has one program for frames with an
+//!   Ethernet header and one for bare IP packets.
 //!
 //! The program reads the type of each frame's device, so it works for all devices. It is attached once,
 //! before the first bind, and stays when the socket is bound to another device: the socket is never
@@ -18,9 +20,10 @@
 
 use std::num::NonZeroU32;
 
+use ::filter::{Filter, Instruction};
 use libc::{
-    ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET,
-    BPF_W, SKF_AD_HATYPE, SKF_AD_MARK, SKF_AD_OFF, SKF_AD_PKTTYPE, sock_filter,
+    ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, BPF_ABS, BPF_JA, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD,
+    BPF_RET, BPF_W, SKF_AD_HATYPE, SKF_AD_MARK, SKF_AD_OFF, SKF_AD_PKTTYPE, sock_filter,
 };
 use wire::Link;
 
@@ -32,7 +35,7 @@ pub(crate) const PACKET_OUTGOING: u8 = libc::PACKET_OUTGOING;
 /// How many bytes of an accepted frame go into the ring: all.
 const WHOLE: u32 = u32::MAX;
 
-/// A filter program.
+/// The program without a filter of the operator.
 pub type Program = [sock_filter; 11];
 
 /// The link header of frames of a hardware type (`ARPHRD_*`); `None` for types that are not mirrored.
@@ -65,6 +68,54 @@ pub const fn program(mark: NonZeroU32) -> Program {
         return_bytes(WHOLE),
         return_bytes(0),
     ]
+}
+
+/// The same, and then the operator's filter.
+#[must_use]
+pub fn program_with(mark: NonZeroU32, filter: Option<&Filter>) -> Vec<sock_filter> {
+    const ETHERNET: u8 = 9;
+    const IP: u8 = 10;
+    const REFUSE: u8 = 11;
+    let Some(filter) = filter.filter(|filter| !filter.accepts_all()) else {
+        return program(mark).to_vec();
+    };
+    let instructions = |link| filter.program(link).instructions();
+    let ethernet = instructions(::filter::Link::Ethernet);
+    let ip = instructions(::filter::Link::Ip);
+    // A filter has at most 4,096 instructions.
+    let after_ethernet = u32::try_from(ethernet.len()).unwrap_or(u32::MAX);
+    let selection = [
+        load(SKF_AD_MARK),
+        equal(1, mark.get(), REFUSE, 2),
+        load(SKF_AD_HATYPE),
+        equal(3, u32::from(ARPHRD_ETHER), ETHERNET, 4),
+        equal(4, u32::from(ARPHRD_NONE), IP, 5),
+        equal(5, u32::from(ARPHRD_RAWIP), IP, 6),
+        equal(6, u32::from(ARPHRD_LOOPBACK), 7, REFUSE),
+        load(SKF_AD_PKTTYPE),
+        equal(8, u32::from(PACKET_OUTGOING), REFUSE, ETHERNET),
+        skip(2),
+        skip(1 + after_ethernet),
+        return_bytes(0),
+    ];
+    let filters = ethernet.iter().chain(ip).copied().map(instruction);
+    selection.into_iter().chain(filters).collect()
+}
+
+/// An instruction of the compiler as the kernel has it.
+const fn instruction(instruction: Instruction) -> sock_filter {
+    let Instruction { code, jt, jf, k } = instruction;
+    sock_filter { code, jt, jf, k }
+}
+
+/// Skips this many instructions.
+const fn skip(instructions: u32) -> sock_filter {
+    sock_filter {
+        code: code(BPF_JMP | BPF_JA),
+        jt: 0,
+        jf: 0,
+        k: instructions,
+    }
 }
 
 /// The program that rejects every frame.
@@ -181,6 +232,61 @@ mod tests {
             };
             let accepted = run(&program(MARK), packet) != 0;
             assert_eq!(accepted, link_of(hardware).is_some(), "type {hardware}");
+        }
+    }
+
+    /// Runs a program on a frame, with the interpreter of the filter crate.
+    fn accepts(program: &[sock_filter], frame: &[u8], packet: Packet) -> bool {
+        let program: Vec<Instruction> = program
+            .iter()
+            .map(|&sock_filter { code, jt, jf, k }| Instruction { code, jt, jf, k })
+            .collect();
+        ::filter::check(&program).unwrap();
+        let metadata = ::filter::Metadata {
+            kind: packet.kind,
+            mark: packet.mark,
+            hardware: packet.hardware,
+            ..::filter::Metadata::default()
+        };
+        ::filter::run(&program, frame, &metadata) != 0
+    }
+
+    #[test]
+    fn without_a_filter_the_program_is_the_one_without_it() {
+        let bytes = |program: &[sock_filter]| -> Vec<(u16, u8, u8, u32)> {
+            program.iter().map(|i| (i.code, i.jt, i.jf, i.k)).collect()
+        };
+        let empty = Filter::new(" ").unwrap();
+        for filter in [None, Some(&empty)] {
+            assert_eq!(bytes(&program_with(MARK, filter)), bytes(&program(MARK)));
+        }
+    }
+
+    #[test]
+    fn the_filter_judges_what_the_program_before_it_lets_pass() {
+        let udp = [&[0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17][..], &[0; 18]].concat();
+        let tcp = [&[0x45, 0, 0, 20, 0, 0, 0, 0, 64, 6][..], &[0; 18]].concat();
+        let many: Vec<String> = (1..120).map(|at| format!("host 10.0.{at}.1")).collect();
+        let long = format!("not ({}) and udp", many.join(" or "));
+        for text in ["udp", "not tcp", long.as_str()] {
+            let program = program_with(MARK, Some(&Filter::new(text).unwrap()));
+            for hardware in [1, 772, 0xfffe, 519, 777] {
+                for (mark, kind) in [(0, 0), (0, 4), (MARK.get(), 0)] {
+                    let packet = Packet {
+                        mark,
+                        hardware,
+                        kind,
+                    };
+                    let passes = run(&super::program(MARK), packet) != 0;
+                    let header = match link_of(hardware) {
+                        Some(Link::Ip) => vec![],
+                        _ => [&[2; 12][..], &[8, 0]].concat(),
+                    };
+                    let frame = |payload: &[u8]| [&header, payload].concat();
+                    assert_eq!(accepts(&program, &frame(&udp), packet), passes, "{text}");
+                    assert!(!accepts(&program, &frame(&tcp), packet), "{text}");
+                }
+            }
         }
     }
 

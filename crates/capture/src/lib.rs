@@ -35,4 +35,4 @@ pub use network_changes::NetworkChanges;
 pub use ring::{
     BLOCK_LEN, BLOCK_LEN_MIN, OpenError, RETIRE_AFTER_MS, Ring, RingConfig, RingStatistics,
 };
-pub use walk::{DESCRIPTOR_LEN, Frames, Walk, slot_len};
+pub use walk::{Cursor, DESCRIPTOR_LEN, Frames, Walk, slot_len};

@@ -38,7 +38,9 @@
 use std::io;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
+use ::filter::Filter;
 use libc::{
     ENODEV, ENOMEM, EPERM, ETH_P_ALL, ETH_P_LOOP, PACKET_VERSION, PACKET_VNET_HDR, tpacket_req3,
 };
@@ -72,7 +74,7 @@ pub const RETIRE_AFTER_MS: u32 = 16;
 const BLOCKS_MIN: usize = 2;
 
 /// What a ring is made with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct RingConfig {
     /// The ring's size in bytes: a multiple of [`RingConfig::block_len`], at least two of them. It is
     /// memory of the kernel, allocated at once and kept until the ring is dropped.
@@ -84,6 +86,8 @@ pub struct RingConfig {
     pub retire_after_ms: u32,
     /// The `SO_MARK` of podspan's datagrams, which are not captured.
     pub mark: NonZeroU32,
+    /// Which frames are captured; `None`: all.
+    pub filter: Option<Arc<Filter>>,
 }
 
 impl RingConfig {
@@ -95,6 +99,7 @@ impl RingConfig {
             block_len: BLOCK_LEN,
             retire_after_ms: RETIRE_AFTER_MS,
             mark,
+            filter: None,
         }
     }
 
@@ -135,6 +140,17 @@ pub enum OpenError {
     NotPermitted {
         /// The interface.
         interface: InterfaceName,
+    },
+    /// The kernel refused the filter.
+    #[error(
+        "the kernel refused the filter of {instructions} instructions: {source}; it limits a filter's \
+         memory by net.core.optmem_max, so make FILTER shorter, for example with nets in the place of hosts"
+    )]
+    Filter {
+        /// The length of the program.
+        instructions: usize,
+        /// The kernel's error.
+        source: io::Error,
     },
     /// The size is not valid for a ring.
     #[error(
@@ -223,7 +239,13 @@ impl Ring {
             }
         };
         let socket = PacketSocket::new().map_err(failed("opening a packet socket"))?;
-        prepare(&socket, &request, config.mark).map_err(failed("making the ring"))?;
+        let program = filter::program_with(config.mark, config.filter.as_deref());
+        let attached = socket.attach_filter(&program);
+        attached.map_err(|source| OpenError::Filter {
+            instructions: program.len(),
+            source,
+        })?;
+        prepare(&socket, &request).map_err(failed("making the ring"))?;
         let map = NonZeroUsize::new(bytes / block_len)
             .zip(NonZeroUsize::new(block_len))
             .ok_or(io::ErrorKind::InvalidInput.into())
@@ -356,10 +378,9 @@ impl AsFd for Ring {
 
 /// Prepares a socket that is not bound, in the order that the kernel requires: the version and the
 /// header in front of frames (`PACKET_VNET_HDR`) before the ring.
-fn prepare(socket: &PacketSocket, request: &tpacket_req3, mark: NonZeroU32) -> io::Result<()> {
+fn prepare(socket: &PacketSocket, request: &tpacket_req3) -> io::Result<()> {
     socket.set(PACKET_VERSION, libc::tpacket_versions::TPACKET_V3 as i32)?;
     socket.set(PACKET_VNET_HDR, 1)?;
-    socket.attach_filter(&filter::program(mark))?;
     socket.set_ring(request)
 }
 

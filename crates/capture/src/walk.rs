@@ -173,10 +173,14 @@ impl<'a> Walk<'a> {
     pub const fn frames(&self) -> Frames<'a> {
         Frames {
             block: self.block,
-            at: self.layout.first,
-            slots: self.layout.slots,
-            left: self.layout.frames,
+            cursor: self.cursor(),
         }
+    }
+
+    /// The place of the first frame.
+    #[must_use]
+    pub const fn cursor(&self) -> Cursor {
+        Cursor::new(self.layout)
     }
 
     /// How many slots of the block's count cannot be read because the block is damaged.
@@ -186,10 +190,10 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The frames of a block.
+/// A place in a block: the frames from there on. It does not borrow the block, so what lies before the next
+/// frame can be changed.
 #[derive(Debug, Clone)]
-pub struct Frames<'a> {
-    block: &'a [u8],
+pub struct Cursor {
     /// Where the next slot is, if `slots` is not 0.
     at: u32,
     /// The number of remaining slots, including void ones.
@@ -198,25 +202,54 @@ pub struct Frames<'a> {
     left: u32,
 }
 
-impl<'a> Iterator for Frames<'a> {
-    type Item = Frame<'a>;
+impl Cursor {
+    pub(crate) const fn new(layout: Layout) -> Self {
+        Self {
+            at: layout.first,
+            slots: layout.slots,
+            left: layout.frames,
+        }
+    }
 
-    fn next(&mut self) -> Option<Frame<'a>> {
+    /// The next frame. `block` is the block that was checked, with no change at or after its slot.
+    #[inline]
+    pub fn next<'a>(&mut self, block: &'a [u8]) -> Option<Frame<'a>> {
         while self.slots > 0 {
             let at = self.at;
-            let slot = Slot::unchecked(self.block, at)?;
+            let slot = Slot::unchecked(block, at)?;
             self.slots -= 1;
             self.at = at.wrapping_add(slot.next());
             if !slot.is_void() {
                 self.left -= 1;
-                return slot.frame(self.block, at);
+                return slot.frame(block, at);
             }
         }
         None
     }
 
+    /// The number of remaining frames.
+    #[must_use]
+    pub const fn left(&self) -> u32 {
+        self.left
+    }
+}
+
+/// The frames of a block.
+#[derive(Debug, Clone)]
+pub struct Frames<'a> {
+    block: &'a [u8],
+    cursor: Cursor,
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Frame<'a>;
+
+    fn next(&mut self) -> Option<Frame<'a>> {
+        self.cursor.next(self.block)
+    }
+
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left as usize, Some(self.left as usize))
+        (self.cursor.left as usize, Some(self.cursor.left as usize))
     }
 }
 
@@ -256,6 +289,8 @@ impl<'a> Slot<'a> {
         Some(Frame {
             bytes,
             at: at + self.mac(),
+            // The `virtio_net_hdr`, which is read here.
+            headroom: small(VIRTIO_NET_HDR_LEN),
             wire_len: self.len(),
             timestamp: self.timestamp(),
             direction: self.direction(),

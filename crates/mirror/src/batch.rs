@@ -5,15 +5,22 @@
 //! can be printed, compared, and tested without a socket. It is reused without allocation.
 //!
 //! ```text
-//! heads  [ VXLAN | Ether | IP | TCP ][ VXLAN | Ether | IP | TCP ][ VXLAN ] ...   one arena
-//!              ^ head of 0                  ^ head of 1             ^ head of 2
-//! block  ... [ Ether | IP | TCP | body of 0 | body of 1 ] [ body of 2          ] ...
+//! heads  [ VXLAN | Ether | IP | TCP ][ VXLAN | Ether | IP | TCP ] ...   one arena
+//!              ^ head of 0                  ^ head of 1
+//! block  ... [ Ether | IP | TCP | body of 0 | body of 1 ] ... [ VXLAN | body of 2 goes on ] ...
 //! ```
+//! A frame that is sent whole has no head: its VXLAN header is written into the block, in front of the frame,
+//! and its checksum into the frame. So the kernel has one range to copy, and the frame's headers are not
+//! copied here. The batch keeps these changes until [`Batch::write_into`] makes them, because frames are read
+//! while the block is borrowed.
+//!
 //! Invariants: ranges lie within the arena and the block; datagrams are in the order of the wire; those
 //! of one frame are neighbours and go to one sensor from one port. `transmit` sets the outcome of each
 //! datagram, and [`Batch::count_outcomes`] counts them.
 
 use core::ops::Range;
+
+use wire::{Frame, vxlan};
 
 use crate::plan::{Lane, Slots};
 use crate::runs::RUN_MAX;
@@ -27,6 +34,10 @@ const FULL: usize = 512;
 
 /// No batch has more, so that its heads stay in the processor's caches.
 const FULL_MAX: usize = 4096;
+
+/// The length of a VXLAN header.
+#[expect(clippy::cast_possible_truncation, reason = "eight")]
+const HEADER_LEN: u32 = vxlan::HEADER_LEN as u32;
 
 /// How many bytes of memory stay allocated for heads, and for datagrams, from batch to batch.
 const HEADS_KEPT: usize = 1 << 20;
@@ -50,7 +61,7 @@ pub(crate) struct Route {
 /// One datagram to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Datagram {
-    /// Its first bytes, a range of [`Batch::heads`].
+    /// Its first bytes, a range of [`Batch::heads`]; empty if the body has them.
     pub head: Range<u32>,
     /// Its remaining bytes, a range of the block; may be empty.
     pub body: Range<u32>,
@@ -93,6 +104,12 @@ pub struct Batch {
     outcomes: Vec<Outcome>,
     /// For each frame, the end of its datagrams.
     frames: Vec<u32>,
+    /// The VXLAN header of all datagrams.
+    vxlan: [u8; vxlan::HEADER_LEN],
+    /// Where it is to be written in the block.
+    headers: Vec<u32>,
+    /// Checksums to be written into the block, and where.
+    checksums: Vec<(u32, [u8; 2])>,
     /// The sockets that send the datagrams.
     slots: Slots,
 }
@@ -112,11 +129,10 @@ pub struct Parts<'b> {
 #[derive(Debug)]
 pub(crate) struct FrameDatagrams<'b> {
     batch: &'b mut Batch,
-    /// The first bytes of every head.
-    vxlan: [u8; wire::vxlan::HEADER_LEN],
     route: Route,
     /// Where the frame starts in the block.
     at: u32,
+    has_headroom: bool,
     shows_end: bool,
     first: usize,
     head_start: usize,
@@ -139,6 +155,9 @@ impl Batch {
             datagrams: Vec::with_capacity(FULL * 2),
             outcomes: Vec::with_capacity(FULL * 2),
             frames: Vec::with_capacity(FULL * 2),
+            vxlan: [0; vxlan::HEADER_LEN],
+            headers: Vec::with_capacity(FULL * 2),
+            checksums: Vec::with_capacity(FULL * 2),
             slots: Slots::default(),
         }
     }
@@ -189,6 +208,21 @@ impl Batch {
         }
     }
 
+    /// Writes headers and checksums into the block of the frames. Before it, the bodies of datagrams without a
+    /// head are not complete.
+    pub fn write_into(&mut self, block: &mut [u8]) {
+        for at in self.headers.drain(..) {
+            if let Some(place) = place(block, at) {
+                *place = self.vxlan;
+            }
+        }
+        for (at, checksum) in self.checksums.drain(..) {
+            if let Some(place) = place(block, at) {
+                *place = checksum;
+            }
+        }
+    }
+
     /// Adds the outcomes of new datagrams.
     fn add_outcomes(&mut self) {
         self.outcomes.resize(self.datagrams.len(), Outcome::Pending);
@@ -197,18 +231,19 @@ impl Batch {
     /// Starts the datagrams of a frame. `shows_end`: see [`Datagram`].
     pub(crate) fn frame(
         &mut self,
-        vxlan: [u8; wire::vxlan::HEADER_LEN],
+        vxlan: [u8; vxlan::HEADER_LEN],
         route: Route,
-        at: u32,
+        frame: &Frame<'_>,
         shows_end: bool,
     ) -> FrameDatagrams<'_> {
         let first = self.datagrams.len();
         let head_start = self.heads.len();
+        self.vxlan = vxlan;
         FrameDatagrams {
             batch: self,
-            vxlan,
             route,
-            at,
+            at: frame.at,
+            has_headroom: frame.headroom >= HEADER_LEN,
             shows_end,
             first,
             head_start,
@@ -276,11 +311,15 @@ impl Batch {
         self.datagrams.clear();
         self.outcomes.clear();
         self.frames.clear();
+        self.headers.clear();
+        self.checksums.clear();
         self.slots = Slots::default();
         // One unusual frame may have needed much memory, which the next frames do not need.
         self.heads.shrink_to(HEADS_KEPT);
         self.datagrams.shrink_to(HEADS_KEPT / size_of::<Datagram>());
         self.outcomes.shrink_to(HEADS_KEPT / size_of::<Datagram>());
+        self.headers.shrink_to(HEADS_KEPT / size_of::<Datagram>());
+        self.checksums.shrink_to(HEADS_KEPT / size_of::<Datagram>());
     }
 }
 
@@ -288,7 +327,26 @@ impl FrameDatagrams<'_> {
     /// Starts a datagram's head with the VXLAN header.
     pub(crate) fn start(&mut self) {
         self.head_start = self.batch.heads.len();
-        self.batch.heads.extend_from_slice(&self.vxlan);
+        self.batch.heads.extend_from_slice(&self.batch.vxlan);
+    }
+
+    /// Whether [`Self::in_place`] is possible: there is room for a VXLAN header in front of the frame.
+    pub(crate) const fn has_headroom(&self) -> bool {
+        self.has_headroom
+    }
+
+    /// Adds the one datagram of a frame that is sent as it is, or of its first `length` bytes, with a checksum
+    /// to be written at an offset in the frame.
+    pub(crate) fn in_place(&mut self, length: usize, checksum: Option<(usize, [u8; 2])>) {
+        let start = self.at - HEADER_LEN;
+        self.batch.headers.push(start);
+        #[expect(clippy::cast_possible_truncation, reason = "as in `end`")]
+        if let Some((at, checksum)) = checksum {
+            let at = self.at + at as u32;
+            self.batch.checksums.push((at, checksum));
+        }
+        self.head_start = self.batch.heads.len();
+        self.push(start, length);
     }
 
     /// Adds bytes to the head and returns where they start, for [`Self::patch`].
@@ -305,12 +363,19 @@ impl FrameDatagrams<'_> {
 
     /// Ends a datagram; its body is a range of the frame's bytes.
     pub(crate) fn end(&mut self, body: Range<usize>) {
+        #[expect(clippy::cast_possible_truncation, reason = "as in `push`")]
+        let start = self.at + body.start as u32;
+        self.push(start, body.end);
+    }
+
+    /// Adds a datagram; its body goes from a place in the block to an offset in the frame.
+    fn push(&mut self, start: u32, end: usize) {
         // The arena and the block stay below 4 GiB: a batch holds some thousand heads of at most a
         // few hundred bytes beyond the frame that made it full, and a block is 1 MiB.
         #[expect(clippy::cast_possible_truncation, reason = "see above")]
         let datagram = Datagram {
             head: self.head_start as u32..self.batch.heads.len() as u32,
-            body: self.at + body.start as u32..self.at + body.end as u32,
+            body: start..self.at + end as u32,
             sensor: self.route.sensor,
             lane: self.route.lane,
             port: self.route.port,
@@ -349,6 +414,11 @@ impl FrameDatagrams<'_> {
     }
 }
 
+/// The bytes at a place of the block.
+fn place<const N: usize>(block: &mut [u8], at: u32) -> Option<&mut [u8; N]> {
+    block.get_mut(at as usize..)?.first_chunk_mut()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -359,10 +429,56 @@ mod tests {
         port: PortIndex(5),
     };
 
+    fn frame_at(at: u32, headroom: u32) -> Frame<'static> {
+        Frame {
+            bytes: &[0; 20],
+            at,
+            headroom,
+            wire_len: 20,
+            timestamp: wire::Timestamp::default(),
+            direction: wire::Direction::Incoming,
+            link: wire::Link::Ethernet,
+            vlan: None,
+            offload: wire::Offload::default(),
+        }
+    }
+
+    #[test]
+    fn a_frame_that_stays_in_its_place_gets_its_header_in_front_and_its_checksum() {
+        let mut batch = Batch::new();
+        let mut block = [1; 100];
+        for (at, checksum) in [(10, None), (40, Some((4, [7, 7])))] {
+            let mut frame = batch.frame([8; 8], ROUTE, &frame_at(at, 8), true);
+            assert!(frame.has_headroom());
+            frame.in_place(20, checksum);
+            frame.commit();
+        }
+        let bodies = batch
+            .datagrams()
+            .iter()
+            .map(|datagram| datagram.body.clone());
+        assert_eq!(bodies.collect::<Vec<_>>(), [2..30, 32..60]);
+        assert!(
+            batch.heads().is_empty() && batch.datagrams().iter().all(|one| one.head.is_empty())
+        );
+        batch.write_into(&mut block);
+        let mut expected = [1; 100];
+        expected[2..10].fill(8);
+        expected[32..40].fill(8);
+        expected[44..46].fill(7);
+        assert_eq!(block, expected);
+        // Once.
+        block.fill(1);
+        batch.write_into(&mut block);
+        assert_eq!(block, [1; 100]);
+        let frame = batch.frame([8; 8], ROUTE, &frame_at(70, 7), true);
+        assert!(!frame.has_headroom());
+    }
+
     fn three_frames() -> Batch {
         let mut batch = Batch::new();
         for (at, datagrams) in [(100, 1), (200, 3), (300, 2)] {
-            let mut frame = batch.frame([8; 8], ROUTE, at, true);
+            let mut frame = batch.frame([8; 8], ROUTE, &frame_at(at, 0), true);
             for _ in 0..datagrams {
                 frame.start();
                 frame.write(&[1, 2]);
@@ -417,7 +533,7 @@ mod tests {
     fn an_abandoned_frame_leaves_nothing_in_the_batch() {
         let mut batch = three_frames();
         let (heads, datagrams) = (batch.heads().len(), batch.datagrams().len());
-        let mut frame = batch.frame([8; 8], ROUTE, 400, true);
+        let mut frame = batch.frame([8; 8], ROUTE, &frame_at(400, 0), true);
         for _ in 0..2 {
             frame.start();
             frame.end(0..1);
@@ -428,7 +544,7 @@ mod tests {
             (batch.heads().len(), batch.datagrams().len()),
             (heads, datagrams)
         );
-        let frame = batch.frame([8; 8], ROUTE, 400, true);
+        let frame = batch.frame([8; 8], ROUTE, &frame_at(400, 0), true);
         frame.abandon();
         assert_eq!(batch.heads().len(), heads);
     }

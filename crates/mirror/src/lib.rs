@@ -151,7 +151,7 @@ impl Mirror {
 
         // Of IPv6, the payload length zero can also mean that the header does not give it (RFC 2675).
         let shows_end = matches!(network, Network::Ip(packet) if packet.end > packet.transport);
-        let mut out = batch.frame(self.own.vxlan, route, frame.at, shows_end);
+        let mut out = batch.frame(self.own.vxlan, route, frame, shows_end);
         match self.convert(&inner, &network, &mut out) {
             Ok(()) => {
                 out.commit();

@@ -74,6 +74,11 @@ impl Prefix {
         length - self.replaced + self.len
     }
 
+    /// Whether the frame stays as it is.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.replaced == 0 && self.len == 0
+    }
+
     /// How many bytes of the frame this replaces.
     pub(crate) const fn replaced(&self) -> usize {
         self.replaced

@@ -1,6 +1,7 @@
 //! A frame that is sent in one piece: unchanged, but with its checksum finished.
 //!
-//! In: a frame that fits the tunnel. Out: one datagram. Most frames of a veth do not have their checksum
+//! In: a frame that fits the tunnel. Out: one datagram, which is usually the frame in its place in the block.
+//! Most frames of a veth do not have their checksum
 //! yet (`CHECKSUM_PARTIAL`): the field contains the pseudo-header's sum. The checksum is computed over
 //! all bytes from `csum_start` on, including that field (`skb_checksum_help` in `net/core/dev.c`).
 //! Offsets outside the frame are ignored.
@@ -33,6 +34,12 @@ impl Finished {
         &self.bytes[..self.len]
     }
 
+    /// The bytes, unless they are SCTP's four.
+    pub(crate) const fn two_bytes(&self) -> Option<[u8; 2]> {
+        let [a, b, ..] = self.bytes;
+        if self.len == 2 { Some([a, b]) } else { None }
+    }
+
     /// The offset after the field.
     pub(crate) const fn end(&self) -> usize {
         self.at + self.len
@@ -47,15 +54,24 @@ pub(crate) fn whole(
     out: &mut FrameDatagrams<'_>,
 ) {
     let Inner { frame, prefix, .. } = inner;
+    // A field within the link header is invalid, and the prefix may have replaced it.
+    let is_valid = |field: &Finished| field.at >= prefix.replaced() && field.end() <= length;
+    let finished = finish(frame, network).filter(is_valid);
+    if out.has_headroom() && prefix.is_empty() {
+        match finished.as_ref().map(|field| (field.at, field.two_bytes())) {
+            None => return out.in_place(length, None),
+            Some((at, Some(bytes))) => return out.in_place(length, Some((at, bytes))),
+            Some((_, None)) => {}
+        }
+    }
     out.start();
-    match finish(frame, network) {
-        // A field within the link header is invalid, and the prefix may have replaced it.
-        Some(finished) if finished.at >= prefix.replaced() && finished.end() <= length => {
+    match finished {
+        Some(finished) => {
             prefix.write(frame, finished.at, out);
             out.write(finished.bytes());
             out.end(finished.end()..length);
         }
-        _ => {
+        None => {
             prefix.write(frame, prefix.replaced(), out);
             out.end(prefix.replaced()..length);
         }

@@ -99,6 +99,7 @@ mod tests {
                 let frame = Frame {
                     bytes,
                     at: 0,
+                    headroom: 0,
                     wire_len: u32::try_from(bytes.len()).unwrap(),
                     timestamp,
                     direction: Direction::Incoming,

@@ -6,6 +6,7 @@ pub(crate) fn frame(bytes: &[u8]) -> Frame<'_> {
     Frame {
         bytes,
         at: 0,
+        headroom: 0,
         wire_len: u32::try_from(bytes.len()).unwrap(),
         timestamp: Timestamp::default(),
         direction: Direction::Incoming,

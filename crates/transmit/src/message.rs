@@ -5,9 +5,9 @@
 //!              |    |      '------> controls  [ length of a segment ]... only of messages that have one
 //! addresses <--'    '----------.
 //!                              v
-//! parts                      [ head, body ][ head, body, trailer, head, body ] ...
+//! parts                      [ head, body ][ body, trailer, head, body, body ] ...
 //!                                |     '--> a range of the block
-//!                                '--------> a range of the batch's arena
+//!                                '--------> a range of the batch's arena; not if it is empty
 //! ```
 //! A message has one datagram, or several with the length of a segment (`UDP_SEGMENT`, udp(7)).
 //!
@@ -27,7 +27,7 @@ use socket2::SockAddr;
 const MESSAGES_MAX: usize = 16;
 
 /// How many parts one system call sends, in addition to those of its last message.
-const PARTS_MAX: usize = 256;
+const PARTS_MAX: usize = 128;
 
 /// Memory for runs, which is reused.
 #[derive(Default)]
@@ -112,19 +112,24 @@ impl<'a> Run<'a> {
         self.messages.headers.len() >= MESSAGES_MAX || self.messages.parts.len() >= PARTS_MAX
     }
 
-    /// Adds a message of one datagram in two parts to `to`, or to the socket's peer if that is `None`.
+    /// Adds a message of one datagram to `to`, or to the socket's peer if that is `None`. The kernel copies a
+    /// datagram in one part faster than in two.
     pub(crate) fn add_plain(&mut self, to: Option<&'a SockAddr>, head: &'a [u8], body: &'a [u8]) {
         let messages = &mut *self.messages;
         messages.is_linked = false;
         messages.first_parts.push(messages.parts.len());
         let mut header = header(to);
+        if !head.is_empty() {
+            header.msg_iovlen = 1;
+            messages.parts.push(part(head));
+        }
         // The kernel accepts a part without bytes.
-        header.msg_iovlen = 2;
+        header.msg_iovlen += 1;
+        messages.parts.push(part(body));
         messages.headers.push(mmsghdr {
             msg_hdr: header,
             msg_len: 0,
         });
-        messages.parts.extend([part(head), part(body)]);
     }
 
     /// Starts a message to `to`, or to the socket's peer if that is `None`. The kernel splits it into
@@ -236,14 +241,19 @@ mod tests {
         let to = SockAddr::from(receiver.local_addr().unwrap());
         let mut messages = Messages::new();
         let mut run = messages.run();
-        for (head, body) in [("never", ""), ("head", ""), ("head", " and body")] {
+        for (head, body) in [
+            ("never", ""),
+            ("head", ""),
+            ("head", " and body"),
+            ("", "body"),
+        ] {
             run.add_plain(Some(&to), head.as_bytes(), body.as_bytes());
         }
-        assert_eq!(run.send(&sender, 1), Ok(2));
-        assert_eq!(run.send(&sender, 3), Err(Errno::EINVAL));
+        assert_eq!(run.send(&sender, 1), Ok(3));
         assert_eq!(run.send(&sender, 9), Err(Errno::EINVAL));
         assert_eq!(received(&receiver), "head");
         assert_eq!(received(&receiver), "head and body");
+        assert_eq!(received(&receiver), "body");
     }
 
     fn received(receiver: &UdpSocket) -> String {

@@ -147,9 +147,16 @@ impl Transmitter {
 
     /// Sends a batch, and sets the outcome of each datagram in it. Returns in how many messages.
     ///
-    /// The bodies are ranges of `block`, and the batch's sensors are numbers in `table`. A datagram whose
-    /// body or sensor does not exist there is dropped as [`DropReason::SendError`].
-    pub fn send(&mut self, batch: &mut Batch, block: &[u8], table: &SensorTable) -> SentMessages {
+    /// The bodies are ranges of `block`, which gets the headers in front of frames first; the batch's sensors
+    /// are numbers in `table`. A datagram whose body or sensor does not exist there is dropped as
+    /// [`DropReason::SendError`].
+    pub fn send(
+        &mut self,
+        batch: &mut Batch,
+        block: &mut [u8],
+        table: &SensorTable,
+    ) -> SentMessages {
+        batch.write_into(block);
         self.plan.make(batch.datagrams(), batch.slots(), table);
         self.addresses.prepare(table);
         self.prepare_destinations(table);

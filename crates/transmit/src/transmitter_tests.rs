@@ -43,6 +43,7 @@ fn push(frames: &[(u16, bool)], block: &[u8], table: &SensorTable, batch: &mut B
         let frame = Frame {
             bytes: &block[at..end],
             at: u32::try_from(at).unwrap(),
+            headroom: 0,
             wire_len: u32::from(length) + 14,
             timestamp: Timestamp::default(),
             direction: Direction::Outgoing,
@@ -65,10 +66,10 @@ fn without_ipv6_its_sensors_are_unreachable() {
     let address: SocketAddr = "[::1]:4789".parse().unwrap();
     let table = SensorTable::new(vec![Sensor::new(address, Mtu::ETHERNET)]);
     let frames = [(50, true)];
-    let block = block(&frames);
+    let mut block = block(&frames);
     let mut batch = Batch::new();
     push(&frames, &block, &table, &mut batch);
-    transmitter.send(&mut batch, &block, &table);
+    transmitter.send(&mut batch, &mut block, &table);
     assert_eq!(
         batch.outcomes(),
         [Outcome::Dropped(DropReason::Unreachable)]
@@ -104,10 +105,10 @@ impl Pair {
     /// Sends a hundred datagrams to the sensor of a family; returns in how many messages. Each arrives once.
     fn send(&mut self, family: Family) -> u64 {
         let (socket, table) = &self.sensors[family as usize];
-        let block = block(&Self::FRAMES);
+        let mut block = block(&Self::FRAMES);
         let mut batch = Batch::new();
         push(&Self::FRAMES, &block, table, &mut batch);
-        let sent = self.transmitter.send(&mut batch, &block, table);
+        let sent = self.transmitter.send(&mut batch, &mut block, table);
         assert!(batch.outcomes().iter().all(|one| *one == Outcome::Sent));
         let mut bytes = [0; 2000];
         for _ in Self::FRAMES {

@@ -64,13 +64,13 @@ fn sending_allocates_nothing_after_the_first_batch() {
 
 fn ten_batches(table: &SensorTable) {
     let mut fixture = Fixture::new(SocketConfig::new(0));
-    let block = Block::of_udp(500, 100, 128);
+    let mut block = Block::of_udp(500, 100, 128);
     for round in 0..10 {
         fixture.push(&block, table);
         let before = ALLOCATIONS.get();
         fixture
             .transmitter
-            .send(&mut fixture.batch, &block.bytes, table);
+            .send(&mut fixture.batch, &mut block.bytes, table);
         let allocated = ALLOCATIONS.get() - before;
         fixture.batch.count_outcomes(&mut fixture.totals);
         assert!(

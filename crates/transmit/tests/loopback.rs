@@ -323,13 +323,13 @@ fn datagrams_of_another_table_or_block_are_dropped() {
     let mut fixture = Fixture::new(SocketConfig::new(0));
     let two = table(&[SocketAddr::from(([127, 0, 0, 2], address.port())), address]);
     let one = table(&[address]);
-    let block = Block::of_udp(100, 50, 64);
+    let mut block = Block::of_udp(100, 50, 64);
 
     fixture.push(&block, &two);
     fixture
         .transmitter
-        .send(&mut fixture.batch, &block.bytes, &one);
-    let built = common::built(&fixture.batch, &block);
+        .send(&mut fixture.batch, &mut block.bytes, &one);
+    let built = common::built(&fixture.batch, &block.bytes);
     fixture.batch.count_outcomes(&mut fixture.totals);
     let beyond = built.iter().filter(|datagram| datagram.sensor == 1).count();
     assert!(beyond > 0);
@@ -337,8 +337,8 @@ fn datagrams_of_another_table_or_block_are_dropped() {
     assert_eq!(count(&built, Outcome::Sent), 100 - beyond);
 
     fixture.push(&block, &one);
-    fixture.transmitter.send(&mut fixture.batch, &[], &one);
-    let built = common::built(&fixture.batch, &block);
+    fixture.transmitter.send(&mut fixture.batch, &mut [], &one);
+    let built = common::built(&fixture.batch, &block.bytes);
     fixture.batch.count_outcomes(&mut fixture.totals);
     assert_eq!(
         count(&built, dropped(DropReason::SendError)),

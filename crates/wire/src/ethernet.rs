@@ -101,6 +101,7 @@ mod tests {
         Frame {
             bytes,
             at: 0,
+            headroom: 0,
             wire_len: u32::try_from(bytes.len()).unwrap(),
             timestamp: Timestamp::default(),
             direction: Direction::Incoming,

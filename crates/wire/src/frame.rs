@@ -13,6 +13,9 @@ pub struct Frame<'a> {
     /// Where `bytes` starts in the bytes of its block. With it a datagram can point into the block
     /// without borrowing it.
     pub at: u32,
+    /// How many bytes of the block directly before `at` hold nothing that is still needed, so that a header
+    /// can be written there.
+    pub headroom: u32,
     /// The frame's length in bytes on the interface; more than `bytes.len()` if it is truncated.
     pub wire_len: u32,
     /// When the kernel captured it.

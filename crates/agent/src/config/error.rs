@@ -81,6 +81,8 @@ pub enum Reason {
     UnusableAddress(IpAddr, &'static str),
     #[error("{0} is in the list twice, because SENSOR_PORT is {port}", port = .0.port())]
     SameEndpoint(SocketAddr),
+    #[error("{} (expected there: {})", .0.place_and_problem(), .0.expected())]
+    BadFilter(Box<filter::Error>),
     #[error("it contains control characters")]
     ControlCharacters,
 }
@@ -104,6 +106,17 @@ pub enum Invalid {
         /// What is wrong with it.
         reason: Reason,
     },
+    /// Set, but podspan does without it.
+    #[error("{name}={value:?}: {why}: see FILTER, for example FILTER={example:?}",
+            value = Foreign(value), example = super::settings::FILTER.example)]
+    Refused {
+        /// The variable's name.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// Why podspan does without it.
+        why: &'static str,
+    },
     /// Rejected by serde before any value was parsed.
     #[error("the environment cannot be read: {error}", error = Foreign(&.0.to_string()))]
     Unreadable(#[from] envy::Error),
@@ -115,6 +128,7 @@ impl Invalid {
     pub fn name(&self) -> Option<&'static str> {
         match self {
             Self::Missing(variable) | Self::Wrong { variable, .. } => Some(variable.name),
+            Self::Refused { name, .. } => Some(name),
             Self::Unreadable(_) => None,
         }
     }

@@ -10,6 +10,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::error::{ConfigErrors, Invalid, Reason};
+use super::settings::REFUSED;
 use super::values::{Field, Value};
 use super::variable::{Fallback, Variable};
 
@@ -67,6 +68,12 @@ impl Reading {
     ) -> Vec<(String, String)> {
         let mut selected = Vec::new();
         for (name, value) in variables {
+            let refused = REFUSED.iter().find(|(refused, _)| name == *refused);
+            if let Some((name, why)) = refused.filter(|_| !value.is_empty()) {
+                let value = value.to_string_lossy().into_owned();
+                self.errors.push(Invalid::Refused { name, value, why });
+                continue;
+            }
             // Names are compared exactly, because envy treats `mtu` and `MTU` as the same name.
             let Some(variable) = table.iter().find(|variable| name == variable.name) else {
                 continue;

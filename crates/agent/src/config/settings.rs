@@ -7,6 +7,7 @@
 use std::num::NonZeroU16;
 
 use discovery::Receiver;
+use filter::Filter;
 use mirror::{SourcePorts, Spread, TrailerBound};
 use serde::Deserialize;
 use wire::{Mtu, Vni};
@@ -35,6 +36,16 @@ settings! {
         expected: "names of network interfaces, separated by commas",
         text: "The interfaces to mirror. podspan waits for an interface that does not exist yet.",
         example: "eth0,net1",
+    }
+
+    /// Which frames are mirrored; `None`: all.
+    FILTER filter: Filter {
+        unset: "every frame",
+        expected: "an expression in tcpdump's language, pcap-filter(7)",
+        text: "Which frames are mirrored. The kernel rejects the others before they are copied, so they cost \
+               the application and podspan nothing. Names of hosts are not allowed, because they are not \
+               looked up. docs/filter.md has the language, and recipes.",
+        example: "not port 53 and not (tcp port 8080 and src net 10.0.0.0/24)",
     }
 
     /// The network identifier in the VXLAN header.
@@ -235,3 +246,17 @@ settings! {
         example: "json",
     }
 }
+
+/// Variables that other tools have for less traffic, and why podspan refuses them.
+pub(super) const REFUSED: [(&str, &str); 2] = [
+    (
+        "SNAPLEN",
+        "podspan does not cut frames off, because sensors drop a packet whose end is missing; to mirror \
+         less, leave out whole streams",
+    ),
+    (
+        "SAMPLE",
+        "podspan does not leave frames out by chance, because a sensor cannot follow a stream with gaps; to \
+         mirror less, leave out whole streams",
+    ),
+];

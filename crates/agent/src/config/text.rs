@@ -88,6 +88,12 @@ Usage: SENSOR=zeek podspan [--help | --version | --check-config]
   --version       print name and version
   --check-config  print the settings in effect, or all errors in them
 
+Usage: podspan filter 'EXPRESSION' [-d | -ddd | -r FILE]
+
+  Checks an expression for FILTER.
+  -d, -ddd        print its program as tcpdump does
+  -r FILE         count the frames of a pcap or pcapng file that it keeps
+
 Settings are environment variables:
 ";
 
@@ -111,7 +117,8 @@ env:
   example. The process then ends with exit code 64. With `ON_FAILURE=idle` it stays alive and logs the
   errors.
 - `podspan --check-config` prints the settings in effect and their origin, and does not mirror anything.
-- Variables that are not in this table are ignored.
+- Variables that are not in this table are ignored, except `SNAPLEN` and `SAMPLE`: they are errors that
+  say why podspan does without them ([filter.md](filter.md#snaplen-and-sample)).
 ";
 
 fn default_in_words(variable: &Variable) -> String {

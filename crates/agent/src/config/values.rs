@@ -9,6 +9,7 @@ use std::num::NonZeroU16;
 
 use capture::InterfaceName;
 use discovery::Receiver;
+use filter::Filter;
 use mirror::{SourcePorts, Spread, TrailerBound};
 use serde::{Deserialize, Deserializer};
 use wire::{Mtu, Vni};
@@ -227,6 +228,16 @@ impl Value for Interfaces {
     fn show(&self) -> String {
         let names: Vec<&str> = self.names().map(InterfaceName::as_str).collect();
         names.join(",")
+    }
+}
+
+impl Value for Filter {
+    fn parse(text: &str) -> Result<Self, Reason> {
+        Self::new(text).map_err(|error| Reason::BadFilter(Box::new(error)))
+    }
+
+    fn show(&self) -> String {
+        self.text().to_owned()
     }
 }
 

@@ -17,6 +17,7 @@ mod limits_tests;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::Arc;
 
 use capture::{BLOCK_LEN, InterfaceName, OpenError, Ring, RingConfig};
 
@@ -124,9 +125,11 @@ pub(crate) fn open(config: &Config, mark: NonZeroU32) -> Result<(Vec<Ring>, Plan
         RingSetting::Fixed(size) => Plan::fixed(host, size),
         RingSetting::Auto => Plan::auto(host, config.interface.names().len()),
     };
+    let filter = config.filter.clone().map(Arc::new);
     loop {
         let ring_config = RingConfig {
             block_len: plan.geometry.block_len,
+            filter: filter.clone(),
             ..RingConfig::new(plan.geometry.bytes(), mark)
         };
         let open = |name: &InterfaceName| Ring::open(name.clone(), &ring_config);

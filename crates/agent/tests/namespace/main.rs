@@ -14,6 +14,7 @@ mod accounting;
 mod answers;
 mod bytes;
 mod crash;
+mod filter;
 mod idle;
 mod lifecycle;
 mod log;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         answers::TESTS,
         lifecycle::TESTS,
         accounting::TESTS,
+        filter::TESTS,
         log::TESTS,
         start::TESTS,
         sensor::TESTS,

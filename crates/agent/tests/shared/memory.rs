@@ -6,7 +6,7 @@
 
 use std::fs;
 
-/// 3 MB; with a program of 7 MB at most, 10 MB are resident.
+/// 3 MB; with a program of 7 MiB at most, less than 10 MiB are resident.
 pub(crate) const BOUND_KIB: u64 = 3_000_000 / 1024;
 
 /// Resident memory in KiB, without the ring, which is the kernel's memory, and without the program.

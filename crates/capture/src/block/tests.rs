@@ -41,6 +41,28 @@ fn a_frame_has_its_offset_in_the_block() {
 }
 
 #[test]
+fn the_headroom_of_a_frame_and_its_bytes_can_be_changed_before_the_next_frame_is_read() {
+    let (memory, mut kernel) = simulated::ring(1, 512);
+    let mut blocks = Blocks::new(memory);
+    let numbers = [1, 2, 3];
+    for _ in 0..2 {
+        kernel.deliver(&numbers.map(numbered), 0).unwrap();
+        let mut block = blocks.next().unwrap();
+        let mut cursor = block.cursor();
+        assert_eq!(cursor.left(), 3);
+        let mut seen = Vec::new();
+        while let Some(frame) = cursor.next(block.bytes()) {
+            seen.push(number(&frame));
+            let (at, headroom) = (frame.at as usize, frame.headroom as usize);
+            assert_eq!(headroom, 10);
+            let end = at + frame.bytes.len();
+            block.bytes_mut()[at - headroom..end].fill(0xff);
+        }
+        assert_eq!((seen.as_slice(), cursor.left()), (&numbers[..], 0));
+    }
+}
+
+#[test]
 fn the_ring_is_half_full_when_half_of_its_blocks_are_closed() {
     for (count, half) in [(1, 1), (2, 1), (3, 1), (4, 2), (7, 3)] {
         let (memory, mut kernel) = simulated::ring(count, 512);

@@ -68,7 +68,7 @@ fn two_packets_with_dont_fragment_get_different_identifications() {
     }
     let mut block = vec![0; super::AT as usize];
     block.extend_from_slice(&test_frame.bytes);
-    let frames = super::inner_frames(&batch, &test_frame.bytes, 1500);
+    let frames = super::inner_frames(&mut batch, &test_frame.bytes, 1500);
     let headers = ipv4_headers(&frames);
     assert_eq!(headers.len(), 4);
     assert!(headers.iter().all(|h| !h.dont_fragment));
@@ -327,7 +327,8 @@ fn no_identification_is_repeated_within_65536_packets() {
         let test_frame = test_frame_of(long);
         let (mut batch, mut totals) = (crate::Batch::new(), crate::Totals::default());
         mirror.push(&test_frame.frame(), &table, &mut batch, &mut totals);
-        for identification in identifications(&super::inner_frames(&batch, &test_frame.bytes, 1500))
+        for identification in
+            identifications(&super::inner_frames(&mut batch, &test_frame.bytes, 1500))
         {
             packets += 1;
             assert!(

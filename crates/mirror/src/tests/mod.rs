@@ -18,6 +18,8 @@ use wire::{
 
 use crate::{Batch, Mirror, MirrorConfig, Sensor, SensorTable, SourcePorts, Spread, Totals};
 
+/// The length of a `virtio_net_hdr`.
+const HEADROOM: u32 = 10;
 /// The offset of frames in the simulated block: not zero, so that a missing offset is noticed.
 const AT: u32 = 1000;
 pub(crate) const OWN_PORTS: [u16; 2] = [49_152, 49_153];
@@ -62,6 +64,7 @@ impl TestFrame {
         Frame {
             bytes: &self.bytes,
             at: AT,
+            headroom: 0,
             wire_len: u32::try_from(self.bytes.len()).unwrap(),
             timestamp: Timestamp::default(),
             direction: self.direction,
@@ -76,18 +79,26 @@ impl TestFrame {
         self.mirror_with(config(), mtu)
     }
 
-    /// The same with another configuration.
+    /// The same with another configuration. A header in front of the frame must change nothing.
     pub(crate) fn mirror_with(&self, config: MirrorConfig, mtu: u32) -> (Vec<Vec<u8>>, Totals) {
         let table = table(mtu);
-        let mut mirror = Mirror::new(config);
-        let (mut batch, mut totals) = (Batch::new(), Totals::default());
-        mirror.push(&self.frame(), &table, &mut batch, &mut totals);
-        let inner = inner_frames(&batch, &self.bytes, mtu);
-        batch.parts().outcomes.fill(crate::Outcome::Sent);
-        batch.count_outcomes(&mut totals);
-        assert!(totals.check(), "{totals:?}");
-        assert_eq!(totals.frames_seen, 1);
-        (inner, totals)
+        let [without, with] = [0, HEADROOM].map(|headroom| {
+            let mut mirror = Mirror::new(config.clone());
+            let (mut batch, mut totals) = (Batch::new(), Totals::default());
+            let frame = Frame {
+                headroom,
+                ..self.frame()
+            };
+            mirror.push(&frame, &table, &mut batch, &mut totals);
+            let inner = inner_frames(&mut batch, &self.bytes, mtu);
+            batch.parts().outcomes.fill(crate::Outcome::Sent);
+            batch.count_outcomes(&mut totals);
+            assert!(totals.check(), "{totals:?}");
+            assert_eq!(totals.frames_seen, 1);
+            (inner, totals)
+        });
+        assert_eq!(without, with);
+        with
     }
 
     /// The inner frames of a frame that must not be dropped.
@@ -129,9 +140,10 @@ pub(crate) fn table(mtu: u32) -> SensorTable {
 }
 
 /// The inner frames of the datagrams; each datagram is checked against the MTU.
-fn inner_frames(batch: &Batch, bytes: &[u8], mtu: u32) -> Vec<Vec<u8>> {
+fn inner_frames(batch: &mut Batch, bytes: &[u8], mtu: u32) -> Vec<Vec<u8>> {
     let mut block = vec![0; AT as usize];
     block.extend_from_slice(bytes);
+    batch.write_into(&mut block);
     let part = |bytes: &[u8], range: core::ops::Range<u32>| {
         bytes[range.start as usize..range.end as usize].to_vec()
     };

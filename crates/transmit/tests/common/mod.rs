@@ -45,10 +45,11 @@ impl Fixture {
     /// the outcomes in the totals.
     pub(crate) fn mirror(&mut self, block: &Block, table: &SensorTable) -> Vec<Built> {
         self.push(block, table);
-        let sent = self.transmitter.send(&mut self.batch, &block.bytes, table);
+        let mut bytes = block.bytes.clone();
+        let sent = self.transmitter.send(&mut self.batch, &mut bytes, table);
         self.totals.messages_sent += sent.messages;
         self.totals.trailer_bytes += sent.trailer_bytes;
-        let built = built(&self.batch, block);
+        let built = built(&self.batch, &bytes);
         self.batch.count_outcomes(&mut self.totals);
         assert!(self.totals.check(), "{:?}", self.totals);
         built
@@ -70,14 +71,14 @@ pub(crate) struct Built {
     pub(crate) outcome: Outcome,
 }
 
-pub(crate) fn built(batch: &Batch, block: &Block) -> Vec<Built> {
+pub(crate) fn built(batch: &Batch, block: &[u8]) -> Vec<Built> {
     let datagrams = batch.datagrams().iter().zip(batch.outcomes());
     datagrams
         .map(|(datagram, outcome)| {
             let head = datagram.head.start as usize..datagram.head.end as usize;
             let body = datagram.body.start as usize..datagram.body.end as usize;
             Built {
-                bytes: [&batch.heads()[head], &block.bytes[body]].concat(),
+                bytes: [&batch.heads()[head], &block[body]].concat(),
                 sensor: datagram.sensor.0.into(),
                 port: datagram.port.0.into(),
                 outcome: *outcome,
@@ -108,6 +109,9 @@ pub(crate) fn sockets(sensors: &[SocketAddr]) -> SensorTable {
     SensorTable::new(sensors.iter().map(sensor).collect())
 }
 
+/// The length of a `virtio_net_hdr`.
+const HEADROOM: u32 = 10;
+
 /// Frames one after the other, as in a block of the ring.
 #[derive(Default)]
 pub(crate) struct Block {
@@ -137,7 +141,7 @@ impl Block {
 
     /// Adds an ARP request, whose length no header gives.
     pub(crate) fn push_arp(&mut self) {
-        let at = self.bytes.len();
+        let at = self.frame();
         self.bytes.extend([0xff; 6]);
         self.bytes
             .extend([2, 0, 0, 0, 0, 1, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
@@ -146,8 +150,14 @@ impl Block {
         self.frames.push((at, self.bytes.len(), false));
     }
 
+    /// Where the next frame starts: the ring has the `virtio_net_hdr` in front of it.
+    fn frame(&mut self) -> usize {
+        self.bytes.extend([0xee; HEADROOM as usize]);
+        self.bytes.len()
+    }
+
     pub(crate) fn push_udp(&mut self, flow: u16, number: usize, payload: usize) {
-        let at = self.bytes.len();
+        let at = self.frame();
         let udp_length = u16::try_from(8 + payload).unwrap();
         self.bytes
             .extend_from_slice(&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0]);
@@ -171,6 +181,7 @@ impl Block {
         self.frames.iter().map(|&(start, end, unfinished)| Frame {
             bytes: &self.bytes[start..end],
             at: u32::try_from(start).unwrap(),
+            headroom: HEADROOM,
             wire_len: u32::try_from(end - start).unwrap(),
             timestamp: Timestamp::default(),
             direction: Direction::Outgoing,

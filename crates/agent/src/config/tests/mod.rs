@@ -99,6 +99,39 @@ fn every_wrong_variable_is_reported_with_value_and_example() {
 }
 
 #[test]
+fn a_wrong_filter_is_reported_with_the_word_and_what_was_expected_there() {
+    let text = "tcp port 80 and host web";
+    let errors = config(&[("SENSOR", "::1"), ("FILTER", text)]).unwrap_err();
+    let message = errors.to_string();
+    for part in [
+        "FILTER=",
+        "at byte 21, \"web\"",
+        "names of hosts are not looked up",
+        "expected there: an IPv4 or IPv6 address",
+        "for example FILTER=not port 53",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    let config = config(&[("SENSOR", "::1"), ("FILTER", " udp port 53 ")]).unwrap();
+    assert_eq!(
+        config.filter.map(|filter| filter.show()),
+        Some("udp port 53".to_owned())
+    );
+}
+
+#[test]
+fn snaplen_and_sample_are_refused_with_the_reason() {
+    for name in ["SNAPLEN", "SAMPLE"] {
+        let errors = config(&[("SENSOR", "::1"), (name, "64")]).unwrap_err();
+        assert_eq!(errors.all().len(), 1);
+        let message = errors.to_string();
+        assert!(message.contains(&format!("{name}=\"64\": podspan does not")));
+        assert!(message.contains("see FILTER"), "{message}");
+        assert!(config(&[("SENSOR", "::1"), (name, "")]).is_ok());
+    }
+}
+
+#[test]
 fn a_variable_that_is_not_utf8_is_an_error() {
     for variable in TABLE {
         let mut variables = vec![(variable.name.into(), OsString::from_vec(vec![b'x', 0xff]))];
