@@ -103,6 +103,7 @@ impl Frames {
             Some(Frame {
                 bytes,
                 at: 0,
+                headroom: 0,
                 wire_len: u32::try_from(bytes.len()).ok()?,
                 timestamp: Timestamp::default(),
                 direction: Direction::Incoming,

@@ -58,23 +58,21 @@ pub(crate) fn whole(
     let is_valid = |field: &Finished| field.at >= prefix.replaced() && field.end() <= length;
     let finished = finish(frame, network).filter(is_valid);
     if out.has_headroom() && prefix.is_empty() {
-        match finished.as_ref().map(|field| (field.at, field.two_bytes())) {
+        let checksum = finished.as_ref().map(|field| (field.at, field.two_bytes()));
+        match checksum {
             None => return out.in_place(length, None),
             Some((at, Some(bytes))) => return out.in_place(length, Some((at, bytes))),
             Some((_, None)) => {}
         }
     }
     out.start();
-    match finished {
-        Some(finished) => {
-            prefix.write(frame, finished.at, out);
-            out.write(finished.bytes());
-            out.end(finished.end()..length);
-        }
-        None => {
-            prefix.write(frame, prefix.replaced(), out);
-            out.end(prefix.replaced()..length);
-        }
+    if let Some(finished) = finished {
+        prefix.write(frame, finished.at, out);
+        out.write(finished.bytes());
+        out.end(finished.end()..length);
+    } else {
+        prefix.write(frame, prefix.replaced(), out);
+        out.end(prefix.replaced()..length);
     }
 }
 

@@ -76,11 +76,11 @@ impl TestFrame {
 
     /// The inner frames that a sensor decodes if the path has this MTU, and the counts.
     pub(crate) fn mirror(&self, mtu: u32) -> (Vec<Vec<u8>>, Totals) {
-        self.mirror_with(config(), mtu)
+        self.mirror_with(&config(), mtu)
     }
 
     /// The same with another configuration. A header in front of the frame must change nothing.
-    pub(crate) fn mirror_with(&self, config: MirrorConfig, mtu: u32) -> (Vec<Vec<u8>>, Totals) {
+    pub(crate) fn mirror_with(&self, config: &MirrorConfig, mtu: u32) -> (Vec<Vec<u8>>, Totals) {
         let table = table(mtu);
         let [without, with] = [0, HEADROOM].map(|headroom| {
             let mut mirror = Mirror::new(config.clone());
