@@ -54,11 +54,17 @@ impl Cluster {
     /// Makes a Kubernetes namespace in which the account `default` has the shipped Role, and its
     /// credentials as a pod's folder.
     pub(crate) fn add_namespace(&self, name: &str) -> Outcome {
-        self.plane.create_namespace(name)?;
+        self.add_namespace_without_role(name)?;
         let folder =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/rbac/own-namespace");
-        self.plane
-            .apply_text(&self.plane.kustomize(&folder, name)?)?;
+        Ok(self
+            .plane
+            .apply_text(&self.plane.kustomize(&folder, name)?)?)
+    }
+
+    /// The same without the Role.
+    pub(crate) fn add_namespace_without_role(&self, name: &str) -> Outcome {
+        self.plane.create_namespace(name)?;
         let token = self
             .plane
             .request_token(name, "default", Duration::from_mins(10))?;
