@@ -5,8 +5,8 @@
 //! of totals at most every minute. If this side stalls, the worker does not notice.
 //!
 //! While something changes, sensors and numbers are checked once a second. When nothing changes, this side
-//! sleeps until a deadline, a signal, a list, an annotation or an event. The worker then sends [`Event::Traffic`] at the
-//! first change of its numbers, so the sleep does not delay the log line of a loss.
+//! sleeps until a deadline, a signal, a list, an annotation or an event. The worker then sends
+//! [`Event::Traffic`] at the first change of its numbers, so the sleep does not delay the log line of a loss.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -224,7 +224,7 @@ fn switching(cluster: &mut Cluster) -> Outcome {
     Ok(())
 }
 
-/// podspan tries again, and logs it once.
+/// podspan tries again, and logs it once. When the Role is there, it follows the annotations.
 fn no_role(cluster: &mut Cluster) -> Outcome {
     cluster.add_namespace_without_role("no-role")?;
     let sensor = cluster.lab.sensor.ipv4.to_string();
@@ -240,6 +240,12 @@ fn no_role(cluster: &mut Cluster) -> Outcome {
         thread::sleep(Duration::from_millis(50));
     }
     let sent = stream.stop();
+    // With the Role, a later attempt succeeds.
+    let draft = PodDraft::new(POD).annotation(FILTER, "udp");
+    cluster.add_sensor("no-role", &draft)?;
+    cluster.bind_role("no-role")?;
+    agent.until_logged(&["INFO", "following the annotations", POD]);
+    agent.until_logged(&["INFO", "the filter is now", "udp"]);
     let (totals, log) = agent.end()?;
     totals.assert_lossless_but(&[]);
     let (copies, _) = tap.stop()?;

@@ -55,6 +55,11 @@ impl Cluster {
     /// credentials as a pod's folder.
     pub(crate) fn add_namespace(&self, name: &str) -> Outcome {
         self.add_namespace_without_role(name)?;
+        self.bind_role(name)
+    }
+
+    /// Gives the account `default` of a namespace the shipped Role.
+    pub(crate) fn bind_role(&self, name: &str) -> Outcome {
         let folder =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/rbac/own-namespace");
         Ok(self
