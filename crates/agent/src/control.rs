@@ -1,12 +1,12 @@
 //! Everything except the path of a frame: signals, the log, the sensors, and the MTUs of paths.
 //!
-//! In: the worker's published numbers and events, and the lists of sensors. Out: the table of sensors;
-//! log lines, at changes and not per frame; and one line of totals at most every minute. If this side
-//! stalls, the worker does not notice.
+//! In: the worker's published numbers and events, the lists of sensors, and the annotations of podspan's own
+//! pod. Out: the table of sensors; the rings' filters; log lines, at changes and not per frame; and one line
+//! of totals at most every minute. If this side stalls, the worker does not notice.
 //!
 //! While something changes, sensors and numbers are checked once a second. When nothing changes, this side
-//! sleeps until a deadline, a signal, a list or an event. The worker then sends [`Event::Traffic`] at the
-//! first change of its numbers, so the sleep does not delay the log line of a loss.
+//! sleeps until a deadline, a signal, a list, an annotation or an event. The worker then sends
+//! [`Event::Traffic`] at the first change of its numbers, so the sleep does not delay the log line of a loss.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,8 +23,10 @@ use tokio::time::sleep_until;
 use transmit::Report;
 
 use crate::flag::Flag;
+use crate::own_annotations::OwnAnnotationChanges;
 use crate::published::{Event, Published, Snapshot};
 use crate::reminders::{REMIND_EVERY, Reminders};
+use crate::ring_filters::RingFilters;
 use crate::schedule::{CHECK_EVERY, Schedule};
 use crate::sensor_lists::SensorLists;
 use crate::sensors::Sensors;
@@ -36,9 +38,18 @@ const REFRESH_PATHS_EVERY: Duration = Duration::from_secs(30);
 /// A loss is over when its counter has not grown for this time.
 const LOSS_OVER_AFTER: Duration = Duration::from_secs(10);
 
+/// What changes while podspan runs, apart from what the worker reports.
+pub(crate) struct Inputs {
+    /// Each list replaces the sensors; `None` if they are addresses.
+    pub(crate) lists: Option<SensorLists>,
+    /// `None` if no annotations are followed.
+    pub(crate) annotations: Option<OwnAnnotationChanges>,
+}
+
 /// The control side.
 pub(crate) struct Control {
     sensors: Sensors,
+    filters: RingFilters,
     published: Arc<Published>,
     events: mpsc::Receiver<Event>,
     /// Interfaces that podspan waits for, and when this was last logged.
@@ -61,6 +72,7 @@ impl Control {
     /// A control side that has not logged anything.
     pub(crate) fn new(
         sensors: Sensors,
+        filters: RingFilters,
         published: Arc<Published>,
         events: mpsc::Receiver<Event>,
     ) -> Self {
@@ -68,6 +80,7 @@ impl Control {
         let (missing, losses) = (HashMap::new(), Losses::default());
         Self {
             sensors,
+            filters,
             published,
             events,
             missing,
@@ -82,14 +95,24 @@ impl Control {
     }
 
     /// Runs until SIGTERM or SIGINT, and returns true, or until the worker has ended without a request,
-    /// and returns false. Each list in `lists` replaces the sensors; the first one raises `first_list`.
+    /// and returns false. The first list of sensors raises `first_list`.
     pub(crate) async fn run(
         &mut self,
-        mut lists: Option<SensorLists>,
+        inputs: Inputs,
         first_list: &Flag,
         signals: &mut Signals,
     ) -> bool {
+        let Inputs {
+            mut lists,
+            mut annotations,
+        } = inputs;
         loop {
+            let changed = async {
+                match &mut annotations {
+                    Some(annotations) => annotations.next().await,
+                    None => pending().await,
+                }
+            };
             let list = async {
                 match &mut lists {
                     Some(lists) => lists.next().await,
@@ -102,6 +125,10 @@ impl Control {
                     self.sensors.update_list(list, now);
                     first_list.raise();
                     self.schedule.request(now + CHECK_EVERY);
+                    continue;
+                }
+                annotations = changed => {
+                    self.filters.update(annotations);
                     continue;
                 }
                 () = sleep_until(self.schedule.next().into()) => {

@@ -11,6 +11,8 @@
 //! Then there are three threads. `worker` handles each frame from the ring to the socket. `control` does
 //! everything else; it reads from the worker only what is in `published`. The log's thread writes the
 //! log lines. If the sensor is a name, `sensor_lists` runs discovery on the thread of `control`.
+//! `own_annotations` follows the annotations of podspan's own pod there; `filter_choice` decides which filter
+//! they mean, and `ring_filters` attaches it.
 //! `ring_size` chooses the rings' size. `sensors` decides which sensors are in use: `observation` and `ejection` have the rules, and
 //! `sensor_log` and `reminders` the log lines.
 
@@ -22,15 +24,18 @@ pub mod config;
 mod control;
 mod ejection;
 pub mod exit;
+mod filter_choice;
 pub mod filter_command;
 mod flag;
 mod idle;
 pub mod log;
 mod observation;
+mod own_annotations;
 pub mod privilege;
 mod published;
 mod reminders;
 mod report_schedule;
+mod ring_filters;
 mod ring_size;
 mod run;
 mod schedule;

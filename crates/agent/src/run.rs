@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use capture::Ring;
 use capture::privilege::{PrivilegeError, drop_all, raise_net_raw};
+use capture::{FilterHandle, Ring};
 use mirror::{Mirror, MirrorConfig};
 use nix::errno::Errno;
 use nix::sys::utsname::uname;
@@ -22,13 +22,16 @@ use thiserror::Error;
 use transmit::{Prober, SocketConfig, Transmitter};
 
 use crate::config::{Config, OnFailure, SensorSetting, Value as _};
-use crate::control::Control;
+use crate::control::{Control, Inputs};
 use crate::exit::Exit;
+use crate::filter_choice::FilterChoice;
 use crate::flag::Flag;
 use crate::idle;
 use crate::log;
+use crate::own_annotations::OwnAnnotationChanges;
 use crate::privilege;
 use crate::published::{EventSender, Published};
+use crate::ring_filters::RingFilters;
 use crate::ring_size;
 use crate::sensor_lists::SensorLists;
 use crate::sensors::{ListedSensor, Sensors};
@@ -157,6 +160,7 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
     });
     let Opened {
         rings,
+        filter_handles,
         ring_plan,
         transmitter,
         prober,
@@ -184,10 +188,14 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
         .spawn(move || worker.run())
         .map_err(RunError::Spawn)?;
 
-    let mut control = Control::new(sensors, published, events);
+    let filters = RingFilters::new(filter_handles, FilterChoice::new(config.filter.clone()));
+    let mut control = Control::new(sensors, filters, published, events);
     let is_requested = runtime.block_on(async {
-        let lists = SensorLists::watch(config, has_ipv6);
-        control.run(lists, &first_list, &mut signals).await
+        let inputs = Inputs {
+            lists: SensorLists::watch(config, has_ipv6),
+            annotations: OwnAnnotationChanges::follow(config),
+        };
+        control.run(inputs, &first_list, &mut signals).await
     });
     stop.raise();
     let last = worker.join().map_err(|_| RunError::WorkerLost)??;
@@ -200,6 +208,7 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
 /// What needs a capability to open. After a failure, the opening can be tried again.
 struct Opened {
     rings: Vec<Ring>,
+    filter_handles: Vec<FilterHandle>,
     ring_plan: ring_size::Plan,
     transmitter: Transmitter,
     prober: Prober,
@@ -215,8 +224,13 @@ impl Opened {
             trailers: config.trailers,
             ..SocketConfig::new(mark.get())
         };
+        let filter_handles = rings
+            .iter()
+            .map(Ring::filter_handle)
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             rings,
+            filter_handles,
             ring_plan,
             transmitter: Transmitter::open(&sockets)?,
             prober: Prober::open(&sockets)?,

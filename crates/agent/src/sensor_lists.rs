@@ -105,7 +105,7 @@ fn families(own: &[IpAddr], has_ipv6: bool) -> Families {
 }
 
 /// `KUBECONFIG` if it is set, else the pod's service account, else the user's kubeconfig.
-fn source(config: &Config) -> ClientSource {
+pub(crate) fn source(config: &Config) -> ClientSource {
     match (
         &config.kubernetes_service_host,
         config.kubernetes_service_port,

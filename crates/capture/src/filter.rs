@@ -1,8 +1,8 @@
 //! Which frames the kernel writes into the ring: a cBPF program on the packet socket.
 //!
-//! In: the mark of podspan's datagrams, and the operator's filter. Out: a program for `SO_ATTACH_FILTER`. The kernel runs it on
-//! every frame before it counts or copies it. A rejected frame uses no space in the ring and is in no
-//! counter.
+//! In: the mark of podspan's datagrams, and the operator's filter. Out: a program for `SO_ATTACH_FILTER`.
+//! The kernel runs it on every frame before it counts or copies it. A rejected frame uses no space in the
+//! ring and is in no counter.
 //!
 //! The program rejects
 //! - frames with podspan's mark, because the copies leave through the captured interface. The mark is a
@@ -10,13 +10,15 @@
 //! - on a loopback device the outgoing copy of a frame: every frame is captured when it comes back in;
 //! - frames of an unknown hardware type, see [`link_of`]. They occur only if a device changes its type,
 //!   or gets another's name, while the socket is bound;
-//! - after these, what the operator's filter (`FILTER`) rejects. It has one program for frames with an
-//!   Ethernet header and one for bare IP packets.
+//! - after these, what the operator's filter rejects (`FILTER`, or the pod's annotation). It has one program
+//!   for frames with an Ethernet header and one for bare IP packets.
 //!
-//! The program reads the type of each frame's device, so it works for all devices. It is attached once,
-//! before the first bind, and stays when the socket is bound to another device: the socket is never
-//! without it. Sources: `bpf_convert_filter` and `convert_bpf_extensions` in `net/core/filter.c`,
-//! `run_filter` in `net/packet/af_packet.c`.
+//! The program reads the type of each frame's device, so it works for all devices. It is attached before
+//! the first bind, and stays when the socket is bound to another device. Only another program replaces it
+//! ([`crate::filter_handle`]), in one step: the socket is never without one.
+//!
+//! Sources: `bpf_convert_filter` and `convert_bpf_extensions` in `net/core/filter.c`, `run_filter` in
+//! `net/packet/af_packet.c`.
 
 use std::num::NonZeroU32;
 
@@ -118,7 +120,7 @@ const fn skip(instructions: u32) -> sock_filter {
     }
 }
 
-/// The program that rejects every frame.
+/// The program that rejects every frame: of a ring that has stopped, or while mirroring is switched off.
 #[must_use]
 pub const fn reject_all() -> [sock_filter; 1] {
     [return_bytes(0)]

@@ -4,6 +4,7 @@
 //! wrote. In the order in which a frame passes them:
 //!
 //! - [`filter`]: which frames the kernel writes into the ring, as a cBPF program;
+//!   [`filter_handle`]: replacing it while another thread reads the ring;
 //! - [`ring`]: a packet socket with its ring, opened once with `CAP_NET_RAW` and bound again, without
 //!   any capability, when the interface is back; [`interface`]: the changes of the interface;
 //! - [`network_changes`]: when to check the interface for changes;
@@ -18,6 +19,7 @@
 
 pub mod block;
 pub mod filter;
+pub mod filter_handle;
 pub mod interface;
 mod map;
 pub mod network_changes;
@@ -30,6 +32,7 @@ pub mod walk;
 mod simulated;
 
 pub use block::Block;
+pub use filter_handle::{FilterHandle, FilterRefused};
 pub use interface::{InterfaceChange, InterfaceName, InvalidInterfaceName};
 pub use network_changes::NetworkChanges;
 pub use ring::{

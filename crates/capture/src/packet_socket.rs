@@ -46,6 +46,11 @@ impl PacketSocket {
         Socket::new(Domain::PACKET, Type::RAW, None).map(Self)
     }
 
+    /// Another descriptor of the same socket.
+    pub(crate) fn duplicate(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// Sets an option of level `SOL_PACKET` that is an integer.
     pub(crate) fn set(&self, option: c_int, value: c_int) -> io::Result<()> {
         self.set_option(option, &value)

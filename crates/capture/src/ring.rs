@@ -39,6 +39,7 @@ use std::io;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::filter::Filter;
 use libc::{
@@ -47,6 +48,7 @@ use libc::{
 
 use crate::block::{Block, Blocks};
 use crate::filter;
+use crate::filter_handle::FilterHandle;
 use crate::interface::{ChangeDetector, Device, InterfaceChange, InterfaceName, Observation};
 use crate::map::Map;
 use crate::packet_socket::{Bound, PacketSocket};
@@ -210,7 +212,9 @@ pub struct Ring {
     statistics: RingStatistics,
     /// Frames in the blocks that were read, including unreadable ones.
     frames_read: u64,
-    stopped: bool,
+    mark: NonZeroU32,
+    /// Shared with the filter's handles.
+    stopped: Arc<AtomicBool>,
 }
 
 impl Ring {
@@ -257,7 +261,8 @@ impl Ring {
             watch: ChangeDetector::new(interface),
             statistics: RingStatistics::default(),
             frames_read: 0,
-            stopped: false,
+            mark: config.mark,
+            stopped: Arc::default(),
         })
     }
 
@@ -265,6 +270,19 @@ impl Ring {
     #[must_use]
     pub const fn interface(&self) -> &InterfaceName {
         self.watch.name()
+    }
+
+    /// A handle that replaces the filter while another thread owns the ring.
+    ///
+    /// # Errors
+    /// [`OpenError::System`] if the socket's descriptor cannot be duplicated.
+    pub fn filter_handle(&self) -> Result<FilterHandle, OpenError> {
+        let handle = FilterHandle::new(&self.socket, self.mark, &self.stopped);
+        handle.map_err(|source| OpenError::System {
+            interface: self.interface().clone(),
+            doing: "duplicating the packet socket",
+            source,
+        })
     }
 
     /// Finds the interface by its name, binds to it if it is new, and returns what has changed. Call it
@@ -275,7 +293,7 @@ impl Ring {
     /// The kernel's errors for `bind`, `getsockname` and `ioctl`, except that there is no such device.
     /// The next call tries again.
     pub fn refresh(&mut self) -> io::Result<Option<InterfaceChange>> {
-        if self.stopped {
+        if self.stopped.load(Ordering::SeqCst) {
             return Ok(None);
         }
         // The state is read below. But ENETDOWN must be cleared, or poll does not wait again.
@@ -345,7 +363,7 @@ impl Ring {
     /// The kernel's errors for `setsockopt` and `bind`. The filter that rejects everything is attached
     /// first, so if `bind` fails, only frames that are being captured at this time can still enter.
     pub fn stop(&mut self) -> io::Result<()> {
-        self.stopped = true;
+        self.stopped.store(true, Ordering::SeqCst);
         self.socket.attach_filter(&filter::reject_all())?;
         // `tpacket_rcv` on another CPU may still run the old filter for a frame. Binding to another
         // protocol detaches the socket from the device and waits until no CPU is in `tpacket_rcv`

@@ -1,7 +1,7 @@
 //! How long to wait before the next attempt.
 //!
-//! In: a failure and a random number. Out: a time. It depends on what failed and how often, and has
-//! jitter, so that the podspans of a cluster do not all try again at the same time.
+//! In: a failure, a random number and a [`Pace`]. Out: a time. It depends on what failed and how often, and
+//! has jitter, so that the podspans of a cluster do not all try again at the same time.
 //!
 //! A missing answer and a refusal have different times. An attempt without an answer costs the API
 //! server nothing, and the sensors may have changed while it was down: podspan tries about once a
@@ -9,24 +9,45 @@
 //! times about once a second, because an API server that has just started refuses at first. Then the
 //! time doubles, up to 30 s.
 //!
+//! The watch on podspan's own pod tries less often: many pods have no right to it, and do not need it. After
+//! a minute it costs the API server no more requests than a watch that works.
+//!
 //! Invariant: the time is at least 1 s.
 
 use std::time::Duration;
 
 use crate::failure::Failure;
 
-/// How long podspan tries once a second while no answer comes.
-const FAST_FOR: Duration = Duration::from_mins(5);
-/// The seconds between attempts after that.
-const SLOW: u64 = 5;
-/// The seconds after the first, second, … refusal; the last one repeats. Jitter adds up to half.
-const REFUSALS: [u64; 7] = [1, 1, 1, 2, 4, 8, 20];
+/// How often podspan tries again.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Pace {
+    /// How long podspan tries once a second while no answer comes.
+    fast_for: Duration,
+    /// The seconds between attempts after that. Jitter adds up to a quarter.
+    slow: u64,
+    /// The seconds after the first, second, … refusal; the last one repeats. Jitter adds up to half.
+    refusals: [u64; 7],
+}
+
+/// For the sensors.
+pub(crate) const SENSORS: Pace = Pace {
+    fast_for: Duration::from_mins(5),
+    slow: 5,
+    refusals: [1, 1, 1, 2, 4, 8, 20],
+};
+/// For podspan's own pod.
+pub(crate) const OWN_POD: Pace = Pace {
+    fast_for: Duration::from_mins(1),
+    slow: 30,
+    refusals: [1, 2, 4, 8, 15, 30, 60],
+};
 /// The longest `Retry-After` that is obeyed. A wrong one must not end discovery.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(5);
 
 /// The failures since the last success.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Backoff {
+    pace: &'static Pace,
     /// The refusals in a row.
     refusals: usize,
     /// The time waited since the last answer.
@@ -34,9 +55,18 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
+    /// No failure yet.
+    pub(crate) const fn new(pace: &'static Pace) -> Self {
+        Self {
+            pace,
+            refusals: 0,
+            unanswered: Duration::ZERO,
+        }
+    }
+
     /// Starts again after a success.
     pub(crate) fn reset(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.pace);
     }
 
     /// The time to wait after `failure`; `jitter` is from 0 to 1.
@@ -44,12 +74,12 @@ impl Backoff {
         // The seconds, and the largest share of them that jitter adds.
         let (seconds, share) = if failure.is_unanswered() {
             self.refusals = 0;
-            let fast = self.unanswered < FAST_FOR;
-            (if fast { 1 } else { SLOW }, 0.25)
+            let fast = self.unanswered < self.pace.fast_for;
+            (if fast { 1 } else { self.pace.slow }, 0.25)
         } else {
             self.unanswered = Duration::ZERO;
-            let last = REFUSALS.len() - 1;
-            let step = REFUSALS[self.refusals.min(last)];
+            let refusals = &self.pace.refusals;
+            let step = refusals[self.refusals.min(refusals.len() - 1)];
             self.refusals = self.refusals.saturating_add(1);
             (step, 0.5)
         };
@@ -81,7 +111,7 @@ mod tests {
 
     #[test]
     fn refusals_are_retried_more_and_more_slowly() {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(&SENSORS);
         let waits: Vec<u64> = (0..9)
             .map(|_| backoff.after(&Failure::Unauthorized, 0.0).as_secs())
             .collect();
@@ -94,11 +124,27 @@ mod tests {
         }
     }
 
+    /// A watch that works costs a request each 48 to 60 s, and a list each ten minutes.
+    #[test]
+    fn a_refused_watch_on_the_own_pod_costs_no_more_requests_than_a_watch() {
+        let mut backoff = Backoff::new(&OWN_POD);
+        let (mut waited, mut requests) = (Duration::ZERO, 0);
+        while waited < Duration::from_hours(1) {
+            waited += backoff.after(&Failure::Unauthorized, 0.0);
+            requests += 1;
+        }
+        assert!(requests <= 60 + 6, "{requests} in an hour");
+        assert_eq!(
+            backoff.after(&Failure::Unauthorized, 0.0),
+            Duration::from_mins(1)
+        );
+    }
+
     #[test]
     fn without_an_answer_podspan_tries_every_second_for_five_minutes() {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(&SENSORS);
         let mut waited = Duration::ZERO;
-        while waited < FAST_FOR {
+        while waited < SENSORS.fast_for {
             let wait = backoff.after(&no_answer(), 1.0);
             assert!(
                 wait <= Duration::from_millis(1250),
@@ -106,7 +152,10 @@ mod tests {
             );
             waited += wait;
         }
-        assert_eq!(backoff.after(&no_answer(), 0.0), Duration::from_secs(SLOW));
+        assert_eq!(
+            backoff.after(&no_answer(), 0.0),
+            Duration::from_secs(SENSORS.slow)
+        );
         backoff.after(&Failure::Unauthorized, 0.0);
         assert_eq!(backoff.after(&no_answer(), 0.0), Duration::from_secs(1));
     }
@@ -118,7 +167,7 @@ mod tests {
             after: Some(Duration::from_secs(seconds)),
         };
         for (asked, least) in [(0, 1), (7, 7), (60, 60), (u64::MAX, 300)] {
-            let wait = Backoff::default().after(&after(asked), 0.5);
+            let wait = Backoff::new(&SENSORS).after(&after(asked), 0.5);
             assert!(wait.as_secs() >= least, "{asked}: {wait:?}");
             assert!(wait.as_secs() <= least + 1, "{asked}: {wait:?}");
         }
@@ -128,12 +177,14 @@ mod tests {
         #[test]
         fn never_faster_than_once_a_second(
             failures in prop::collection::vec((any::<bool>(), 0.0..=1.0), 1..1000),
+            own in any::<bool>(),
         ) {
-            let mut backoff = Backoff::default();
+            let (pace, longest) = if own { (&OWN_POD, 90) } else { (&SENSORS, 30) };
+            let mut backoff = Backoff::new(pace);
             for (is_unanswered, jitter) in failures {
                 let failure = if is_unanswered { no_answer() } else { Failure::Unauthorized };
                 let wait = backoff.after(&failure, jitter);
-                prop_assert!(wait >= Duration::from_secs(1) && wait <= Duration::from_secs(30));
+                prop_assert!(wait >= Duration::from_secs(1) && wait <= Duration::from_secs(longest));
             }
         }
     }

@@ -1,7 +1,8 @@
 //! What is logged, and how often.
 //!
 //! In: failures, answers, remarks about pods, and lists of sensors. Out: log lines. Each kind of
-//! failure is logged once until the API server answers again, and the end of the failures once. The
+//! failure is logged once until the API server answers again, and the end of the failures once: as warnings
+//! if the pods are sensors, and as information if it is podspan's own pod, which not everybody needs. The
 //! reason why a pod is not used is logged when it changes, and so are the sensors.
 //!
 //! Invariant: no line is logged per attempt or per event.
@@ -12,6 +13,7 @@ use std::time::Instant;
 
 use crate::failure::Failure;
 use crate::foreign::Foreign;
+use crate::own_pod::{FILTER_ANNOTATION, MIRROR_ANNOTATION};
 use crate::pod::PodName;
 use crate::remedy::{Target, remedy};
 use crate::select::Remark;
@@ -55,12 +57,25 @@ impl Journal {
         let is_new = !logged.iter().any(|logged| logged.is_same_kind(&failure));
         let text = remedy(&failure, target);
         if is_new && (again || !self.may_be_transient(&failure)) {
-            let sensors = if self.listed {
-                "; the last known sensors stay in use"
+            if target.are_sensors() {
+                let sensors = if self.listed {
+                    "; the last known sensors stay in use"
+                } else {
+                    ""
+                };
+                tracing::warn!("discovery{sensors}: {text}");
             } else {
-                ""
-            };
-            tracing::warn!("discovery{sensors}: {text}");
+                let last = if self.listed {
+                    "; the last ones stay in use"
+                } else {
+                    ""
+                };
+                tracing::info!(
+                    "the annotations {FILTER_ANNOTATION} and {MIRROR_ANNOTATION} of podspan's own pod are not \
+                     followed{last}: {text}. If nobody uses them, nothing needs to be done; ANNOTATIONS_FILE \
+                     follows them without the API server"
+                );
+            }
             logged.push(failure.clone());
         } else {
             tracing::debug!("discovery fails: {text}");
@@ -94,14 +109,21 @@ impl Journal {
             .failing
             .take()
             .filter(|failing| !failing.logged.is_empty());
-        if !self.connected {
-            tracing::info!("discovery: watching the {pods} at {server}");
-        } else if let Some(Failing { since, .. }) = failing {
-            let after_seconds = since.elapsed().as_secs();
-            tracing::info!(
+        let after_seconds = failing.map(|failing| failing.since.elapsed().as_secs());
+        match (self.connected, target.are_sensors(), after_seconds) {
+            (false, true, _) => tracing::info!("discovery: watching the {pods} at {server}"),
+            (false, false, _) => tracing::info!(
+                "following the annotations {FILTER_ANNOTATION} and {MIRROR_ANNOTATION} of the {pods} at {server}"
+            ),
+            (true, true, Some(after_seconds)) => tracing::info!(
                 after_seconds,
                 "discovery: the API server {server} answers again"
-            );
+            ),
+            (true, false, Some(after_seconds)) => tracing::info!(
+                after_seconds,
+                "the annotations of podspan's own pod are followed again"
+            ),
+            (true, _, None) => {}
         }
         self.connected = true;
     }

@@ -10,6 +10,7 @@ use tracing::Level;
 use super::*;
 use crate::failure::{User, Verb};
 use crate::foreign::testing::{any_text, assert_printable};
+use crate::remedy::Selected;
 use crate::settings::{FoundSensor, Receiver};
 
 /// More than the longest line: the names of 16 sensors with 300 characters each, and their addresses.
@@ -91,13 +92,18 @@ fn any_target() -> impl Strategy<Value = Target> {
         any_text(),
         optional(),
         any_text(),
+        any::<bool>(),
     )
         .prop_map(
-            |(server, ca, credentials, name, namespace, own_namespace)| Target {
+            |(server, ca, credentials, name, namespace, own_namespace, is_own)| Target {
                 server,
                 ca,
                 credentials,
-                name,
+                selected: if is_own {
+                    Selected::OwnPod(name)
+                } else {
+                    Selected::Sensors(name)
+                },
                 namespace,
                 own_namespace,
             },
@@ -131,7 +137,7 @@ fn any_list() -> impl Strategy<Value = SensorList> {
 
 /// How many lines a failure has, whatever texts are in it.
 fn lines_of(failure: &Failure, target: &Target) -> usize {
-    if !matches!(failure, Failure::Forbidden { .. }) {
+    if !matches!(failure, Failure::Forbidden { .. }) || !target.are_sensors() {
         return 1;
     }
     let namespaces = if target.namespace.is_some() { 2 } else { 0 };
@@ -162,5 +168,46 @@ proptest! {
             assert_printable(line);
             prop_assert!(line.chars().count() <= LINE_MAX, "{}", line.len());
         }
+    }
+}
+
+/// A pod without the Role: one line of information, however often podspan tries.
+#[test]
+fn a_refused_watch_on_the_own_pod_is_one_line_of_information() {
+    let refused = || Failure::Forbidden {
+        verb: Verb::Watch,
+        user: Some(User::ServiceAccount {
+            namespace: "shop".to_owned(),
+            name: "cart".to_owned(),
+        }),
+    };
+    let target = Target::own_pod("cart-1");
+    let log = logged(|| {
+        let mut journal = Journal::default();
+        for _ in 0..5 {
+            journal.failed(refused(), &target);
+        }
+        journal.answered(&target);
+        journal.listed();
+        for _ in 0..5 {
+            journal.failed(refused(), &target);
+        }
+        journal.answered(&target);
+    });
+    let lines: Vec<&str> = log.lines().filter(|line| !line.contains("DEBUG")).collect();
+    let expected = [
+        [
+            "not followed: ",
+            "pod cart-1 in namespace shop",
+            "own-namespace",
+        ],
+        ["following the annotations", "podspan.dev/filter", "cart-1"],
+        ["not followed; the last ones", "(403)", "ANNOTATIONS_FILE"],
+        ["followed again", "INFO", "after_seconds"],
+    ];
+    assert_eq!(lines.len(), expected.len(), "{log}");
+    for (line, words) in lines.iter().zip(expected) {
+        assert!(line.contains("INFO"), "{line}");
+        assert!(words.iter().all(|word| line.contains(word)), "{line}");
     }
 }

@@ -10,6 +10,9 @@
 //!                            +--error--> failure --> remedy      +--why a pod is not used--> log
 //! ```
 //!
+//! The same loop watches podspan's own pod: [`watch_own_pod`] publishes its annotations
+//! ([`OwnAnnotations`], `own_pod`). `annotations_file` reads them from a file of the kubelet instead.
+//!
 //! `select`, `failure`, `remedy` and `backoff` are pure and make every decision. `credentials` and
 //! `address` keep secrets out of texts. `watch` and `source` do the network I/O. `table` and `journal`
 //! hold the state between two events.
@@ -25,12 +28,14 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod annotations_file;
 mod backoff;
 mod credentials;
 mod failure;
 mod foreign;
 mod go_string;
 mod journal;
+mod own_pod;
 mod pod;
 mod remedy;
 mod select;
@@ -39,7 +44,11 @@ mod source;
 mod table;
 mod watch;
 
+pub use annotations_file::follow_annotations_file;
 pub use foreign::Foreign;
-pub use settings::{Families, FoundSensor, OwnPod, Receiver, Scope, SensorList, Settings, Timing};
+pub use own_pod::{FILTER_ANNOTATION, MAX_ANNOTATION, MIRROR_ANNOTATION, OwnAnnotations};
+pub use settings::{
+    Families, FoundSensor, OwnPod, OwnPodSettings, Receiver, Scope, SensorList, Settings, Timing,
+};
 pub use source::ClientSource;
-pub use watch::watch;
+pub use watch::{watch, watch_own_pod};

@@ -14,8 +14,35 @@ use std::fmt::Write as _;
 use crate::failure::{Failure, User, Verb};
 use crate::foreign::{Foreign, is_printable, is_short};
 
+/// Which pods the API server selects. It does not send others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Selected {
+    /// The pods with the label `run=<name>`: the sensors.
+    Sensors(String),
+    /// The pod with this name: podspan's own.
+    OwnPod(String),
+}
+
+impl Selected {
+    /// The label selector.
+    pub(crate) fn label(&self) -> Option<String> {
+        match self {
+            Self::Sensors(name) => Some(format!("run={name}")),
+            Self::OwnPod(_) => None,
+        }
+    }
+
+    /// The field selector.
+    pub(crate) fn field(&self) -> Option<String> {
+        match self {
+            Self::Sensors(_) => None,
+            Self::OwnPod(name) => Some(format!("metadata.name={name}")),
+        }
+    }
+}
+
 /// Which pods are watched, and at which API server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     /// Its URL.
     pub(crate) server: String,
@@ -23,8 +50,8 @@ pub(crate) struct Target {
     pub(crate) ca: Option<String>,
     /// Where podspan's credentials are: a token's file or a kubeconfig.
     pub(crate) credentials: String,
-    /// The label's value.
-    pub(crate) name: String,
+    /// Which pods.
+    pub(crate) selected: Selected,
     /// The namespace that is watched; none: all.
     pub(crate) namespace: Option<String>,
     /// The namespace of podspan's pod, for a service account that no message names.
@@ -32,12 +59,33 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// `pods labelled run=zeek in namespace shop`.
+    /// `pods labelled run=zeek in namespace shop`, or `pod cart-1 in namespace shop`.
     pub(crate) fn pods(&self) -> String {
-        let name = Foreign(&self.name);
+        let pods = match &self.selected {
+            Selected::Sensors(name) => format!("pods labelled run={}", Foreign(name)),
+            Selected::OwnPod(name) => format!("pod {}", Foreign(name)),
+        };
         match self.namespace.as_deref().map(Foreign) {
-            Some(namespace) => format!("pods labelled run={name} in namespace {namespace}"),
-            None => format!("pods labelled run={name} in all namespaces"),
+            Some(namespace) => format!("{pods} in namespace {namespace}"),
+            None => format!("{pods} in all namespaces"),
+        }
+    }
+
+    /// Whether these are the sensors.
+    pub(crate) const fn are_sensors(&self) -> bool {
+        matches!(self.selected, Selected::Sensors(_))
+    }
+
+    /// The target for a pod of podspan's own, for tests.
+    #[cfg(test)]
+    pub(crate) fn own_pod(name: &str) -> Self {
+        Self {
+            server: "https://10.0.0.1:443/".to_owned(),
+            ca: None,
+            credentials: "/run/token".to_owned(),
+            selected: Selected::OwnPod(name.to_owned()),
+            namespace: Some("shop".to_owned()),
+            own_namespace: "shop".to_owned(),
         }
     }
 }
@@ -135,11 +183,15 @@ fn forbidden(verb: Verb, user: Option<&User>, target: &Target) -> String {
         Some(User::Unreadable) => "a user whose name cannot be read here".to_owned(),
         None => "podspan's service account".to_owned(),
     };
-    format!(
-        "the API server does not allow {who} to {verb} {pods} (403): the verb {verb} is missing. \
-         Apply this:\n{}",
-        rbac(user, target)
-    )
+    let refused = format!(
+        "the API server does not allow {who} to {verb} {pods} (403): the verb {verb} is missing"
+    );
+    if target.are_sensors() {
+        format!("{refused}. Apply this:\n{}", rbac(user, target))
+    } else {
+        // Many pods do not need this right, so it is not worth a page of YAML.
+        format!("{refused}. The Role of manifests/rbac/own-namespace allows it")
+    }
 }
 
 /// The rights that podspan needs, as YAML for `kubectl apply -f -`.
@@ -232,7 +284,7 @@ mod tests {
             server: "https://10.0.0.1:443/".to_owned(),
             ca: Some("/run/ca.crt".to_owned()),
             credentials: "/run/token".to_owned(),
-            name: "zeek".to_owned(),
+            selected: Selected::Sensors("zeek".to_owned()),
             namespace: namespace.map(str::to_owned),
             own_namespace: "shop".to_owned(),
         }

@@ -1,4 +1,4 @@
-//! The types shared with the agent: what discovery is asked for, and the list that it publishes.
+//! The types shared with the agent: what discovery is asked for, and the list of sensors that it publishes.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -81,6 +81,19 @@ pub struct OwnPod {
     pub namespace: Option<String>,
     /// The addresses of its interfaces. They identify the pod without the downward API too.
     pub addresses: Vec<IpAddr>,
+}
+
+/// Which pod is podspan's own, to follow its annotations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnPodSettings {
+    /// `metadata.name`. The caller has checked that it is a valid name of a pod.
+    pub name: String,
+    /// `metadata.namespace`; without it, that of the credentials.
+    pub namespace: Option<String>,
+    /// `metadata.uid`: a pod with another one is not podspan's own.
+    pub uid: Option<String>,
+    /// Time limits and intervals; `between_lists` is not used.
+    pub timing: Timing,
 }
 
 /// The address families that podspan can send to.

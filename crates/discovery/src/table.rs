@@ -7,23 +7,25 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::journal::Journal;
 use crate::pod::{Pod, PodName};
 use crate::remedy::Target;
 use crate::select::{Selection, select};
 use crate::settings::{SensorList, Settings};
+use crate::watch::{Consumer, Listed};
 
 /// The minimum time between two refreshes when the first one gave no new list.
 const UNCHANGED_INTERVAL: Duration = Duration::from_millis(5);
 
-/// All pods with the name.
-pub(crate) type Pods = BTreeMap<PodName, Pod>;
+/// All selected pods.
+pub(crate) type Pods<P> = BTreeMap<PodName, P>;
 
 /// The pods as the API server reported them, and where the lists of sensors are published.
 pub(crate) struct Table<P> {
-    pods: Pods,
+    settings: Settings,
+    pods: Pods<Pod>,
     publish: P,
     last: Option<SensorList>,
     /// Whether the pods have changed since the last refresh.
@@ -33,9 +35,10 @@ pub(crate) struct Table<P> {
 }
 
 impl<P: FnMut(SensorList)> Table<P> {
-    /// An empty table. Nothing is published before the first [`Self::replace`].
-    pub(crate) fn new(publish: P) -> Self {
+    /// An empty table. Nothing is published before the first list is complete.
+    pub(crate) fn new(settings: Settings, publish: P) -> Self {
         Self {
+            settings,
             pods: Pods::new(),
             publish,
             last: None,
@@ -43,33 +46,43 @@ impl<P: FnMut(SensorList)> Table<P> {
             next: Instant::now(),
         }
     }
+}
 
-    /// Replaces all pods by a complete list.
-    pub(crate) fn replace(&mut self, pods: Pods) {
+impl Listed for Pod {
+    fn name(&self) -> &PodName {
+        &self.name
+    }
+
+    fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+impl<P: FnMut(SensorList)> Consumer for Table<P> {
+    type Pod = Pod;
+
+    fn replace(&mut self, pods: Pods<Pod>) {
         self.pods = pods;
         self.changed = true;
     }
 
-    /// Adds a pod that is new or has changed.
-    pub(crate) fn insert(&mut self, pod: Pod) {
+    fn insert(&mut self, pod: Pod) {
         self.pods.insert(pod.name.clone(), pod);
         self.changed = true;
     }
 
-    /// Removes a pod that was deleted.
-    pub(crate) fn remove(&mut self, name: &PodName) {
+    fn remove(&mut self, name: &PodName) {
         self.changed |= self.pods.remove(name).is_some();
     }
 
-    /// When to call [`Self::refresh`]; none: nothing has changed.
-    pub(crate) fn due(&self) -> Option<Instant> {
+    fn due(&self) -> Option<Instant> {
         self.changed.then_some(self.next)
     }
 
     /// Selects the sensors among all pods, and publishes the list if it is new.
-    pub(crate) fn refresh(&mut self, settings: &Settings, journal: &mut Journal, target: &Target) {
+    fn refresh(&mut self, journal: &mut Journal, target: &Target) {
         self.changed = false;
-        let Selection { list, remarks } = select(self.pods.values(), settings);
+        let Selection { list, remarks } = select(self.pods.values(), &self.settings);
         journal.remarks(remarks);
         let is_new = self.last.as_ref() != Some(&list);
         if is_new {
@@ -79,23 +92,10 @@ impl<P: FnMut(SensorList)> Table<P> {
         }
         // A new pod has several events before it is Ready. They must not delay the one that counts.
         let pause = if is_new {
-            settings.timing.between_lists
+            self.settings.timing.between_lists
         } else {
             UNCHANGED_INTERVAL
         };
         self.next = Instant::now() + pause;
-    }
-
-    /// Waits until a refresh is due, and does it. Returns at once when nothing has changed.
-    pub(crate) async fn refresh_when_due(
-        &mut self,
-        settings: &Settings,
-        journal: &mut Journal,
-        target: &Target,
-    ) {
-        if let Some(due) = self.due() {
-            sleep_until(due).await;
-            self.refresh(settings, journal, target);
-        }
     }
 }

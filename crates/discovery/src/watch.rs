@@ -1,5 +1,5 @@
-//! Lists and watches pods over the network, passes the API server's events to the table, and
-//! continues after every failure.
+//! Lists and watches pods over the network, passes the API server's events to a [`Consumer`], and
+//! continues after every failure. One loop is for all consumers: the table of sensors, and podspan's own pod.
 //!
 //! ```text
 //!           no position                        position = resourceVersion
@@ -30,14 +30,16 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt};
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::ObjectList;
+use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, OWN_POD, Pace, SENSORS};
 use crate::failure::{Failure, classify, classify_status};
 use crate::journal::Journal;
-use crate::pod::Pod;
-use crate::remedy::Target;
-use crate::settings::{Scope, SensorList, Settings};
+use crate::own_pod::{OwnAnnotations, OwnPodTable};
+use crate::pod::PodName;
+use crate::remedy::{Selected, Target};
+use crate::settings::{OwnPodSettings, Scope, SensorList, Settings, Timing};
 use crate::source::{ClientSource, Connection};
 use crate::table::{Pods, Table};
 
@@ -55,6 +57,28 @@ const RELIST_INTERVAL: Duration = Duration::from_mins(10);
 /// pause.
 const WORKING_AFTER: Duration = Duration::from_secs(1);
 
+/// What is kept of a pod.
+pub(crate) trait Listed: DeserializeOwned + Clone {
+    fn name(&self) -> &PodName;
+    /// `metadata.resourceVersion`: where a watch continues.
+    fn version(&self) -> &str;
+}
+
+/// What gets the pods of the loop.
+pub(crate) trait Consumer {
+    type Pod: Listed;
+    /// Replaces all pods by a complete list.
+    fn replace(&mut self, pods: Pods<Self::Pod>);
+    /// Adds a pod that is new or has changed.
+    fn insert(&mut self, pod: Self::Pod);
+    /// Removes a pod that was deleted.
+    fn remove(&mut self, name: &PodName);
+    /// When to call [`Self::refresh`]; none: nothing has changed.
+    fn due(&self) -> Option<Instant>;
+    /// Publishes what is new.
+    fn refresh(&mut self, journal: &mut Journal, target: &Target);
+}
+
 /// Finds the sensors and calls `publish` with the complete list, first and each time it changes. It
 /// never returns. It logs every failure and tries again, and then reads the configuration again too.
 /// So it can start before there is an API server.
@@ -65,45 +89,52 @@ pub async fn watch(
     source: ClientSource,
     publish: impl FnMut(SensorList),
 ) -> Infallible {
-    let target = Target {
-        server: source.server(),
-        ca: source.ca(),
-        credentials: source.credentials(),
-        name: settings.name.clone(),
-        namespace: match &settings.scope {
-            Scope::Own => settings.own_pod.namespace.clone(),
-            Scope::Namespace(name) => Some(name.clone()),
-            Scope::All => None,
-        },
-        own_namespace: settings.own_pod.namespace.clone().unwrap_or_default(),
+    let watched = Watched {
+        selected: Selected::Sensors(settings.name.clone()),
+        scope: settings.scope.clone(),
+        own_namespace: settings.own_pod.namespace.clone(),
+        timing: settings.timing,
+        pace: &SENSORS,
     };
-    let mut discovery = Discovery {
-        settings,
-        target,
-        table: Table::new(publish),
-        journal: Journal::default(),
-        backoff: Backoff::default(),
-        position: None,
-        last_list: Instant::now(),
-        streaming: true,
+    let table = Table::new(settings, publish);
+    Discovery::new(watched, &source, table).run(&source).await
+}
+
+/// Watches podspan's own pod and calls `publish` with its annotations, first and each time they change. It
+/// never returns, and handles failures as [`watch`] does, but tries again less often.
+pub async fn watch_own_pod(
+    settings: OwnPodSettings,
+    source: ClientSource,
+    publish: impl FnMut(OwnAnnotations),
+) -> Infallible {
+    let watched = Watched {
+        selected: Selected::OwnPod(settings.name),
+        scope: Scope::Own,
+        own_namespace: settings.namespace,
+        timing: settings.timing,
+        pace: &OWN_POD,
     };
-    loop {
-        let failure = discovery.list_and_watch(&source).await;
-        discovery.refresh_when_due().await;
-        if !failure.keeps_position() {
-            discovery.position = None;
-        }
-        let wait = discovery.backoff.after(&failure, fastrand::f64());
-        discovery.journal.failed(failure, &discovery.target);
-        sleep(wait).await;
-    }
+    let table = OwnPodTable::new(settings.uid, publish);
+    Discovery::new(watched, &source, table).run(&source).await
+}
+
+/// Which pods are watched, and how.
+struct Watched {
+    selected: Selected,
+    scope: Scope,
+    /// The namespace of podspan's pod, if it is known without the credentials.
+    own_namespace: Option<String>,
+    timing: Timing,
+    pace: &'static Pace,
 }
 
 /// The state that is kept between connections.
-struct Discovery<P> {
-    settings: Settings,
+struct Discovery<C> {
+    scope: Scope,
+    own_namespace: Option<String>,
+    timing: Timing,
     target: Target,
-    table: Table<P>,
+    table: C,
     journal: Journal,
     backoff: Backoff,
     /// The resourceVersion up to which the table is complete; none: a list is needed.
@@ -114,7 +145,54 @@ struct Discovery<P> {
     streaming: bool,
 }
 
-impl<P: FnMut(SensorList)> Discovery<P> {
+impl<C: Consumer> Discovery<C> {
+    fn new(watched: Watched, source: &ClientSource, table: C) -> Self {
+        let Watched {
+            selected,
+            scope,
+            own_namespace,
+            timing,
+            pace,
+        } = watched;
+        let target = Target {
+            server: source.server(),
+            ca: source.ca(),
+            credentials: source.credentials(),
+            selected,
+            namespace: match &scope {
+                Scope::Own => own_namespace.clone(),
+                Scope::Namespace(name) => Some(name.clone()),
+                Scope::All => None,
+            },
+            own_namespace: own_namespace.clone().unwrap_or_default(),
+        };
+        Self {
+            scope,
+            own_namespace,
+            timing,
+            target,
+            table,
+            journal: Journal::default(),
+            backoff: Backoff::new(pace),
+            position: None,
+            last_list: Instant::now(),
+            streaming: true,
+        }
+    }
+
+    async fn run(mut self, source: &ClientSource) -> Infallible {
+        loop {
+            let failure = self.list_and_watch(source).await;
+            self.refresh_when_due().await;
+            if !failure.keeps_position() {
+                self.position = None;
+            }
+            let wait = self.backoff.after(&failure, fastrand::f64());
+            self.journal.failed(failure, &self.target);
+            sleep(wait).await;
+        }
+    }
+
     /// Lists and watches with one client until something fails.
     async fn list_and_watch(&mut self, source: &ClientSource) -> Failure {
         let connection = match source.connect().await {
@@ -161,9 +239,9 @@ impl<P: FnMut(SensorList)> Discovery<P> {
     /// Adds to the target what the credentials or the kubeconfig contain.
     fn complete_target(&mut self, connection: &Connection) {
         self.target.server.clone_from(&connection.server);
-        if self.settings.own_pod.namespace.is_none() {
+        if self.own_namespace.is_none() {
             self.target.own_namespace.clone_from(&connection.namespace);
-            if self.settings.scope == Scope::Own {
+            if self.scope == Scope::Own {
                 self.target.namespace = Some(connection.namespace.clone());
             }
         }
@@ -171,10 +249,11 @@ impl<P: FnMut(SensorList)> Discovery<P> {
 
     /// Reads a list in pages, from API servers that do not stream lists.
     async fn list(&mut self, connection: &Connection) -> Result<(), Failure> {
-        let end = Instant::now() + self.settings.timing.answer_timeout;
+        let end = Instant::now() + self.timing.answer_timeout;
         let mut pods = Pods::new();
         let mut params = ListParams {
-            label_selector: Some(self.selector()),
+            label_selector: self.target.selected.label(),
+            field_selector: self.target.selected.field(),
             limit: Some(PAGE),
             ..ListParams::default()
         };
@@ -183,14 +262,14 @@ impl<P: FnMut(SensorList)> Discovery<P> {
                 .request()
                 .list(&params)
                 .map_err(|error| invalid_request(&error))?;
-            let page = connection.client.request::<ObjectList<Pod>>(request);
+            let page = connection.client.request::<ObjectList<C::Pod>>(request);
             let page = timeout_at(end, page).await;
             let page = page
                 .map_err(|_| Failure::TimedOut {
                     waiting_for: "a list",
                 })?
                 .map_err(|error| classify(&error))?;
-            pods.extend(page.items.into_iter().map(|pod| (pod.name.clone(), pod)));
+            pods.extend(page.items.into_iter().map(|pod| (pod.name().clone(), pod)));
             params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
             if params.continue_token.is_none() {
                 let version = page.metadata.resource_version.unwrap_or_default();
@@ -201,7 +280,7 @@ impl<P: FnMut(SensorList)> Discovery<P> {
 
     /// Runs one watch: from the position on, or with a list at its start if there is no position.
     async fn stream(&mut self, connection: &Connection) -> Result<(), Failure> {
-        let timing = self.settings.timing;
+        let timing = self.timing;
         // Random, so that the podspans of a cluster do not all send requests at the same time.
         let duration = timing.watch_duration.mul_f64(0.8 + 0.2 * fastrand::f64());
         let start = Instant::now();
@@ -218,7 +297,7 @@ impl<P: FnMut(SensorList)> Discovery<P> {
             };
             tokio::select! {
                 () = sleep_until(due.unwrap_or(end)), if due.is_some() => {
-                    self.table.refresh(&self.settings, &mut self.journal, &self.target);
+                    self.table.refresh(&mut self.journal, &self.target);
                 }
                 () = sleep_until(start + WORKING_AFTER), if partial.is_none() && !is_working => {
                     is_working = true;
@@ -257,10 +336,10 @@ impl<P: FnMut(SensorList)> Discovery<P> {
         &self,
         connection: &Connection,
         duration: Duration,
-    ) -> Result<impl Stream<Item = kube::Result<WatchEvent<Pod>>> + use<P>, Failure> {
+    ) -> Result<impl Stream<Item = kube::Result<WatchEvent<C::Pod>>> + use<C>, Failure> {
         let params = WatchParams {
-            label_selector: Some(self.selector()),
-            field_selector: None,
+            label_selector: self.target.selected.label(),
+            field_selector: self.target.selected.field(),
             // Whole seconds; with zero the server would choose the time.
             timeout: Some(u32::try_from(duration.as_secs()).unwrap_or(u32::MAX).max(1)),
             bookmarks: true,
@@ -272,8 +351,8 @@ impl<P: FnMut(SensorList)> Discovery<P> {
             .request()
             .watch(&params, version)
             .map_err(|error| invalid_request(&error))?;
-        let events = connection.client.request_events::<Pod>(request);
-        match timeout(self.settings.timing.answer_timeout, events).await {
+        let events = connection.client.request_events::<C::Pod>(request);
+        match timeout(self.timing.answer_timeout, events).await {
             Err(_) => Err(Failure::TimedOut {
                 waiting_for: "the start of a watch",
             }),
@@ -283,21 +362,25 @@ impl<P: FnMut(SensorList)> Discovery<P> {
     }
 
     /// Applies an event to the list that is not yet complete, or else to the table.
-    fn apply(&mut self, event: WatchEvent<Pod>, partial: &mut Option<Pods>) -> Result<(), Failure> {
+    fn apply(
+        &mut self,
+        event: WatchEvent<C::Pod>,
+        partial: &mut Option<Pods<C::Pod>>,
+    ) -> Result<(), Failure> {
         match (event, partial.as_mut()) {
             (WatchEvent::Added(pod) | WatchEvent::Modified(pod), Some(pods)) => {
-                pods.insert(pod.name.clone(), pod);
+                pods.insert(pod.name().clone(), pod);
             }
             (WatchEvent::Deleted(pod), Some(pods)) => {
-                pods.remove(&pod.name);
+                pods.remove(pod.name());
             }
             (WatchEvent::Added(pod) | WatchEvent::Modified(pod), None) => {
-                self.advance(&pod.version);
+                self.advance(pod.version());
                 self.table.insert(pod);
             }
             (WatchEvent::Deleted(pod), None) => {
-                self.advance(&pod.version);
-                self.table.remove(&pod.name);
+                self.advance(pod.version());
+                self.table.remove(pod.name());
             }
             (WatchEvent::Bookmark(bookmark), Some(pods)) => {
                 if bookmark.metadata.annotations.contains_key(LIST_IS_COMPLETE) {
@@ -315,7 +398,7 @@ impl<P: FnMut(SensorList)> Discovery<P> {
     }
 
     /// Stores a complete list.
-    fn list_is_complete(&mut self, pods: Pods, version: String) -> Result<(), Failure> {
+    fn list_is_complete(&mut self, pods: Pods<C::Pod>, version: String) -> Result<(), Failure> {
         if version.is_empty() {
             let reason = "a list without a resourceVersion; is this an API server?".to_owned();
             return Err(Failure::Unexpected { reason });
@@ -340,16 +423,12 @@ impl<P: FnMut(SensorList)> Discovery<P> {
         self.journal.answered(&self.target);
     }
 
+    /// Waits until a refresh is due, and does it. Returns at once when nothing has changed.
     async fn refresh_when_due(&mut self) {
-        let (settings, target) = (&self.settings, &self.target);
-        self.table
-            .refresh_when_due(settings, &mut self.journal, target)
-            .await;
-    }
-
-    /// The API server selects by this label, and does not send other pods.
-    fn selector(&self) -> String {
-        format!("run={}", self.settings.name)
+        if let Some(due) = self.table.due() {
+            sleep_until(due).await;
+            self.table.refresh(&mut self.journal, &self.target);
+        }
     }
 
     fn request(&self) -> kube::core::Request {

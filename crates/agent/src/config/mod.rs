@@ -26,7 +26,7 @@ use std::net::SocketAddr;
 
 pub use bounds::{MIN_MTU, RingSetting, RingSize, StartWait};
 pub use error::{ConfigErrors, Invalid, Reason};
-pub use names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
+pub use names::{FileNames, FilePath, HostName, Namespace, Namespaces, ObjectName, PodUid};
 pub use sensor::{SensorAddress, SensorSetting};
 pub use settings::{Config, TABLE};
 pub use text::{help, markdown};

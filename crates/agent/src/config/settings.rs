@@ -13,7 +13,7 @@ use serde::Deserialize;
 use wire::{Mtu, Vni};
 
 use super::bounds::{RingSetting, StartWait};
-use super::names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
+use super::names::{FileNames, FilePath, HostName, Namespace, Namespaces, ObjectName, PodUid};
 use super::reading::{Reading, Setting};
 use super::sensor::SensorSetting;
 use super::values::{Field, Interfaces, LogFormat, LogLevel, OnFailure, Prefer};
@@ -44,8 +44,20 @@ settings! {
         expected: "an expression in tcpdump's language, pcap-filter(7)",
         text: "Which frames are mirrored. The kernel rejects the others before they are copied, so they cost \
                the application and podspan nothing. Names of hosts are not allowed, because they are not \
-               looked up. docs/filter.md has the language, and recipes.",
+               looked up. The annotation podspan.dev/filter of podspan's own pod is used in its place. \
+               docs/filter.md has the language, and recipes.",
         example: "not port 53 and not (tcp port 8080 and src net 10.0.0.0/24)",
+    }
+
+    /// Where the annotations of podspan's own pod are, if not at the API server.
+    ANNOTATIONS_FILE annotations_file: FilePath {
+        unset: "the API server is asked",
+        expected: "the path of a file",
+        text: "The file of a downwardAPI volume with metadata.annotations, for pods without access to the API \
+               server: podspan follows the annotations podspan.dev/filter and podspan.dev/mirror of its own pod \
+               in it, and does not ask the API server for them. The kubelet changes this file up to about a \
+               minute after the annotations.",
+        example: "/etc/podspan/annotations",
     }
 
     /// The network identifier in the VXLAN header.
@@ -136,9 +148,10 @@ settings! {
 
     /// This pod's name.
     POD_NAME pod_name: ObjectName {
-        unset: "unknown",
+        unset: "in a pod the host's name",
         expected: "the name of a Kubernetes pod",
-        text: "The name of this pod, from the downward API (metadata.name).",
+        text: "The name of this pod, from the downward API (metadata.name). podspan follows the annotations of this \
+               pod.",
         example: "shop-7d4b9c6f5-x2x7k",
     }
 

@@ -54,11 +54,22 @@ impl Cluster {
     /// Makes a Kubernetes namespace in which the account `default` has the shipped Role, and its
     /// credentials as a pod's folder.
     pub(crate) fn add_namespace(&self, name: &str) -> Outcome {
-        self.plane.create_namespace(name)?;
+        self.add_namespace_without_role(name)?;
+        self.bind_role(name)
+    }
+
+    /// Gives the account `default` of a namespace the shipped Role.
+    pub(crate) fn bind_role(&self, name: &str) -> Outcome {
         let folder =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/rbac/own-namespace");
-        self.plane
-            .apply_text(&self.plane.kustomize(&folder, name)?)?;
+        Ok(self
+            .plane
+            .apply_text(&self.plane.kustomize(&folder, name)?)?)
+    }
+
+    /// The same without the Role.
+    pub(crate) fn add_namespace_without_role(&self, name: &str) -> Outcome {
+        self.plane.create_namespace(name)?;
         let token = self
             .plane
             .request_token(name, "default", Duration::from_mins(10))?;

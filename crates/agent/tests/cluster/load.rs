@@ -25,8 +25,17 @@ fn idle(cluster: &mut Cluster) -> Outcome {
     const QUIET: Duration = Duration::from_secs(20);
     cluster.add_namespace("idle")?;
     cluster.add_sensor("idle", &sensor("a", &cluster.lab.sensor))?;
-    let agent = cluster.podspan("idle", &[])?;
+    cluster.add_sensor("idle", &PodDraft::new("app"))?;
+    // With a file of annotations, podspan has no second watch.
+    let file = [("ANNOTATIONS_FILE", "/nonexistent/annotations")];
+    let agent = cluster.podspan("idle", &file)?;
     agent.until_in_use(&[&cluster.lab.sensor]);
+    thread::sleep(Duration::from_secs(1));
+    let with_one_watch = agent.working_kib();
+    agent.end()?;
+    let agent = cluster.podspan("idle", &[("POD_NAME", "app")])?;
+    agent.until_in_use(&[&cluster.lab.sensor]);
+    agent.until_logged(&["following the annotations", "pod app"]);
     thread::sleep(Duration::from_secs(1));
     let before = agent.time();
     thread::sleep(QUIET);
@@ -36,7 +45,7 @@ fn idle(cluster: &mut Cluster) -> Outcome {
     agent.end()?;
     println!(
         "idle with a quiet API server: {:.3} % of a core, {working} KiB resident apart from the \
-         ring and the program",
+         ring and the program, {with_one_watch} KiB without the watch on its own pod",
         share * 100.0
     );
     assert!(share < 0.002, "{share}");

@@ -18,6 +18,7 @@
     reason = "tests say what they expect by panicking; clippy allows it only in `#[test]` functions"
 )]
 
+mod annotations;
 mod fixture;
 mod kinds;
 mod load;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         outage::TESTS,
         selection::TESTS,
         moving::TESTS,
+        annotations::TESTS,
         kinds::TESTS,
         load::TESTS,
     ];

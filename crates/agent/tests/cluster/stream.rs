@@ -14,7 +14,9 @@ use testbed::{CaptureTotals, Decoded, Decoder, Filter, FrameRef, Host, Lab, Snif
 use crate::fixture::{PORT, VNI};
 
 /// Where the pod receives them.
-const TO: u16 = 7777;
+pub(crate) const TO: u16 = 7777;
+/// Where it receives those of another stream.
+pub(crate) const OTHER: u16 = 7778;
 /// Ethernet, IPv4 and UDP header, and the payload.
 const LENGTH: usize = 14 + 20 + 8 + PAYLOAD;
 const PAYLOAD: usize = 22;
@@ -31,7 +33,17 @@ pub(crate) struct Stream {
 impl Stream {
     /// Sends this many datagrams a second, the flows in turn.
     pub(crate) fn start(lab: &Lab, flows: usize, per_second: u32) -> Result<Self, Failed> {
-        let to = (lab.pod.ipv4, TO);
+        Self::to_port(TO, lab, flows, per_second)
+    }
+
+    /// The same to a port of the pod: [`TO`] or [`OTHER`].
+    pub(crate) fn to_port(
+        port: u16,
+        lab: &Lab,
+        flows: usize,
+        per_second: u32,
+    ) -> Result<Self, Failed> {
+        let to = (lab.pod.ipv4, port);
         let receiver = lab.pod.namespace.run(|| UdpSocket::bind(to))?;
         let sockets: Vec<UdpSocket> = lab.client.namespace.run(|| {
             let open = |_| -> std::io::Result<UdpSocket> {
@@ -87,6 +99,8 @@ pub(crate) struct Copied {
     pub(crate) time: Duration,
     /// Its flow: the client's port.
     pub(crate) flow: u16,
+    /// Its stream: the pod's port.
+    pub(crate) to: u16,
     pub(crate) number: u32,
 }
 
@@ -121,6 +135,15 @@ impl Tap {
         self.copies.lock().unwrap().len()
     }
 
+    /// The copies of a stream since a time, so far.
+    pub(crate) fn times_since(&self, to: u16, since: Duration) -> Vec<Duration> {
+        let copies = self.copies.lock().unwrap();
+        let later = copies
+            .iter()
+            .filter(|copy| copy.to == to && copy.time >= since);
+        later.map(|copy| copy.time).collect()
+    }
+
     /// Stops it. Returns the copies, and the number of all datagrams from podspan.
     pub(crate) fn stop(self) -> Result<(Vec<Copied>, u64), Failed> {
         let (Decoded { decoder, .. }, CaptureTotals { dropped, .. }) = self.sniffer.stop()?;
@@ -135,12 +158,14 @@ impl Tap {
 pub(crate) fn copied(frame: FrameRef<'_>) -> Option<Copied> {
     let ipv4_udp = frame.bytes.get(12..14) == Some(&[8, 0]) && frame.bytes.get(23) == Some(&17);
     let short = |at| Some(u16::from_be_bytes(*frame.bytes.get(at..)?.first_chunk()?));
-    if !ipv4_udp || frame.bytes.len() != LENGTH || short(36)? != TO {
+    let to = short(36)?;
+    if !ipv4_udp || frame.bytes.len() != LENGTH || ![TO, OTHER].contains(&to) {
         return None;
     }
     Some(Copied {
         time: frame.time,
         flow: short(34)?,
+        to,
         number: u32::from_be_bytes(*frame.bytes.get(42..)?.first_chunk()?),
     })
 }

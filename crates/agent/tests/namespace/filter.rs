@@ -30,14 +30,14 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ),
 ];
 
-const STREAM: UdpStream = UdpStream {
+pub(crate) const STREAM: UdpStream = UdpStream {
     size: 700,
     count: 3_000,
     per_second: 100_000,
 };
 
 /// How many of the frames are UDP over IPv4, and over IPv6.
-fn udp_frames(frames: &[Frame]) -> (usize, usize) {
+pub(crate) fn udp_frames(frames: &[Frame]) -> (usize, usize) {
     let count = |is_v4: bool| {
         let is_udp = |frame: &&Frame| {
             let bytes = frame.as_ref().bytes;

@@ -11,6 +11,7 @@
 )]
 
 mod accounting;
+mod annotations;
 mod answers;
 mod bytes;
 mod crash;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         lifecycle::TESTS,
         accounting::TESTS,
         filter::TESTS,
+        annotations::TESTS,
         log::TESTS,
         start::TESTS,
         sensor::TESTS,

@@ -10,6 +10,7 @@
     reason = "tests fail by panicking; these are not #[test] functions"
 )]
 
+mod filters;
 mod lifecycle;
 mod support;
 mod traffic;
@@ -25,7 +26,8 @@ fn main() {
     let tests = traffic::tests()
         .into_iter()
         .chain(lifecycle::tests())
-        .chain(tun::tests());
+        .chain(tun::tests())
+        .chain(filters::tests());
     let trials = tests
         .map(|(name, test)| {
             Trial::test(name, move || {

@@ -13,7 +13,7 @@ use crate::spread::Spreader;
 use crate::{DropReason, Sensor, SensorTable, Spread};
 
 const WIRE_TRUTH: &str = include_str!("../../../../docs/wire-truth.md");
-const DOCUMENTS: [(&str, &str); 10] = [
+const DOCUMENTS: [(&str, &str); 11] = [
     ("README.md", include_str!("../../../../README.md")),
     (
         "docs/ARCHITECTURE.md",
@@ -48,6 +48,7 @@ const DOCUMENTS: [(&str, &str); 10] = [
         "docs/performance.md",
         include_str!("../../../../docs/performance.md"),
     ),
+    ("docs/filter.md", include_str!("../../../../docs/filter.md")),
 ];
 
 fn packet(payload: &[u8], header: impl FnOnce(&mut Vec<u8>, &[u8])) -> TestFrame {
