@@ -107,7 +107,7 @@ proptest! {
         let spread = if flows { Spread::Flows } else { Spread::Hosts };
         let config = MirrorConfig { spread, source_ports: SourcePorts::MAX, ..super::config() };
         let test_frame = TestFrame { link, vlan, offload, direction, ..TestFrame::new(bytes) };
-        let (frames, totals) = test_frame.mirror_with(config, mtu);
+        let (frames, totals) = test_frame.mirror_with(&config, mtu);
         prop_assert_eq!(frames.is_empty(), totals.frames_mirrored == 0);
     }
 }
