@@ -1,10 +1,10 @@
 //! The annotations of podspan's own pod, while podspan runs.
 //!
 //! In: a valid [`Config`] and the machine's host name. Out: each change of the annotations, from the API
-//! server or from the file in `ANNOTATIONS_FILE`. If the control side is slow, only the last state is kept.
+//! server or from the file in `ANNOTATIONS`. If the control side is slow, only the last state is kept.
 //!
 //! The API server is asked in every pod, and outside of a cluster only if `POD_NAME` says which pod is meant.
-//! With `ANNOTATIONS_FILE` it is not asked.
+//! With a file or `off` in `ANNOTATIONS` it is not asked.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use discovery::{OwnAnnotations, OwnPodSettings, Timing, follow_annotations_file,
 use nix::sys::utsname::uname;
 use tokio::sync::watch;
 
-use crate::config::{Config, FilePath, Namespace, ObjectName, PodUid, Value as _};
+use crate::config::{Annotations, Config, Namespace, ObjectName, PodUid, Value as _};
 use crate::sensor_lists::source;
 
 /// The changes of the annotations.
@@ -53,8 +53,10 @@ enum Origin {
 
 /// In a pod without `hostNetwork`, the host's name is the pod's name.
 fn origin(config: &Config, host_name: Option<&str>) -> Option<Origin> {
-    if let Some(path) = &config.annotations_file {
-        return Some(Origin::File(FilePath::as_str(path).into()));
+    match &config.annotations {
+        Annotations::File(path) => return Some(Origin::File(path.into())),
+        Annotations::Off => return None,
+        Annotations::Api => {}
     }
     let name = match &config.pod_name {
         Some(name) => name.clone(),
@@ -126,8 +128,14 @@ mod tests {
     }
 
     #[test]
+    fn with_off_nobody_is_asked() {
+        let variables = [IN_CLUSTER, ("POD_NAME", "cart-1"), ("ANNOTATIONS", "off")];
+        assert_eq!(origin_of(&variables, "cart-1"), None);
+    }
+
+    #[test]
     fn with_a_file_the_api_server_is_not_asked() {
-        let file = ("ANNOTATIONS_FILE", "/etc/podspan/annotations");
+        let file = ("ANNOTATIONS", "/etc/podspan/annotations");
         for variables in [&[file] as &[_], &[IN_CLUSTER, ("POD_NAME", "cart-1"), file]] {
             let expected = Origin::File("/etc/podspan/annotations".into());
             assert_eq!(origin_of(variables, "cart-1"), Some(expected));

@@ -147,7 +147,7 @@ impl<P: FnMut(OwnAnnotations)> Follower<P> {
         }
         let file = self.path.display().to_string();
         tracing::warn!(
-            "the annotations in ANNOTATIONS_FILE={} cannot be read, and the last ones stay in use: {error}; \
+            "the annotations in ANNOTATIONS={} cannot be read, and the last ones stay in use: {error}; \
              check that the volume downwardAPI has the item metadata.annotations at this path",
             Foreign(&file)
         );

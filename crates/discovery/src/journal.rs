@@ -72,8 +72,8 @@ impl Journal {
                 };
                 tracing::info!(
                     "the annotations {FILTER_ANNOTATION} and {MIRROR_ANNOTATION} of podspan's own pod are not \
-                     followed{last}: {text}. If nobody uses them, nothing needs to be done; ANNOTATIONS_FILE \
-                     follows them without the API server"
+                     followed{last}: {text}. If nobody uses them, set ANNOTATIONS=off; with a file \
+                     in ANNOTATIONS they are followed without the API server"
                 );
             }
             logged.push(failure.clone());

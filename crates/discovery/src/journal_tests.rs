@@ -202,7 +202,7 @@ fn a_refused_watch_on_the_own_pod_is_one_line_of_information() {
             "own-namespace",
         ],
         ["following the annotations", "podspan.dev/filter", "cart-1"],
-        ["not followed; the last ones", "(403)", "ANNOTATIONS_FILE"],
+        ["not followed; the last ones", "(403)", "ANNOTATIONS=off"],
         ["followed again", "INFO", "after_seconds"],
     ];
     assert_eq!(lines.len(), expected.len(), "{log}");

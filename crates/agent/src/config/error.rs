@@ -83,6 +83,8 @@ pub enum Reason {
     SameEndpoint(SocketAddr),
     #[error("{} (expected there: {})", .0.place_and_problem(), .0.expected())]
     BadFilter(Box<filter::Error>),
+    #[error("it is neither api nor off nor an absolute path")]
+    NoSourceOfAnnotations,
     #[error("it contains control characters")]
     ControlCharacters,
 }

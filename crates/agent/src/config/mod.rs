@@ -26,11 +26,11 @@ use std::net::SocketAddr;
 
 pub use bounds::{MIN_MTU, RingSetting, RingSize, StartWait};
 pub use error::{ConfigErrors, Invalid, Reason};
-pub use names::{FileNames, FilePath, HostName, Namespace, Namespaces, ObjectName, PodUid};
+pub use names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
 pub use sensor::{SensorAddress, SensorSetting};
 pub use settings::{Config, TABLE};
 pub use text::{help, markdown};
-pub use values::{Interfaces, LogFormat, LogLevel, OnFailure, Prefer, Value};
+pub use values::{Annotations, Interfaces, LogFormat, LogLevel, OnFailure, Prefer, Value};
 pub use variable::{Fallback, Variable};
 
 use reading::{Reading, Setting};

@@ -30,10 +30,6 @@ pub struct HostName(String);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileNames(String);
 
-/// The path of a file, which may not exist yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FilePath(String);
-
 /// The namespaces in which podspan searches for the sensors' pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Namespaces {
@@ -60,7 +56,7 @@ macro_rules! is_text {
         }
     )* };
 }
-is_text!(ObjectName, Namespace, PodUid, HostName, FileNames, FilePath);
+is_text!(ObjectName, Namespace, PodUid, HostName, FileNames);
 
 impl Value for ObjectName {
     fn parse(text: &str) -> Result<Self, Reason> {
@@ -147,19 +143,6 @@ impl Value for HostName {
 }
 
 impl Value for FileNames {
-    fn parse(text: &str) -> Result<Self, Reason> {
-        if text.contains(char::is_control) {
-            return Err(Reason::ControlCharacters);
-        }
-        Ok(Self(text.to_owned()))
-    }
-
-    fn show(&self) -> String {
-        self.0.clone()
-    }
-}
-
-impl Value for FilePath {
     fn parse(text: &str) -> Result<Self, Reason> {
         if text.contains(char::is_control) {
             return Err(Reason::ControlCharacters);

@@ -13,10 +13,10 @@ use serde::Deserialize;
 use wire::{Mtu, Vni};
 
 use super::bounds::{RingSetting, StartWait};
-use super::names::{FileNames, FilePath, HostName, Namespace, Namespaces, ObjectName, PodUid};
+use super::names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
 use super::reading::{Reading, Setting};
 use super::sensor::SensorSetting;
-use super::values::{Field, Interfaces, LogFormat, LogLevel, OnFailure, Prefer};
+use super::values::{Annotations, Field, Interfaces, LogFormat, LogLevel, OnFailure, Prefer};
 use super::variable::{Fallback, Variable, settings};
 
 settings! {
@@ -49,14 +49,14 @@ settings! {
         example: "not port 53 and not (tcp port 8080 and src net 10.0.0.0/24)",
     }
 
-    /// Where the annotations of podspan's own pod are, if not at the API server.
-    ANNOTATIONS_FILE annotations_file: FilePath {
-        unset: "the API server is asked",
-        expected: "the path of a file",
-        text: "The file of a downwardAPI volume with metadata.annotations, for pods without access to the API \
-               server: podspan follows the annotations podspan.dev/filter and podspan.dev/mirror of its own pod \
-               in it, and does not ask the API server for them. The kubelet changes this file up to about a \
-               minute after the annotations.",
+    /// Where the annotations of podspan's own pod are read.
+    ANNOTATIONS annotations: Annotations {
+        default: "api",
+        expected: "api, off, or the absolute path of a file",
+        text: "Where podspan follows the annotations podspan.dev/filter and podspan.dev/mirror of its own pod. api: \
+               at the API server. A file, for pods without access to the API server: that of a downwardAPI volume \
+               with metadata.annotations; the kubelet changes it up to about a minute after the annotations. off: \
+               nowhere, so nobody can change what is mirrored while podspan runs.",
         example: "/etc/podspan/annotations",
     }
 

@@ -231,6 +231,37 @@ impl Value for Interfaces {
     }
 }
 
+/// Where the annotations of podspan's own pod are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Annotations {
+    /// At the API server.
+    Api,
+    /// Nowhere.
+    Off,
+    /// In a file, which may not exist yet; the path is absolute.
+    File(String),
+}
+
+impl Value for Annotations {
+    fn parse(text: &str) -> Result<Self, Reason> {
+        match text {
+            _ if text.contains(char::is_control) => Err(Reason::ControlCharacters),
+            _ if text.starts_with('/') => Ok(Self::File(text.to_owned())),
+            _ if text.eq_ignore_ascii_case("api") => Ok(Self::Api),
+            _ if text.eq_ignore_ascii_case("off") => Ok(Self::Off),
+            _ => Err(Reason::NoSourceOfAnnotations),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Api => "api".to_owned(),
+            Self::Off => "off".to_owned(),
+            Self::File(path) => path.clone(),
+        }
+    }
+}
+
 impl Value for Filter {
     fn parse(text: &str) -> Result<Self, Reason> {
         Self::new(text).map_err(|error| Reason::BadFilter(Box::new(error)))

@@ -27,7 +27,7 @@ fn idle(cluster: &mut Cluster) -> Outcome {
     cluster.add_sensor("idle", &sensor("a", &cluster.lab.sensor))?;
     cluster.add_sensor("idle", &PodDraft::new("app"))?;
     // With a file of annotations, podspan has no second watch.
-    let file = [("ANNOTATIONS_FILE", "/nonexistent/annotations")];
+    let file = [("ANNOTATIONS", "/nonexistent/annotations")];
     let agent = cluster.podspan("idle", &file)?;
     agent.until_in_use(&[&cluster.lab.sensor]);
     thread::sleep(Duration::from_secs(1));

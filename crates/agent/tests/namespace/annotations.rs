@@ -1,4 +1,4 @@
-//! `ANNOTATIONS_FILE`: the annotations of podspan's own pod in a file, which is replaced as the kubelet
+//! `ANNOTATIONS`: the annotations of podspan's own pod in a file, which is replaced as the kubelet
 //! replaces it.
 
 use std::fs;
@@ -46,7 +46,7 @@ fn replaced() {
     let environment = [
         ("SENSOR", sensor.as_str()),
         ("FILTER", "ip6"),
-        ("ANNOTATIONS_FILE", path.as_str()),
+        ("ANNOTATIONS", path.as_str()),
         // With the file, the API server is not asked.
         ("KUBERNETES_SERVICE_HOST", "192.0.2.1"),
         ("KUBERNETES_SERVICE_PORT", "443"),
@@ -88,10 +88,7 @@ fn idle() {
     let path = volume.path().join("annotations").display().to_string();
     let lab = Lab::builder().build().unwrap();
     let sensor = sensor_of(&lab, Family::V4);
-    let environment = [
-        ("SENSOR", sensor.as_str()),
-        ("ANNOTATIONS_FILE", path.as_str()),
-    ];
+    let environment = [("SENSOR", sensor.as_str()), ("ANNOTATIONS", path.as_str())];
     let mut scene = Scene::start_with(lab, &environment, Vec::new());
     scene
         .agent

@@ -54,6 +54,21 @@ fn vni() {
 }
 
 #[test]
+fn annotations() {
+    let file = |path: &str| Annotations::File(path.to_owned());
+    rows(&[
+        ("api", Annotations::Api),
+        ("Off", Annotations::Off),
+        ("/etc/podspan/annotations", file("/etc/podspan/annotations")),
+    ]);
+    refused::<Annotations>(&[
+        ("on", Reason::NoSourceOfAnnotations),
+        ("etc/podspan", Reason::NoSourceOfAnnotations),
+        ("/etc/\u{7f}", Reason::ControlCharacters),
+    ]);
+}
+
+#[test]
 fn mtu_and_port() {
     rows(&[
         ("1280", Mtu::new(1280).unwrap()),
