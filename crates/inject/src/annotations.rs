@@ -11,7 +11,8 @@
 //! | `podspan.dev/filter`, `podspan.dev/mirror` | podspan while it runs; here only checked |
 //! | `podspan.dev/port`, `podspan.dev/receiver` | other podspans, if the pod is a sensor |
 //!
-//! `podspan.dev/containers` and `podspan.dev/filter` together are refused, with the filter that joins both.
+//! `podspan.dev/containers` and `podspan.dev/filter` together are refused, with the filter that joins both;
+//! with `podspan.dev/annotations: off`, they are joined in the variable.
 //! An unknown one is refused: a mistyped annotation would otherwise have no effect, and nobody would see it.
 //! The image has no annotation: whoever injects chooses it, because a policy that permits `NET_RAW` to
 //! podspan depends on it.
@@ -113,19 +114,16 @@ pub(crate) fn sidecar(
         }
     }
     keep(host_network(get("host-network"), spec));
-    keep(switch(get("mirror")));
-    let filter = get("filter");
-    if let Some(text) = filter {
-        keep(
-            (options.check_filter)(text)
-                .map_err(|why| wrong("filter", text, why, "\"not port 9090\"")),
-        );
-    }
-    if let Some(names) = get("containers") {
-        keep(containers(names, filter, spec, options).map(|expression| {
-            sidecar.set("FILTER", &expression);
-        }));
-    }
+    let followed = get("annotations") != Some("off");
+    keep(source(get("annotations")));
+    keep(switch(get("mirror"), followed));
+    keep(
+        filter(get("filter"), get("containers"), followed, spec, options).map(|expression| {
+            if let Some(expression) = expression {
+                sidecar.set("FILTER", &expression);
+            }
+        }),
+    );
     if reasons.is_empty() {
         Ok(sidecar)
     } else {
@@ -133,22 +131,44 @@ pub(crate) fn sidecar(
     }
 }
 
-/// The filter for the ports of these containers. podspan uses the annotation `podspan.dev/filter` in the place
-/// of the variable `FILTER`, so only one of both can have an effect.
-fn containers(
-    names: &str,
-    filter: Option<&str>,
+/// The variable `FILTER`. While podspan follows the annotation `podspan.dev/filter`, it uses it in the place of
+/// the variable, so only one of both can have an effect; with `podspan.dev/annotations: off`, the variable has
+/// both.
+fn filter(
+    annotation: Option<&str>,
+    names: Option<&str>,
+    followed: bool,
     spec: &Value,
     options: &Options<'_>,
-) -> Result<String, Reason> {
+) -> Result<Option<String>, Reason> {
+    if let Some(text) = annotation {
+        (options.check_filter)(text)
+            .map_err(|why| wrong("filter", text, why, "\"not port 9090\""))?;
+    }
+    let Some(names) = names else {
+        return Ok(annotation.filter(|_| !followed).map(str::to_owned));
+    };
     let wrong = |why| wrong("containers", names, why, "web,api");
-    let expression = ports::filter(names, spec).map_err(wrong)?;
-    (options.check_filter)(&expression).map_err(wrong)?;
-    match filter {
-        Some(filter) => Err(Reason::TwoFilters {
-            joined: format!("({expression}) and ({filter})"),
-        }),
-        None => Ok(expression),
+    let ports = ports::filter(names, spec).map_err(wrong)?;
+    let joined = match annotation {
+        Some(text) if !text.trim().is_empty() => format!("({ports}) and ({text})"),
+        _ => ports,
+    };
+    (options.check_filter)(&joined).map_err(wrong)?;
+    if followed && annotation.is_some() {
+        return Err(Reason::TwoFilters { joined });
+    }
+    Ok(Some(joined))
+}
+
+/// podspan's container gets no volume, so it cannot read a file.
+fn source(annotation: Option<&str>) -> Result<(), Reason> {
+    match annotation {
+        Some(text) if !matches!(text, "api" | "off") => {
+            let why = "podspan is injected without a volume for such a file";
+            Err(wrong("annotations", text, why, "\"off\""))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -275,10 +295,19 @@ fn host_network(annotation: Option<&str>, spec: &Value) -> Result<(), Reason> {
     }
 }
 
-fn switch(annotation: Option<&str>) -> Result<(), Reason> {
+fn switch(annotation: Option<&str>, followed: bool) -> Result<(), Reason> {
     match annotation {
         Some(text) if !matches!(text.trim(), "on" | "off") => {
             Err(wrong("mirror", text, "it is neither on nor off", "\"off\""))
+        }
+        Some(text) if !followed => {
+            let why = "with podspan.dev/annotations: off, podspan ignores it";
+            Err(wrong(
+                "mirror",
+                text,
+                why,
+                "\"off\", without podspan.dev/annotations",
+            ))
         }
         _ => Ok(()),
     }

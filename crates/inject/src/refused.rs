@@ -73,7 +73,7 @@ pub enum Reason {
     #[error(
         "the pod has the annotations podspan.dev/containers and podspan.dev/filter, and podspan uses the \
          second in the place of the first. Remove podspan.dev/containers, and join both: podspan.dev/filter: \
-         {}",
+         {}. Or add podspan.dev/annotations: \"off\"",
         Quoted(.joined)
     )]
     TwoFilters { joined: String },

@@ -191,6 +191,19 @@ fn each_refusal_names_the_cause_and_the_remedy() {
           to its ports, or use podspan.dev/filter. Example: podspan.dev/containers: web,api",
         ),
         (
+            annotated("annotations", "/etc/a".into()),
+            "the annotation podspan.dev/annotations is \"/etc/a\": podspan is injected without a volume for such a \
+             file. Example: podspan.dev/annotations: \"off\"",
+        ),
+        (
+            pod(
+                &json!({"podspan.dev/annotations": "off", "podspan.dev/mirror": "off"}),
+                &json!({}),
+            ),
+            "the annotation podspan.dev/mirror is \"off\": with podspan.dev/annotations: off, podspan ignores it. \
+             Example: podspan.dev/mirror: \"off\", without podspan.dev/annotations",
+        ),
+        (
             annotated("host-network", "true".into()),
             "the annotation podspan.dev/host-network is \"true\": the only value is allow. Example: \
           podspan.dev/host-network: allow",
@@ -272,7 +285,25 @@ fn containers_and_a_filter_are_joined_by_the_operator() {
         refused,
         "the pod has the annotations podspan.dev/containers and podspan.dev/filter, and podspan uses the second \
          in the place of the first. Remove podspan.dev/containers, and join both: podspan.dev/filter: \"(tcp port \
-         8080 or udp port 53) and (not host 10.0.0.1)\""
+         8080 or udp port 53) and (not host 10.0.0.1)\". Or add podspan.dev/annotations: \"off\""
+    );
+    let fixed = |filter: &str| {
+        let mut annotations = annotations.clone();
+        annotations["podspan.dev/annotations"] = "off".into();
+        annotations["podspan.dev/filter"] = filter.into();
+        let injected = inject(&pod(&annotations, &json!({})), &options()).unwrap();
+        variables(&injected).pop().unwrap().1
+    };
+    assert_eq!(
+        fixed("not host 10.0.0.1"),
+        "(tcp port 8080 or udp port 53) and (not host 10.0.0.1)"
+    );
+    assert_eq!(fixed(""), "tcp port 8080 or udp port 53");
+    let only = json!({"podspan.dev/annotations": "off", "podspan.dev/filter": "tcp"});
+    let injected = inject(&pod(&only, &json!({})), &options()).unwrap();
+    assert_eq!(
+        variables(&injected).pop().unwrap(),
+        ("FILTER".to_owned(), "tcp".to_owned())
     );
 }
 

@@ -23,7 +23,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// Some of podspan's settings, with checks of the tests.
-pub(crate) const SETTINGS: [Setting; 9] = [
+pub(crate) const SETTINGS: [Setting; 10] = [
     setting("SENSOR", no_space, "zeek"),
     setting("INTERFACE", no_space, "eth0,net1"),
     setting("VNI", number, "26"),
@@ -33,6 +33,7 @@ pub(crate) const SETTINGS: [Setting; 9] = [
     setting("ON_FAILURE", no_space, "exit"),
     setting("LOG_FORMAT", no_space, "json"),
     setting("FILTER", no_space, "tcp"),
+    setting("ANNOTATIONS", no_space, "off"),
 ];
 
 const fn setting(
