@@ -91,7 +91,9 @@ pub(crate) struct Shown<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", Name(self.0))
+        f.write_str("\"")?;
+        write_shown(f, self.0, 120, true)?;
+        f.write_str("\"")
     }
 }
 
@@ -100,11 +102,16 @@ pub(crate) struct Name<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_shown(f, self.0, 120)
+        write_shown(f, self.0, 120, false)
     }
 }
 
-fn write_shown(f: &mut fmt::Formatter<'_>, text: &str, longest: usize) -> fmt::Result {
+fn write_shown(
+    f: &mut fmt::Formatter<'_>,
+    text: &str,
+    longest: usize,
+    quoted: bool,
+) -> fmt::Result {
     let mut characters = text.chars();
     for character in characters.by_ref().take(longest) {
         // Rust does not escape those that reverse the direction of a line.
@@ -113,6 +120,7 @@ fn write_shown(f: &mut fmt::Formatter<'_>, text: &str, longest: usize) -> fmt::R
                 write!(f, "{}", character.escape_unicode())?;
             }
             '\'' => f.write_str("'")?,
+            '"' if !quoted => f.write_str("\"")?,
             other => write!(f, "{}", other.escape_debug())?,
         }
     }
@@ -130,7 +138,7 @@ struct Quoted<'a>(&'a str);
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("\"")?;
-        write_shown(f, self.0, 4096)?;
+        write_shown(f, self.0, 4096, true)?;
         f.write_str("\"")
     }
 }

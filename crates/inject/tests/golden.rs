@@ -140,16 +140,20 @@ fn what_cannot_be_changed_alone_is_refused() {
 
 #[test]
 fn what_is_not_yaml_is_refused_with_its_line() {
-    let helm = "this seems to be a template of helm, which is no YAML before helm has filled it in. Inject what it \
-                prints: helm template ... | kubectl podspan inject -f -";
+    let helm = ". This seems to be a template of helm: inject what helm makes of it (helm template ... | kubectl podspan \
+                inject -f -)";
     let cases = [
         (
             "a: 1\n---\nkind: {{ .Values.kind }}\n",
-            format!("document 2, line 3: {helm}"),
+            format!(
+                "document 2, line 3: not valid YAML at column 1: a mapping is the key of a mapping{helm}"
+            ),
         ),
         (
             "kind: Pod\n{{- if .Values.pod }}\nspec: {}\n{{- end }}\n",
-            format!("document 1, line 2: {helm}"),
+            format!(
+                "document 1, line 2: not valid YAML at column 3: \"-\" is only valid inside a block{helm}"
+            ),
         ),
         (
             "a:\n\tb: 1\n",

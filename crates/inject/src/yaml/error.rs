@@ -40,19 +40,19 @@ pub struct Broken {
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "document {}, line {}: ", self.document, self.line)?;
-        if self.template {
-            return f.write_str(
-                "this seems to be a template of helm, which is no YAML before helm has filled it in. \
-                 Inject what it prints: helm template ... | kubectl podspan inject -f -",
-            );
-        }
+        let (document, line, column) = (self.document, self.line, self.column);
+        let why = Name(&self.why);
         write!(
             f,
-            "not valid YAML at column {}: {}",
-            self.column,
-            Name(&self.why)
-        )
+            "document {document}, line {line}: not valid YAML at column {column}: {why}"
+        )?;
+        if self.template {
+            f.write_str(
+                ". This seems to be a template of helm: inject what helm makes of it (helm template ... | \
+                 kubectl podspan inject -f -)",
+            )?;
+        }
+        Ok(())
     }
 }
 

@@ -247,6 +247,7 @@ impl<'a> Reader<'a> {
         if flow && doubled && matches!(key.kind, Kind::Map { .. }) {
             return Err(Broken {
                 template: true,
+                why: "a mapping is the key of a mapping".to_owned(),
                 ..self.unexpected(key.line)
             });
         }
