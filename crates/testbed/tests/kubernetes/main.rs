@@ -90,6 +90,10 @@ fn main() -> ExitCode {
         asks("every_manifest_builds_and_is_accepted", manifests::accepted),
         asks("the_examples_have_both_forms", manifests::forms),
         asks("the_sidecar_starts_first", manifests::sidecar_first),
+        asks(
+            "the_components_and_the_injection_give_the_same_pod",
+            manifests::injection,
+        ),
         asks("pod_security_levels", manifests::pod_security),
         asks("pods_have_the_status_that_is_drafted", pods::drafted),
         breaks("a_frozen_api_server_hangs_and_continues", servers::freeze),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use inject::Security;
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
 use testbed::kubernetes::{ControlPlane, Error};
@@ -142,6 +143,42 @@ pub(crate) fn sidecar_first(control_plane: &ControlPlane) -> Outcome {
             component == "sidecar-user-namespace",
             "{set}"
         );
+    }
+    Ok(())
+}
+
+/// The components and the crate `inject` give the same pod, as the API server stores it: with its defaults, and
+/// with quantities in its form.
+pub(crate) fn injection(control_plane: &ControlPlane) -> Outcome {
+    for (component, security) in [
+        ("sidecar", Security::Added),
+        ("sidecar-baseline", Security::Baseline),
+        ("sidecar-root", Security::Root),
+    ] {
+        let options = inject::Options {
+            security,
+            ..inject::Options::new(&[], |_| Ok(()))
+        };
+        let set = with_component(control_plane, component)?;
+        let template = &set["spec"]["template"];
+        assert_eq!(
+            inject::inject(template, &options)?,
+            *template,
+            "{component}"
+        );
+
+        let without = inject::remove(template)?;
+        assert!(!inject::is_injected(&without), "{without}");
+        let again = inject::inject(&without, &options)?;
+        let mut object =
+            json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "again"}});
+        object["spec"] = set["spec"].clone();
+        object["spec"]["template"] = again;
+        let arguments = ["create", "--dry-run=server", "--output=json", "-f", "-"];
+        let admin = control_plane.admin_kubeconfig();
+        let stored = control_plane.kubectl_as(&admin, arguments, &object.to_string())?;
+        let stored: Value = serde_json::from_str(&stored)?;
+        assert_eq!(stored["spec"]["template"], *template, "{component}");
     }
     Ok(())
 }

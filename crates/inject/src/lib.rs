@@ -1,0 +1,58 @@
+//! podspan's sidecar, and how it gets into a pod and out of it again. No I/O.
+//!
+//! In: the template of a pod, as a JSON value or within a stream of YAML. Out: the same with the sidecar, or
+//! every reason why not. In the order of the data:
+//!
+//! 1. [`Setting`]s and the pod's annotations `podspan.dev/*` (`annotations`, `quantity`, `ports`) describe
+//!    the sidecar;
+//! 2. `sidecar` is its one definition, `tree` writes it;
+//! 3. `pod` decides what changes: a plan of steps, which [`inject`] and [`remove`] apply to a value;
+//! 4. [`yaml`] applies the same steps to text, and changes nothing else in it.
+//!
+//! Three promises, each with property tests: injection changes only podspan's container, a second injection
+//! changes nothing, and removal returns the input.
+
+#![forbid(unsafe_code)]
+
+mod annotations;
+mod pod;
+mod ports;
+mod quantity;
+mod refused;
+mod sidecar;
+mod tree;
+pub mod yaml;
+
+pub use annotations::{PREFIX, Setting};
+pub use pod::{inject, is_injected, remove};
+pub use refused::{Reason, Refused};
+pub use sidecar::{IMAGE, NAME, Placement, Security, container};
+
+/// How podspan is injected.
+#[derive(Debug, Clone)]
+pub struct Options<'a> {
+    /// podspan's image.
+    pub image: String,
+    /// Where the container is.
+    pub placement: Placement,
+    /// Its user and capabilities.
+    pub security: Security,
+    /// podspan's settings.
+    pub settings: &'a [Setting],
+    /// Whether a filter is valid; else the reason, as a part of a sentence.
+    pub check_filter: fn(&str) -> Result<(), String>,
+}
+
+impl<'a> Options<'a> {
+    /// The published image, as a native sidecar.
+    #[must_use]
+    pub fn new(settings: &'a [Setting], check_filter: fn(&str) -> Result<(), String>) -> Self {
+        Self {
+            image: IMAGE.to_owned(),
+            placement: Placement::default(),
+            security: Security::default(),
+            settings,
+            check_filter,
+        }
+    }
+}

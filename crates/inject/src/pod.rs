@@ -1,0 +1,423 @@
+//! What injection and removal change in a pod.
+//!
+//! In: the template of a pod and the options. Out: a plan, which is a list of [`Step`]s, or the reasons of a
+//! refusal. [`inject`] and [`remove`] apply the plan to the value; `yaml` applies it to text. So both decide
+//! alike.
+//!
+//! A container is podspan's if it has its name, gets the four variables of the downward API, and has no field
+//! that podspan never writes, except for what the API server adds. Everything else of this name is refused,
+//! because replacing or removing it would lose what somebody else wrote.
+//!
+//! Where `initContainers` existed without an entry, the sidecar has the variable [`RESTORE`]; removal reads
+//! there what to leave.
+
+use serde_json::{Map, Value, json};
+
+use crate::Options;
+use crate::annotations;
+use crate::quantity::thousandths;
+use crate::refused::{Reason, Refused};
+use crate::sidecar::{DOWNWARD, NAME, Placement, RESTORE, Sidecar};
+use crate::tree::Tree;
+
+/// A list of containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum List {
+    Init,
+    Main,
+}
+
+impl List {
+    pub(crate) fn field(self) -> &'static str {
+        match self {
+            Self::Init => "initContainers",
+            Self::Main => "containers",
+        }
+    }
+}
+
+/// One change. All steps of a plan are about different lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Adds `initContainers` with this one entry.
+    AddList(Tree),
+    /// Gives `initContainers`, which is there without an entry, this one.
+    FillList(Tree),
+    /// Adds the first entry to `initContainers`.
+    InsertFirst(Tree),
+    /// Adds the last entry to `containers`.
+    Append(Tree),
+    /// Replaces an entry.
+    Replace(List, usize, Tree),
+    /// Removes an entry.
+    Remove(List, usize, Rest),
+}
+
+impl Step {
+    /// The list that changes.
+    pub(crate) fn list(&self) -> List {
+        match self {
+            Self::AddList(_) | Self::FillList(_) | Self::InsertFirst(_) => List::Init,
+            Self::Append(_) => List::Main,
+            Self::Replace(list, ..) | Self::Remove(list, ..) => *list,
+        }
+    }
+}
+
+/// What is left of the list after a removal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// The other entries.
+    Entries,
+    /// Nothing: the field is removed.
+    Nothing,
+    /// This text, which stood there before, such as `[]`.
+    Text(String),
+}
+
+/// Adds podspan's sidecar to the template of a pod, or brings it up to date.
+///
+/// # Errors
+/// Every reason why not: wrong annotations, a container of podspan's name that is somebody else's, a pod
+/// that is not valid.
+pub fn inject(template: &Value, options: &Options<'_>) -> Result<Value, Refused> {
+    let steps = plan_inject(template, options, None)?;
+    Ok(applied(template, &steps))
+}
+
+/// Removes podspan's sidecar from the template of a pod. Without one, nothing changes.
+///
+/// # Errors
+/// When a container of podspan's name is somebody else's, or the pod has no other container.
+pub fn remove(template: &Value) -> Result<Value, Refused> {
+    let steps = plan_remove(template)?;
+    Ok(applied(template, &steps))
+}
+
+/// Whether the template of a pod has podspan's sidecar.
+#[must_use]
+pub fn is_injected(template: &Value) -> bool {
+    find(&template["spec"]).is_ok_and(|found| found.init.is_some() || found.main.is_some())
+}
+
+/// What injection changes. `init_text` is the text of an `initContainers` without entries, where there is
+/// one.
+pub(crate) fn plan_inject(
+    template: &Value,
+    options: &Options<'_>,
+    init_text: Option<&str>,
+) -> Result<Vec<Step>, Refused> {
+    check_form(template)?;
+    let spec = &template["spec"];
+    let mut reasons = Vec::new();
+    let found = find(spec).map_err(|reason| reasons.push(reason)).ok();
+    reasons.extend(check_pod(spec, options.placement));
+    let annotations = &template["metadata"]["annotations"];
+    let sidecar = annotations::sidecar(annotations, spec, options)
+        .map_err(|mut wrong| reasons.append(&mut wrong));
+    let (Some(found), Ok(sidecar), true) = (found, sidecar, reasons.is_empty()) else {
+        return Err(Refused { reasons });
+    };
+    Ok(match options.placement {
+        Placement::Native => native(spec, &found, sidecar, init_text),
+        Placement::Plain => plain(spec, &found, &sidecar),
+    })
+}
+
+fn native(spec: &Value, found: &Found, mut sidecar: Sidecar, init_text: Option<&str>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let list = &spec["initContainers"];
+    match found.init {
+        Some(place) => {
+            sidecar.restore = restore_text(&list[place]).map(str::to_owned);
+            let wanted = sidecar.container();
+            if !is_same(&list[place], &wanted.value()) {
+                steps.push(Step::Replace(List::Init, place, wanted));
+            }
+        }
+        None => match list {
+            Value::Array(entries) if !entries.is_empty() => {
+                steps.push(Step::InsertFirst(sidecar.container()));
+            }
+            Value::Null if spec.get("initContainers").is_none() => {
+                steps.push(Step::AddList(sidecar.container()));
+            }
+            empty => {
+                let text = if empty.is_null() { "null" } else { "[]" };
+                sidecar.restore = Some(init_text.unwrap_or(text).to_owned());
+                steps.push(Step::FillList(sidecar.container()));
+            }
+        },
+    }
+    if let Some(place) = found.main {
+        steps.push(Step::Remove(List::Main, place, Rest::Entries));
+    }
+    steps
+}
+
+fn plain(spec: &Value, found: &Found, sidecar: &Sidecar) -> Vec<Step> {
+    let wanted = sidecar.container();
+    let mut steps = Vec::new();
+    match found.main {
+        Some(place) if is_same(&spec["containers"][place], &wanted.value()) => (),
+        Some(place) => steps.push(Step::Replace(List::Main, place, wanted)),
+        None => steps.push(Step::Append(wanted)),
+    }
+    if let Some(place) = found.init {
+        steps.push(remove_init(spec, place));
+    }
+    steps
+}
+
+/// What removal changes.
+pub(crate) fn plan_remove(template: &Value) -> Result<Vec<Step>, Refused> {
+    check_form(template)?;
+    let spec = &template["spec"];
+    let found = find(spec)?;
+    let init = found.init.map(|place| remove_init(spec, place));
+    let main = found
+        .main
+        .map(|place| Step::Remove(List::Main, place, Rest::Entries));
+    Ok(init.into_iter().chain(main).collect())
+}
+
+fn remove_init(spec: &Value, place: usize) -> Step {
+    let list = &spec["initContainers"];
+    let rest = match (list.as_array().map(Vec::len), restore_text(&list[place])) {
+        (Some(1), None) => Rest::Nothing,
+        (Some(1), Some(text)) => Rest::Text(text.to_owned()),
+        _ => Rest::Entries,
+    };
+    Step::Remove(List::Init, place, rest)
+}
+
+/// Applies a plan to a value.
+pub(crate) fn applied(template: &Value, steps: &[Step]) -> Value {
+    let mut template = template.clone();
+    if let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) {
+        for step in steps {
+            apply(spec, step);
+        }
+    }
+    template
+}
+
+fn apply(spec: &mut Map<String, Value>, step: &Step) {
+    match step {
+        Step::AddList(tree) | Step::FillList(tree) => {
+            spec.insert("initContainers".to_owned(), json!([tree.value()]));
+        }
+        Step::InsertFirst(tree) => {
+            if let Some(entries) = entries_of(spec, List::Init) {
+                entries.insert(0, tree.value());
+            }
+        }
+        Step::Append(tree) => {
+            if let Some(entries) = entries_of(spec, List::Main) {
+                entries.push(tree.value());
+            }
+        }
+        Step::Replace(list, place, tree) => {
+            if let Some(entry) = entries_of(spec, *list).and_then(|entries| entries.get_mut(*place))
+            {
+                *entry = tree.value();
+            }
+        }
+        Step::Remove(list, place, Rest::Entries) => {
+            if let Some(entries) = entries_of(spec, *list).filter(|entries| *place < entries.len())
+            {
+                entries.remove(*place);
+            }
+        }
+        Step::Remove(list, _, Rest::Nothing) => {
+            spec.remove(list.field());
+        }
+        Step::Remove(list, _, Rest::Text(text)) => {
+            let rest = if text == "[]" { json!([]) } else { Value::Null };
+            spec.insert(list.field().to_owned(), rest);
+        }
+    }
+}
+
+fn entries_of(spec: &mut Map<String, Value>, list: List) -> Option<&mut Vec<Value>> {
+    spec.get_mut(list.field()).and_then(Value::as_array_mut)
+}
+
+/// Whether the template has the fields that everything else reads, each of its type.
+fn check_form(template: &Value) -> Result<(), Reason> {
+    let wrong = |field: &str, kind| Err(Reason::Type(field.to_owned(), kind));
+    let Some(spec) = template["spec"].as_object() else {
+        return wrong("spec", "a mapping");
+    };
+    let metadata = &template["metadata"];
+    if !metadata.is_null() && !metadata.is_object() {
+        return wrong("metadata", "a mapping");
+    }
+    for list in [List::Init, List::Main] {
+        match spec.get(list.field()) {
+            Some(Value::Array(entries)) if !entries.iter().all(Value::is_object) => {
+                return wrong(&format!("an entry of spec.{}", list.field()), "a mapping");
+            }
+            None | Some(Value::Null | Value::Array(_)) => (),
+            Some(_) => return wrong(&format!("spec.{}", list.field()), "a list"),
+        }
+    }
+    let main = template["spec"]["containers"].as_array();
+    let is_application = |entry: &Value| entry["name"] != NAME;
+    if !main.is_some_and(|entries| entries.iter().any(is_application)) {
+        return Err(Reason::NoContainers);
+    }
+    Ok(())
+}
+
+/// Pods in which podspan cannot run, or would do harm.
+fn check_pod(spec: &Value, placement: Placement) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    let windows = [
+        &spec["os"]["name"],
+        &spec["nodeSelector"]["kubernetes.io/os"],
+    ];
+    if windows.into_iter().any(|os| os == "windows") {
+        reasons.push(Reason::Windows);
+    }
+    let restart = spec["restartPolicy"].as_str().unwrap_or("Always");
+    if placement == Placement::Plain && restart != "Always" {
+        reasons.push(Reason::NeverEnds(crate::refused::Name(restart).to_string()));
+    }
+    reasons
+}
+
+/// Where podspan's container is.
+#[derive(Debug, Default)]
+struct Found {
+    init: Option<usize>,
+    main: Option<usize>,
+}
+
+fn find(spec: &Value) -> Result<Found, Reason> {
+    let places = |field: &str| -> Vec<(usize, &Value)> {
+        let entries = spec[field].as_array().map_or(&[][..], Vec::as_slice);
+        (0..)
+            .zip(entries)
+            .filter(|(_, entry)| entry["name"] == NAME)
+            .collect()
+    };
+    let foreign = |field: &str, why: &str| Reason::Foreign {
+        list: format!("spec.{field}"),
+        why: why.to_owned(),
+    };
+    let one = |list: List| match places(list.field()).as_slice() {
+        [] => Ok(None),
+        [(place, entry)] => match not_podspan(entry, list) {
+            None => Ok(Some(*place)),
+            Some(why) => Err(foreign(list.field(), &why)),
+        },
+        _ => Err(foreign(list.field(), "there are several")),
+    };
+    if !places("ephemeralContainers").is_empty() {
+        return Err(foreign(
+            "ephemeralContainers",
+            "podspan is not injected there",
+        ));
+    }
+    Ok(Found {
+        init: one(List::Init)?,
+        main: one(List::Main)?,
+    })
+}
+
+/// Why a container of podspan's name is not podspan's sidecar.
+fn not_podspan(container: &Value, list: List) -> Option<String> {
+    let fields = container.as_object()?;
+    for (name, value) in fields {
+        let written = match name.as_str() {
+            "name" | "image" | "env" | "resources" | "securityContext" => true,
+            "restartPolicy" => list == List::Init,
+            _ => is_default(name, value),
+        };
+        if !written {
+            let name = crate::refused::Name(name);
+            return Some(format!("it has {name}, which podspan never sets"));
+        }
+    }
+    if list == List::Init && container["restartPolicy"] != "Always" {
+        return Some("it has no restartPolicy: Always".to_owned());
+    }
+    let environment = container["env"].as_array().map_or(&[][..], Vec::as_slice);
+    for (name, path) in DOWNWARD {
+        let variable = environment.iter().find(|variable| variable["name"] == name);
+        let field = variable.map(|variable| &variable["valueFrom"]["fieldRef"]["fieldPath"]);
+        if field.is_none_or(|field| field != path) {
+            return Some(format!("its variable {name} is not the field {path}"));
+        }
+    }
+    let foreign = environment.iter().find(|variable| {
+        let name = variable["name"].as_str().unwrap_or_default();
+        !DOWNWARD.iter().any(|(known, _)| *known == name) && variable.get("valueFrom").is_some()
+    });
+    foreign.map(|variable| {
+        let name = crate::refused::Name(variable["name"].as_str().unwrap_or_default()).to_string();
+        format!("its variable {name} has valueFrom")
+    })
+}
+
+/// What the API server adds to a container.
+fn is_default(field: &str, value: &Value) -> bool {
+    const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+    match field {
+        "imagePullPolicy" => value == "IfNotPresent" || value == "Always",
+        "terminationMessagePath" => value == "/dev/termination-log",
+        "terminationMessagePolicy" => value == "File",
+        "volumeMounts" => value
+            .as_array()
+            .is_some_and(|mounts| mounts.iter().all(|mount| mount["mountPath"] == TOKEN)),
+        _ => false,
+    }
+}
+
+fn restore_text(container: &Value) -> Option<&str> {
+    let variables = container["env"].as_array()?;
+    let variable = variables
+        .iter()
+        .find(|variable| variable["name"] == RESTORE)?;
+    let text = variable["value"].as_str()?;
+    // Nothing else is written back into a document.
+    matches!(text, "[]" | "null" | "~" | "Null" | "NULL" | "none").then_some(text)
+}
+
+/// Whether two containers are the same to a kubelet.
+fn is_same(found: &Value, wanted: &Value) -> bool {
+    found == wanted || normal(found) == normal(wanted)
+}
+
+/// A container without defaults, and with quantities by their values.
+fn normal(container: &Value) -> Value {
+    let mut container = container.clone();
+    if let Some(fields) = container.as_object_mut() {
+        fields.retain(|name, value| !is_default(name, value));
+    }
+    if let Some(variables) = container.get_mut("env").and_then(Value::as_array_mut) {
+        for variable in variables {
+            let field = variable.pointer_mut("/valueFrom/fieldRef");
+            if let Some(field) = field.and_then(Value::as_object_mut) {
+                field.retain(|name, value| name != "apiVersion" || value != "v1");
+            }
+        }
+    }
+    for kind in ["/resources/requests", "/resources/limits"] {
+        let amounts = container.pointer_mut(kind);
+        if let Some(amounts) = amounts.and_then(Value::as_object_mut) {
+            for amount in amounts.values_mut() {
+                let text = match &*amount {
+                    Value::Number(number) => number.to_string(),
+                    Value::String(text) => text.clone(),
+                    _ => continue,
+                };
+                if let Some(value) = thousandths(&text) {
+                    *amount = Value::from(value.to_string());
+                }
+            }
+        }
+    }
+    container
+}

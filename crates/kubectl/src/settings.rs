@@ -1,0 +1,54 @@
+//! The settings that annotations can have.
+//!
+//! The table of settings is in the crate `agent`, which compiles only for Linux. Until it is in a crate of its own,
+//! this list has the names, and a test compares them with the table. Values are checked here only for what no
+//! setting accepts; podspan checks the rest when it starts, and logs it.
+
+use inject::Setting;
+
+/// All of podspan's settings, in the order of the table.
+pub const SETTINGS: [Setting; 25] = [
+    setting("SENSOR", "zeek"),
+    setting("INTERFACE", "eth0,net1"),
+    setting("FILTER", "not port 53"),
+    setting("ANNOTATIONS", "off"),
+    setting("VNI", "0x1a"),
+    setting("SENSOR_NAMESPACE", "monitoring"),
+    setting("SENSOR_PORT", "4789"),
+    setting("SENSOR_PREFER", "any"),
+    setting("RECEIVER", "socket"),
+    setting("SPREAD", "flows"),
+    setting("SOURCE_PORTS", "4"),
+    setting("TRAILERS", "50%"),
+    setting("NODE_NAME", "worker-1"),
+    setting("POD_NAME", "shop-7d4b9c6f5-x2x7k"),
+    setting("POD_NAMESPACE", "shop"),
+    setting("POD_UID", "0f4d2a55-9c1e-4f9a-8a49-1c1f6f2f7d10"),
+    setting("KUBERNETES_SERVICE_HOST", "10.96.0.1"),
+    setting("KUBERNETES_SERVICE_PORT", "443"),
+    setting("KUBECONFIG", "/etc/podspan/kubeconfig"),
+    setting("MTU", "1450"),
+    setting("RING_SIZE", "64MiB"),
+    setting("START_WAIT", "10s"),
+    setting("ON_FAILURE", "idle"),
+    setting("LOG", "debug"),
+    setting("LOG_FORMAT", "json"),
+];
+
+const fn setting(variable: &'static str, example: &'static str) -> Setting {
+    Setting {
+        variable,
+        check,
+        example,
+    }
+}
+
+fn check(value: &str) -> Result<(), String> {
+    if value.trim().is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    if value.contains(char::is_control) {
+        return Err("it has control characters".to_owned());
+    }
+    Ok(())
+}

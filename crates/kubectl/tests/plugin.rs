@@ -1,0 +1,177 @@
+//! The built program, as kubectl runs it.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web # the name\nspec:\n  containers:\n  - name: web\n";
+
+fn plugin(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kubectl-podspan"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A program that does not read its input closes it.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn a_stream_is_injected_and_returned() {
+    let injected = plugin(&["inject", "-f", "-"], POD);
+    assert_eq!(text(&injected.stderr), "pod web: podspan is injected\n");
+    let stream = text(&injected.stdout);
+    assert!(
+        stream.contains("  - name: podspan\n    image: ghcr.io/podspan/podspan:"),
+        "{stream}"
+    );
+    let again = plugin(&["inject", "-f", "-"], stream);
+    assert_eq!(
+        (text(&again.stdout), text(&again.stderr)),
+        (stream, "pod web: unchanged\n")
+    );
+    for arguments in [
+        &["uninject", "-f", "-"][..],
+        &["inject", "--remove", "--filename=-"][..],
+    ] {
+        let removed = plugin(arguments, stream);
+        assert_eq!(text(&removed.stdout), POD);
+        assert_eq!(text(&removed.stderr), "pod web: podspan is removed\n");
+    }
+}
+
+#[test]
+fn a_file_is_read_and_options_are_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pod.yaml");
+    fs::write(&path, POD).unwrap();
+    let path = path.to_str().unwrap();
+    let options = [
+        "--image",
+        "a.example/podspan:1",
+        "--place=plain",
+        "--security=root",
+        "--quiet",
+    ];
+    let injected = plugin(&[&["inject", "-f", path], &options[..]].concat(), "");
+    assert!(injected.stderr.is_empty() && injected.status.success());
+    let stream = text(&injected.stdout);
+    for part in [
+        "image: a.example/podspan:1\n",
+        "runAsUser: 0\n",
+        "  - name: web\n  - name: podspan\n",
+    ] {
+        assert!(stream.contains(part), "{part}\n{stream}");
+    }
+}
+
+#[test]
+fn a_refusal_prints_only_the_reasons() {
+    let wrong = POD.replace("  name: web # the name\n", "  name: web\n  annotations:\n    podspan.dev/filter: tcp prt 80\n    podspan.dev/vin: '1'\n");
+    let stream = format!("{POD}---\n{wrong}");
+    let refused = plugin(&["inject", "-f", "-"], &stream);
+    assert_eq!(
+        (refused.status.code(), text(&refused.stdout)),
+        (Some(1), "")
+    );
+    let reasons = text(&refused.stderr);
+    assert!(
+        reasons.starts_with("the standard input is not changed:\ndocument 2, Pod web, line 9: "),
+        "{reasons}"
+    );
+    for part in [
+        "podspan.dev/vin is unknown; the nearest known one is podspan.dev/vni",
+        "podspan.dev/filter is \"tcp prt 80\": ",
+    ] {
+        assert!(reasons.contains(part), "{part}\n{reasons}");
+    }
+}
+
+#[test]
+fn errors_have_their_exit_codes() {
+    let missing = plugin(&["inject", "-f", "no-such-file.yaml"], "");
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing.stderr).starts_with("cannot read no-such-file.yaml: "));
+    for arguments in [
+        &[][..],
+        &["inject"],
+        &["injct"],
+        &["inject", "-f", "-", "--place=last"],
+    ] {
+        let wrong = plugin(arguments, "");
+        assert_eq!(wrong.status.code(), Some(2), "{arguments:?}");
+        let help = text(&wrong.stderr);
+        assert!(
+            help.contains("Usage: kubectl podspan") || help.contains("--help"),
+            "{help}"
+        );
+    }
+}
+
+#[test]
+fn without_a_pod_nothing_is_changed() {
+    let stream = "apiVersion: v1\nkind: Service\n";
+    let output = plugin(&["inject", "-f", "-"], stream);
+    assert_eq!(text(&output.stdout), stream);
+    assert_eq!(
+        text(&output.stderr),
+        "no object with pods: nothing is changed\n"
+    );
+}
+
+#[test]
+fn the_version_and_the_completions_are_printed() {
+    let version = plugin(&["version"], "");
+    assert!(text(&version.stdout).contains(inject::IMAGE));
+    for shell in ["bash", "zsh", "fish", "powershell"] {
+        let script = plugin(&["completion", shell], "");
+        assert!(text(&script.stdout).contains("uninject"), "{shell}");
+    }
+}
+
+#[test]
+fn the_document_is_what_the_program_prints() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/kubectl.md");
+    assert_eq!(
+        fs::read_to_string(path).unwrap(),
+        kubectl::markdown(),
+        "cargo run -p kubectl -- markdown > docs/kubectl.md"
+    );
+}
+
+/// Ports of containers give filters that podspan accepts.
+#[test]
+fn the_filter_of_containers_compiles() {
+    let pod = POD.replace(
+        "  name: web # the name\n",
+        "  name: web\n  annotations: {podspan.dev/containers: web}\n",
+    ) + "    ports: [{containerPort: 80}, {containerPort: 53, protocol: UDP}, {containerPort: 9, protocol: SCTP}]\n";
+    let injected = plugin(&["inject", "-f", "-"], &pod);
+    let value = "    - name: FILTER\n      value: \"tcp port 80 or udp port 53 or sctp port 9\"\n";
+    assert!(text(&injected.stdout).contains(value), "{injected:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_settings_are_those_of_podspan() {
+    let table: Vec<_> = agent::config::TABLE
+        .iter()
+        .map(|variable| variable.name)
+        .collect();
+    let settings: Vec<_> = kubectl::SETTINGS
+        .iter()
+        .map(|setting| setting.variable)
+        .collect();
+    assert_eq!(settings, table);
+}
