@@ -268,7 +268,9 @@ mod tests {
     fn the_filter_judges_what_the_program_before_it_lets_pass() {
         let udp = [&[0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17][..], &[0; 18]].concat();
         let tcp = [&[0x45, 0, 0, 20, 0, 0, 0, 0, 64, 6][..], &[0; 18]].concat();
-        let many: Vec<String> = (1..120).map(|at| format!("host 10.0.{at}.1")).collect();
+        // Miri takes minutes for a long expression, and the compiler has no `unsafe`.
+        let hosts = if cfg!(miri) { 1..4 } else { 1..120 };
+        let many: Vec<String> = hosts.map(|at| format!("host 10.0.{at}.1")).collect();
         let long = format!("not ({}) and udp", many.join(" or "));
         for text in ["udp", "not tcp", long.as_str()] {
             let program = program_with(MARK, Some(&Filter::new(text).unwrap()));
