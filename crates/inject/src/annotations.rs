@@ -49,6 +49,10 @@ pub struct Setting {
     pub check: fn(&str) -> Result<(), String>,
     /// A valid value.
     pub example: &'static str,
+    /// What is valid, as a part of a sentence.
+    pub expected: &'static str,
+    /// A regular expression (RE2) from `^` to `$` that matches each valid value, and few others.
+    pub pattern: &'static str,
 }
 
 impl Setting {

@@ -39,6 +39,9 @@ pub struct Options<'a> {
     pub security: Security,
     /// podspan's settings.
     pub settings: &'a [Setting],
+    /// Names of annotations without [`PREFIX`] and their values, such as `sensor` and `zeek`. They apply to a
+    /// pod that has no annotation of this name.
+    pub defaults: Vec<(String, String)>,
     /// Whether a filter is valid; else the reason, as a part of a sentence.
     pub check_filter: fn(&str) -> Result<(), String>,
 }
@@ -52,6 +55,7 @@ impl<'a> Options<'a> {
             placement: Placement::default(),
             security: Security::default(),
             settings,
+            defaults: Vec::new(),
             check_filter,
         }
     }

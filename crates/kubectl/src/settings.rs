@@ -40,6 +40,8 @@ const fn setting(variable: &'static str, example: &'static str) -> Setting {
         variable,
         check,
         example,
+        expected: "a text",
+        pattern: "^[^\\x00-\\x1f]*$",
     }
 }
 

@@ -45,6 +45,8 @@ const fn setting(
         variable,
         check,
         example,
+        expected: "a value",
+        pattern: "^.*$",
     }
 }
 
