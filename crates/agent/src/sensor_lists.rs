@@ -10,8 +10,8 @@ use discovery::{ClientSource, Families, FoundSensor, OwnPod, Scope, SensorList, 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use tokio::sync::watch;
 
-use crate::config::{Config, Namespace, Namespaces, ObjectName, PodUid, SensorSetting};
 use crate::sensors::ListedSensor;
+use settings::{Config, Namespace, Namespaces, ObjectName, PodUid, SensorSetting};
 
 /// The lists of the sensors that have the name.
 pub(crate) struct SensorLists(watch::Receiver<SensorList>);
