@@ -140,7 +140,7 @@ mod tests {
         let settings = settings(&all, "zeek", false);
         assert_eq!(settings.scope, Scope::All);
         assert_eq!(settings.default_port.get(), 4790);
-        assert_eq!(settings.default_receiver, discovery::Receiver::Socket);
+        assert_eq!(settings.default_receiver, ::settings::Receiver::Socket);
         assert_eq!(settings.node.as_deref(), Some("worker-1"));
         let me = ["u-1", "cart-1", "shop"].map(|text| Some(text.to_owned()));
         let [uid, name, namespace] = me;

@@ -220,7 +220,7 @@ fn defaults_set_variables() {
     );
     for variable in [
         "name: SENSOR\n      value: zeek\n",
-        "name: FILTER\n      value: port 80\n",
+        "name: FILTER\n      value: \"port 80\"\n",
     ] {
         assert!(text(&injected.stdout).contains(variable), "{injected:?}");
     }
