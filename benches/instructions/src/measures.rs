@@ -219,7 +219,7 @@ fn send(recording: &Recording) {
     let mut block = recording.block().to_vec();
     measured(|| {
         for batch in &mut batches {
-            black_box(transmitter.send(batch, &mut block, &table));
+            black_box(transmitter.send(batch, &mut block[..], &table));
         }
     });
 }

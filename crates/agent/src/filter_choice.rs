@@ -68,6 +68,11 @@ impl Change {
     pub(crate) const fn is_refusal(&self) -> bool {
         matches!(self, Self::WrongFilter(_) | Self::WrongMirror(_))
     }
+
+    /// Whether mirroring is switched off or on.
+    pub(crate) const fn is_switch(&self) -> bool {
+        matches!(self, Self::Off | Self::On)
+    }
 }
 
 impl fmt::Display for Change {
@@ -156,10 +161,9 @@ impl FilterChoice {
         (next, filter.into_iter().chain(mirror).collect())
     }
 
-    /// The rings did not attach the choice for these annotations: this one stays in use, and the same filter
-    /// is not tried again.
-    pub(crate) fn keep(&mut self, refused: Self) {
-        self.seen = refused.seen;
+    /// The kernel refused this choice's filter: it has that of another choice until the annotation changes.
+    pub(crate) fn use_filter_of(&mut self, accepted: &Self) {
+        self.annotation.clone_from(&accepted.annotation);
     }
 
     fn set_filter(&mut self, text: Option<&str>) -> Change {

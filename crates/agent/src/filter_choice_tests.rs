@@ -159,16 +159,20 @@ fn mirror_switches_off_and_on_and_another_value_changes_nothing() {
 }
 
 #[test]
-fn a_choice_that_was_not_attached_is_not_tried_again_until_it_changes() {
-    let mut now = choice(Some("udp"));
-    let both = annotations(Some("tcp"), Some("off"));
-    let (next, _) = now.next(both.clone());
-    now.keep(next);
+fn a_filter_that_the_kernel_refused_is_not_tried_again_until_it_changes() {
+    let accepted = choice(Some("udp"));
+    let (mut now, _) = accepted.next(annotations(Some("tcp"), None));
+    now.use_filter_of(&accepted);
     assert_eq!(attached(&now).as_deref(), Some("udp"));
-    let (next, changes) = now.next(annotations(Some("tcp"), None));
-    assert_eq!((attached(&next).as_deref(), changes), (Some("udp"), vec![]));
-    let (next, _) = now.next(both);
-    assert_eq!(attached(&next), None, "the switch is read each time");
+    let (off, changes) = now.next(annotations(Some("tcp"), Some("off")));
+    assert_eq!((attached(&off), changes), (None, vec![Change::Off]));
+    let (on, changes) = off.next(annotations(Some("tcp"), None));
+    assert_eq!(
+        (attached(&on).as_deref(), changes),
+        (Some("udp"), vec![Change::On])
+    );
+    let (other, _) = on.next(annotations(Some("tcp port 80"), None));
+    assert_eq!(attached(&other).as_deref(), Some("tcp port 80"));
 }
 
 #[test]

@@ -6,13 +6,14 @@
 //! The API server is asked in every pod, and outside of a cluster only if `POD_NAME` says which pod is meant.
 //! With a file or `off` in `ANNOTATIONS` it is not asked.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use discovery::{OwnAnnotations, OwnPodSettings, Timing, follow_annotations_file, watch_own_pod};
 use nix::sys::utsname::uname;
 use tokio::sync::watch;
 
-use crate::sensor_lists::source;
+use crate::sensor_lists::{own_addresses, source};
 use settings::{Annotations, Config, Namespace, ObjectName, PodUid, Value as _};
 
 /// The changes of the annotations.
@@ -25,7 +26,7 @@ impl OwnAnnotationChanges {
         let (changes, last) = watch::channel(OwnAnnotations::default());
         // It fails when the control side has ended, which then needs no annotations.
         let publish = move |annotations| drop(changes.send(annotations));
-        match origin(config, host_name().as_deref())? {
+        match origin(config, host_name().as_deref(), own_addresses)? {
             Origin::File(path) => drop(tokio::spawn(follow_annotations_file(path, publish))),
             Origin::ApiServer(pod) => {
                 drop(tokio::spawn(watch_own_pod(pod, source(config), publish)));
@@ -51,8 +52,12 @@ enum Origin {
     ApiServer(OwnPodSettings),
 }
 
-/// In a pod without `hostNetwork`, the host's name is the pod's name.
-fn origin(config: &Config, host_name: Option<&str>) -> Option<Origin> {
+/// In a pod without `hostNetwork` and `spec.hostname`, the host's name is the pod's name.
+fn origin(
+    config: &Config,
+    host_name: Option<&str>,
+    own_addresses: impl FnOnce() -> Vec<IpAddr>,
+) -> Option<Origin> {
     match &config.annotations {
         Annotations::File(path) => return Some(Origin::File(path.into())),
         Annotations::Off => return None,
@@ -63,11 +68,13 @@ fn origin(config: &Config, host_name: Option<&str>) -> Option<Origin> {
         None if config.kubernetes_service_host.is_none() => return None,
         None => ObjectName::parse(host_name?).ok()?,
     };
+    let is_certain = config.pod_name.is_some() || config.pod_uid.is_some();
     let text = |text: Option<&str>| text.map(str::to_owned);
     Some(Origin::ApiServer(OwnPodSettings {
         name: name.as_str().to_owned(),
         namespace: text(config.pod_namespace.as_ref().map(Namespace::as_str)),
         uid: text(config.pod_uid.as_ref().map(PodUid::as_str)),
+        addresses: (!is_certain).then(own_addresses),
         timing: Timing::default(),
     }))
 }
@@ -83,15 +90,21 @@ mod tests {
     fn origin_of(variables: &[(&str, &str)], host_name: &str) -> Option<Origin> {
         let all = [("SENSOR", "192.0.2.1")].iter().chain(variables);
         let all = all.map(|(name, value)| (name.into(), value.into()));
-        origin(&Config::from_vars(all).unwrap(), Some(host_name))
+        origin(&Config::from_vars(all).unwrap(), Some(host_name), || {
+            vec![ADDRESS]
+        })
     }
 
-    fn pod(name: &str, namespace: Option<&str>, uid: Option<&str>) -> Origin {
+    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7));
+
+    /// The pod; `is_certain` if its address is not needed.
+    fn pod(name: &str, namespace: Option<&str>, uid: Option<&str>, is_certain: bool) -> Origin {
         let [namespace, uid] = [namespace, uid].map(|text| text.map(str::to_owned));
         Origin::ApiServer(OwnPodSettings {
             name: name.to_owned(),
             namespace,
             uid,
+            addresses: (!is_certain).then(|| vec![ADDRESS]),
             timing: Timing::default(),
         })
     }
@@ -102,7 +115,12 @@ mod tests {
     fn in_a_pod_the_api_server_is_asked_for_the_pod_of_this_host() {
         assert_eq!(
             origin_of(&[IN_CLUSTER], "cart-1"),
-            Some(pod("cart-1", None, None))
+            Some(pod("cart-1", None, None, false))
+        );
+        let uid = [IN_CLUSTER, ("POD_UID", "u-1")];
+        assert_eq!(
+            origin_of(&uid, "cart-1"),
+            Some(pod("cart-1", None, Some("u-1"), true))
         );
         let all = [
             IN_CLUSTER,
@@ -112,7 +130,7 @@ mod tests {
         ];
         assert_eq!(
             origin_of(&all, "node"),
-            Some(pod("cart-2", Some("shop"), Some("u-1")))
+            Some(pod("cart-2", Some("shop"), Some("u-1"), true))
         );
         assert_eq!(origin_of(&[IN_CLUSTER], "NOT_A_POD"), None);
     }
@@ -123,7 +141,7 @@ mod tests {
         assert_eq!(origin_of(&[("KUBECONFIG", "/k")], "laptop"), None);
         assert_eq!(
             origin_of(&[("POD_NAME", "cart-1")], "laptop"),
-            Some(pod("cart-1", None, None))
+            Some(pod("cart-1", None, None, true))
         );
     }
 

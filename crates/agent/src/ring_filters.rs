@@ -2,13 +2,13 @@
 //!
 //! In: the annotations of podspan's own pod. Out: programs on the rings' sockets, and log lines.
 //!
-//! Invariant: all rings have the same filter. If the kernel refuses it for one, the others get the last one
-//! back.
+//! Invariants: all rings have the same filter. If the kernel refuses it for one, all of them have the last one
+//! that it accepted; `podspan.dev/mirror` is obeyed all the same.
 
 use capture::{FilterHandle, FilterRefused};
 use discovery::OwnAnnotations;
 
-use crate::filter_choice::{FilterChoice, Mirrored};
+use crate::filter_choice::{Change, FilterChoice, Mirrored};
 
 /// Where a filter is attached.
 pub(crate) trait Attach {
@@ -29,55 +29,90 @@ impl Attach for FilterHandle {
 pub(crate) struct RingFilters<A = FilterHandle> {
     rings: Vec<A>,
     choice: FilterChoice,
+    /// The choice with the last filter that the kernel accepted. While mirroring is off, no filter is attached,
+    /// so the kernel may refuse that of `choice` later.
+    accepted: FilterChoice,
+    /// What all rings have; `None` if they may differ.
+    attached: Option<Mirrored>,
 }
 
 impl<A: Attach> RingFilters<A> {
     /// The rings have been opened with the choice.
-    pub(crate) const fn new(rings: Vec<A>, choice: FilterChoice) -> Self {
-        Self { rings, choice }
+    pub(crate) fn new(rings: Vec<A>, choice: FilterChoice) -> Self {
+        Self {
+            rings,
+            accepted: choice.clone(),
+            attached: Some(choice.mirrored()),
+            choice,
+        }
     }
 
     /// Attaches what the annotations require, and logs what has changed.
     pub(crate) fn update(&mut self, annotations: OwnAnnotations) {
         let (next, changes) = self.choice.next(annotations);
-        if let Err(error) = self.attach(&next.mirrored()) {
-            tracing::warn!(
-                "the annotations podspan.dev/filter and podspan.dev/mirror are not applied, and what podspan \
-                 mirrored before stays: {error}; make podspan.dev/filter shorter, for example with nets in the \
-                 place of hosts"
-            );
-            self.choice.keep(next);
-            return;
-        }
         self.choice = next;
-        for change in changes {
-            if change.is_refusal() {
-                tracing::warn!("{change}");
-            } else {
-                tracing::info!("{change}");
+        let wanted = self.choice.mirrored();
+        let Err(error) = self.attach(&wanted) else {
+            if wanted != Mirrored::Nothing {
+                self.accepted = self.choice.clone();
             }
-        }
+            return changes.iter().for_each(log);
+        };
+        self.choice.use_filter_of(&self.accepted);
+        let has_switched = if wanted == Mirrored::Nothing {
+            tracing::warn!("mirroring cannot be switched off, and continues: {error}");
+            false
+        } else {
+            tracing::warn!(
+                "the filter of the annotation podspan.dev/filter is not used, and the last one that the kernel \
+                 accepted stays: {error}; make podspan.dev/filter shorter, for example with nets in the place of \
+                 hosts"
+            );
+            self.attach(&self.choice.mirrored()).is_ok()
+        };
+        let is_true = |change: &&Change| change.is_refusal() || has_switched && change.is_switch();
+        changes.iter().filter(is_true).for_each(log);
     }
 
-    fn attach(&self, mirrored: &Mirrored) -> Result<(), FilterRefused> {
-        let last = self.choice.mirrored();
-        if *mirrored == last {
+    fn attach(&mut self, mirrored: &Mirrored) -> Result<(), FilterRefused> {
+        if self.attached.as_ref() == Some(mirrored) {
             return Ok(());
         }
         for (count, ring) in self.rings.iter().enumerate() {
             let Err(error) = ring.attach(mirrored) else {
                 continue;
             };
-            for ring in self.rings.iter().take(count) {
-                if let Err(error) = ring.attach(&last) {
-                    tracing::warn!(
-                        "the interfaces have different filters until the next change: {error}"
-                    );
-                }
+            if count > 0 {
+                self.restore(count);
             }
             return Err(error);
         }
+        self.attached = Some(mirrored.clone());
         Ok(())
+    }
+
+    /// Gives the first rings back what all had.
+    fn restore(&mut self, count: usize) {
+        let Some(last) = self.attached.take() else {
+            return;
+        };
+        for ring in self.rings.iter().take(count) {
+            if let Err(error) = ring.attach(&last) {
+                tracing::warn!(
+                    "the interfaces have different filters until an annotation changes: {error}"
+                );
+                return;
+            }
+        }
+        self.attached = Some(last);
+    }
+}
+
+fn log(change: &Change) {
+    if change.is_refusal() {
+        tracing::warn!("{change}");
+    } else {
+        tracing::info!("{change}");
     }
 }
 
@@ -175,5 +210,34 @@ mod tests {
             vec!["tcp", "-", "tcp"],
         ];
         assert_eq!(attached(&filters), expected);
+    }
+
+    /// While mirroring is off, the kernel has not judged the filter.
+    #[test]
+    fn a_filter_that_is_refused_when_mirroring_is_switched_on_leaves_it_on_with_the_last_filter() {
+        let mut filters = filters(&[100, 10]);
+        for (filter, mirror) in [
+            ("tcp", "on"),
+            ("tcp", "off"),
+            ("tcp port 8080", "off"),
+            ("tcp port 8080", "on"),
+            ("tcp port 8080", "maybe"),
+            ("icmp", "on"),
+        ] {
+            filters.update(annotations(filter, mirror));
+        }
+        let expected = [
+            vec!["tcp", "-", "tcp port 8080", "-", "tcp", "icmp"],
+            vec!["tcp", "-", "tcp", "icmp"],
+        ];
+        assert_eq!(attached(&filters), expected);
+    }
+
+    #[test]
+    fn a_refused_filter_does_not_hide_the_switch() {
+        let mut filters = filters(&[10]);
+        filters.update(annotations("tcp port 8080", "off"));
+        filters.update(annotations("tcp port 8081", "on"));
+        assert_eq!(attached(&filters), [vec!["-", "udp"]]);
     }
 }

@@ -31,6 +31,7 @@ use capture::{Cursor, NetworkChanges, Ring, Walk};
 use mirror::{Batch, DropReason, Mirror, SensorTable, Totals};
 use nix::errno::Errno;
 use transmit::Transmitter;
+use wire::BlockMemory;
 
 use crate::flag::Flag;
 use crate::published::{Event, EventSender, Published, RingTotals, Snapshot};
@@ -394,18 +395,23 @@ impl DataPath {
             return false;
         };
         let (cursor, unreadable) = (block.cursor(), block.unreadable());
-        self.mirror_block(cursor, block.bytes_mut(), unreadable);
+        self.mirror_block(cursor, &mut block, unreadable);
         true
     }
 
     /// Sends the frames of a block. After the request to stop, it sends only those for which there is time.
-    fn mirror_block(&mut self, mut frames: Cursor, block: &mut [u8], unreadable: u32) {
+    fn mirror_block(
+        &mut self,
+        mut frames: Cursor,
+        block: &mut (impl BlockMemory + ?Sized),
+        unreadable: u32,
+    ) {
         if !self.is_time_over() {
             let table = self.table.load();
-            while let Some(frame) = frames.next(block) {
+            while let Some(frame) = frames.next(block.bytes()) {
                 self.mirror
                     .push(&frame, &table, &mut self.batch, &mut self.totals);
-                if frames.left().is_multiple_of(FRAMES_AT_ONCE) {
+                if frames.left() > 0 && frames.left().is_multiple_of(FRAMES_AT_ONCE) {
                     self.transmitter.let_others_run();
                 }
                 if self.batch.is_full(&table) {
@@ -424,7 +430,7 @@ impl DataPath {
         self.publish();
     }
 
-    fn send(&mut self, block: &mut [u8], table: &SensorTable) {
+    fn send(&mut self, block: &mut (impl BlockMemory + ?Sized), table: &SensorTable) {
         if !self.batch.is_empty() {
             let sent = self.transmitter.send(&mut self.batch, block, table);
             self.totals.messages_sent += sent.messages;

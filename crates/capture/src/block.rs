@@ -35,7 +35,9 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use libc::{TP_STATUS_KERNEL, TP_STATUS_USER};
 
-use crate::walk::{Cursor, Frames, Layout, STATUS, Walk};
+use wire::BlockMemory;
+
+use crate::walk::{Cursor, DESCRIPTOR_LEN, Frames, Layout, STATUS, Walk};
 
 /// Memory that holds blocks.
 ///
@@ -137,12 +139,12 @@ impl Block<'_> {
         self.bytes().get(..self.layout.end()).unwrap_or_default()
     }
 
-    /// The same, to be changed: only what belongs to frames that were already read from the [`Cursor`], their
-    /// headroom and their bytes.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
+    /// What follows the descriptor, to be changed.
+    fn after_descriptor(&mut self) -> &mut [u8] {
         // SAFETY: podspan owns the block until it is dropped, see `Blocks::next`; the memory is writable; and
         // `self` is borrowed exclusively, so there is no other slice over the block.
-        unsafe { slice::from_raw_parts_mut(self.base.as_ptr(), self.len) }
+        let bytes = unsafe { slice::from_raw_parts_mut(self.base.as_ptr(), self.len) };
+        bytes.get_mut(DESCRIPTOR_LEN..).unwrap_or_default()
     }
 
     /// The place of the first frame. Its [`Cursor::next`] needs [`Self::bytes`].
@@ -174,6 +176,22 @@ impl Block<'_> {
     #[must_use]
     pub fn unreadable(&self) -> u32 {
         self.layout.unreadable()
+    }
+}
+
+impl BlockMemory for Block<'_> {
+    fn bytes(&self) -> &[u8] {
+        self.bytes()
+    }
+
+    /// The descriptor with the status word is not changed.
+    #[inline]
+    fn write<const N: usize>(&mut self, at: u32, bytes: [u8; N]) {
+        let at = (at as usize).checked_sub(DESCRIPTOR_LEN);
+        let place = at.and_then(|at| self.after_descriptor().get_mut(at..)?.first_chunk_mut());
+        if let Some(place) = place {
+            *place = bytes;
+        }
     }
 }
 

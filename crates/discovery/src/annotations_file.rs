@@ -14,9 +14,9 @@
 //! Sources: `FormatMap` in `pkg/fieldpath/fieldpath.go` and `pkg/volume/util/atomic_writer.go` of Kubernetes.
 
 use std::convert::Infallible;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -79,6 +79,8 @@ impl From<Metadata> for Identity {
 enum FileError {
     #[error("{0}")]
     Read(#[from] io::Error),
+    #[error("it is not a file")]
+    NoFile,
     #[error("it has more than {MAX_BYTES} bytes, which no pod's annotations have")]
     TooLong,
     #[error("the value of {0} is not in double quotes as the kubelet writes it")]
@@ -112,8 +114,17 @@ impl<P: FnMut(OwnAnnotations)> Follower<P> {
     }
 
     fn read(&mut self) -> Result<OwnAnnotations, FileError> {
-        let file = File::open(&self.path)?;
-        self.identity = Some(file.metadata()?.into());
+        // Opening a named pipe would wait for its writer, and with it everything on this thread.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&self.path)?;
+        let metadata = file.metadata()?;
+        let is_file = metadata.is_file();
+        self.identity = Some(metadata.into());
+        if !is_file {
+            return Err(FileError::NoFile);
+        }
         let mut bytes = Vec::new();
         file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_BYTES {
@@ -269,6 +280,25 @@ mod tests {
             annotations(None, None),
         ];
         assert_eq!(published, expected);
+    }
+
+    #[test]
+    fn a_named_pipe_and_a_folder_are_no_files_and_nothing_waits_for_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        for path in [pipe, folder.path().to_owned()] {
+            let mut follower = Follower {
+                path,
+                publish: |_| panic!("nothing to publish"),
+                identity: None,
+                published: None,
+                failing: None,
+            };
+            follower.check();
+            assert_eq!(follower.failing.as_deref(), Some("it is not a file"));
+        }
     }
 
     proptest! {

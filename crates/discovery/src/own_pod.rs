@@ -4,18 +4,21 @@
 //! change, at most once in [`INTERVAL`].
 //!
 //! The pod has the right name already, because the API server selects by it. If podspan's own UID is known,
-//! a pod with another one is not its own: it has the name of a pod that was replaced.
+//! a pod with another one is not its own: it has the name of a pod that was replaced. If the name is that of the
+//! host, podspan's own pod has one of podspan's addresses: with `hostNetwork` and with `spec.hostname`, the host's
+//! name can be that of another pod.
 //!
 //! Invariants: only an answer of the API server that has the pod changes the annotations. An annotation keeps
 //! at most [`MAX_ANNOTATION`] bytes; the API server allows 256 KiB.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::journal::Journal;
-use crate::pod::PodName;
+use crate::pod::{PodName, Status};
 use crate::remedy::Target;
 use crate::table::Pods;
 use crate::watch::{Consumer, Listed};
@@ -66,6 +69,7 @@ pub(crate) struct AnnotatedPod {
     name: PodName,
     uid: String,
     version: String,
+    addresses: Vec<IpAddr>,
     annotations: OwnAnnotations,
 }
 
@@ -73,6 +77,7 @@ pub(crate) struct AnnotatedPod {
 struct Object {
     #[serde(default)]
     metadata: Metadata,
+    status: Option<Status>,
 }
 
 #[derive(Default, Deserialize)]
@@ -94,7 +99,7 @@ struct Annotations {
 }
 
 impl From<Object> for AnnotatedPod {
-    fn from(Object { metadata }: Object) -> Self {
+    fn from(Object { metadata, status }: Object) -> Self {
         let annotations = metadata.annotations.unwrap_or_default();
         Self {
             name: PodName {
@@ -103,6 +108,7 @@ impl From<Object> for AnnotatedPod {
             },
             uid: metadata.uid.unwrap_or_default(),
             version: metadata.resource_version.unwrap_or_default(),
+            addresses: status.unwrap_or_default().addresses(),
             annotations: OwnAnnotations::new(annotations.filter, annotations.mirror),
         }
     }
@@ -122,6 +128,8 @@ impl Listed for AnnotatedPod {
 pub(crate) struct OwnPodTable<P> {
     /// podspan's own UID, if it is known.
     uid: Option<String>,
+    /// podspan's own addresses, if its pod must have one of them.
+    addresses: Option<Vec<IpAddr>>,
     publish: P,
     /// `None`: the last list did not have the pod.
     current: Option<OwnAnnotations>,
@@ -136,9 +144,10 @@ pub(crate) struct OwnPodTable<P> {
 
 impl<P: FnMut(OwnAnnotations)> OwnPodTable<P> {
     /// Nothing is published before the pod was in an answer.
-    pub(crate) fn new(uid: Option<String>, publish: P) -> Self {
+    pub(crate) fn new(uid: Option<String>, addresses: Option<Vec<IpAddr>>, publish: P) -> Self {
         Self {
             uid,
+            addresses,
             publish,
             current: None,
             published: None,
@@ -149,7 +158,9 @@ impl<P: FnMut(OwnAnnotations)> OwnPodTable<P> {
     }
 
     fn is_own(&self, pod: &AnnotatedPod) -> bool {
+        let has_address = |own: &Vec<IpAddr>| pod.addresses.iter().any(|one| own.contains(one));
         self.uid.as_ref().is_none_or(|uid| *uid == pod.uid)
+            && self.addresses.as_ref().is_none_or(has_address)
     }
 }
 
@@ -182,13 +193,13 @@ impl<P: FnMut(OwnAnnotations)> Consumer for OwnPodTable<P> {
         if self.current.is_none() && self.published.is_none() && !self.is_missing_logged {
             self.is_missing_logged = true;
             let pod = target.pods();
-            let with_uid = if self.uid.is_some() {
-                " with the UID in POD_UID"
-            } else {
-                ""
+            let which = match (&self.uid, &self.addresses) {
+                (Some(_), _) => " with the UID in POD_UID",
+                (None, Some(_)) => " with one of podspan's addresses",
+                (None, None) => "",
             };
             tracing::info!(
-                "there is no {pod}{with_uid}, so its annotations {FILTER_ANNOTATION} and {MIRROR_ANNOTATION} \
+                "there is no {pod}{which}, so its annotations {FILTER_ANNOTATION} and {MIRROR_ANNOTATION} \
                  are not followed; to use them, set POD_NAME, POD_NAMESPACE and POD_UID from the downward API"
             );
         }
@@ -268,7 +279,7 @@ mod tests {
     fn changes_are_published_and_other_pods_and_events_are_not() {
         let published = RefCell::new(Vec::new());
         let publish = |annotations| published.borrow_mut().push(annotations);
-        let mut table = OwnPodTable::new(Some("mine".to_owned()), publish);
+        let mut table = OwnPodTable::new(Some("mine".to_owned()), None, publish);
         let (mut journal, target) = (Journal::default(), Target::own_pod("cart"));
         assert_eq!(table.due(), None);
         let list = |pods: &[AnnotatedPod]| {
@@ -295,5 +306,40 @@ mod tests {
         assert!(table.due().is_some_and(|due| due > Instant::now()));
         refresh(&mut table);
         assert_eq!(*published.borrow(), [only("udp"), only("icmp")]);
+    }
+
+    #[test]
+    fn a_pod_with_the_name_of_the_host_is_podspans_own_only_with_one_of_its_addresses() {
+        let published = RefCell::new(Vec::new());
+        let publish = |annotations| published.borrow_mut().push(annotations);
+        let own = vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()];
+        let mut table = OwnPodTable::new(None, Some(own), publish);
+        let with = |filter: &str, status: Value| {
+            pod(json!({
+                "metadata": {"name": "cart", "annotations": {FILTER_ANNOTATION: filter}},
+                "status": status,
+            }))
+        };
+        for (filter, status) in [
+            ("none", json!(null)),
+            (
+                "another",
+                json!({"podIP": "10.0.0.8", "podIPs": [{"ip": "10.0.0.8"}]}),
+            ),
+        ] {
+            table.insert(with(filter, status));
+            assert_eq!(table.due(), None, "{filter}");
+        }
+        for (filter, status) in [
+            ("v4", json!({"podIP": "10.0.0.7"})),
+            (
+                "v6",
+                json!({"podIPs": [{"ip": "10.0.0.8"}, {"ip": "fd00::7"}]}),
+            ),
+        ] {
+            table.insert(with(filter, status));
+            table.refresh(&mut Journal::default(), &Target::own_pod("cart"));
+        }
+        assert_eq!(*published.borrow(), [only("v4"), only("v6")]);
     }
 }

@@ -98,9 +98,10 @@ struct Spec {
     node_name: Option<String>,
 }
 
+/// `status` of a pod.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Status {
+pub(crate) struct Status {
     phase: Option<String>,
     #[serde(rename = "podIP")]
     pod_ip: Option<String>,
@@ -152,7 +153,7 @@ impl Status {
     }
 
     /// `podIPs`, else `podIP`, which is the same as its first one.
-    fn addresses(&self) -> Vec<IpAddr> {
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
         let listed = self.pod_ips.iter().flatten();
         let listed: Vec<IpAddr> = listed
             .filter_map(|entry| entry.ip.as_deref()?.parse().ok())

@@ -60,6 +60,9 @@ pub struct OwnPodSettings {
     pub namespace: Option<String>,
     /// `metadata.uid`: a pod with another one is not podspan's own.
     pub uid: Option<String>,
+    /// The addresses of podspan's interfaces, if the name may be that of another pod: then the own pod has one
+    /// of them.
+    pub addresses: Option<Vec<IpAddr>>,
     /// Time limits and intervals; `between_lists` is not used.
     pub timing: Timing,
 }

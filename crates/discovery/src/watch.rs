@@ -114,7 +114,7 @@ pub async fn watch_own_pod(
         timing: settings.timing,
         pace: &OWN_POD,
     };
-    let table = OwnPodTable::new(settings.uid, publish);
+    let table = OwnPodTable::new(settings.uid, settings.addresses, publish);
     Discovery::new(watched, &source, table).run(&source).await
 }
 

@@ -1,13 +1,14 @@
 //! The words as primitives, and how they are joined.
 //!
 //! `and` and `or` bind equally, from the left; `not` binds to the next primitive. A value without
-//! qualifiers has those of the last primitive that had some: `tcp port 80 or 443`. `%` and `^` have no
-//! precedence in libpcap's grammar: everything that follows belongs to their right side. Source: the
-//! grammar of libpcap, which pcap-filter(7) describes.
+//! qualifiers has those of the last primitive that had some: `tcp port 80 or 443`. Qualifiers can also stand before
+//! several values in parentheses, and before `not`: `port (80 or 443)`. Source: the grammar of libpcap, which
+//! pcap-filter(7) describes.
+
+mod calculation;
 
 use crate::ast::{
-    Calculation, Chain, Comparison, Direction, Join, Operand, OperandKind, Operator,
-    PROTOCOL_WORDS, Primitive, Protocol, Span, Step,
+    Chain, Direction, Join, Operand, OperandKind, PROTOCOL_WORDS, Primitive, Protocol, Span,
 };
 use crate::error::{Error, Problem};
 use crate::lexer::{Token, Word};
@@ -98,104 +99,118 @@ impl<'a> Parser<'a> {
     /// without its own has.
     fn chain(&mut self, last: &mut Option<Qualifiers>) -> Result<Chain, Error> {
         let mut chain = vec![(Join::And, self.operand(last)?)];
-        loop {
-            let join = match () {
-                () if self.take("and") => Join::And,
-                () if self.take("or") => Join::Or,
-                () => return Ok(Chain(chain)),
-            };
+        while let Some(join) = self.join() {
             chain.push((join, self.operand(last)?));
+        }
+        Ok(Chain(chain))
+    }
+
+    fn join(&mut self) -> Option<Join> {
+        match () {
+            () if self.take("and") => Some(Join::And),
+            () if self.take("or") => Some(Join::Or),
+            () => None,
         }
     }
 
     fn operand(&mut self, last: &mut Option<Qualifiers>) -> Result<Operand, Error> {
+        let negated = self.negations();
+        let mut operand = if self.is("(") && !self.is_calculation() {
+            let open = self.open()?;
+            let mut inner = *last;
+            let chain = self.chain(&mut inner)?;
+            self.close(open)?;
+            group(chain)
+        } else {
+            self.primitive(last)?
+        };
+        operand.negated ^= negated;
+        Ok(operand)
+    }
+
+    /// Takes a parenthesis that opens.
+    fn open(&mut self) -> Result<Option<&'a Token<'a>>, Error> {
+        self.enter()?;
+        self.at += 1;
+        Ok(self.words.get(self.at - 1))
+    }
+
+    /// Takes the one that closes it.
+    fn close(&mut self, open: Option<&Token<'_>>) -> Result<(), Error> {
+        if self.take(")") {
+            self.depth -= 1;
+            return Ok(());
+        }
+        Err(match (self.peek(), open) {
+            (Some(token), _) => fault(token, Problem::MissingJoin),
+            (None, Some(open)) => fault(open, Problem::NotClosed),
+            (None, None) => Error::new(self.end, "", Problem::NotClosed),
+        })
+    }
+
+    /// Whether an odd number of `not` is next.
+    fn negations(&mut self) -> bool {
         let mut negated = false;
         while self.take("not") {
             negated = !negated;
         }
-        let kind = if self.is("(") && !self.is_calculation() {
-            let open = self.at;
-            self.enter()?;
-            self.at += 1;
-            let mut inner = *last;
-            let chain = self.chain(&mut inner)?;
-            if !self.take(")") {
-                let Some(open) = self.words.get(open) else {
-                    return self.error(Problem::NotClosed, Problem::NotClosed);
-                };
-                return match self.peek() {
-                    Some(token) => Err(fault(token, Problem::MissingJoin)),
-                    None => Err(fault(open, Problem::NotClosed)),
-                };
-            }
-            self.depth -= 1;
-            OperandKind::Group(chain)
-        } else {
-            let span = self.span();
-            OperandKind::Primitive(self.primitive(last)?, span)
-        };
-        Ok(Operand { negated, kind })
+        negated
     }
 
-    /// Whether the parenthesis here belongs to a calculation: an operator of calculations or of
-    /// comparisons follows the one that closes it.
-    fn is_calculation(&self) -> bool {
-        let mut open = 0_usize;
-        for at in self.at..self.words.len() {
-            if self.is_at(at, "(") {
-                open += 1;
-            } else if self.is_at(at, ")") {
-                open -= 1;
-            }
-            if open == 0 {
-                return self.is_operator(at + 1);
-            }
-        }
-        false
-    }
-
-    fn is_operator(&self, at: usize) -> bool {
-        let word = self.words.get(at).map(|token| token.word);
-        matches!(word, Some(Word::Symbol(symbol))
-            if binary(symbol).is_some() || comparison(symbol).is_some())
-    }
-
-    fn primitive(&mut self, last: &mut Option<Qualifiers>) -> Result<Primitive, Error> {
+    fn primitive(&mut self, last: &mut Option<Qualifiers>) -> Result<Operand, Error> {
         let Some(token) = self.peek() else {
             return self.error(Problem::MissingPrimitive, Problem::MissingPrimitive);
         };
         if matches!(token.word, Word::Name("and" | "or")) {
             return Err(fault(token, Problem::MissingPrimitive));
         }
+        let span = self.span();
         if self.begins_calculation() {
             *last = None;
-            return self.relation();
+            return self.relation().map(|found| single(found, span));
         }
         if let Word::Name(name) = token.word {
             if let Some(found) = self.special(name)? {
                 *last = None;
-                return Ok(found);
+                return Ok(single(found, span));
             }
             if let Some(reason) = left_out(token) {
                 return Err(fault(token, Problem::LeftOut(reason)));
             }
         }
-        let (protocol, begins) = self.qualifiers()?;
-        match (protocol, begins) {
-            (Some(protocol), None) => {
+        let found = match (self.qualifiers()?, *last, token.word) {
+            ((_, Some(qualifiers)), ..) => {
+                *last = Some(qualifiers);
+                return self.values(qualifiers, span);
+            }
+            ((Some(protocol), None), ..) => {
                 *last = None;
                 self.protocol_alone(protocol, token)
             }
-            (_, Some(qualifiers)) => {
-                *last = Some(qualifiers);
-                self.identifier(qualifiers)
+            ((None, None), _, Word::Symbol(_)) => Err(fault(token, Problem::MissingPrimitive)),
+            ((None, None), None, _) => Err(fault(token, Problem::NotAPrimitive)),
+            ((None, None), Some(qualifiers), _) => self.identifier(qualifiers),
+        };
+        found.map(|found| single(found, span))
+    }
+
+    /// What follows qualifiers: a value, or values in parentheses, each perhaps negated. `span` is where the
+    /// primitive begins.
+    fn values(&mut self, qualifiers: Qualifiers, span: Span) -> Result<Operand, Error> {
+        let negated = self.negations();
+        let mut operand = if self.is("(") {
+            let open = self.open()?;
+            let mut chain = vec![(Join::And, self.values(qualifiers, span.clone())?)];
+            while let Some(join) = self.join() {
+                chain.push((join, self.values(qualifiers, span.clone())?));
             }
-            (None, None) => match (*last, token.word) {
-                (_, Word::Symbol(_)) => Err(fault(token, Problem::MissingPrimitive)),
-                (None, _) => Err(fault(token, Problem::NotAPrimitive)),
-                (Some(qualifiers), _) => self.identifier(qualifiers),
-            },
-        }
+            self.close(open)?;
+            group(Chain(chain))
+        } else {
+            single(self.identifier(qualifiers)?, span)
+        };
+        operand.negated ^= negated;
+        Ok(operand)
     }
 
     /// A protocol's word without qualifiers after it.
@@ -343,122 +358,19 @@ impl<'a> Parser<'a> {
         }
         primitive::of(qualifiers, token, rest)
     }
+}
 
-    /// Whether a comparison of calculations begins here.
-    fn begins_calculation(&self) -> bool {
-        let word = self.peek().map(|token| token.word);
-        match word {
-            Some(Word::Symbol("(" | "-") | Word::Name("len" | "length")) => true,
-            Some(Word::Name(_)) => self.is_at(self.at + 1, "["),
-            Some(Word::Number(_)) => self.is_operator(self.at + 1),
-            _ => false,
-        }
+const fn single(primitive: Primitive, span: Span) -> Operand {
+    Operand {
+        negated: false,
+        kind: OperandKind::Primitive(primitive, span),
     }
+}
 
-    fn relation(&mut self) -> Result<Primitive, Error> {
-        let mut left = Calculation::new();
-        self.calculation(0, &mut left)?;
-        let symbol = match self.peek().map(|token| token.word) {
-            Some(Word::Symbol(symbol)) => comparison(symbol),
-            _ => None,
-        };
-        let Some(comparison) = symbol else {
-            return self.error(Problem::MissingComparison, Problem::MissingComparison);
-        };
-        self.at += 1;
-        let mut right = Calculation::new();
-        self.calculation(0, &mut right)?;
-        Ok(Primitive::Relation {
-            left,
-            comparison,
-            right,
-        })
-    }
-
-    /// A calculation whose operators bind at least as strongly as `binding`.
-    fn calculation(&mut self, binding: u8, steps: &mut Calculation) -> Result<(), Error> {
-        self.enter()?;
-        self.value(steps)?;
-        while let Some(Word::Symbol(symbol)) = self.peek().map(|token| token.word) {
-            let Some((operator, strength)) = binary(symbol) else {
-                break;
-            };
-            if strength != NO_PRECEDENCE && strength < binding {
-                break;
-            }
-            let span = self.span();
-            self.at += 1;
-            let right = if strength == NO_PRECEDENCE {
-                0
-            } else {
-                strength + 1
-            };
-            self.calculation(right, steps)?;
-            steps.push(Step::Binary(operator, span));
-        }
-        self.depth -= 1;
-        Ok(())
-    }
-
-    /// A number, the length, an access, a negation, or a calculation in parentheses.
-    fn value(&mut self, steps: &mut Calculation) -> Result<(), Error> {
-        let Some(token) = self.peek() else {
-            return self.error(Problem::MissingValue, Problem::MissingValue);
-        };
-        self.at += 1;
-        match token.word {
-            Word::Number(number) => steps.push(Step::Number(number)),
-            Word::Name("len" | "length") => steps.push(Step::Length),
-            Word::Symbol("-") => {
-                self.calculation(STRONGEST, steps)?;
-                steps.push(Step::Negate);
-            }
-            Word::Symbol("(") => {
-                self.calculation(0, steps)?;
-                if !self.take(")") {
-                    return Err(fault(token, Problem::NotClosed));
-                }
-            }
-            Word::Name(_) if self.is("[") => self.access(token, steps)?,
-            _ => return Err(fault(token, Problem::WrongValue("calculation"))),
-        }
-        Ok(())
-    }
-
-    fn access(&mut self, token: &Token<'_>, steps: &mut Calculation) -> Result<(), Error> {
-        let Some(protocol) = protocol_of(token) else {
-            let reason = left_out(token).map_or(Problem::NotAPrimitive, Problem::LeftOut);
-            return Err(fault(token, reason));
-        };
-        if matches!(protocol, Protocol::Ah | Protocol::Esp) {
-            return Err(fault(token, Problem::NoAccess(protocol.word())));
-        }
-        let span = Span {
-            offset: token.offset,
-            word: token.text.to_owned(),
-        };
-        self.at += 1;
-        self.calculation(0, steps)?;
-        let size = if self.take(":") {
-            match self.peek().map(|token| token.word) {
-                Some(Word::Number(size @ (1 | 2 | 4))) => {
-                    self.at += 1;
-                    u8::try_from(size).unwrap_or(1)
-                }
-                _ => return self.error(Problem::BadSize, Problem::BadSize),
-            }
-        } else {
-            1
-        };
-        if !self.take("]") {
-            return self.error(Problem::BracketNotClosed, Problem::BracketNotClosed);
-        }
-        steps.push(Step::Access {
-            protocol,
-            size,
-            span,
-        });
-        Ok(())
+const fn group(chain: Chain) -> Operand {
+    Operand {
+        negated: false,
+        kind: OperandKind::Group(chain),
     }
 }
 
@@ -480,38 +392,4 @@ fn protocol_of(token: &Token<'_>) -> Option<Protocol> {
     };
     let found = PROTOCOL_WORDS.iter().find(|(word, _)| *word == name);
     found.map(|(_, protocol)| *protocol)
-}
-
-/// Stronger than every operator.
-const STRONGEST: u8 = 6;
-/// Of an operator without a precedence.
-const NO_PRECEDENCE: u8 = u8::MAX;
-
-/// An operator of calculations, and how strongly it binds.
-fn binary(symbol: &str) -> Option<(Operator, u8)> {
-    Some(match symbol {
-        "|" => (Operator::Or, 1),
-        "&" => (Operator::And, 2),
-        "<<" => (Operator::ShiftLeft, 3),
-        ">>" => (Operator::ShiftRight, 3),
-        "+" => (Operator::Add, 4),
-        "-" => (Operator::Subtract, 4),
-        "*" => (Operator::Multiply, 5),
-        "/" => (Operator::Divide, 5),
-        "%" => (Operator::Remainder, NO_PRECEDENCE),
-        "^" => (Operator::Xor, NO_PRECEDENCE),
-        _ => return None,
-    })
-}
-
-fn comparison(symbol: &str) -> Option<Comparison> {
-    Some(match symbol {
-        "=" => Comparison::Equal,
-        "!=" => Comparison::NotEqual,
-        "<" => Comparison::Less,
-        "<=" => Comparison::AtMost,
-        ">" => Comparison::Greater,
-        ">=" => Comparison::AtLeast,
-        _ => return None,
-    })
 }

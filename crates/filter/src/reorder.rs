@@ -3,6 +3,9 @@
 //! `port 80 or port 443` tests source, destination, source, destination. A run of tests of which each
 //! continues with the next if it fails, and all continue at one place if they succeed, may be in any
 //! order; the same holds with the results exchanged. Only nodes that no other path leads to are moved.
+//!
+//! Invariant: a test moves only behind one that has loaded everything it needs. A load beyond the end of the
+//! frame rejects it, so a test with a load of its own must not come before one that would accept the frame.
 
 use crate::graph::{Graph, Next, Node};
 use crate::values::{Right, Test};
@@ -64,14 +67,17 @@ fn run(graph: &Graph, paths: &[usize], start: usize, on_yes: bool) -> Vec<usize>
     run
 }
 
-/// Sorts the tests of a run by the first place of their value.
+/// Sorts the tests of a run by the first place of their values, the right one too if it is not a constant.
 fn sort(graph: &mut Graph, run: &[usize]) -> bool {
     let tests: Vec<Test> = run
         .iter()
         .filter_map(|at| graph.nodes.get(*at))
         .map(|node| node.test)
         .collect();
-    let key = |test: &Test| (test.left, matches!(test.right, Right::Value(_)));
+    let key = |test: &Test| match test.right {
+        Right::Constant(_) => (test.left, None),
+        Right::Value(right) => (test.left, Some(right)),
+    };
     let mut sorted: Vec<Test> = Vec::with_capacity(tests.len());
     for test in &tests {
         let last = sorted.iter().rposition(|earlier| key(earlier) == key(test));

@@ -137,6 +137,10 @@ fn long_texts() -> Vec<String> {
         }
         text
     };
+    let list = |part: &dyn Fn(usize) -> String| {
+        let parts: Vec<_> = (0..MAX_TEXT / 16).map(part).collect();
+        parts.join(" or ")
+    };
     let nested = |part: &str| format!("{}{part}{}", "(".repeat(60), ")".repeat(60));
     vec![
         fill(&|at| format!("host 10.{}.{}.1", at / 200, at % 200)),
@@ -151,6 +155,11 @@ fn long_texts() -> Vec<String> {
                 format!("port {at} and udp")
             }
         }),
+        fill(&|at| format!("port not {at}")),
+        fill(&|at| format!("ip[{at}] = ip[{}]", at + 1)),
+        fill(&|at| format!("not host 10.0.{}.{}", at / 200, at % 200)),
+        format!("port ({})", list(&|at| at.to_string())),
+        format!("host not ({})", list(&|at| format!("10.0.0.{}", at % 256))),
         fill(&|at| format!("{}vlan {at}", if at % 2 == 0 { "not " } else { "" })),
         fill(&|_| nested("ip6 protochain 6")),
         fill(&|at| format!("src net {}.0.0.0/8 and portrange {at}-{}", at % 256, at * 2)),
@@ -233,6 +242,10 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("ether[0xfffff000] = 1", "ether", "no frame is that long"),
     ("ip broadcast", "ip", "netmask"),
     ("gateway 10.0.0.1", "gateway", "leaves this primitive out"),
+    ("port (80 or 443", "(", "not closed"),
+    ("port (80 or tcp)", "tcp", "name of the port is unknown"),
+    ("port (80 443)", "443", "does not follow"),
+    ("port not", "", "a value is missing"),
     (
         "wlan addr1 00:00:00:00:00:00",
         "addr1",

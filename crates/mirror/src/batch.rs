@@ -20,7 +20,7 @@
 
 use core::ops::Range;
 
-use wire::{Frame, vxlan};
+use wire::{BlockMemory, Frame, vxlan};
 
 use crate::plan::{Lane, Slots};
 use crate::runs::RUN_MAX;
@@ -135,6 +135,8 @@ pub(crate) struct FrameDatagrams<'b> {
     has_headroom: bool,
     shows_end: bool,
     first: usize,
+    first_header: usize,
+    first_checksum: usize,
     head_start: usize,
 }
 
@@ -210,16 +212,12 @@ impl Batch {
 
     /// Writes headers and checksums into the block of the frames. Before it, the bodies of datagrams without a
     /// head are not complete.
-    pub fn write_into(&mut self, block: &mut [u8]) {
+    pub fn write_into(&mut self, block: &mut (impl BlockMemory + ?Sized)) {
         for at in self.headers.drain(..) {
-            if let Some(place) = place(block, at) {
-                *place = self.vxlan;
-            }
+            block.write(at, self.vxlan);
         }
         for (at, checksum) in self.checksums.drain(..) {
-            if let Some(place) = place(block, at) {
-                *place = checksum;
-            }
+            block.write(at, checksum);
         }
     }
 
@@ -237,6 +235,7 @@ impl Batch {
         shows_end: bool,
     ) -> FrameDatagrams<'_> {
         let first = self.datagrams.len();
+        let (first_header, first_checksum) = (self.headers.len(), self.checksums.len());
         let head_start = self.heads.len();
         self.vxlan = vxlan;
         FrameDatagrams {
@@ -246,6 +245,8 @@ impl Batch {
             has_headroom: frame.headroom >= HEADER_LEN,
             shows_end,
             first,
+            first_header,
+            first_checksum,
             head_start,
         }
     }
@@ -410,13 +411,10 @@ impl FrameDatagrams<'_> {
         };
         self.batch.heads.truncate(start);
         self.batch.datagrams.truncate(self.first);
+        self.batch.headers.truncate(self.first_header);
+        self.batch.checksums.truncate(self.first_checksum);
         self.head_start = start;
     }
-}
-
-/// The bytes at a place of the block.
-fn place<const N: usize>(block: &mut [u8], at: u32) -> Option<&mut [u8; N]> {
-    block.get_mut(at as usize..)?.first_chunk_mut()
 }
 
 #[cfg(test)]
@@ -461,7 +459,7 @@ mod tests {
         assert!(
             batch.heads().is_empty() && batch.datagrams().iter().all(|one| one.head.is_empty())
         );
-        batch.write_into(&mut block);
+        batch.write_into(&mut block[..]);
         let mut expected = [1; 100];
         expected[2..10].fill(8);
         expected[32..40].fill(8);
@@ -469,7 +467,7 @@ mod tests {
         assert_eq!(block, expected);
         // Once.
         block.fill(1);
-        batch.write_into(&mut block);
+        batch.write_into(&mut block[..]);
         assert_eq!(block, [1; 100]);
         let frame = batch.frame([8; 8], ROUTE, &frame_at(70, 7), true);
         assert!(!frame.has_headroom());
@@ -547,5 +545,16 @@ mod tests {
         let frame = batch.frame([8; 8], ROUTE, &frame_at(400, 0), true);
         frame.abandon();
         assert_eq!(batch.heads().len(), heads);
+    }
+
+    #[test]
+    fn an_abandoned_frame_writes_nothing_into_the_block() {
+        let mut batch = three_frames();
+        let mut frame = batch.frame([8; 8], ROUTE, &frame_at(400, 8), true);
+        frame.in_place(20, Some((4, [9, 9])));
+        frame.abandon();
+        let mut block = [0; 500];
+        batch.write_into(&mut block[..]);
+        assert_eq!(block[300..], [0; 200]);
     }
 }

@@ -51,7 +51,7 @@ use bound::{LOW_PRICE, PRICE, PRICE_MAX};
 use open::{Open, equal_max};
 
 /// The most datagrams in a run (`UDP_MAX_SEGMENTS` of Linux 4.18 to 6.8; later it is 128).
-pub(crate) const RUN_MAX: u32 = 64;
+pub const RUN_MAX: u32 = 64;
 
 /// The most bytes of a run. An IP packet has 65,535; a device takes 65,536 with the Ethernet header
 /// (`gso_max_size`), and the kernel splits what is longer in software.

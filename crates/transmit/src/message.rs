@@ -18,6 +18,7 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd};
 
 use libc::{c_uint, cmsghdr, iovec, mmsghdr, msghdr};
+use mirror::runs::RUN_MAX;
 use nix::errno::Errno;
 use socket2::SockAddr;
 
@@ -28,6 +29,9 @@ const MESSAGES_MAX: usize = 16;
 
 /// How many parts one system call sends, in addition to those of its last message.
 const PARTS_MAX: usize = 128;
+
+/// How many parts a message has at most: each datagram of a run has a head, a body and a trailer.
+const MESSAGE_PARTS_MAX: usize = 3 * RUN_MAX as usize;
 
 /// Memory for runs, which is reused.
 #[derive(Default)]
@@ -66,7 +70,7 @@ impl Messages {
         Self {
             headers: Vec::with_capacity(MESSAGES_MAX),
             first_parts: Vec::with_capacity(MESSAGES_MAX),
-            parts: Vec::with_capacity(PARTS_MAX * 2),
+            parts: Vec::with_capacity(PARTS_MAX + MESSAGE_PARTS_MAX),
             controls: Vec::with_capacity(MESSAGES_MAX),
             is_linked: false,
         }

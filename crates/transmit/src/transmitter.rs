@@ -16,7 +16,7 @@ use mirror::{Batch, Datagram, DropReason, Outcome, SensorIndex, SensorTable, Tra
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{SockAddr, Socket};
-use wire::Mtu;
+use wire::{BlockMemory, Mtu};
 
 use crate::delivery::{Delivery, Entry, Kernel, SentMessages, WAIT_MAX};
 use crate::destination::{Addresses, Destination};
@@ -153,14 +153,14 @@ impl Transmitter {
     pub fn send(
         &mut self,
         batch: &mut Batch,
-        block: &mut [u8],
+        block: &mut (impl BlockMemory + ?Sized),
         table: &SensorTable,
     ) -> SentMessages {
         batch.write_into(block);
         self.plan.make(batch.datagrams(), batch.slots(), table);
         self.addresses.prepare(table);
         self.prepare_destinations(table);
-        let sent = self.send_groups(batch, block, table);
+        let sent = self.send_groups(batch, block.bytes(), table);
         for sensor in self.newly_refused.drain(..) {
             self.refused_runs.add(sensor, Instant::now());
         }

@@ -69,7 +69,7 @@ fn without_ipv6_its_sensors_are_unreachable() {
     let mut block = block(&frames);
     let mut batch = Batch::new();
     push(&frames, &block, &table, &mut batch);
-    transmitter.send(&mut batch, &mut block, &table);
+    transmitter.send(&mut batch, &mut block[..], &table);
     assert_eq!(
         batch.outcomes(),
         [Outcome::Dropped(DropReason::Unreachable)]
@@ -108,7 +108,7 @@ impl Pair {
         let mut block = block(&Self::FRAMES);
         let mut batch = Batch::new();
         push(&Self::FRAMES, &block, table, &mut batch);
-        let sent = self.transmitter.send(&mut batch, &mut block, table);
+        let sent = self.transmitter.send(&mut batch, &mut block[..], table);
         assert!(batch.outcomes().iter().all(|one| *one == Outcome::Sent));
         let mut bytes = [0; 2000];
         for _ in Self::FRAMES {

@@ -70,7 +70,7 @@ fn ten_batches(table: &SensorTable) {
         let before = ALLOCATIONS.get();
         fixture
             .transmitter
-            .send(&mut fixture.batch, &mut block.bytes, table);
+            .send(&mut fixture.batch, &mut block.bytes[..], table);
         let allocated = ALLOCATIONS.get() - before;
         fixture.batch.count_outcomes(&mut fixture.totals);
         assert!(

@@ -328,7 +328,7 @@ fn datagrams_of_another_table_or_block_are_dropped() {
     fixture.push(&block, &two);
     fixture
         .transmitter
-        .send(&mut fixture.batch, &mut block.bytes, &one);
+        .send(&mut fixture.batch, &mut block.bytes[..], &one);
     let built = common::built(&fixture.batch, &block.bytes);
     fixture.batch.count_outcomes(&mut fixture.totals);
     let beyond = built.iter().filter(|datagram| datagram.sensor == 1).count();
@@ -337,7 +337,9 @@ fn datagrams_of_another_table_or_block_are_dropped() {
     assert_eq!(count(&built, Outcome::Sent), 100 - beyond);
 
     fixture.push(&block, &one);
-    fixture.transmitter.send(&mut fixture.batch, &mut [], &one);
+    fixture
+        .transmitter
+        .send(&mut fixture.batch, &mut [][..], &one);
     let built = common::built(&fixture.batch, &block.bytes);
     fixture.batch.count_outcomes(&mut fixture.totals);
     assert_eq!(

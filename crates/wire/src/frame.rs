@@ -30,6 +30,32 @@ pub struct Frame<'a> {
     pub offload: Offload,
 }
 
+/// The memory of a block: the frames, and room for headers in front of them.
+pub trait BlockMemory {
+    /// All of it; [`Frame::at`] is an offset in it.
+    fn bytes(&self) -> &[u8];
+
+    /// Writes into a frame or its headroom; its offset in the block. At a place outside of the memory that holds
+    /// frames, it changes nothing.
+    fn write<const N: usize>(&mut self, at: u32, bytes: [u8; N]);
+}
+
+impl BlockMemory for [u8] {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+
+    #[inline]
+    fn write<const N: usize>(&mut self, at: u32, bytes: [u8; N]) {
+        let place = self
+            .get_mut(at as usize..)
+            .and_then(<[u8]>::first_chunk_mut);
+        if let Some(place) = place {
+            *place = bytes;
+        }
+    }
+}
+
 /// Time since the epoch, as the ring gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Timestamp {

@@ -24,7 +24,7 @@ pub mod tcp;
 pub mod units;
 pub mod vxlan;
 
-pub use frame::{Direction, Frame, Link, Timestamp, VlanTag};
+pub use frame::{BlockMemory, Direction, Frame, Link, Timestamp, VlanTag};
 pub use interface::{InterfaceName, InvalidInterfaceName};
 pub use offload::{ChecksumState, Gso, GsoKind, Offload, Unfinished};
 pub use units::{Mtu, Vni};

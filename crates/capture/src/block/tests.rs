@@ -56,10 +56,33 @@ fn the_headroom_of_a_frame_and_its_bytes_can_be_changed_before_the_next_frame_is
             let (at, headroom) = (frame.at as usize, frame.headroom as usize);
             assert_eq!(headroom, 10);
             let end = at + frame.bytes.len();
-            block.bytes_mut()[at - headroom..end].fill(0xff);
+            for at in at - headroom..end {
+                block.write(u32::try_from(at).unwrap(), [0xff]);
+            }
+            assert!(
+                block.bytes()[at - headroom..end]
+                    .iter()
+                    .all(|byte| *byte == 0xff)
+            );
         }
         assert_eq!((seen.as_slice(), cursor.left()), (&numbers[..], 0));
     }
+}
+
+#[test]
+fn the_descriptor_of_a_block_cannot_be_changed() {
+    let (memory, mut kernel) = simulated::ring(1, 512);
+    let mut blocks = Blocks::new(memory);
+    kernel.deliver(&[numbered(1)], 0).unwrap();
+    let mut block = blocks.next().unwrap();
+    let before = block.bytes().to_vec();
+    for at in 0..u32::try_from(DESCRIPTOR_LEN).unwrap() {
+        block.write(at, [0xff; 8]);
+    }
+    for at in [511, 512, u32::MAX] {
+        block.write(at, [0xff; 8]);
+    }
+    assert_eq!(block.bytes(), before);
 }
 
 #[test]

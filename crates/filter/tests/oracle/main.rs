@@ -186,6 +186,21 @@ fn each_primitive_judges_every_frame_as_libpcap_does() {
 }
 
 /// Programs in which jumps are longer than the 8 bits of a conditional jump.
+/// Tests of one value are moved together, but none that reads more before one that accepts the frame.
+#[test]
+fn a_frame_is_accepted_by_an_alternative_before_one_that_reads_beyond_its_end() {
+    let program = compile(
+        "ether[0] = ether[1] or len = 60 or ether[0] = ether[100]",
+        Options::file(Link::Ethernet),
+    )
+    .unwrap();
+    let mut frame = vec![1; 60];
+    frame[1] = 2;
+    assert!(accepts(&program, &frame, &Metadata::default()));
+    frame.push(0);
+    assert!(!accepts(&program, &frame, &Metadata::default()));
+}
+
 #[test]
 fn long_expressions_judge_every_frame_as_libpcap_does() {
     let list = |part: &dyn Fn(usize) -> String, last: &str| {

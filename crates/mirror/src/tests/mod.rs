@@ -143,7 +143,7 @@ pub(crate) fn table(mtu: u32) -> SensorTable {
 fn inner_frames(batch: &mut Batch, bytes: &[u8], mtu: u32) -> Vec<Vec<u8>> {
     let mut block = vec![0; AT as usize];
     block.extend_from_slice(bytes);
-    batch.write_into(&mut block);
+    batch.write_into(&mut block[..]);
     let part = |bytes: &[u8], range: core::ops::Range<u32>| {
         bytes[range.start as usize..range.end as usize].to_vec()
     };

@@ -46,7 +46,9 @@ impl Fixture {
     pub(crate) fn mirror(&mut self, block: &Block, table: &SensorTable) -> Vec<Built> {
         self.push(block, table);
         let mut bytes = block.bytes.clone();
-        let sent = self.transmitter.send(&mut self.batch, &mut bytes, table);
+        let sent = self
+            .transmitter
+            .send(&mut self.batch, &mut bytes[..], table);
         self.totals.messages_sent += sent.messages;
         self.totals.trailer_bytes += sent.trailer_bytes;
         let built = built(&self.batch, &bytes);
