@@ -7,7 +7,8 @@
 //!    the sidecar;
 //! 2. `sidecar` is its one definition, `tree` writes it;
 //! 3. `pod` decides what changes: a plan of steps, which [`inject`] and [`remove`] apply to a value;
-//! 4. [`yaml`] applies the same steps to text, and changes nothing else in it.
+//! 4. [`yaml`] applies the same steps to text, and changes nothing else in it; [`patch`] writes them as a
+//!    JSON Patch.
 //!
 //! Three promises, each with property tests: injection changes only podspan's container, a second injection
 //! changes nothing, and removal returns the input.
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod annotations;
+mod json_patch;
 mod pod;
 mod ports;
 mod quantity;
@@ -24,6 +26,7 @@ mod tree;
 pub mod yaml;
 
 pub use annotations::{PREFIX, Setting};
+pub use json_patch::patch;
 pub use pod::{inject, is_injected, remove};
 pub use refused::{Reason, Refused};
 pub use sidecar::{IMAGE, NAME, Placement, Security, container};
