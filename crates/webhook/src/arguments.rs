@@ -42,7 +42,9 @@ impl Arguments {
             Some("--settings-markdown") => Self::Markdown,
             _ => return Err(wrong(first)),
         };
-        arguments.next().map_or(Ok(chosen), |second| Err(wrong(second)))
+        arguments
+            .next()
+            .map_or(Ok(chosen), |second| Err(wrong(second)))
     }
 }
 

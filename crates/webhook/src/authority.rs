@@ -59,7 +59,10 @@ enum Problem {
 /// What one turn ended with.
 #[derive(Debug, PartialEq, Eq)]
 enum Turn {
+    /// All is as it must be, and nothing was changed in the configuration.
     Done,
+    /// The CAs are published now.
+    Published,
     /// Another replica has written.
     Late,
 }
@@ -80,7 +83,7 @@ pub(crate) async fn keep(subject: Subject, state: Arc<State>) {
         // Replicas that start together take turns.
         let jitter = |time: Duration| time.mul_f64(0.8 + 0.4 * fastrand::f64());
         let wait = match authority.turn().await {
-            Ok(Turn::Done) => {
+            Ok(Turn::Done | Turn::Published) => {
                 failure.ended();
                 times.poll
             }
@@ -114,7 +117,10 @@ impl Authority {
         self.show(&stored)?;
         self.known = stored;
         let done = self.publish(&client).await?;
-        if done == Turn::Done {
+        if done == Turn::Published {
+            self.published = None;
+        }
+        if done != Turn::Late {
             self.state.published.store(true, Ordering::Relaxed);
             let next = self.known.next.as_ref().map(|next| next.ca.clone());
             self.published = next.map(|ca| match self.published.take() {
@@ -129,7 +135,8 @@ impl Authority {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let wrong = |error: &dyn std::error::Error| Problem::Config(in_one_line(&error.to_string()));
+        let wrong =
+            |error: &dyn std::error::Error| Problem::Config(in_one_line(&error.to_string()));
         let mut config = Config::infer().await.map_err(|error| wrong(&error))?;
         config.connect_timeout = Some(REQUEST);
         config.read_timeout = Some(REQUEST);
@@ -151,7 +158,12 @@ impl Authority {
             .await
             .map_err(|error| problem(what(), "read", &error))?;
         let data = secret.data.take().unwrap_or_default();
-        let stored = Stored::read(&data.into_iter().map(|(name, value)| (name, value.0)).collect());
+        let stored = Stored::read(
+            &data
+                .into_iter()
+                .map(|(name, value)| (name, value.0))
+                .collect(),
+        );
         let settled = match (&self.published, &stored.next) {
             (Some((ca, since)), Some(next)) => {
                 *ca == next.ca && since.elapsed() >= self.times.settle
@@ -164,11 +176,20 @@ impl Authority {
         let Some(new) = new else {
             return Ok(Some(stored));
         };
-        let data = new.data().into_iter().map(|(name, value)| (name, ByteString(value)));
+        let data = new
+            .data()
+            .into_iter()
+            .map(|(name, value)| (name, ByteString(value)));
         secret.data = Some(data.collect());
-        match secrets.replace(service, &PostParams::default(), &secret).await {
+        match secrets
+            .replace(service, &PostParams::default(), &secret)
+            .await
+        {
             Ok(_) => {
-                info!("the Secret {namespace}/{service} is written: {}", step(&stored, &new));
+                info!(
+                    "the Secret {namespace}/{service} is written: {}",
+                    step(&stored, &new)
+                );
                 Ok(Some(new))
             }
             Err(error) if is_conflict(&error) => Ok(None),
@@ -184,7 +205,10 @@ impl Authority {
         if self.known.current.as_ref() != Some(current) {
             let identity =
                 Identity::from_pem(current.certificate.as_bytes(), current.key.as_bytes())?;
-            info!(not_after = identity.not_after, "a new certificate is in use");
+            info!(
+                not_after = identity.not_after,
+                "a new certificate is in use"
+            );
             self.state.identity.set(identity);
         }
         Ok(())
@@ -218,10 +242,13 @@ impl Authority {
         // The API server merges the webhooks by their names, and refuses another version.
         let patch = json!({"metadata": {"resourceVersion": version}, "webhooks": wrong});
         let patch = Patch::Strategic(&patch);
-        match configurations.patch(name, &PatchParams::default(), &patch).await {
+        match configurations
+            .patch(name, &PatchParams::default(), &patch)
+            .await
+        {
             Ok(_) => {
                 info!("the CA is published in the MutatingWebhookConfiguration {name}");
-                Ok(Turn::Done)
+                Ok(Turn::Published)
             }
             Err(error) if is_conflict(&error) => Ok(Turn::Late),
             Err(error) => Err(problem(what(), "patched", &error)),
@@ -289,9 +316,10 @@ struct Failure(Option<(String, Instant)>);
 
 impl Failure {
     fn report(&mut self, text: &str) {
-        let is_new = self.0.as_ref().is_none_or(|(old, logged)| {
-            old != text || logged.elapsed() >= AGAIN
-        });
+        let is_new = self
+            .0
+            .as_ref()
+            .is_none_or(|(old, logged)| old != text || logged.elapsed() >= AGAIN);
         if is_new {
             error!("{text}");
             self.0 = Some((text.to_owned(), Instant::now()));

@@ -41,7 +41,9 @@ impl Budget {
 
     fn take(&self, bytes: usize) -> bool {
         let less = |left: usize| left.checked_sub(bytes);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .is_ok()
     }
 }
 
@@ -110,7 +112,10 @@ mod tests {
         let budget = Budget::new(100);
         let first = read_bytes(60, &budget).await.unwrap();
         assert_eq!(first.bytes.len(), 60);
-        assert_eq!(read_bytes(60, &budget).await.unwrap_err(), Problem::NoMemory);
+        assert_eq!(
+            read_bytes(60, &budget).await.unwrap_err(),
+            Problem::NoMemory
+        );
         drop(first);
         let second = read_bytes(100, &budget).await;
         assert!(second.is_ok());
@@ -122,6 +127,9 @@ mod tests {
     async fn a_body_above_the_limit_is_refused_before_it_is_read() {
         let budget = Budget::new(usize::MAX);
         assert!(read_bytes(BODY_MAX, &budget).await.is_ok());
-        assert_eq!(read_bytes(BODY_MAX + 1, &budget).await.unwrap_err(), Problem::TooLarge);
+        assert_eq!(
+            read_bytes(BODY_MAX + 1, &budget).await.unwrap_err(),
+            Problem::TooLarge
+        );
     }
 }

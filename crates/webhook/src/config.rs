@@ -123,7 +123,11 @@ impl Reading<'_> {
         let service = self.value(&settings::SERVICE, label);
         let names = self.value(&settings::NAMES, names);
         let validity = self.value(&settings::VALIDITY, |text| {
-            time(text, Duration::from_secs(5), Duration::from_hours(3650 * 24))
+            time(
+                text,
+                Duration::from_secs(5),
+                Duration::from_hours(3650 * 24),
+            )
         });
         let listen = self.value(&settings::LISTEN, parsed);
         let status = self.value(&settings::STATUS, parsed);
@@ -192,8 +196,13 @@ impl Reading<'_> {
         variable: &'static Variable,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let set = self.variables.iter().find(|(name, _)| name == variable.name);
-        let set = set.map(|(_, value)| value).filter(|value| !value.is_empty());
+        let set = self
+            .variables
+            .iter()
+            .find(|(name, _)| name == variable.name);
+        let set = set
+            .map(|(_, value)| value)
+            .filter(|value| !value.is_empty());
         let result = match set.map(|value| value.to_str()) {
             Some(None) => Err("it is not UTF-8 text".to_owned()),
             Some(Some(text)) => parse(text),
@@ -312,7 +321,9 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
-        let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()));
         Config::from_variables(variables)
     }
 
@@ -337,7 +348,10 @@ mod tests {
     #[test]
     fn values_are_read() {
         let config = read(&[
-            ("DEFAULTS", "sensor=10.0.0.1,10.0.0.2; cpu = 50m/250m\nvni=7;"),
+            (
+                "DEFAULTS",
+                "sensor=10.0.0.1,10.0.0.2; cpu = 50m/250m\nvni=7;",
+            ),
             ("PLACEMENT", "plain"),
             ("SECURITY", "root"),
             ("CERTIFICATES", "/certificates"),
@@ -354,7 +368,10 @@ mod tests {
         assert_eq!(config.options.defaults, defaults);
         assert_eq!(config.options.placement, Placement::Plain);
         assert_eq!(config.options.security, Security::Root);
-        assert_eq!(config.certificates, Certificates::Folder("/certificates".into()));
+        assert_eq!(
+            config.certificates,
+            Certificates::Folder("/certificates".into())
+        );
         assert_eq!(config.names, ["webhook.example", "::1"]);
         assert_eq!(config.drain, Duration::from_millis(250));
     }
@@ -375,11 +392,21 @@ mod tests {
         .unwrap_err();
         let names: Vec<_> = errors.0.iter().map(|error| error.variable.name).collect();
         let expected = [
-            "IMAGE", "DEFAULTS", "CERTIFICATES", "SERVICE", "NAMES", "VALIDITY", "LISTEN", "DRAIN",
+            "IMAGE",
+            "DEFAULTS",
+            "CERTIFICATES",
+            "SERVICE",
+            "NAMES",
+            "VALIDITY",
+            "LISTEN",
+            "DRAIN",
             "LOG",
         ];
         assert_eq!(names, expected);
         let text = errors.to_string();
-        assert!(text.contains("DEFAULTS=\"sensor\": \"sensor\" has no =; expected: "), "{text}");
+        assert!(
+            text.contains("DEFAULTS=\"sensor\": \"sensor\" has no =; expected: "),
+            "{text}"
+        );
     }
 }

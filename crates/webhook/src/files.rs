@@ -18,7 +18,9 @@ const POLL: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Error)]
 enum Problem {
-    #[error("{0} cannot be read: {1}; mount a Secret with tls.crt and tls.key, or set CERTIFICATES=self")]
+    #[error(
+        "{0} cannot be read: {1}; mount a Secret with tls.crt and tls.key, or set CERTIFICATES=self"
+    )]
     Read(String, std::io::Error),
     #[error("tls.crt and tls.key in {0} cannot be used: {1}")]
     Identity(String, IdentityError),

@@ -49,8 +49,8 @@ impl Identity {
             .and_then(|first| validity(first))
             .ok_or(IdentityError::Certificate)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| IdentityError::Key)?;
-        let key = CertifiedKey::from_der(chain, key, &default_provider())
-            .map_err(IdentityError::Pair)?;
+        let key =
+            CertifiedKey::from_der(chain, key, &default_provider()).map_err(IdentityError::Pair)?;
         Ok(Self {
             key: Arc::new(key),
             not_before,
@@ -77,7 +77,9 @@ pub(crate) fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
 /// Seconds since 1970.
 pub(crate) fn now() -> i64 {
     let passed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    passed.map_or(0, |passed| i64::try_from(passed.as_secs()).unwrap_or(i64::MAX))
+    passed.map_or(0, |passed| {
+        i64::try_from(passed.as_secs()).unwrap_or(i64::MAX)
+    })
 }
 
 /// The identity in use.
@@ -96,7 +98,10 @@ impl Shown {
 
 impl ResolvesServerCert for Shown {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.load().as_ref().map(|identity| Arc::clone(&identity.key))
+        self.0
+            .load()
+            .as_ref()
+            .map(|identity| Arc::clone(&identity.key))
     }
 }
 

@@ -133,7 +133,10 @@ async fn answer_until_signal(config: Config) -> Result<(), Error> {
         _ = interrupt.recv() => "SIGINT",
     };
     state.draining.store(true, Ordering::Relaxed);
-    info!("{name}: not ready; requests are answered for {:?}", config.drain);
+    info!(
+        "{name}: not ready; requests are answered for {:?}",
+        config.drain
+    );
     sleep(config.drain).await;
     // No receiver is left only if both ports have ended already.
     let _ = stop.send(true);

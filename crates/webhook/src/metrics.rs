@@ -58,7 +58,10 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn count(&self, result: Result) {
-        increment(&self.requests, RESULTS.iter().position(|(one, _)| *one == result));
+        increment(
+            &self.requests,
+            RESULTS.iter().position(|(one, _)| *one == result),
+        );
     }
 
     pub(crate) fn count_connection(&self) {
@@ -66,7 +69,10 @@ impl Metrics {
     }
 
     pub(crate) fn count_closed(&self, reason: Closed) {
-        increment(&self.closed, REASONS.iter().position(|(one, _)| *one == reason));
+        increment(
+            &self.closed,
+            REASONS.iter().position(|(one, _)| *one == reason),
+        );
     }
 
     /// The text; `expiry` is the end of the certificate in seconds since 1970, `open` the number of connections.
@@ -108,7 +114,10 @@ impl Metrics {
                 "certificate_expiry_timestamp_seconds",
                 "gauge",
                 "When the certificate expires; absent without one.",
-                expiry.map(|time| (String::new(), time.to_string())).into_iter().collect(),
+                expiry
+                    .map(|time| (String::new(), time.to_string()))
+                    .into_iter()
+                    .collect(),
             ),
             (
                 "info",

@@ -64,7 +64,12 @@ impl<'a> Cluster<'a> {
         for name in ["default", "kube-system"] {
             plane.create_namespace(name)?;
         }
-        plane.kubectl(["delete", "mutatingwebhookconfiguration", NAME, "--ignore-not-found"])?;
+        plane.kubectl([
+            "delete",
+            "mutatingwebhookconfiguration",
+            NAME,
+            "--ignore-not-found",
+        ])?;
         let of = format!("--namespace={SYSTEM}");
         plane.kubectl(["delete", "secret", NAME, &of, "--ignore-not-found"])?;
         let addresses: Arc<Mutex<Vec<SocketAddr>>> = Arc::default();
@@ -93,13 +98,18 @@ impl<'a> Cluster<'a> {
         for webhook in &cluster.webhooks {
             webhook.until(|webhook| webhook.get("/readyz").0 == 200);
         }
-        *addresses.lock().unwrap() = cluster.webhooks.iter().map(|webhook| webhook.reviews).collect();
+        *addresses.lock().unwrap() = cluster
+            .webhooks
+            .iter()
+            .map(|webhook| webhook.reviews)
+            .collect();
         Ok(cluster)
     }
 
     /// Applies what is shipped, with a URL in the place of the Service.
     pub(crate) fn apply(&self) -> Outcome {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/injection/webhook");
+        let folder =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/injection/webhook");
         let shipped = self.plane.kustomize(&folder, SYSTEM)?;
         assert_eq!(shipped.matches(SERVICE).count(), 2, "{shipped}");
         let url = format!("    url: https://127.0.0.1:{}/mutate\n", self.port);
@@ -108,7 +118,9 @@ impl<'a> Cluster<'a> {
 
     /// The access of the shipped account, with its rights only.
     fn kubeconfig(&self) -> Result<PathBuf, Failed> {
-        let token = self.plane.request_token(SYSTEM, NAME, Duration::from_hours(1))?;
+        let token = self
+            .plane
+            .request_token(SYSTEM, NAME, Duration::from_hours(1))?;
         let file = self.plane.folder().join("webhook-token");
         std::fs::write(&file, token)?;
         Ok(self.plane.write_token_kubeconfig(NAME, &file)?)
@@ -161,17 +173,26 @@ impl<'a> Cluster<'a> {
 
     /// How often the replicas were asked, whatever the answer.
     pub(crate) fn asked(&self) -> u64 {
-        let texts = self.webhooks.iter().map(|webhook| webhook.get("/metrics").1);
+        let texts = self
+            .webhooks
+            .iter()
+            .map(|webhook| webhook.get("/metrics").1);
         let counts = texts.map(|text| {
-            let lines = text.lines().filter(|line| line.starts_with("podspan_webhook_requests_total"));
-            lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>()
+            let lines = text
+                .lines()
+                .filter(|line| line.starts_with("podspan_webhook_requests_total"));
+            lines
+                .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+                .sum::<u64>()
         });
         counts.sum()
     }
 
     pub(crate) fn secret(&self) -> Result<Value, Failed> {
         let of = format!("--namespace={SYSTEM}");
-        let secret = self.plane.kubectl(["get", "secret", NAME, &of, "-o=json"])?;
+        let secret = self
+            .plane
+            .kubectl(["get", "secret", NAME, &of, "-o=json"])?;
         Ok(serde_json::from_str(&secret)?)
     }
 

@@ -33,7 +33,10 @@ type Outcome = Result<(), Failed>;
 type Test = (&'static str, fn(&ControlPlane) -> Outcome);
 
 const TESTS: [Test; 4] = [
-    ("pods_that_opted_in_are_injected_and_no_other_reaches_it", opted_in),
+    (
+        "pods_that_opted_in_are_injected_and_no_other_reaches_it",
+        opted_in,
+    ),
     ("without_the_webhook_pods_are_created_without_delay", absent),
     ("a_rotation_loses_no_injection", rotation),
     ("what_somebody_deletes_is_repaired", repaired),
@@ -41,7 +44,9 @@ const TESTS: [Test; 4] = [
 
 fn main() -> ExitCode {
     // Building them may download, which is not possible in the user namespace.
-    let ready = Binaries::find().map(drop).map_err(|error| error.to_string());
+    let ready = Binaries::find()
+        .map(drop)
+        .map_err(|error| error.to_string());
     let ready = ready.and_then(|()| {
         let entered = user_namespace::enter().and_then(|()| Namespace::new());
         entered.map_err(|error| error.to_string())
@@ -97,10 +102,17 @@ fn opted_in(plane: &ControlPlane) -> Outcome {
     ] {
         for _ in 0..5 {
             let stored = cluster.create(namespace, &pod("web", label))?;
-            assert!(stored["spec"].get("initContainers").is_none(), "{namespace}: {stored}");
+            assert!(
+                stored["spec"].get("initContainers").is_none(),
+                "{namespace}: {stored}"
+            );
         }
     }
-    assert_eq!(cluster.asked(), asked, "a pod that did not opt in reached the webhook");
+    assert_eq!(
+        cluster.asked(),
+        asked,
+        "a pod that did not opt in reached the webhook"
+    );
 
     let options = inject::Options::new(&[], |_| Ok(()));
     for (namespace, label) in [("in", None), ("in", Some("true")), ("out", Some("true"))] {
@@ -154,7 +166,10 @@ fn absent(plane: &ControlPlane) -> Outcome {
             let stored = cluster.create("absent", &pod("web", None))?;
             let time = begun.elapsed();
             println!("{what}: a pod after {time:?}");
-            assert!(stored["spec"].get("initContainers").is_none(), "{what}: {stored}");
+            assert!(
+                stored["spec"].get("initContainers").is_none(),
+                "{what}: {stored}"
+            );
             assert!(time < limit, "{what}: {time:?}");
         }
         Ok(())
@@ -190,8 +205,11 @@ fn rotation(plane: &ControlPlane) -> Outcome {
     while begun.elapsed() < Duration::from_secs(35) {
         let stored = cluster.create("rotation", &pod("web", None))?;
         assert_eq!(
-            stored["spec"]["initContainers"][0]["name"], "podspan",
-            "pod {pods} after {:?}: {}", begun.elapsed(), cluster.logs()
+            stored["spec"]["initContainers"][0]["name"],
+            "podspan",
+            "pod {pods} after {:?}: {}",
+            begun.elapsed(),
+            cluster.logs()
         );
         pods += 1;
         // Each handshake shows the certificate in use.
@@ -204,7 +222,10 @@ fn rotation(plane: &ControlPlane) -> Outcome {
     expiries.sort_unstable();
     expiries.dedup();
     println!("{pods} pods, {} certificates", expiries.len());
-    assert!(expiries.len() > 2 && pods > 100, "{expiries:?}, {pods} pods");
+    assert!(
+        expiries.len() > 2 && pods > 100,
+        "{expiries:?}, {pods} pods"
+    );
     Ok(())
 }
 
@@ -217,14 +238,24 @@ fn repaired(plane: &ControlPlane) -> Outcome {
     assert!(certificate.is_string());
 
     let empty = r#"[{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]"#;
-    let configuration = ["patch", "mutatingwebhookconfiguration", NAME, "--type=json", "-p"];
+    let configuration = [
+        "patch",
+        "mutatingwebhookconfiguration",
+        NAME,
+        "--type=json",
+        "-p",
+    ];
     plane.kubectl(configuration.iter().chain(&[empty]))?;
     cluster.until_injecting("repaired");
 
     let empty = r#"{"data": null}"#;
     let of = format!("--namespace={SYSTEM}");
     plane.kubectl(["patch", "secret", NAME, &of, "--type=merge", "-p", empty])?;
-    cluster.until(|cluster| cluster.secret().is_ok_and(|secret| secret["data"]["tls.crt"] == certificate));
+    cluster.until(|cluster| {
+        cluster
+            .secret()
+            .is_ok_and(|secret| secret["data"]["tls.crt"] == certificate)
+    });
 
     plane.kubectl(["delete", "secret", NAME, &of])?;
     for webhook in &cluster.webhooks {
@@ -232,7 +263,11 @@ fn repaired(plane: &ControlPlane) -> Outcome {
     }
     cluster.until_injecting("repaired");
     cluster.apply()?;
-    cluster.until(|cluster| cluster.secret().is_ok_and(|secret| secret["data"]["tls.crt"] == certificate));
+    cluster.until(|cluster| {
+        cluster
+            .secret()
+            .is_ok_and(|secret| secret["data"]["tls.crt"] == certificate)
+    });
 
     plane.kubectl(["delete", "mutatingwebhookconfiguration", NAME])?;
     cluster.apply()?;
@@ -250,7 +285,8 @@ impl Cluster<'_> {
             let mut connection = Connection::new(webhook.connect_tcp(), &bundle);
             assert!(
                 connection.try_write("GET / HTTP/1.1\r\nhost: a\r\n\r\n"),
-                "not trusted: {}", self.logs()
+                "not trusted: {}",
+                self.logs()
             );
         }
     }

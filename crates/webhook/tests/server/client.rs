@@ -100,7 +100,9 @@ impl Webhook {
 
     /// Starts it on ports of loopback.
     pub(crate) fn run(mut command: Command) -> Self {
-        command.env("LISTEN", "127.0.0.1:0").env("STATUS", "127.0.0.1:0");
+        command
+            .env("LISTEN", "127.0.0.1:0")
+            .env("STATUS", "127.0.0.1:0");
         let mut process = Process::spawn(command).unwrap();
         process.wait_for_output("listens", TIMEOUT).unwrap();
         let log = process.stderr();
@@ -149,7 +151,11 @@ impl Webhook {
         let begun = Instant::now();
         while !condition(self) {
             let metrics = self.get("/metrics").1;
-            assert!(begun.elapsed() < TIMEOUT, "{}\n{metrics}", self.process.stderr());
+            assert!(
+                begun.elapsed() < TIMEOUT,
+                "{}\n{metrics}",
+                self.process.stderr()
+            );
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -199,7 +205,10 @@ impl Connection {
     }
 
     pub(crate) fn try_write(&mut self, text: &str) -> bool {
-        self.0.write_all(text.as_bytes()).and_then(|()| self.0.flush()).is_ok()
+        self.0
+            .write_all(text.as_bytes())
+            .and_then(|()| self.0.flush())
+            .is_ok()
     }
 
     pub(crate) fn post(&mut self, path: &str, body: &[u8]) -> (u16, String) {

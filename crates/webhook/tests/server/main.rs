@@ -31,7 +31,12 @@ fn a_review_is_answered_over_tls() {
     let (status, _) = webhook.connect(&certificates).post("/other", b"{}");
     assert_eq!(status, 404);
     assert_eq!(webhook.count("requests_total{result=\"malformed\"}"), 2);
-    assert!(webhook.process.stderr().contains("podspan is injected pod=shop/web"));
+    assert!(
+        webhook
+            .process
+            .stderr()
+            .contains("podspan is injected pod=shop/web")
+    );
 }
 
 #[test]
@@ -41,10 +46,22 @@ fn changed_files_are_used_without_a_restart_and_wrong_ones_are_not() {
     let first = webhook.count("certificate_expiry_timestamp_seconds");
     fs::write(certificates.folder.path().join("tls.crt"), "garbage").unwrap();
     webhook.until_logged("cannot be used");
-    assert_eq!(webhook.connect(&certificates).post("/mutate", review().as_bytes()).0, 200);
+    assert_eq!(
+        webhook
+            .connect(&certificates)
+            .post("/mutate", review().as_bytes())
+            .0,
+        200
+    );
     let renewed = Certificates::at(certificates.folder, 600);
     webhook.until(|webhook| webhook.count("certificate_expiry_timestamp_seconds") > first + 100);
-    assert_eq!(webhook.connect(&renewed).post("/mutate", review().as_bytes()).0, 200);
+    assert_eq!(
+        webhook
+            .connect(&renewed)
+            .post("/mutate", review().as_bytes())
+            .0,
+        200
+    );
 }
 
 #[test]
@@ -55,7 +72,10 @@ fn without_a_valid_certificate_it_lives_and_is_not_ready() {
     webhook.until_logged("tls.crt cannot be read");
     assert_eq!(webhook.get("/healthz").0, 200);
     let (status, text) = webhook.get("/readyz");
-    assert_eq!((status, text.trim()), (503, "not ready: there is no certificate yet"));
+    assert_eq!(
+        (status, text.trim()),
+        (503, "not ready: there is no certificate yet")
+    );
     assert!(!webhook.get("/metrics").1.contains("expiry"));
     let expired = Certificates::at(certificates.folder, -60);
     webhook.until(|webhook| webhook.get("/readyz").1.contains("not valid now"));
@@ -73,7 +93,13 @@ fn a_signal_ends_it_after_the_drain_without_an_error() {
     webhook.until(|webhook| webhook.get("/readyz").0 == 503);
     // It still answers, on the old connection and on a new one.
     assert_eq!(open.post("/mutate", review().as_bytes()).0, 200);
-    assert_eq!(webhook.connect(&certificates).post("/mutate", review().as_bytes()).0, 200);
+    assert_eq!(
+        webhook
+            .connect(&certificates)
+            .post("/mutate", review().as_bytes())
+            .0,
+        200
+    );
     let status = webhook.process.wait(TIMEOUT).unwrap();
     assert!(status.success(), "{status}: {}", webhook.process.stderr());
 }
@@ -81,11 +107,18 @@ fn a_signal_ends_it_after_the_drain_without_an_error() {
 #[test]
 fn wrong_settings_are_all_listed_and_end_it_with_64() {
     let mut command = client::command();
-    command.env("LISTEN", "nowhere").env("PLACEMENT", "first").env("DEFAULTS", "sensor");
+    command
+        .env("LISTEN", "nowhere")
+        .env("PLACEMENT", "first")
+        .env("DEFAULTS", "sensor");
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(64));
     let text = String::from_utf8(output.stderr).unwrap();
-    for name in ["LISTEN=\"nowhere\"", "PLACEMENT=\"first\"", "DEFAULTS=\"sensor\""] {
+    for name in [
+        "LISTEN=\"nowhere\"",
+        "PLACEMENT=\"first\"",
+        "DEFAULTS=\"sensor\"",
+    ] {
         assert!(text.contains(name), "{text}");
     }
 }
@@ -117,7 +150,9 @@ fn harmful_clients_disturb_nobody_and_take_bounded_memory() {
     let mut slowest = Duration::ZERO;
     for _ in 0..20 {
         let begun = Instant::now();
-        let (status, body) = webhook.connect(&certificates).post("/mutate", review().as_bytes());
+        let (status, body) = webhook
+            .connect(&certificates)
+            .post("/mutate", review().as_bytes());
         slowest = slowest.max(begun.elapsed());
         assert_eq!(status, 200, "{body}");
         for connection in &mut slow {
@@ -157,7 +192,9 @@ fn a_huge_body_is_refused_and_a_large_one_is_read() {
     let values = format!("[{}0]", "0,".repeat(1_500_000));
     for large in [padding, values] {
         let large = review().replace("\"large\"", &large);
-        let (status, body) = webhook.connect(&certificates).post("/mutate", large.as_bytes());
+        let (status, body) = webhook
+            .connect(&certificates)
+            .post("/mutate", large.as_bytes());
         assert_eq!(status, 200, "{}", &body[..body.len().min(200)]);
     }
     let grown = webhook.peak_kib().saturating_sub(before);

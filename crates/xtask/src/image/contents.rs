@@ -85,7 +85,12 @@ impl Contents {
     pub(crate) fn runtime(&self) -> Runtime {
         Runtime {
             user: USER,
-            entrypoint: self.programs.iter().take(1).map(|first| first.path).collect(),
+            entrypoint: self
+                .programs
+                .iter()
+                .take(1)
+                .map(|first| first.path)
+                .collect(),
             labels: BTreeMap::from([
                 ("org.opencontainers.image.description", self.description),
                 (

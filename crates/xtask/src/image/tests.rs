@@ -155,7 +155,9 @@ fn both_architectures_are_complete(contents: &Contents) {
 #[test]
 fn every_folder_of_the_archive_is_an_entry_of_it() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let archive = image(&PODSPAN_IMAGE, &Architecture::ALL).archive("a:b").unwrap();
+    let archive = image(&PODSPAN_IMAGE, &Architecture::ALL)
+        .archive("a:b")
+        .unwrap();
     fs::write(file.path(), archive).unwrap();
     let listed = tar(&["-t"], file.path());
     let mut seen = std::collections::BTreeSet::from([""]);
@@ -173,7 +175,11 @@ fn the_order_of_the_architectures_does_not_matter() {
         [Architecture::Amd64, Architecture::Arm64],
         [Architecture::Arm64, Architecture::Amd64],
     ]
-    .map(|architectures| image(&PODSPAN_IMAGE, &architectures).archive("a/b:c").unwrap());
+    .map(|architectures| {
+        image(&PODSPAN_IMAGE, &architectures)
+            .archive("a/b:c")
+            .unwrap()
+    });
     assert!(one == other);
 }
 
