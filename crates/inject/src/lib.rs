@@ -8,7 +8,8 @@
 //! 2. `sidecar` is its one definition, `tree` writes it;
 //! 3. `pod` decides what changes: a plan of steps, which [`inject`] and [`remove`] apply to a value; `patched`
 //!    finds what an update would lose;
-//! 4. [`yaml`] applies the same steps to text, and changes nothing else in it.
+//! 4. [`yaml`] applies the same steps to text, and changes nothing else in it; [`patch`] writes them as a
+//!    JSON Patch.
 //!
 //! Three promises, each with property tests: injection changes only podspan's container, a second injection
 //! changes nothing, and removal returns the input.
@@ -17,6 +18,7 @@
 
 mod annotations;
 mod given;
+mod json_patch;
 mod patched;
 mod pod;
 mod ports;
@@ -28,6 +30,7 @@ mod tree;
 pub mod yaml;
 
 pub use given::Origin;
+pub use json_patch::patch;
 pub use pod::{inject, is_injected, remove};
 pub use refused::{Reason, Refused};
 pub use setting::{PREFIX, Setting};

@@ -42,6 +42,11 @@ pub(crate) const SENSOR: Binary = Binary {
     name: "podspan-sensor",
 };
 
+pub(crate) const WEBHOOK: Binary = Binary {
+    package: "webhook",
+    name: "podspan-webhook",
+};
+
 /// Builds `binary` for `target`, or for this machine, and checks that the result is static.
 pub(crate) fn static_binary(binary: Binary, target: Option<String>) -> Result<PathBuf> {
     let host = format!("{}-unknown-linux-gnu", env::consts::ARCH);

@@ -16,7 +16,7 @@ use testbed::kind::{self, Cluster, Options, Stages};
 
 use crate::cargo::{self, cargo, run as run_command};
 use crate::failure::{Failure, Result};
-use crate::image::{self, Architecture, Request};
+use crate::image::{self, Architecture, PODSPAN_IMAGE, Request};
 use crate::test::Outcome;
 use crate::tools;
 
@@ -80,7 +80,7 @@ fn tests() -> Command {
 
 /// Builds podspan's image and loads it and the tools image into every node.
 pub(crate) fn load_images(cluster: &Cluster, stages: &mut Stages<'_>) -> Result<()> {
-    let mut request = Request::new(&[Architecture::here()]);
+    let mut request = Request::new(&PODSPAN_IMAGE, &[Architecture::here()]);
     acceptance::images::PODSPAN.clone_into(&mut request.name);
     request.output.set_file_name("podspan-test.tar");
     image::archive(&request)?;
