@@ -29,7 +29,7 @@ use crate::sidecar::{Amount, DOWNWARD, Sidecar};
 pub const PREFIX: &str = "podspan.dev/";
 
 /// Annotations that set no variable.
-const OTHER: [&str; 8] = [
+pub(crate) const OTHER: [&str; 8] = [
     "cpu",
     "memory",
     "containers",

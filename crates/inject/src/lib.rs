@@ -16,6 +16,7 @@
 
 mod annotations;
 mod pod;
+pub mod policy;
 mod ports;
 mod quantity;
 mod refused;

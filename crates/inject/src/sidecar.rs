@@ -190,7 +190,7 @@ impl Sidecar {
 }
 
 impl Security {
-    fn context(self) -> Tree {
+    pub(crate) fn context(self) -> Tree {
         let id = if self == Self::Root { 0 } else { 65532 };
         let list = |names: &[&str]| Tree::List(names.iter().copied().map(Tree::text).collect());
         let capabilities = match self {
