@@ -11,10 +11,11 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use capture::{BLOCK_LEN, InterfaceName, Ring, RingConfig};
+use capture::{BLOCK_LEN, Ring, RingConfig};
 use instructions::recording::Recording;
 use testbed::Lab;
 use testbed::traffic::{Family, tcp_bulk, tcp_requests, udp_exchanges};
+use wire::InterfaceName;
 use wire::Timestamp;
 use wire::offload::VIRTIO_NET_HDR_LEN;
 

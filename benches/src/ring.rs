@@ -19,11 +19,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use capture::{BLOCK_LEN, InterfaceName, RETIRE_AFTER_MS, Ring, RingConfig};
+use capture::{BLOCK_LEN, RETIRE_AFTER_MS, Ring, RingConfig};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::time::ClockId;
 use testbed::Lab;
+use wire::InterfaceName;
 
 use crate::agent::cpu_time;
 use crate::error::{Error, Result};

@@ -15,13 +15,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use capture::{BLOCK_LEN, InterfaceName, Ring, RingConfig, RingStatistics};
+use capture::{BLOCK_LEN, Ring, RingConfig, RingStatistics};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::time::ClockId;
 use serde::Serialize;
 use socket2::{SockFilter, SockRef};
 use testbed::Lab;
+use wire::InterfaceName;
 
 use super::plan::Mirror;
 use super::stand::{CLIENT, POD, Stand, pin};

@@ -19,10 +19,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use capture::{BLOCK_LEN, InterfaceName, Ring, RingConfig};
+use capture::{BLOCK_LEN, Ring, RingConfig};
 use nix::time::ClockId;
 use testbed::Lab;
 use testbed::traffic::{Family, Path, Sender, SocketKind, UdpStream, udp_stream};
+use wire::InterfaceName;
 
 use crate::agent::cpu_time;
 use crate::cpu_per_packet::{FAST, FRAME};

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use discovery::Foreign;
+use settings::Foreign;
 use thiserror::Error;
 
 /// What the process does.

@@ -14,13 +14,14 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use capture::{InterfaceChange, InterfaceName};
-use discovery::Foreign;
+use capture::InterfaceChange;
 use mirror::totals::{DropReason, Dropped};
 use nix::errno::Errno;
+use settings::Foreign;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 use transmit::Report;
+use wire::InterfaceName;
 
 use crate::flag::Flag;
 use crate::own_annotations::OwnAnnotationChanges;

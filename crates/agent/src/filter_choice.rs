@@ -12,8 +12,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use discovery::{FILTER_ANNOTATION, Foreign, MAX_ANNOTATION, MIRROR_ANNOTATION, OwnAnnotations};
+use discovery::{FILTER_ANNOTATION, MAX_ANNOTATION, MIRROR_ANNOTATION, OwnAnnotations};
 use filter::{Filter, MAX_TEXT};
+use settings::Foreign;
 
 // A text that discovery has shortened is too long for a filter, so no part of a filter is compiled.
 const _: () = assert!(MAX_ANNOTATION - 3 > MAX_TEXT);

@@ -1,8 +1,7 @@
-//! The library behind `main.rs`: configuration, startup, logging, dropping privileges, and the control
-//! side.
+//! The library behind `main.rs`: startup, logging, dropping privileges, and the control side.
 //!
-//! `main.rs` starts podspan in the order of these modules: [`cli`] reads the arguments, [`config`] the
-//! environment, [`log`] starts the log, and [`run`](fn@run) opens the sockets, calls [`privilege`] to
+//! `main.rs` starts podspan in the order of these modules: [`cli`] reads the arguments, the crate `settings`
+//! the environment, [`log`] starts the log, and [`run`](fn@run) opens the sockets, calls [`privilege`] to
 //! drop the capabilities, and mirrors until a signal. The process ends with one of the codes in
 //! [`exit`]. With `ON_FAILURE=idle`, [`idle`](fn@idle) keeps a process alive that cannot start.
 //!
@@ -20,13 +19,13 @@
 
 mod capture_file;
 pub mod cli;
-pub mod config;
 mod control;
 mod ejection;
 pub mod exit;
 mod filter_choice;
 pub mod filter_command;
 mod flag;
+pub mod help;
 mod idle;
 pub mod log;
 mod observation;

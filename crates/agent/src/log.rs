@@ -6,7 +6,7 @@
 //! counters.
 //!
 //! Some texts of podspan have several lines in the text format: wrong settings, the YAML for a missing
-//! capability or Role. A text from another program is always within one line ([`discovery::Foreign`]).
+//! capability or Role. A text from another program is always within one line ([`settings::Foreign`]).
 //!
 //! Lines wait in a bounded queue, and a separate thread writes them. [`start`] comes first, and then
 //! events can follow. [`start_writer`] starts the thread after the capabilities are dropped, because a
@@ -41,7 +41,7 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use self::queue::{Notice, Queue, write_until};
-use crate::config::{LogFormat, LogLevel};
+use settings::{LogFormat, LogLevel};
 
 mod queue;
 
@@ -213,8 +213,8 @@ const fn threshold(level: LogLevel) -> LevelFilter {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use discovery::Foreign;
     use proptest::prelude::*;
+    use settings::Foreign;
 
     use super::*;
 

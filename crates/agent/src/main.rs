@@ -12,10 +12,11 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use agent::cli::{self, Command};
-use agent::config::{self, Basics, Config, OnFailure};
 use agent::exit::Exit;
 use agent::filter_command;
+use agent::help;
 use agent::log;
+use settings::{Basics, Config, OnFailure};
 
 fn main() -> ExitCode {
     log::report_panics();
@@ -25,9 +26,9 @@ fn main() -> ExitCode {
             Ok(config) => print_and_end(&config.effective()),
             Err(errors) => fail(&errors, Exit::Usage),
         },
-        Ok(Command::Help) => print_and_end(&config::help()),
+        Ok(Command::Help) => print_and_end(&help::help()),
         Ok(Command::Version) => print_and_end(&cli::version()),
-        Ok(Command::ConfigurationMarkdown) => print_and_end(&config::markdown()),
+        Ok(Command::ConfigurationMarkdown) => print_and_end(&help::markdown()),
         Ok(Command::Filter(arguments)) => match filter_command::output(&arguments) {
             Ok(text) => print_and_end(&text),
             Err(error) => fail(&error, Exit::Usage),

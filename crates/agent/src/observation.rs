@@ -20,7 +20,7 @@
 
 use std::net::IpAddr;
 
-use discovery::Receiver;
+use settings::Receiver;
 use transmit::{ProbeResult, SensorReport};
 
 use crate::ejection::{Failure, Observation};

@@ -12,8 +12,8 @@ use discovery::{OwnAnnotations, OwnPodSettings, Timing, follow_annotations_file,
 use nix::sys::utsname::uname;
 use tokio::sync::watch;
 
-use crate::config::{Annotations, Config, Namespace, ObjectName, PodUid, Value as _};
 use crate::sensor_lists::source;
+use settings::{Annotations, Config, Namespace, ObjectName, PodUid, Value as _};
 
 /// The changes of the annotations.
 pub(crate) struct OwnAnnotationChanges(watch::Receiver<OwnAnnotations>);

@@ -11,10 +11,11 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
-use capture::{InterfaceChange, InterfaceName};
+use capture::InterfaceChange;
 use mirror::totals::{DropReason, Dropped, Totals};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use transmit::Report;
+use wire::InterfaceName;
 
 use crate::start_wait::Cause;
 

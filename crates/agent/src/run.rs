@@ -21,7 +21,6 @@ use nix::sys::utsname::uname;
 use thiserror::Error;
 use transmit::{Prober, SocketConfig, Transmitter};
 
-use crate::config::{Config, OnFailure, SensorSetting, Value as _};
 use crate::control::{Control, Inputs};
 use crate::exit::Exit;
 use crate::filter_choice::FilterChoice;
@@ -36,6 +35,7 @@ use crate::ring_size;
 use crate::sensor_lists::SensorLists;
 use crate::sensors::{ListedSensor, Sensors};
 use crate::worker::Worker;
+use settings::{Config, OnFailure, SensorSetting, Value as _};
 
 /// Bits that podspan's mark never has. In a pod on the host's network other programs read the mark:
 /// kube-proxy (0xc000), Cilium (0x0f00), and the AWS CNI (0x80) use these bits. Calico and Cilium also

@@ -10,8 +10,8 @@ use discovery::{ClientSource, Families, FoundSensor, OwnPod, Scope, SensorList, 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use tokio::sync::watch;
 
-use crate::config::{Config, Namespace, Namespaces, ObjectName, PodUid, SensorSetting};
 use crate::sensors::ListedSensor;
+use settings::{Config, Namespace, Namespaces, ObjectName, PodUid, SensorSetting};
 
 /// The lists of the sensors that have the name.
 pub(crate) struct SensorLists(watch::Receiver<SensorList>);
@@ -140,7 +140,7 @@ mod tests {
         let settings = settings(&all, "zeek", false);
         assert_eq!(settings.scope, Scope::All);
         assert_eq!(settings.default_port.get(), 4790);
-        assert_eq!(settings.default_receiver, discovery::Receiver::Socket);
+        assert_eq!(settings.default_receiver, ::settings::Receiver::Socket);
         assert_eq!(settings.node.as_deref(), Some("worker-1"));
         let me = ["u-1", "cart-1", "shop"].map(|text| Some(text.to_owned()));
         let [uid, name, namespace] = me;

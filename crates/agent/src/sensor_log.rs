@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use discovery::Receiver;
+use settings::Receiver;
 use transmit::SensorReport;
 
 use crate::ejection::{Failure, Return};

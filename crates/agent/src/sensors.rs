@@ -18,16 +18,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use discovery::Receiver;
 use mirror::{Sensor, SensorTable};
+use settings::Receiver;
 use transmit::{Prober, Report, SensorReport};
 use wire::Mtu;
 
-use crate::config::Prefer;
 use crate::ejection::{Ejections, Failure, HealthChange, Observation};
 use crate::observation::{Authentic, from_answer, from_report};
 use crate::sensor_lists::own_addresses;
 use crate::sensor_log::{SensorChanges, SensorLog};
+use settings::Prefer;
 
 /// How long an answer to a probe can take. The kernel needs three seconds to detect that a neighbour is
 /// silent.

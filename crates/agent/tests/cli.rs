@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use agent::config::TABLE;
+use settings::TABLE;
 use testbed::{FullPipe, Process, Signal};
 
 /// The binary with an empty environment.
@@ -66,7 +66,7 @@ fn version() {
 #[test]
 fn the_document_can_be_printed() {
     let output = podspan(&["--configuration-markdown"], &[]);
-    assert_eq!(texts(&output), (agent::config::markdown().as_str(), ""));
+    assert_eq!(texts(&output), (agent::help::markdown().as_str(), ""));
 }
 
 #[test]

@@ -33,7 +33,7 @@ mod simulated;
 
 pub use block::Block;
 pub use filter_handle::{FilterHandle, FilterRefused};
-pub use interface::{InterfaceChange, InterfaceName, InvalidInterfaceName};
+pub use interface::InterfaceChange;
 pub use network_changes::NetworkChanges;
 pub use ring::{
     BLOCK_LEN, BLOCK_LEN_MIN, OpenError, RETIRE_AFTER_MS, Ring, RingConfig, RingStatistics,

@@ -45,11 +45,12 @@ use ::filter::Filter;
 use libc::{
     ENODEV, ENOMEM, EPERM, ETH_P_ALL, ETH_P_LOOP, PACKET_VERSION, PACKET_VNET_HDR, tpacket_req3,
 };
+use wire::InterfaceName;
 
 use crate::block::{Block, Blocks};
 use crate::filter;
 use crate::filter_handle::FilterHandle;
-use crate::interface::{ChangeDetector, Device, InterfaceChange, InterfaceName, Observation};
+use crate::interface::{ChangeDetector, Device, InterfaceChange, Observation, device_name};
 use crate::map::Map;
 use crate::packet_socket::{Bound, PacketSocket};
 
@@ -298,7 +299,7 @@ impl Ring {
         }
         // The state is read below. But ENETDOWN must be cleared, or poll does not wait again.
         self.socket.take_error()?;
-        let name = self.watch.name().to_device_name();
+        let name = device_name(self.watch.name());
         let named = self.socket.index_of(&name)?;
         let before = self.socket.bound()?;
         let (bound, rebound) = match (named, before) {
@@ -322,7 +323,7 @@ impl Ring {
     }
 
     fn describe(&self, bound: Bound) -> io::Result<Device> {
-        let wanted = self.watch.name().to_device_name();
+        let wanted = device_name(self.watch.name());
         let name = self.socket.name_of(bound.index)?.unwrap_or(wanted);
         // A device that is deleted just now is not up; the next call finds that it is missing.
         let up = self.socket.is_up(&name)?.unwrap_or(false);

@@ -63,7 +63,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::foreign::testing::any_text;
+    use crate::foreign_testing::any_text;
 
     fn part() -> impl Strategy<Value = String> {
         prop_oneof![any_text(), "[a-z0-9:@/?#%\\[\\]]{0,12}"]

@@ -23,9 +23,9 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::sleep;
 
-use crate::foreign::Foreign;
 use crate::go_string::unquote;
 use crate::own_pod::{FILTER_ANNOTATION, MIRROR_ANNOTATION, OwnAnnotations};
+use settings::Foreign;
 
 /// How often the file is checked.
 const CHECK_EVERY: Duration = Duration::from_secs(1);

@@ -21,8 +21,8 @@ use kube::client::AuthError;
 use kube::core::Status;
 
 use crate::credentials;
-use crate::foreign::Foreign;
 use crate::go_string::unquote;
+use settings::Foreign;
 
 /// The most causes below an error that are read. In practice there are about seven.
 const DEPTH: usize = 16;

@@ -63,7 +63,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::foreign::testing::any_text;
+    use crate::foreign_testing::any_text;
 
     /// `text` as `%q` writes it. Go has tables of the printable characters; here `escape` decides
     /// where both forms are possible.

@@ -12,12 +12,12 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use crate::failure::Failure;
-use crate::foreign::Foreign;
 use crate::own_pod::{FILTER_ANNOTATION, MIRROR_ANNOTATION};
 use crate::pod::PodName;
 use crate::remedy::{Target, remedy};
 use crate::select::Remark;
-use crate::settings::SensorList;
+use crate::types::SensorList;
+use settings::Foreign;
 
 /// How many sensors one line names.
 const NAMED: usize = 16;

@@ -9,9 +9,10 @@ use tracing::Level;
 
 use super::*;
 use crate::failure::{User, Verb};
-use crate::foreign::testing::{any_text, assert_printable};
+use crate::foreign_testing::{any_text, assert_printable};
 use crate::remedy::Selected;
-use crate::settings::{FoundSensor, Receiver};
+use crate::types::FoundSensor;
+use settings::Receiver;
 
 /// More than the longest line: the names of 16 sensors with 300 characters each, and their addresses.
 const LINE_MAX: usize = 6500;

@@ -32,23 +32,24 @@ mod annotations_file;
 mod backoff;
 mod credentials;
 mod failure;
-mod foreign;
+#[cfg(test)]
+#[path = "../../settings/src/foreign_testing.rs"]
+mod foreign_testing;
 mod go_string;
 mod journal;
 mod own_pod;
 mod pod;
 mod remedy;
 mod select;
-mod settings;
 mod source;
 mod table;
+mod types;
 mod watch;
 
 pub use annotations_file::follow_annotations_file;
-pub use foreign::Foreign;
 pub use own_pod::{FILTER_ANNOTATION, MAX_ANNOTATION, MIRROR_ANNOTATION, OwnAnnotations};
-pub use settings::{
-    Families, FoundSensor, OwnPod, OwnPodSettings, Receiver, Scope, SensorList, Settings, Timing,
-};
 pub use source::ClientSource;
+pub use types::{
+    Families, FoundSensor, OwnPod, OwnPodSettings, Scope, SensorList, Settings, Timing,
+};
 pub use watch::{watch, watch_own_pod};

@@ -11,8 +11,8 @@ use std::num::NonZeroU16;
 
 use serde::Deserialize;
 
-use crate::foreign::Foreign;
-use crate::settings::Receiver;
+use settings::Foreign;
+use settings::Receiver;
 
 /// The annotation that names a sensor's UDP port.
 pub(crate) const PORT: &str = "podspan.dev/port";

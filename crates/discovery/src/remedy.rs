@@ -12,7 +12,7 @@
 use std::fmt::Write as _;
 
 use crate::failure::{Failure, User, Verb};
-use crate::foreign::{Foreign, is_printable, is_short};
+use settings::foreign::{Foreign, is_printable, is_short};
 
 /// Which pods the API server selects. It does not send others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -276,8 +276,8 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::foreign::is_short;
-    use crate::foreign::testing::any_text;
+    use crate::foreign_testing::any_text;
+    use settings::foreign::is_short;
 
     fn target(namespace: Option<&str>) -> Target {
         Target {

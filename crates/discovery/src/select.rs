@@ -16,9 +16,10 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::foreign::Foreign;
 use crate::pod::{Annotation, PORT, Pod, PodName, RECEIVER};
-use crate::settings::{Families, FoundSensor, OwnPod, Receiver, SensorList, Settings};
+use crate::types::{Families, FoundSensor, OwnPod, SensorList, Settings};
+use settings::Foreign;
+use settings::Receiver;
 
 /// The result for all pods.
 #[derive(Debug, PartialEq, Eq)]

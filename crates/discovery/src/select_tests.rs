@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use proptest::prelude::*;
 
 use super::*;
-use crate::settings::{Scope, Timing};
+use crate::types::{Scope, Timing};
 
 fn settings() -> Settings {
     Settings {

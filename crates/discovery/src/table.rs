@@ -13,7 +13,7 @@ use crate::journal::Journal;
 use crate::pod::{Pod, PodName};
 use crate::remedy::Target;
 use crate::select::{Selection, select};
-use crate::settings::{SensorList, Settings};
+use crate::types::{SensorList, Settings};
 use crate::watch::{Consumer, Listed};
 
 /// The minimum time between two refreshes when the first one gave no new list.

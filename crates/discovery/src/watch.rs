@@ -39,9 +39,9 @@ use crate::journal::Journal;
 use crate::own_pod::{OwnAnnotations, OwnPodTable};
 use crate::pod::PodName;
 use crate::remedy::{Selected, Target};
-use crate::settings::{OwnPodSettings, Scope, SensorList, Settings, Timing};
 use crate::source::{ClientSource, Connection};
 use crate::table::{Pods, Table};
+use crate::types::{OwnPodSettings, Scope, SensorList, Settings, Timing};
 
 /// The annotation of the bookmark at the end of a streaming list.
 const LIST_IS_COMPLETE: &str = "k8s.io/initial-events-end";

@@ -1,79 +1,41 @@
-//! The annotations `podspan.dev/*` of a pod, and what they make of the sidecar.
+//! The sidecar that annotations `podspan.dev/*` and defaults describe.
 //!
-//! In: the pod and the table of settings. Out: a [`Sidecar`], or everything that is wrong.
+//! In: what is given for a pod, the pod's spec, and the table of settings. Out: a [`Sidecar`], or everything
+//! that is wrong.
 //!
 //! | annotation | read by |
 //! |-|-|
 //! | one for each setting: `SENSOR_PORT` is `podspan.dev/sensor-port` | here; it sets the variable |
 //! | `podspan.dev/cpu`, `podspan.dev/memory` | here: request and limit |
 //! | `podspan.dev/containers` | here; it becomes the variable `FILTER` |
+//! | `podspan.dev/filter` | here, for the variable `FILTER`, and by podspan while it runs |
 //! | `podspan.dev/host-network` | here |
-//! | `podspan.dev/filter`, `podspan.dev/mirror` | podspan while it runs; here only checked |
+//! | `podspan.dev/mirror` | podspan while it runs; here only checked |
 //! | `podspan.dev/port`, `podspan.dev/receiver` | other podspans, if the pod is a sensor |
 //!
+//! `FILTER` has the annotation's filter too, because it applies until podspan has the first answer of the API
+//! server, and always if podspan may not read its own pod: otherwise it would mirror what the annotation
+//! excludes.
+//!
 //! `podspan.dev/containers` and `podspan.dev/filter` together are refused, with the filter that joins both;
-//! with `podspan.dev/annotations: off`, they are joined in the variable.
-//! An unknown one is refused: a mistyped annotation would otherwise have no effect, and nobody would see it.
+//! with `podspan.dev/annotations: off`, they are joined in the variable. A default filter is joined too: it is
+//! in the variable only.
 //! The image has no annotation: whoever injects chooses it, because a policy that permits `NET_RAW` to
 //! podspan depends on it.
 
 use serde_json::Value;
 
 use crate::Options;
+use crate::given::{Given, Origin};
 use crate::ports;
 use crate::quantity::thousandths;
 use crate::refused::Reason;
-use crate::sidecar::{Amount, DOWNWARD, Sidecar};
+use crate::setting::Setting;
+use crate::sidecar::{Amount, Sidecar};
 
-/// What all names of annotations begin with.
-pub const PREFIX: &str = "podspan.dev/";
-
-/// Annotations that set no variable.
-pub(crate) const OTHER: [&str; 8] = [
-    "cpu",
-    "memory",
-    "containers",
-    "host-network",
-    "filter",
-    "mirror",
-    "port",
-    "receiver",
-];
-
-/// One setting of podspan: a variable, and the annotation that sets it.
-#[derive(Debug, Clone, Copy)]
-pub struct Setting {
-    /// The name of the environment variable, such as `SENSOR_PORT`.
-    pub variable: &'static str,
-    /// Whether a value is valid; else the reason, as a part of a sentence.
-    pub check: fn(&str) -> Result<(), String>,
-    /// A valid value.
-    pub example: &'static str,
-    /// What is valid, as a part of a sentence.
-    pub expected: &'static str,
-    /// A regular expression (RE2) from `^` to `$` that matches each valid value, and few others.
-    pub pattern: &'static str,
-}
-
-impl Setting {
-    /// The name of its annotation; `None` if no annotation sets it: the downward API sets four variables, and
-    /// podspan itself follows the annotation `podspan.dev/filter`.
-    #[must_use]
-    pub fn annotation(&self) -> Option<String> {
-        let name = match self.variable {
-            "FILTER" => return None,
-            // podspan.dev/receiver is an annotation of sensors.
-            "RECEIVER" => "sensor-receiver".to_owned(),
-            variable if DOWNWARD.iter().any(|(name, _)| *name == variable) => return None,
-            variable => variable.to_ascii_lowercase().replace('_', "-"),
-        };
-        Some(format!("{PREFIX}{name}"))
-    }
-}
-
-/// The sidecar that a pod's annotations and the options describe.
+/// The sidecar for a pod.
 pub(crate) fn sidecar(
-    annotations: &Value,
+    given: &Given<'_>,
     spec: &Value,
     options: &Options<'_>,
 ) -> Result<Sidecar, Vec<Reason>> {
@@ -82,52 +44,32 @@ pub(crate) fn sidecar(
     if !is_image(&options.image) {
         reasons.push(Reason::Image(options.image.clone()));
     }
-    let texts = match texts(annotations) {
-        Ok(texts) => texts,
-        Err(mut wrong) => {
-            reasons.append(&mut wrong);
-            Vec::new()
-        }
-    };
-    for (annotation, _) in &texts {
-        reasons.extend(refused_name(annotation, options));
-    }
-    let get = |name: &str| {
-        texts
-            .iter()
-            .find(|(annotation, _)| annotation.strip_prefix(PREFIX) == Some(name))
-            .map(|(_, value)| *value)
-    };
     let mut keep = |result: Result<(), Reason>| reasons.extend(result.err());
     for setting in options.settings {
-        let Some(annotation) = setting.annotation() else {
+        let Some(name) = setting.name() else {
             continue;
         };
-        if let Some(value) = annotation.strip_prefix(PREFIX).and_then(get) {
-            keep(checked(setting, &annotation, value));
+        if let Some((origin, value)) = given.get(&name) {
+            keep(checked(setting, origin, &name, value));
             sidecar.set(setting.variable, value);
         }
     }
-    let minimum = [(10, "10m"), (16 << 20, "16Mi")];
     let resources = [("cpu", &mut sidecar.cpu), ("memory", &mut sidecar.memory)];
-    for ((name, amount), (least, shown)) in resources.into_iter().zip(minimum) {
-        if let Some(text) = get(name) {
-            // The table has thousandths; memory is in bytes.
-            let least = if name == "cpu" { least } else { least * 1000 };
-            keep(self::amount(name, text, (least, shown)).map(|new| *amount = new));
+    for (name, amount) in resources {
+        if let Some((origin, text)) = given.get(name) {
+            keep(self::amount(origin, name, text).map(|new| *amount = new));
         }
     }
-    keep(host_network(get("host-network"), spec));
-    let followed = get("annotations") != Some("off");
-    keep(source(get("annotations")));
-    keep(switch(get("mirror"), followed));
-    keep(
-        filter(get("filter"), get("containers"), followed, spec, options).map(|expression| {
-            if let Some(expression) = expression {
-                sidecar.set("FILTER", &expression);
-            }
-        }),
-    );
+    keep(host_network(given.annotation("host-network"), spec));
+    let source_text = given.value("annotations").map(str::trim);
+    let followed = !source_text.is_some_and(|text| text.eq_ignore_ascii_case("off"));
+    keep(source(given.get("annotations")));
+    keep(switch(given.annotation("mirror"), followed));
+    keep(filter(given, followed, spec, options).map(|expression| {
+        if let Some(expression) = expression {
+            sidecar.set("FILTER", &expression);
+        }
+    }));
     if reasons.is_empty() {
         Ok(sidecar)
     } else {
@@ -139,118 +81,59 @@ pub(crate) fn sidecar(
 /// the variable, so only one of both can have an effect; with `podspan.dev/annotations: off`, the variable has
 /// both.
 fn filter(
-    annotation: Option<&str>,
-    names: Option<&str>,
+    given: &Given<'_>,
     followed: bool,
     spec: &Value,
     options: &Options<'_>,
 ) -> Result<Option<String>, Reason> {
-    if let Some(text) = annotation {
+    let text = given.get("filter");
+    if let Some((origin, text)) = text {
         (options.check_filter)(text)
-            .map_err(|why| wrong("filter", text, why, "\"not port 9090\""))?;
+            .map_err(|why| wrong(origin, "filter", text, why, "\"not port 9090\""))?;
     }
-    let Some(names) = names else {
-        return Ok(annotation.filter(|_| !followed).map(str::to_owned));
+    // An empty filter accepts every frame, as no filter does.
+    let expression = text
+        .map(|(_, text)| text)
+        .filter(|text| !text.trim().is_empty());
+    let Some(names) = given.annotation("containers") else {
+        return Ok(expression.map(str::to_owned));
     };
-    let wrong = |why| wrong("containers", names, why, "web,api");
+    let wrong = |why| wrong(Origin::Annotation, "containers", names, why, "web,api");
     let ports = ports::filter(names, spec).map_err(wrong)?;
-    let joined = match annotation {
-        Some(text) if !text.trim().is_empty() => format!("({ports}) and ({text})"),
-        _ => ports,
+    let joined = match expression {
+        Some(text) => format!("({ports}) and ({text})"),
+        None => ports,
     };
     (options.check_filter)(&joined).map_err(wrong)?;
-    if followed && annotation.is_some() {
+    if followed && given.annotation("filter").is_some() {
         return Err(Reason::TwoFilters { joined });
     }
     Ok(Some(joined))
 }
 
 /// podspan's container gets no volume, so it cannot read a file.
-fn source(annotation: Option<&str>) -> Result<(), Reason> {
-    match annotation {
-        Some(text) if !matches!(text, "api" | "off") => {
+fn source(given: Option<(Origin, &str)>) -> Result<(), Reason> {
+    match given {
+        Some((origin, text)) if text.trim_start().starts_with('/') => {
             let why = "podspan is injected without a volume for such a file";
-            Err(wrong("annotations", text, why, "\"off\""))
+            Err(wrong(origin, "annotations", text, why, "\"off\""))
         }
         _ => Ok(()),
     }
 }
 
-/// podspan's annotations, in the order of their names.
-fn texts(annotations: &Value) -> Result<Vec<(&str, &str)>, Vec<Reason>> {
-    let annotations = match annotations {
-        Value::Null => return Ok(Vec::new()),
-        Value::Object(annotations) => annotations,
-        _ => {
-            return Err(vec![Reason::Type(
-                "metadata.annotations".to_owned(),
-                "a mapping",
-            )]);
-        }
-    };
-    let mut texts = Vec::new();
-    let mut reasons = Vec::new();
-    for (name, value) in annotations {
-        match value {
-            _ if !name.starts_with(PREFIX) => (),
-            Value::String(text) => texts.push((name.as_str(), text.as_str())),
-            other => reasons.push(Reason::NotText {
-                annotation: crate::refused::Name(name).to_string(),
-                value: other.to_string(),
-            }),
-        }
-    }
-    texts.sort_unstable();
-    if reasons.is_empty() {
-        Ok(texts)
-    } else {
-        Err(reasons)
-    }
-}
-
-/// Why there is no such annotation.
-fn refused_name(annotation: &str, options: &Options<'_>) -> Option<Reason> {
-    let name = annotation.strip_prefix(PREFIX)?;
-    let mut known: Vec<String> = OTHER.iter().map(|name| format!("{PREFIX}{name}")).collect();
-    known.extend(options.settings.iter().filter_map(Setting::annotation));
-    if known.iter().any(|known| known == annotation) {
-        return None;
-    }
-    let variable = name.to_ascii_uppercase().replace('-', "_");
-    let why = if DOWNWARD.iter().any(|(name, _)| *name == variable) {
-        "podspan gets this value from the pod itself"
-    } else if name == "image" {
-        "whoever injects podspan chooses the image"
-    } else if name == "inject" {
-        "podspan.dev/inject is a label"
-    } else {
-        let nearest = known
-            .into_iter()
-            .min_by_key(|known| distance(known, annotation))
-            .unwrap_or_default();
-        return Some(Reason::Unknown {
-            annotation: annotation.to_owned(),
-            nearest,
-        });
-    };
-    Some(Reason::NotSettable {
-        annotation: annotation.to_owned(),
-        why,
+fn checked(setting: &Setting, origin: Origin, name: &str, value: &str) -> Result<(), Reason> {
+    (setting.check)(value).map_err(|why| {
+        let example = format!("\"{}\"", setting.example);
+        let why = format!("{why}; expected: {}", setting.expected);
+        wrong(origin, name, value, why, &example)
     })
 }
 
-fn checked(setting: &Setting, annotation: &str, value: &str) -> Result<(), Reason> {
-    (setting.check)(value).map_err(|why| Reason::Wrong {
-        annotation: annotation.to_owned(),
-        value: value.to_owned(),
-        why,
-        example: format!("\"{}\"", setting.example),
-    })
-}
-
-fn wrong(name: &str, value: &str, why: impl Into<String>, example: &str) -> Reason {
+fn wrong(origin: Origin, name: &str, value: &str, why: impl Into<String>, example: &str) -> Reason {
     Reason::Wrong {
-        annotation: format!("{PREFIX}{name}"),
+        origin,
+        name: name.to_owned(),
         value: value.to_owned(),
         why: why.into(),
         example: example.to_owned(),
@@ -259,13 +142,13 @@ fn wrong(name: &str, value: &str, why: impl Into<String>, example: &str) -> Reas
 
 /// One quantity is request and limit, so that a pod of the class Guaranteed stays one; two, separated by a
 /// slash, are the request and the limit.
-fn amount(name: &str, text: &str, (least, shown): (u128, &str)) -> Result<Amount, Reason> {
-    let example = if name == "cpu" {
-        "50m/250m"
-    } else {
-        "32Mi/256Mi"
+fn amount(origin: Origin, name: &str, text: &str) -> Result<Amount, Reason> {
+    // The least limit in thousandths, as a text, and an example.
+    let (least, shown, example) = match name {
+        "cpu" => (10, "10m", "50m/250m"),
+        _ => ((16 << 20) * 1000, "16Mi", "32Mi/256Mi"),
     };
-    let wrong = |why: String| wrong(name, text, why, example);
+    let wrong = |why: String| wrong(origin, name, text, why, example);
     let (request, limit) = text.split_once('/').unwrap_or((text, text));
     let [request_value, limit_value] = [request, limit].map(thousandths);
     let (Some(request_value), Some(limit_value)) = (request_value, limit_value) else {
@@ -288,33 +171,38 @@ fn amount(name: &str, text: &str, (least, shown): (u128, &str)) -> Result<Amount
 fn host_network(annotation: Option<&str>, spec: &Value) -> Result<(), Reason> {
     match annotation {
         Some("allow") => Ok(()),
-        Some(text) => Err(wrong(
-            "host-network",
-            text,
-            "the only value is allow",
-            "allow",
-        )),
+        Some(text) => {
+            let why = "the only value is allow";
+            Err(wrong(
+                Origin::Annotation,
+                "host-network",
+                text,
+                why,
+                "allow",
+            ))
+        }
         None if spec["hostNetwork"] == true => Err(Reason::HostNetwork),
         None => Ok(()),
     }
 }
 
+/// podspan accepts upper and lower case.
 fn switch(annotation: Option<&str>, followed: bool) -> Result<(), Reason> {
-    match annotation {
-        Some(text) if !matches!(text.trim(), "on" | "off") => {
-            Err(wrong("mirror", text, "it is neither on nor off", "\"off\""))
-        }
-        Some(text) if !followed => {
-            let why = "with podspan.dev/annotations: off, podspan ignores it";
-            Err(wrong(
-                "mirror",
-                text,
-                why,
-                "\"off\", without podspan.dev/annotations",
-            ))
-        }
-        _ => Ok(()),
+    let Some(text) = annotation else {
+        return Ok(());
+    };
+    let wrong = |why, example| Err(wrong(Origin::Annotation, "mirror", text, why, example));
+    let is_word = |word| text.trim().eq_ignore_ascii_case(word);
+    if !is_word("on") && !is_word("off") {
+        return wrong("it is neither on nor off", "\"off\"");
     }
+    if !followed {
+        return wrong(
+            "with podspan.dev/annotations: off, podspan ignores it",
+            "\"off\", without podspan.dev/annotations",
+        );
+    }
+    Ok(())
 }
 
 /// A plain check, which finds empty texts and YAML in them.
@@ -325,43 +213,9 @@ fn is_image(text: &str) -> bool {
     bytes.iter().copied().all(inner) && end(bytes.first()) && end(bytes.last())
 }
 
-/// The number of letters to insert, delete or replace (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(100).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in (1..).zip(a.chars().take(100)) {
-        let mut diagonal = i - 1;
-        let mut previous = i;
-        let mut next = vec![i];
-        for (right, above) in b.iter().zip(row.iter().skip(1)) {
-            let replaced = diagonal + usize::from(left != *right);
-            diagonal = *above;
-            previous = replaced.min(above + 1).min(previous + 1);
-            next.push(previous);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_distance_is_the_number_of_changed_letters() {
-        for (a, b, expected) in [
-            ("", "", 0),
-            ("sensor", "sensor", 0),
-            ("senser", "sensor", 1),
-            ("snesor", "sensor", 2),
-            ("", "abc", 3),
-            ("abc", "", 3),
-            ("vin", "vni", 2),
-        ] {
-            assert_eq!(distance(a, b), expected, "{a} {b}");
-        }
-    }
 
     #[test]
     fn names_of_images() {

@@ -3,10 +3,11 @@
 //! In: the template of a pod, as a JSON value or within a stream of YAML. Out: the same with the sidecar, or
 //! every reason why not. In the order of the data:
 //!
-//! 1. [`Setting`]s and the pod's annotations `podspan.dev/*` (`annotations`, `quantity`, `ports`) describe
-//!    the sidecar;
+//! 1. [`Setting`]s, the pod's annotations `podspan.dev/*` and the defaults of the injection (`setting`, `given`,
+//!    `annotations`, `quantity`, `ports`) describe the sidecar;
 //! 2. `sidecar` is its one definition, `tree` writes it;
-//! 3. `pod` decides what changes: a plan of steps, which [`inject`] and [`remove`] apply to a value;
+//! 3. `pod` decides what changes: a plan of steps, which [`inject`] and [`remove`] apply to a value; `patched`
+//!    finds what an update would lose;
 //! 4. [`yaml`] applies the same steps to text, and changes nothing else in it.
 //!
 //! Three promises, each with property tests: injection changes only podspan's container, a second injection
@@ -15,18 +16,22 @@
 #![forbid(unsafe_code)]
 
 mod annotations;
+mod given;
+mod patched;
 mod pod;
 pub mod policy;
 mod ports;
 mod quantity;
 mod refused;
+mod setting;
 mod sidecar;
 mod tree;
 pub mod yaml;
 
-pub use annotations::{PREFIX, Setting};
+pub use given::Origin;
 pub use pod::{inject, is_injected, remove};
 pub use refused::{Reason, Refused};
+pub use setting::{PREFIX, Setting};
 pub use sidecar::{IMAGE, NAME, Placement, Security, container};
 
 /// How podspan is injected.

@@ -6,7 +6,8 @@
 //!
 //! A container is podspan's if it has its name, gets the four variables of the downward API, and has no field
 //! that podspan never writes, except for what the API server adds. Everything else of this name is refused,
-//! because replacing or removing it would lose what somebody else wrote.
+//! because replacing or removing it would lose what somebody else wrote. An update that would lose what somebody
+//! patched into podspan's container is refused too (`patched`).
 //!
 //! Where `initContainers` existed without an entry, the sidecar has the variable [`RESTORE`]; removal reads
 //! there what to leave.
@@ -15,8 +16,11 @@ use serde_json::{Map, Value, json};
 
 use crate::Options;
 use crate::annotations;
+use crate::given::Given;
+use crate::patched;
 use crate::quantity::thousandths;
 use crate::refused::{Reason, Refused};
+use crate::setting::{self, PREFIX};
 use crate::sidecar::{DOWNWARD, NAME, Placement, RESTORE, Sidecar};
 use crate::tree::Tree;
 
@@ -112,12 +116,24 @@ pub(crate) fn plan_inject(
     let mut reasons = Vec::new();
     let found = find(spec).map_err(|reason| reasons.push(reason)).ok();
     reasons.extend(check_pod(spec, options.placement));
-    let annotations = &template["metadata"]["annotations"];
-    let sidecar = annotations::sidecar(annotations, spec, options)
-        .map_err(|mut wrong| reasons.append(&mut wrong));
-    let (Some(found), Ok(sidecar), true) = (found, sidecar, reasons.is_empty()) else {
+    let metadata = &template["metadata"];
+    reasons.extend(check_labels(&metadata["labels"], options));
+    let (given, mut wrong) = Given::new(&metadata["annotations"], options);
+    reasons.append(&mut wrong);
+    let sidecar =
+        annotations::sidecar(&given, spec, options).map_err(|mut wrong| reasons.append(&mut wrong));
+    let (Some(found), Ok(sidecar)) = (found, sidecar) else {
         return Err(Refused { reasons });
     };
+    if metadata["labels"]["run"] == sidecar.sensor() {
+        reasons.push(Reason::OwnSensor(sidecar.sensor().to_owned()));
+    }
+    for container in found.containers(spec) {
+        reasons.extend(patched::reasons(container, &sidecar, &given, options));
+    }
+    if !reasons.is_empty() {
+        return Err(Refused { reasons });
+    }
     Ok(match options.placement {
         Placement::Native => native(spec, &found, sidecar, init_text),
         Placement::Plain => plain(spec, &found, &sidecar),
@@ -270,6 +286,18 @@ fn check_form(template: &Value) -> Result<(), Reason> {
     Ok(())
 }
 
+/// Labels that were meant as annotations.
+fn check_labels(labels: &Value, options: &Options<'_>) -> Vec<Reason> {
+    let names = labels.as_object().into_iter().flat_map(Map::keys);
+    names
+        .filter(|label| {
+            let name = label.strip_prefix(PREFIX);
+            name.is_some_and(|name| setting::is_known(name, options.settings))
+        })
+        .map(|label| Reason::Label(label.clone()))
+        .collect()
+}
+
 /// Pods in which podspan cannot run, or would do harm.
 fn check_pod(spec: &Value, placement: Placement) -> Vec<Reason> {
     let mut reasons = Vec::new();
@@ -292,6 +320,14 @@ fn check_pod(spec: &Value, placement: Placement) -> Vec<Reason> {
 struct Found {
     init: Option<usize>,
     main: Option<usize>,
+}
+
+impl Found {
+    fn containers<'a>(&self, spec: &'a Value) -> impl Iterator<Item = &'a Value> {
+        let init = self.init.map(|place| &spec["initContainers"][place]);
+        let main = self.main.map(|place| &spec["containers"][place]);
+        init.into_iter().chain(main)
+    }
 }
 
 fn find(spec: &Value) -> Result<Found, Reason> {

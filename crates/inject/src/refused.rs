@@ -7,6 +7,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::given::Origin;
+
 /// The pod is not changed, for these reasons. There is at least one.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub struct Refused {
@@ -58,13 +60,30 @@ pub enum Reason {
     NeverEnds(String),
     #[error("the image {} is not the name of an image. Example: registry.example/podspan:0.1.0", Shown(.0))]
     Image(String),
-    #[error("the annotation {} is unknown; the nearest known one is {nearest}", Name(.annotation))]
-    Unknown { annotation: String, nearest: String },
-    #[error("the annotation {annotation} cannot be set: {why}")]
+    #[error("{} is unknown; the nearest known one is {}", .origin.named(.name), .origin.full(.nearest))]
+    Unknown {
+        origin: Origin,
+        name: String,
+        nearest: String,
+    },
+    #[error("{} cannot be set: {why}", .origin.named(.name))]
     NotSettable {
-        annotation: String,
+        origin: Origin,
+        name: String,
         why: &'static str,
     },
+    #[error("the pod has the label {}, which has no effect: podspan reads annotations. Make it an annotation", Name(.0))]
+    Label(String),
+    #[error(
+        "the pod has the label run: {0}, and SENSOR is {0}, so the pod is a sensor of its own podspan: each copy \
+         would be mirrored again. Rename the label, or choose another sensor with podspan.dev/sensor"
+    )]
+    OwnSensor(String),
+    #[error(
+        "podspan's container has {what}, which podspan did not write for this pod, so an update would lose it. \
+         {remedy}"
+    )]
+    Patched { what: String, remedy: String },
     #[error(
         "the annotation {annotation} is not a text. Put the value in quotes: {annotation}: {}",
         Quoted(.value)
@@ -77,9 +96,13 @@ pub enum Reason {
         Quoted(.joined)
     )]
     TwoFilters { joined: String },
-    #[error("the annotation {annotation} is {}: {why}. Example: {annotation}: {example}", Shown(.value))]
+    #[error(
+        "{} is {}: {why}. Example: {}",
+        .origin.named(.name), Shown(.value), .origin.example(.name, .example)
+    )]
     Wrong {
-        annotation: String,
+        origin: Origin,
+        name: String,
         value: String,
         why: String,
         example: String,

@@ -87,6 +87,16 @@ pub(crate) struct Amount {
 }
 
 impl Amount {
+    /// Without annotations.
+    pub(crate) fn default_cpu() -> Self {
+        Self::new("50m", "250m")
+    }
+
+    /// Without annotations.
+    pub(crate) fn default_memory() -> Self {
+        Self::new("32Mi", "256Mi")
+    }
+
     fn new(request: &str, limit: &str) -> Self {
         Self {
             request: request.to_owned(),
@@ -117,8 +127,8 @@ impl Sidecar {
             image: image.to_owned(),
             placement,
             security,
-            cpu: Amount::new("50m", "250m"),
-            memory: Amount::new("32Mi", "256Mi"),
+            cpu: Amount::default_cpu(),
+            memory: Amount::default_memory(),
             base: BASE.map(|(_, value)| value.to_owned()),
             settings: Vec::new(),
             restore: None,
@@ -137,6 +147,21 @@ impl Sidecar {
             Some((_, old)) => value.clone_into(old),
             None => self.settings.push((variable.to_owned(), value.to_owned())),
         }
+    }
+
+    /// The value of a variable that annotations can set.
+    pub(crate) fn get(&self, variable: &str) -> Option<&String> {
+        let base = BASE.iter().zip(&self.base);
+        let mut base = base.filter(|((name, _), _)| *name == variable);
+        let mut settings = self.settings.iter().filter(|(name, _)| name == variable);
+        let setting = || settings.next().map(|(_, value)| value);
+        base.next().map(|(_, value)| value).or_else(setting)
+    }
+
+    /// The value of `SENSOR`, which is the first variable.
+    pub(crate) fn sensor(&self) -> &str {
+        let [sensor, ..] = &self.base;
+        sensor.trim()
     }
 
     /// The container.
@@ -190,6 +215,10 @@ impl Sidecar {
 }
 
 impl Security {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Added, Self::Baseline, Self::Root];
+
+    /// The field `securityContext`.
     pub(crate) fn context(self) -> Tree {
         let id = if self == Self::Root { 0 } else { 65532 };
         let list = |names: &[&str]| Tree::List(names.iter().copied().map(Tree::text).collect());

@@ -137,7 +137,7 @@ fn each_refusal_names_the_cause_and_the_remedy() {
         ),
         (
             annotated("sensor", "a b".into()),
-            "the annotation podspan.dev/sensor is \"a b\": it is not one word. Example: podspan.dev/sensor: \"zeek\"",
+            "the annotation podspan.dev/sensor is \"a b\": it is not one word; expected: a value. Example: podspan.dev/sensor: \"zeek\"",
         ),
         (
             annotated("vni", 10.into()),
@@ -154,6 +154,16 @@ fn each_refusal_names_the_cause_and_the_remedy() {
         (
             annotated("inject", "true".into()),
             "the annotation podspan.dev/inject cannot be set: podspan.dev/inject is a label",
+        ),
+        (
+            annotated("kubeconfig", "/a".into()),
+            "the annotation podspan.dev/kubeconfig cannot be set: podspan is injected without a volume for such a \
+             file",
+        ),
+        (
+            annotated("kubernetes-service-port", "443".into()),
+            "the annotation podspan.dev/kubernetes-service-port cannot be set: the kubelet sets this variable in \
+             every container",
         ),
         (
             annotated("cpu", "fast".into()),
@@ -264,6 +274,18 @@ fn each_pod_that_is_refused_is_named() {
           remove it",
         ),
         (
+            json!({"metadata": {"labels": {"podspan.dev/vni": "1", "podspan.dev/inject": "true"}},
+                "spec": {"containers": [{"name": "a"}]}}),
+            "the pod has the label podspan.dev/vni, which has no effect: podspan reads annotations. Make it an \
+             annotation",
+        ),
+        (
+            json!({"metadata": {"labels": {"run": "zeek"}, "annotations": {"podspan.dev/sensor": "zeek"}},
+                "spec": {"containers": [{"name": "a"}]}}),
+            "the pod has the label run: zeek, and SENSOR is zeek, so the pod is a sensor of its own podspan: each \
+             copy would be mirrored again. Rename the label, or choose another sensor with podspan.dev/sensor",
+        ),
+        (
             with(json!({"ephemeralContainers": [{"name": "podspan"}]})),
             "spec.ephemeralContainers has a container named podspan that podspan did not add: podspan is not \
           injected there. Rename or remove it",
@@ -370,4 +392,106 @@ fn a_foreign_container_is_not_removed() {
     );
     assert!(!is_injected(&pod));
     assert!(remove(&pod).is_err());
+}
+
+fn with_defaults(defaults: &[(&str, &str)]) -> Options<'static> {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    Options {
+        defaults: defaults.iter().map(owned).collect(),
+        ..options()
+    }
+}
+
+#[test]
+fn defaults_are_the_annotations_that_a_pod_does_not_have() {
+    let defaults = with_defaults(&[("sensor", "zeek"), ("vni", "7"), ("cpu", "100m")]);
+    let pod = pod(&json!({"podspan.dev/vni": "9"}), &json!({}));
+    let injected = inject(&pod, &defaults).unwrap();
+    let found = variables(&injected);
+    for (name, value) in [("SENSOR", "zeek"), ("VNI", "9")] {
+        assert!(
+            found.contains(&(name.to_owned(), value.to_owned())),
+            "{found:?}"
+        );
+    }
+    let resources = &injected["spec"]["initContainers"][0]["resources"];
+    assert_eq!(resources["requests"]["cpu"], "100m");
+    assert_eq!(remove(&injected).unwrap(), pod, "no annotation is written");
+}
+
+#[test]
+fn a_wrong_default_is_named_as_one() {
+    let cases = [
+        (
+            ("vni", "x"),
+            "the default vni is \"x\": it is not a number; expected: a value. Example: vni=26",
+        ),
+        (
+            ("vin", "1"),
+            "the default vin is unknown; the nearest known one is vni",
+        ),
+        (
+            ("host-network", "allow"),
+            "the default host-network cannot be set: it describes one pod, so it can only be an annotation of the \
+             pod",
+        ),
+        (
+            ("image", "a"),
+            "the default image cannot be set: whoever injects podspan chooses the image",
+        ),
+        (
+            ("filter", "(tcp"),
+            "the default filter is \"(tcp\": a parenthesis is missing. Example: filter=not port 9090",
+        ),
+        (
+            ("annotations", "/a"),
+            "the default annotations is \"/a\": podspan is injected without a volume for such a file. Example: \
+             annotations=off",
+        ),
+    ];
+    for (default, expected) in cases {
+        let refused = inject(&pod(&json!({}), &json!({})), &with_defaults(&[default])).unwrap_err();
+        assert_eq!(refused.to_string(), expected);
+    }
+    let twice = with_defaults(&[("vni", "1"), ("vni", "2")]);
+    let refused = inject(&pod(&json!({}), &json!({})), &twice).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the default vni cannot be set: it is given twice"
+    );
+}
+
+/// It applies until podspan has the first answer of the API server, and if podspan may not ask it.
+#[test]
+fn a_filter_is_in_the_variable_too() {
+    let filter = |annotations: Value, default: Option<&str>| {
+        let defaults: Vec<_> = default.map(|text| ("filter", text)).into_iter().collect();
+        let injected = inject(&pod(&annotations, &json!({})), &with_defaults(&defaults)).unwrap();
+        let filter = variables(&injected)
+            .into_iter()
+            .find(|(name, _)| name == "FILTER");
+        filter.map(|(_, value)| value)
+    };
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        filter(json!({"podspan.dev/filter": "tcp"}), None),
+        text("tcp")
+    );
+    assert_eq!(
+        filter(json!({"podspan.dev/filter": "tcp"}), Some("udp")),
+        text("tcp")
+    );
+    assert_eq!(
+        filter(json!({"podspan.dev/filter": " "}), Some("udp")),
+        None
+    );
+    assert_eq!(filter(json!({}), Some("udp")), text("udp"));
+    // Both are limits, and no annotation replaces the variable.
+    assert_eq!(
+        filter(
+            json!({"podspan.dev/containers": "web"}),
+            Some("not host 10.0.0.1")
+        ),
+        text("(tcp port 8080 or udp port 53) and (not host 10.0.0.1)")
+    );
 }

@@ -191,8 +191,8 @@ fn all_objects_that_are_refused_are_reported() {
         .unwrap_err()
         .to_string();
     let expected = "document 1, Pod a, line 1: spec is not a mapping\n\
-        document 2, Deployment b, line 8: the annotation podspan.dev/vni is on the Deployment, where podspan does \
-        not read it. Move it to the pod: spec.template.metadata.annotations\n\
+        document 2, Deployment b, line 8: podspan.dev/vni is in metadata.annotations, where podspan does not read \
+        it. Move it to the pod: spec.template.metadata.annotations\n\
         document 2, Job c-, line 10: spec.template is not a mapping\n\
         document 2, Pod (without a name), line 11: the pod has hostNetwork: true, so podspan would mirror all \
         traffic of the node. If this is what you want, add the annotation podspan.dev/host-network: allow";
@@ -241,4 +241,105 @@ fn a_block_scalar_at_the_end_is_not_changed() {
     assert!(error.contains("end the file with a line break"), "{error}");
     let output = yaml::inject(format!("{text}\n").as_bytes(), &plain).unwrap();
     assert_eq!(output.objects[0].change, Change::Injected);
+}
+
+/// An annotation that podspan does not read would have no effect, and nobody would see it.
+#[test]
+fn annotations_and_labels_of_podspan_are_only_on_the_pod() {
+    let cron = |object: &str, job: &str, template: &str| {
+        format!(
+            "apiVersion: batch/v1\nkind: CronJob\n{object}\nspec:\n  jobTemplate:\n    {job}\n    spec:\n      \
+             template:\n        {template}\n        spec: {{containers: [{{name: a}}]}}\n"
+        )
+    };
+    let annotated = "metadata: {annotations: {podspan.dev/vni: '1'}}";
+    let labelled = "metadata: {labels: {podspan.dev/vni: '1', podspan.dev/inject: 'true', podspan.dev/example: a}}";
+    let list = |metadata: &str| {
+        format!(
+            "apiVersion: v1\nkind: List\n{metadata}\nitems:\n- apiVersion: v1\n  kind: Pod\n  spec: {{containers: \
+             [{{name: a}}]}}\n"
+        )
+    };
+    let beside = "apiVersion: v1\nkind: Pod\nannotations: {podspan.dev/vni: '1'}\nspec: {containers: [{name: a}]}\n";
+    let rollout = format!(
+        "apiVersion: argoproj.io/v1alpha1\nkind: Rollout\n{annotated}\nspec: {{workloadRef: {{name: a}}}}\n"
+    );
+    let template = "spec.jobTemplate.spec.template.metadata.annotations";
+    let cases = [
+        (cron(annotated, "", ""), "metadata.annotations", template),
+        (cron(labelled, "", ""), "metadata.labels", template),
+        (
+            cron("", annotated, ""),
+            "spec.jobTemplate.metadata.annotations",
+            template,
+        ),
+        (
+            cron("", labelled, ""),
+            "spec.jobTemplate.metadata.labels",
+            template,
+        ),
+        (
+            cron("", "", "annotations: {podspan.dev/vni: '1'}"),
+            "spec.jobTemplate.spec.template.annotations",
+            template,
+        ),
+        (
+            list(annotated),
+            "the List's metadata.annotations",
+            "metadata.annotations",
+        ),
+        (beside.to_owned(), "annotations", "metadata.annotations"),
+        (
+            rollout,
+            "metadata.annotations",
+            "spec.template.metadata.annotations",
+        ),
+    ];
+    for (text, found, place) in cases {
+        let error = yaml::inject(text.as_bytes(), &options())
+            .unwrap_err()
+            .to_string();
+        let expected = format!(
+            ": podspan.dev/vni is in {found}, where podspan does not read it. Move it to the pod: {place}"
+        );
+        assert!(error.ends_with(&expected), "{text}=>\n{error}");
+        // Removal is about containers only.
+        assert_eq!(yaml::remove(text.as_bytes()).unwrap().text, text);
+    }
+    // As the common annotations of kustomize.
+    let everywhere = cron(annotated, annotated, annotated);
+    yaml::inject(everywhere.as_bytes(), &options()).unwrap();
+    let other = everywhere.replacen("'1'", "'2'", 1);
+    assert!(yaml::inject(other.as_bytes(), &options()).is_err());
+}
+
+/// Otherwise a pod would pass unchanged as an object of an unknown kind.
+#[test]
+fn the_kind_may_be_an_alias() {
+    let kinds = [
+        "x: [&k Pod, &v v1]\nkind: *k\napiVersion: *v\n",
+        "x: &base {kind: Pod, apiVersion: v1}\n<<: *base\n",
+        "x: &base {kind: Pod}\ny: &base2 {apiVersion: v1}\n<<: [*base, *base2]\n",
+        "x: &inner {kind: Pod}\ny: &outer {<<: *inner, apiVersion: v1}\n<<: *outer\n",
+    ];
+    for kind in kinds {
+        let text =
+            format!("{kind}metadata: {{name: &n web}}\nspec: {{containers: [{{name: a}}]}}\n");
+        let output = yaml::inject(text.as_bytes(), &options()).unwrap();
+        let [object] = output.objects.as_slice() else {
+            panic!("{text}");
+        };
+        assert_eq!(
+            (object.name.as_str(), object.change),
+            ("web", Change::Injected),
+            "{text}"
+        );
+        assert_eq!(yaml::remove(output.text.as_bytes()).unwrap().text, text);
+    }
+    // A merge key that refers to itself has no end and no kind.
+    let text = "x: &x {<<: *x}\n<<: *x\n";
+    assert_eq!(
+        yaml::inject(text.as_bytes(), &options()).unwrap().text,
+        text
+    );
 }

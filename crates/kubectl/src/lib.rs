@@ -4,14 +4,13 @@
 //! object on the standard error, and errors there. Nothing is written to the standard output before all of the
 //! input is changed, so an error never leaves a part of a stream for `kubectl apply`.
 //!
-//! `arguments` declares the commands, `settings` the settings that annotations can have, `document` writes
-//! `docs/kubectl.md`.
+//! `arguments` declares the commands, `document` writes `docs/kubectl.md`. The settings that annotations can have
+//! are those of the crate `settings`, which podspan reads itself.
 
 #![forbid(unsafe_code)]
 
 mod arguments;
 mod document;
-mod settings;
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -19,12 +18,12 @@ use std::io::{self, Read, Write};
 use clap::CommandFactory as _;
 use inject::yaml::{self, Change, Object, Output};
 use inject::{Options, Placement, Security};
+use settings::SETTINGS;
 use thiserror::Error;
 
 pub use arguments::Arguments;
 use arguments::{Command, InjectArguments, Place, SecurityLevel};
 pub use document::markdown;
-pub use settings::SETTINGS;
 
 /// Why a command ends with code 1.
 #[derive(Debug, Error)]
@@ -88,6 +87,7 @@ fn injected(arguments: &InjectArguments, input: &mut impl Read) -> Result<Output
             SecurityLevel::Baseline => Security::Baseline,
             SecurityLevel::Root => Security::Root,
         },
+        defaults: arguments.defaults.clone(),
         ..Options::new(&SETTINGS, check_filter)
     };
     change(&arguments.files, input, |bytes| {

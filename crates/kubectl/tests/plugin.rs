@@ -162,16 +162,69 @@ fn the_filter_of_containers_compiles() {
     assert!(text(&injected.stdout).contains(value), "{injected:?}");
 }
 
-#[cfg(target_os = "linux")]
+/// With the reason that podspan gives when it starts.
 #[test]
-fn the_settings_are_those_of_podspan() {
-    let table: Vec<_> = agent::config::TABLE
-        .iter()
-        .map(|variable| variable.name)
-        .collect();
-    let settings: Vec<_> = kubectl::SETTINGS
-        .iter()
-        .map(|setting| setting.variable)
-        .collect();
-    assert_eq!(settings, table);
+fn annotations_are_checked_as_podspan_checks_them() {
+    for (name, value, reason) in [
+        (
+            "vni",
+            "99999999",
+            "a VNI has 24 bits; the largest is 16777215 (0xffffff); expected: a number from 0 to",
+        ),
+        (
+            "mtu",
+            "1279",
+            "it is out of bounds: the smallest is 1280, the largest 65535; expected: a number of bytes",
+        ),
+        (
+            "sensor",
+            "10.0.0.300",
+            "\"10.0.0.300\" is not an address; expected: a name, or addresses",
+        ),
+        ("log", " ", "it is empty; expected: error, warn"),
+    ] {
+        let pod = POD.replace(
+            "  name: web # the name\n",
+            &format!("  name: web\n  annotations: {{podspan.dev/{name}: '{value}'}}\n"),
+        );
+        let refused = plugin(&["inject", "-f", "-"], &pod);
+        let expected = format!("the annotation podspan.dev/{name} is \"{value}\": {reason}");
+        assert!(
+            text(&refused.stderr).contains(&expected),
+            "{}",
+            text(&refused.stderr)
+        );
+        let set = format!("--set={name}={value}");
+        let refused = plugin(&["inject", "-f", "-", &set], POD);
+        let expected = format!("the default {name} is \"{value}\": {reason}");
+        assert!(
+            text(&refused.stderr).contains(&expected),
+            "{}",
+            text(&refused.stderr)
+        );
+    }
+}
+
+#[test]
+fn defaults_set_variables() {
+    let injected = plugin(
+        &[
+            "inject",
+            "-f",
+            "-",
+            "--set",
+            "sensor=zeek",
+            "--set=filter=port 80",
+        ],
+        POD,
+    );
+    for variable in [
+        "name: SENSOR\n      value: zeek\n",
+        "name: FILTER\n      value: \"port 80\"\n",
+    ] {
+        assert!(text(&injected.stdout).contains(variable), "{injected:?}");
+    }
+    let wrong = plugin(&["inject", "-f", "-", "--set", "zeek"], POD);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("it has no =; for example sensor=zeek"));
 }

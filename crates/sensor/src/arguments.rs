@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use capture::InterfaceName;
 use lexopt::prelude::{Long, Short, Value};
 use lexopt::{Parser, ValueExt as _};
+use wire::InterfaceName;
 use wire::{Vni, vxlan};
 
 use crate::error::Error;
@@ -152,7 +152,7 @@ fn text(parser: &mut Parser) -> Result<String, Error> {
 }
 
 fn interface(option: &str, name: &str) -> Result<InterfaceName, Error> {
-    let rule = capture::InvalidInterfaceName::RULE;
+    let rule = wire::InvalidInterfaceName::RULE;
     name.parse().map_err(|_| {
         Error::Usage(format!(
             "{option} is {name:?}: an interface's name has {rule}, for example vxlan0"

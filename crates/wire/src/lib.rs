@@ -7,7 +7,7 @@
 //! - [`ethernet`]: link header and tags; [`ip`], [`ipv4`], [`ipv6`]: the network header with its
 //!   options and extension headers; [`tcp`]: the TCP header, whose fields are rewritten;
 //! - [`checksum`] and [`crc32c`]: sums as types;
-//! - [`vxlan`]: the header of the tunnel; [`units`]: numbers with bounds.
+//! - [`vxlan`]: the header of the tunnel; [`units`]: numbers with bounds; `interface`: names.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,7 @@ pub mod checksum;
 pub mod crc32c;
 pub mod ethernet;
 pub mod frame;
+mod interface;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
@@ -24,5 +25,6 @@ pub mod units;
 pub mod vxlan;
 
 pub use frame::{Direction, Frame, Link, Timestamp, VlanTag};
+pub use interface::{InterfaceName, InvalidInterfaceName};
 pub use offload::{ChecksumState, Gso, GsoKind, Offload, Unfinished};
 pub use units::{Mtu, Vni};

@@ -282,7 +282,7 @@ pub(crate) fn comparable(stored: &Value) -> Value {
 
 /// The options that the shipped parameters are.
 pub(crate) fn options() -> inject::Options<'static> {
-    inject::Options::new(&kubectl::SETTINGS, |text| {
+    inject::Options::new(&settings::SETTINGS, |text| {
         filter::Filter::new(text)
             .map(drop)
             .map_err(|error| error.to_string())

@@ -25,12 +25,12 @@ pub(crate) const TESTS: &[Test] = &[
 fn pods() -> Vec<Value> {
     let of = |annotations: Value| pod(&annotations, &json!({}));
     let mut pods = vec![of(json!({}))];
-    for setting in &kubectl::SETTINGS {
+    for setting in &settings::SETTINGS {
         if let Some(annotation) = setting.annotation() {
             pods.push(of(json!({annotation: setting.example})));
         }
     }
-    let all = kubectl::SETTINGS.iter().filter_map(|setting| {
+    let all = settings::SETTINGS.iter().filter_map(|setting| {
         let annotation = setting.annotation()?;
         Some((annotation, Value::from(setting.example)))
     });

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use inject::policy::{Version, files};
-use kubectl::SETTINGS;
+use settings::SETTINGS;
 
 use crate::Outcome;
 

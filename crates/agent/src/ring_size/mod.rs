@@ -19,11 +19,12 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
-use capture::{BLOCK_LEN, InterfaceName, OpenError, Ring, RingConfig};
+use capture::{BLOCK_LEN, OpenError, Ring, RingConfig};
+use wire::InterfaceName;
 
-use crate::config::{Config, RingSetting, RingSize};
 use geometry::{Bound, Geometry, choose, hold};
 use host::Host;
+use settings::{Config, RingSetting, RingSize};
 
 /// A number of bytes in MiB, or in KiB if it is not a multiple.
 struct Size(u64);

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use discovery::{ClientSource, Families, OwnPod, Receiver, Scope, SensorList, Settings, Timing};
+use discovery::{ClientSource, Families, OwnPod, Scope, SensorList, Settings, Timing};
+use settings::Receiver;
 use tokio::sync::oneshot;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;

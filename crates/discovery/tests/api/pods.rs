@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use discovery::{Receiver, Scope, Settings};
+use discovery::{Scope, Settings};
+use settings::Receiver;
 use testbed::kubernetes::{ControlPlane, PodDraft};
 
 use crate::finder::{Finder, settings};

@@ -2,10 +2,10 @@
 //!
 //! In: expressions of CEL. Out: the texts of files. Expressions are block scalars, whose lines need no quotes.
 
-use crate::annotations::Setting;
 use crate::policy::cel::{indented, text, texts};
 use crate::policy::variables::{self, Variable};
 use crate::policy::{CONFIG_MAP, EXCLUDED, LABEL, NAMESPACE, Version, mutation};
+use crate::setting::Setting;
 use crate::sidecar::IMAGE;
 
 const GENERATED: &str = "# Generated from crates/inject/src/policy. After a change there:\n\

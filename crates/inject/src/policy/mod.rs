@@ -21,7 +21,7 @@ mod documents;
 mod mutation;
 mod variables;
 
-use crate::annotations::Setting;
+use crate::setting::Setting;
 
 /// The namespace of podspan's own objects.
 pub const NAMESPACE: &str = "podspan-system";

@@ -7,9 +7,9 @@
 //! Two checks of the injection are missing, because CEL cannot make them: whether a filter compiles, and what no
 //! pattern of a setting can say. podspan makes both when it starts.
 
-use crate::annotations::{PREFIX, Setting};
 use crate::policy::cel::{shown, text, texts};
 use crate::policy::{CONFIG_MAP, NAMESPACE};
+use crate::setting::{OTHER, PREFIX, Setting};
 use crate::sidecar::{BASE, NAME};
 
 /// A variable of a policy.
@@ -110,7 +110,7 @@ pub(super) fn sidecar(settings: &[Setting]) -> Vec<Variable> {
              string(variables.annotations[\"podspan.dev/containers\"]).split(\",\").map(n, n.trim()) : []",
         ),
         variable(
-            "ports",
+            "allPorts",
             "Their ports as expressions of a filter.",
             "variables.names.map(n, variables.containers.filter(c, c.name == n)\n  \
              .map(c, c.?ports.orValue([])\n    \
@@ -119,9 +119,17 @@ pub(super) fn sidecar(settings: &[Setting]) -> Vec<Variable> {
              .join(\" or \")).join(\" or \").split(\" or \")",
         ),
         variable(
+            "ports",
+            "Each of them once, as one filter.",
+            "variables.allPorts.transformList(i, p, variables.allPorts.indexOf(p) == i, p).join(\" or \")",
+        ),
+        variable(
             "followed",
             "Whether podspan follows the annotations of its pod while it runs.",
-            format!("{} != \"off\"", effective("annotations", "api")),
+            format!(
+                "{}.trim().lowerAscii() != \"off\"",
+                effective("annotations", "api")
+            ),
         ),
     ];
     variables.extend(base(settings));
@@ -134,7 +142,7 @@ pub(super) fn sidecar(settings: &[Setting]) -> Vec<Variable> {
     variables.push(variable(
         "wrongAnnotations",
         "What is wrong with the annotations. The pod is not changed then.",
-        wrong_annotations(settings),
+        wrong_annotations(),
     ));
     variables.push(variable(
         "wrongPod",
@@ -203,21 +211,12 @@ fn table(settings: &[Setting]) -> String {
             "  {{\"name\": {}, \"variable\": {},\n   \"pattern\": {},\n   \"expected\": {},\n   \"example\": {}}}",
             text(name),
             text(setting.variable),
-            text(pattern(setting)),
+            text(setting.pattern),
             text(setting.expected),
             text(setting.example),
         ))
     });
     format!("[\n{}\n]", rows.collect::<Vec<_>>().join(",\n"))
-}
-
-/// What a value must match.
-fn pattern(setting: &Setting) -> &'static str {
-    match setting.variable {
-        // podspan's container gets no volume, so it cannot read a file.
-        "ANNOTATIONS" => "^(api|off)$",
-        _ => setting.pattern,
-    }
 }
 
 fn set() -> String {
@@ -233,16 +232,14 @@ fn set() -> String {
     )
 }
 
-/// The filter of the annotations, and the ports.
+/// The filter of the annotation or of the parameters, and the ports.
 fn filter() -> String {
-    let distinct =
-        "variables.ports.transformList(i, p, variables.ports.indexOf(p) == i, p).join(\" or \")";
-    let annotation = "string(variables.annotations[?\"podspan.dev/filter\"].orValue(\"\"))";
     format!(
-        "size(variables.names) > 0 ?\n  \
-           ({annotation}.trim() == \"\" ?\n    {distinct} :\n    \
-           \"(\" + {distinct} +\n    \") and (\" + {annotation} + \")\") :\n  \
-         variables.followed ? string(variables.parameters[?\"filter\"].orValue(\"\")) :\n  {annotation}"
+        "[{}].map(f,\n  \
+           size(variables.names) == 0 ? (f.trim() == \"\" ? \"\" : f) :\n  \
+           f.trim() == \"\" ? variables.ports :\n  \
+           \"(\" + variables.ports + \") and (\" + f + \")\")[0]",
+        effective("filter", "")
     )
 }
 
@@ -259,7 +256,7 @@ fn joined(parts: &[String]) -> String {
 struct Place {
     /// Where the values are.
     map: &'static str,
-    /// What stands before the name, as CEL.
+    /// What stands before the name.
     before: String,
     /// The same in an example.
     prefix: &'static str,
@@ -269,7 +266,7 @@ impl Place {
     fn annotation() -> Self {
         Self {
             map: "variables.annotations",
-            before: text(&format!("the annotation {PREFIX}")),
+            before: format!("the annotation {PREFIX}"),
             prefix: PREFIX,
         }
     }
@@ -277,7 +274,7 @@ impl Place {
     fn parameter() -> Self {
         Self {
             map: "variables.parameters",
-            before: text(&format!("the ConfigMap {NAMESPACE}/{CONFIG_MAP}: ")),
+            before: format!("the ConfigMap {NAMESPACE}/{CONFIG_MAP}: "),
             prefix: "",
         }
     }
@@ -295,111 +292,94 @@ impl Place {
              .map(s, {before} + s.name + \" is \" + {shown} +\n    \
              \", expected: \" + s.expected + \". Example: {prefix}\" + s.name + \": \" + strings.quote(s.example))",
             map = self.map,
-            before = self.before,
+            before = text(&self.before),
             shown = shown(&value),
             prefix = self.prefix,
         )
     }
 
-    /// One value, where it is there and `wrong` is true of it. `why` follows the value.
-    fn value(&self, name: &str, wrong: impl Fn(&str) -> String, why: &str) -> String {
+    /// One value, as a list without an entry where it is missing.
+    fn value(&self, name: &str) -> String {
         let key = text(&format!("{}{name}", self.prefix));
-        let value = format!("string({}[{key}])", self.map);
-        let condition = format!("{key} in {} && {}", self.map, wrong(&value));
-        let reason = format!(
-            "{} + {} + {} + {}",
-            self.before,
-            text(&format!("{name} is ")),
-            shown(&value),
+        format!(
+            "({key} in {map} ? [string({map}[{key}])] : [])",
+            map = self.map
+        )
+    }
+
+    /// One value, where `wrong` is true of `v`. `why` follows the value.
+    fn wrong(&self, name: &str, wrong: &str, why: &str) -> String {
+        format!(
+            "{}\n  .filter(v, {wrong})\n  .map(v, {} + {} + {})",
+            self.value(name),
+            text(&format!("{}{name} is ", self.before)),
+            shown("v"),
             text(why)
-        );
-        when(&condition, &format!("\n  {reason}"))
+        )
     }
 
     /// A resource.
     fn amount(&self, (name, request, limit, least): (&str, &str, &str, &str)) -> [String; 3] {
-        let form = format!("^{QUANTITY}(/{QUANTITY})?$");
-        let is_quantity = |value: &str| {
-            format!(
-                "{value}.matches({})\n  && {value}.split(\"/\").all(q, isQuantity(q))",
-                text(&form)
-            )
-        };
-        let quantity = |value: &str, is_limit| format!("quantity({})", amount(value, is_limit));
+        let is_quantity = format!(
+            "v.matches({}) && v.split(\"/\").all(q, isQuantity(q))",
+            text(&format!("^{QUANTITY}(/{QUANTITY})?$"))
+        );
+        let [least_limit, request_value, limit_value] = [
+            format!("quantity({})", text(least)),
+            format!("quantity({})", amount("v", false)),
+            format!("quantity({})", amount("v", true)),
+        ];
         let example = format!(". Example: {}{name}: {request}/{limit}", self.prefix);
-        let with = |why: &str| format!(": {why}{example}");
         [
-            self.value(
-                name,
-                |value| format!("!({})", is_quantity(value)),
-                &with("it is not a quantity, or a request and a limit separated by a slash"),
+            (
+                format!("!({is_quantity})"),
+                "it is not a quantity, or a request and a limit separated by a slash".to_owned(),
             ),
-            self.value(
-                name,
-                |value| {
-                    format!(
-                        "{}\n  && {}.isGreaterThan({})",
-                        is_quantity(value),
-                        quantity(value, false),
-                        quantity(value, true)
-                    )
-                },
-                &with("the request is above the limit"),
+            (
+                format!("{is_quantity} &&\n    {request_value}.isGreaterThan({limit_value})"),
+                "the request is above the limit".to_owned(),
             ),
-            self.value(
-                name,
-                |value| {
-                    format!(
-                        "{}\n  && {}.isLessThan(quantity({}))",
-                        is_quantity(value),
-                        quantity(value, true),
-                        text(least)
-                    )
-                },
-                &with(&format!("podspan needs a limit of at least {least}")),
+            (
+                format!("{is_quantity} &&\n    {limit_value}.isLessThan({least_limit})"),
+                format!("podspan needs a limit of at least {least}"),
             ),
         ]
+        .map(|(wrong, why)| self.wrong(name, &wrong, &format!(": {why}{example}")))
     }
 }
 
-fn not_matching(pattern: &str) -> impl Fn(&str) -> String {
-    let pattern = text(pattern);
-    move |value| format!("!{value}.matches({pattern})")
+fn not_matching(pattern: &str) -> String {
+    format!("!v.matches({})", text(pattern))
 }
 
-fn wrong_filter(value: &str) -> String {
-    format!(
-        "(size({value}) > {LONGEST_FILTER} || {})",
-        not_matching(FILTER)(value)
-    )
+fn wrong_filter(place: &Place) -> String {
+    let wrong = format!("size(v) > {LONGEST_FILTER} || {}", not_matching(FILTER));
+    place.wrong("filter", &wrong, ", which is not printable, or too long")
 }
 
 fn wrong_parameters() -> String {
     let place = Place::parameter();
     let mut parts = vec![
         format!(
-            "variables.parameters.filter(k, !(k in {known}) && !variables.settings.exists(s, s.name == k))\n  \
-             .map(k, {before} + \"the key \" + {shown} + \" is unknown\")",
+            "variables.parameters.filter(k, !(k in {known}) &&\n    \
+             !variables.settings.exists(s, s.name == k))\n  \
+             .map(k, {before} + {shown} + \" is unknown\")",
             known = texts(OTHER_PARAMETERS),
-            before = place.before,
+            before = text(&format!("{}the key ", place.before)),
             shown = shown("k")
         ),
         place.settings(),
-        place.value(
+        place.wrong(
             "image",
-            not_matching(IMAGE),
+            &not_matching(IMAGE),
             ", which is not the name of an image. Example: image: registry.example/podspan:0.1.0",
         ),
-        place.value(
+        place.wrong(
             "security",
-            not_matching("^(added|baseline|root)$"),
+            &not_matching("^(added|baseline|root)$"),
             ", expected: added, baseline or root",
         ),
-        place.value(
-            "filter",
-            wrong_filter,
-            ", which is not printable, or too long",
-        ),
+        wrong_filter(&place),
     ];
     for row in AMOUNTS {
         parts.extend(place.amount(row));
@@ -407,46 +387,51 @@ fn wrong_parameters() -> String {
     joined(&parts)
 }
 
-fn wrong_annotations(settings: &[Setting]) -> String {
+fn wrong_annotations() -> String {
     let place = Place::annotation();
-    let names: Vec<String> = settings.iter().filter_map(Setting::annotation).collect();
-    let others: Vec<String> = crate::annotations::OTHER
-        .iter()
-        .map(|name| format!("{PREFIX}{name}"))
-        .collect();
-    let known = names.iter().chain(&others).map(String::as_str);
+    let known = format!(
+        "(k in {} ||\n    variables.settings.exists(s, {} + s.name == k))",
+        texts(
+            OTHER
+                .map(|name| format!("{PREFIX}{name}"))
+                .iter()
+                .map(String::as_str)
+        ),
+        text(PREFIX)
+    );
     let mut parts = vec![
         format!(
-            "variables.annotations.filter(k, k.startsWith({prefix}) &&\n    !(k in {known}))\n  \
+            "variables.annotations.filter(k, k.startsWith({}) && !{known})\n  \
              .map(k, \"the annotation \" + k + \" is unknown, or cannot be set\")",
-            prefix = text(PREFIX),
-            known = texts(known),
+            text(PREFIX),
+        ),
+        format!(
+            "variables.labels.filter(k, {known})\n  \
+             .map(k, \"the pod has the label \" + k + \", which has no effect: podspan reads annotations\")"
         ),
         place.settings(),
     ];
     for row in AMOUNTS {
         parts.extend(place.amount(row));
     }
-    parts.push(place.value(
-        "host-network",
-        |value| format!("{value} != \"allow\""),
-        ": the only value is allow",
-    ));
-    parts.push(place.value(
-        "mirror",
-        not_matching("^\\s*(on|off)\\s*$"),
-        ": it is neither on nor off",
-    ));
-    parts.push(place.value(
-        "mirror",
-        |_| "!variables.followed".to_owned(),
-        ": with annotations: off, podspan ignores it",
-    ));
-    parts.push(place.value(
-        "filter",
-        wrong_filter,
-        ", which is not printable, or too long",
-    ));
+    parts.extend([
+        place.wrong(
+            "host-network",
+            "v != \"allow\"",
+            ": the only value is allow",
+        ),
+        place.wrong(
+            "mirror",
+            &not_matching("^\\s*(?i:on|off)\\s*$"),
+            ": it is neither on nor off",
+        ),
+        place.wrong(
+            "mirror",
+            "!variables.followed",
+            ": with annotations: off, podspan ignores it",
+        ),
+        wrong_filter(&place),
+    ]);
     parts.extend(wrong_names());
     joined(&parts)
 }
@@ -515,9 +500,9 @@ fn wrong_pod() -> String {
             &text(&crate::Reason::Windows.to_string()),
         ),
         when(
-            "variables.labels[?\"run\"].orValue(\"\") == variables.sensor",
-            "\"the pod is a sensor of its own podspan: its label run is \" + strings.quote(variables.sensor) +\n  \
-             \". Rename the label, or choose another sensor by podspan.dev/sensor\"",
+            "variables.labels[?\"run\"].orValue(\"\") == variables.sensor.trim()",
+            "\"the pod is a sensor of its own podspan: its label run is \" + strings.quote(variables.sensor.trim()) +\n  \
+             \". Rename the label, or choose another sensor with podspan.dev/sensor\"",
         ),
         foreign(
             "initContainers",

@@ -98,11 +98,12 @@ pub enum Why {
     Pod(#[from] Refused),
     #[error("{0} is not a mapping")]
     NoTemplate(&'static str),
-    #[error(
-        "the annotation {0} is on the {1}, where podspan does not read it. Move it to the pod: \
-         {2}.metadata.annotations"
-    )]
-    Misplaced(String, String, &'static str),
+    #[error("{name} is in {found}, where podspan does not read it. Move it to the pod: {place}")]
+    Misplaced {
+        name: String,
+        found: String,
+        place: String,
+    },
     #[error(
         "the place to change is shared by an anchor, an alias or a merge key (line {line}), so the change \
          would have an effect elsewhere too. Write it out there"

@@ -6,7 +6,8 @@
 use serde_json::Value;
 
 use super::error::Why;
-use crate::annotations::PREFIX;
+use crate::refused::Name;
+use crate::setting::{self, PREFIX, Setting};
 
 /// The way from a document's root to a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(crate) struct Workload<'a> {
     /// From the object to the template.
     path: &'static [&'static str],
     value: &'a Value,
+    /// The lists that the object is in.
+    lists: Vec<&'a Value>,
 }
 
 /// The path from an object to the template, by group and kind.
@@ -59,14 +62,22 @@ pub(crate) fn is_workload(version: &str, kind: &str) -> bool {
 /// All workloads of a document.
 pub(crate) fn workloads(root: &Value) -> Vec<Workload<'_>> {
     let mut found = Vec::new();
-    collect(root, ("", ""), &mut Vec::new(), &mut found);
+    let mut way = Way::default();
+    collect(root, ("", ""), &mut way, &mut found);
     found
+}
+
+/// The way from a document's root to an object.
+#[derive(Debug, Default)]
+struct Way<'a> {
+    places: Vec<Place>,
+    lists: Vec<&'a Value>,
 }
 
 fn collect<'a>(
     value: &'a Value,
     (version, kind): (&'a str, &'a str),
-    object: &mut Vec<Place>,
+    way: &mut Way<'a>,
     found: &mut Vec<Workload<'a>>,
 ) {
     // The items of a PodList have no kind of their own.
@@ -80,19 +91,22 @@ fn collect<'a>(
         found.push(Workload {
             kind: kind.to_owned(),
             name: name.unwrap_or_default().to_owned(),
-            object: object.clone(),
+            object: way.places.clone(),
             path,
             value,
+            lists: way.lists.clone(),
         });
     } else if let Some(items) = list_of(group(version), kind) {
-        object.push(Place::Key("items"));
+        way.places.push(Place::Key("items"));
+        way.lists.push(value);
         let entries = value["items"].as_array().map_or(&[][..], Vec::as_slice);
         for (index, item) in entries.iter().enumerate() {
-            object.push(Place::Index(index));
-            collect(item, (version, items), object, found);
-            object.pop();
+            way.places.push(Place::Index(index));
+            collect(item, (version, items), way, found);
+            way.places.pop();
         }
-        object.pop();
+        way.places.pop();
+        way.lists.pop();
     }
 }
 
@@ -115,15 +129,38 @@ impl<'a> Workload<'a> {
         Err(Why::NoTemplate(self.path_text()))
     }
 
-    /// An annotation on the object that belongs on the pod.
-    pub(crate) fn misplaced(&self) -> Option<Why> {
-        if self.path.is_empty() {
-            return None;
+    /// An annotation or a label that is not on the pod, where podspan would read it: on the object, between it
+    /// and the pod, on a list, or beside `metadata`. One that the pod has too is no error: kustomize writes
+    /// common annotations to all levels.
+    pub(crate) fn misplaced(&self, settings: &[Setting]) -> Option<Why> {
+        let mut levels: Vec<(String, &Value)> = Vec::new();
+        for list in &self.lists {
+            levels.push(("the List's metadata".to_owned(), &list["metadata"]));
         }
-        let annotations = self.value["metadata"]["annotations"].as_object()?;
-        let name = annotations.keys().find(|name| name.starts_with(PREFIX))?;
-        let name = crate::refused::Name(name).to_string();
-        Some(Why::Misplaced(name, self.kind.clone(), self.path_text()))
+        let (mut value, mut path) = (self.value, String::new());
+        for key in self.path {
+            levels.push((format!("{path}metadata"), &value["metadata"]));
+            levels.push((path.trim_end_matches('.').to_owned(), value));
+            value = &value[*key];
+            path = format!("{path}{key}.");
+        }
+        let template = value;
+        levels.push((path.trim_end_matches('.').to_owned(), template));
+        levels.push((format!("{path}spec"), &template["spec"]));
+        let found = levels.iter().find_map(|(level, value)| {
+            let (field, name) = wrong_key(value, &template["metadata"], settings)?;
+            let level = if level.is_empty() {
+                field.to_owned()
+            } else {
+                format!("{level}.{field}")
+            };
+            Some((level, name))
+        });
+        found.map(|(level, name)| Why::Misplaced {
+            name: Name(name).to_string(),
+            found: level,
+            place: format!("{path}metadata.annotations"),
+        })
     }
 
     fn path_text(&self) -> &'static str {
@@ -133,4 +170,24 @@ impl<'a> Workload<'a> {
             _ => "spec.jobTemplate.spec.template",
         }
     }
+}
+
+/// The first annotation of podspan in this value, or label that is the name of one; not those that the pod has
+/// as an annotation with the same value.
+fn wrong_key<'a>(
+    level: &'a Value,
+    metadata: &Value,
+    settings: &[Setting],
+) -> Option<(&'static str, &'a str)> {
+    ["annotations", "labels"].into_iter().find_map(|field| {
+        let mut entries = level[field].as_object()?.iter();
+        let wrong = entries.find(|(key, value)| {
+            let Some(name) = key.strip_prefix(PREFIX) else {
+                return false;
+            };
+            let is_other_label = field == "labels" && !setting::is_known(name, settings);
+            !is_other_label && metadata["annotations"].get(key) != Some(*value)
+        });
+        wrong.map(|(key, _)| (field, key.as_str()))
+    })
 }

@@ -118,11 +118,10 @@ struct Stream<'a, 'b> {
 impl Stream<'_, '_> {
     fn document(&mut self, number: usize, document: &Document) {
         let root = &document.root;
-        let text_of = |key: &str| root.get(key).and_then(Node::text).unwrap_or_default();
+        let get = |node, key| document.get(node, key);
+        let text_of = |key| get(root, key).and_then(Node::text).unwrap_or_default();
         let (version, kind) = (text_of("apiVersion"), text_of("kind"));
-        let name = root
-            .get("metadata")
-            .and_then(|metadata| metadata.get("name"));
+        let name = get(root, "metadata").and_then(|metadata| get(metadata, "name"));
         let whole = Object {
             document: number,
             kind: kind.to_owned(),
@@ -182,6 +181,12 @@ impl Stream<'_, '_> {
         workload: &Workload<'_>,
         expected: &mut Value,
     ) -> Result<Change, Why> {
+        if let Some(why) = self
+            .options
+            .and_then(|options| workload.misplaced(options.settings))
+        {
+            return Err(why);
+        }
         let Some(template) = workload.template()? else {
             return Ok(Change::NotAWorkload);
         };
@@ -191,9 +196,6 @@ impl Stream<'_, '_> {
         let spec = follow(document, &spec);
         let steps = match self.options {
             Some(options) => {
-                if let Some(why) = workload.misplaced() {
-                    return Err(why);
-                }
                 let init = spec
                     .as_ref()
                     .ok()

@@ -18,6 +18,48 @@ pub(crate) struct Document {
     pub(crate) referenced: HashSet<usize>,
 }
 
+impl Document {
+    /// The value of an entry of a mapping, also where an alias or a merge key has it.
+    pub(crate) fn get<'a>(&'a self, node: &'a Node, key: &str) -> Option<&'a Node> {
+        self.get_within(node, key, &mut HashSet::new())
+    }
+
+    /// Each anchor is searched once, so merge keys of merge keys cost no more than the text is long.
+    fn get_within<'a>(
+        &'a self,
+        node: &'a Node,
+        key: &str,
+        seen: &mut HashSet<usize>,
+    ) -> Option<&'a Node> {
+        match &node.kind {
+            Kind::Alias(anchor) if seen.insert(*anchor) => {
+                self.get_within(self.resolved(node)?, key, seen)
+            }
+            // The value of a merge key may be a list of mappings.
+            Kind::Seq { items, .. } => {
+                let mut items = items.iter();
+                items.find_map(|item| self.get_within(item, key, seen))
+            }
+            Kind::Map { entries, .. } => match node.get(key) {
+                Some(value) => self.resolved(value),
+                None => entries
+                    .iter()
+                    .filter(|(name, _)| name.is_merge())
+                    .find_map(|(_, merged)| self.get_within(merged, key, seen)),
+            },
+            Kind::Alias(_) | Kind::Scalar { .. } => None,
+        }
+    }
+
+    /// What an alias refers to, which is no alias; another node itself.
+    fn resolved<'a>(&'a self, node: &'a Node) -> Option<&'a Node> {
+        match node.kind {
+            Kind::Alias(anchor) => self.root.anchored(anchor),
+            _ => Some(node),
+        }
+    }
+}
+
 /// A node and where its text is.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -52,6 +94,25 @@ pub(crate) enum Kind {
 }
 
 impl Node {
+    /// Whether this is a merge key.
+    pub(crate) fn is_merge(&self) -> bool {
+        matches!(&self.kind, Kind::Scalar { text, plain: true } if text == "<<")
+    }
+
+    /// The node within this one that has an anchor.
+    fn anchored(&self, anchor: usize) -> Option<&Self> {
+        if self.anchor == anchor {
+            return Some(self);
+        }
+        match &self.kind {
+            Kind::Seq { items, .. } => items.iter().find_map(|item| item.anchored(anchor)),
+            Kind::Map { entries, .. } => entries
+                .iter()
+                .find_map(|(key, value)| key.anchored(anchor).or_else(|| value.anchored(anchor))),
+            Kind::Scalar { .. } | Kind::Alias(_) => None,
+        }
+    }
+
     /// The text of a scalar.
     pub(crate) fn text(&self) -> Option<&str> {
         match &self.kind {

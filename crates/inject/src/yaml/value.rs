@@ -87,7 +87,7 @@ impl<'a> Converter<'a> {
     fn mapping(&mut self, entries: &'a [(Node, Node)]) -> Result<Value, Why> {
         let mut fields = Map::new();
         for (key, value) in entries {
-            if is_merge(key) {
+            if key.is_merge() {
                 continue;
             }
             let name = self.key(key)?;
@@ -97,7 +97,7 @@ impl<'a> Converter<'a> {
                 return Err(wrong(key, &format!("the key {name} is there twice")));
             }
         }
-        for (_, merged) in entries.iter().filter(|(key, _)| is_merge(key)) {
+        for (_, merged) in entries.iter().filter(|(key, _)| key.is_merge()) {
             let sources = match self.value(merged)? {
                 Value::Array(sources) => sources,
                 source => vec![source],
@@ -131,11 +131,6 @@ fn wrong(node: &Node, what: &str) -> Why {
         line: node.line,
         what: what.to_owned(),
     }
-}
-
-/// Whether a key is the merge key.
-pub(crate) fn is_merge(key: &Node) -> bool {
-    matches!(&key.kind, Kind::Scalar { text, plain: true } if text == "<<")
 }
 
 fn scalar(node: &Node, text: &str, plain: bool) -> Result<Value, Why> {

@@ -84,9 +84,10 @@ pub(crate) fn any_options() -> impl Strategy<Value = Options<'static>> {
         Just(Security::Baseline),
         Just(Security::Root)
     ];
+    // Of one repository: another one is not replaced without notice.
     let image = prop_oneof![
         Just("ghcr.io/podspan/podspan:0.1.0"),
-        Just("registry.example:5000/podspan@sha256:12")
+        Just("ghcr.io/podspan/podspan@sha256:12")
     ];
     (placement, security, image).prop_map(|(placement, security, image)| Options {
         placement,
@@ -279,7 +280,7 @@ fn annotations() -> impl Strategy<Value = BTreeMap<String, String>> {
         ("podspan[.]dev/cpu", "[1-9]00m"),
         ("podspan[.]dev/memory", "[1-9]{2}Mi/1Gi"),
         ("podspan[.]dev/filter", "not port 9090"),
-        ("podspan[.]dev/mirror", "(on|off)"),
+        ("podspan[.]dev/mirror", "(on|off|On|OFF)"),
         ("podspan[.]dev/interface", "[$(]{0,3}[A-Z]{1,3}[)]{0,1}"),
         ("podspan[.]dev/port", "[0-9]{1,4}"),
     ];

@@ -1,12 +1,13 @@
 //! The environment as a whole, and the table compared with everything that is generated from it.
 
+mod patterns;
 mod properties;
 mod values;
 
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
-use discovery::Receiver;
+use crate::receiver::Receiver;
 use mirror::{Spread, TrailerBound};
 use serde::de::{self, Visitor};
 use serde::{Deserialize as _, forward_to_deserialize_any};
@@ -326,30 +327,4 @@ fn every_example_is_valid() {
             variable.name
         );
     }
-}
-
-#[test]
-fn the_help_has_every_variable_and_fits_a_terminal() {
-    let help = help();
-    for variable in TABLE {
-        assert!(
-            help.contains(&format!("\n  {} (", variable.name)),
-            "{}",
-            variable.name
-        );
-    }
-    for line in help.lines() {
-        assert!(line.chars().count() <= 80, "{line}");
-    }
-}
-
-#[test]
-fn the_document_on_disk_is_generated_from_the_table() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
-    let on_disk = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        on_disk == markdown(),
-        "docs/configuration.md differs from the table. Update it, from the repository's root:\n  \
-         cargo run -p agent -- --configuration-markdown > docs/configuration.md"
-    );
 }

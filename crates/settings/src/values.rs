@@ -7,11 +7,11 @@
 use std::marker::PhantomData;
 use std::num::NonZeroU16;
 
-use capture::InterfaceName;
-use discovery::Receiver;
+use crate::receiver::Receiver;
 use filter::Filter;
 use mirror::{SourcePorts, Spread, TrailerBound};
 use serde::{Deserialize, Deserializer};
+use wire::InterfaceName;
 use wire::{Mtu, Vni};
 
 use super::bounds::{MIN_MTU, RingSetting, RingSize, StartWait};

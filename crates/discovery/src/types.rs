@@ -1,9 +1,10 @@
 //! The types shared with the agent: what discovery is asked for, and the list of sensors that it publishes.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
+
+use settings::Receiver;
 
 /// Which pods are sensors, and how they are used.
 #[derive(Clone, Debug)]
@@ -35,39 +36,6 @@ pub enum Scope {
     Namespace(String),
     /// Every namespace of the cluster.
     All,
-}
-
-/// How a sensor receives the copies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Receiver {
-    /// It captures on an interface: each copy must be a separate datagram.
-    Sniffer,
-    /// It uses a UDP socket or a kernel vxlan device: the kernel splits what was sent as one.
-    Socket,
-}
-
-impl Receiver {
-    /// The word of the annotation and of `RECEIVER`.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Sniffer => "sniffer",
-            Self::Socket => "socket",
-        }
-    }
-
-    /// Reads [`Self::word`], in upper or lower case.
-    pub(crate) fn from_word(word: &str) -> Option<Self> {
-        [Self::Sniffer, Self::Socket]
-            .into_iter()
-            .find(|receiver| word.eq_ignore_ascii_case(receiver.word()))
-    }
-}
-
-impl fmt::Display for Receiver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
 }
 
 /// podspan's own pod, from the downward API and from its interfaces.

@@ -1,4 +1,5 @@
-//! The settings, each declared once: name, field, type, fallback, what is expected, text and example.
+//! The settings, each declared once: name, field, type, fallback, what is expected, text, example and the
+//! pattern of its values.
 //!
 //! To add one, add a declaration here, and a type in `values` if none fits. [`settings!`] generates
 //! everything else. Then generate `docs/configuration.md` again. No other module reads an environment
@@ -6,7 +7,6 @@
 
 use std::num::NonZeroU16;
 
-use discovery::Receiver;
 use filter::Filter;
 use mirror::{SourcePorts, Spread, TrailerBound};
 use serde::Deserialize;
@@ -14,7 +14,10 @@ use wire::{Mtu, Vni};
 
 use super::bounds::{RingSetting, StartWait};
 use super::names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
+#[cfg(feature = "inject")]
+use super::pattern::{ipv6, label, list, port, sensor_address, sensor_name, subdomain, whole};
 use super::reading::{Reading, Setting};
+use super::receiver::Receiver;
 use super::sensor::SensorSetting;
 use super::values::{Annotations, Field, Interfaces, LogFormat, LogLevel, OnFailure, Prefer};
 use super::variable::{Fallback, Variable, settings};
@@ -28,6 +31,7 @@ settings! {
                and follows their changes. If there are several sensors, SPREAD sets how the copies are \
                divided. An address without a port uses SENSOR_PORT.",
         example: "zeek",
+        pattern: whole!(sensor_name!(), "|", list!(sensor_address!())),
     }
 
     /// What is captured.
@@ -36,6 +40,7 @@ settings! {
         expected: "names of network interfaces, separated by commas",
         text: "The interfaces to mirror. podspan waits for an interface that does not exist yet.",
         example: "eth0,net1",
+        pattern: whole!(list!(r"[^,/:\pZ\x00-\x1f\x7f-\x9f]{1,15}")),
     }
 
     /// Which frames are mirrored; `None`: all.
@@ -47,6 +52,8 @@ settings! {
                looked up. The annotation podspan.dev/filter of podspan's own pod is used in its place. \
                docs/filter.md has the language, and recipes.",
         example: "not port 53 and not (tcp port 8080 and src net 10.0.0.0/24)",
+        // A policy cannot compile it. Its length is not in the pattern, because 4096 rounds would be slow.
+        pattern: whole!(r"[\t-\r -~]*"),
     }
 
     /// Where the annotations of podspan's own pod are read.
@@ -58,6 +65,8 @@ settings! {
                with metadata.annotations; the kubelet changes it up to about a minute after the annotations. off: \
                nowhere, so nobody can change what is mirrored while podspan runs.",
         example: "/etc/podspan/annotations",
+        // Not a file: podspan is injected without a volume for it.
+        pattern: whole!("(?i:api|off)"),
     }
 
     /// The network identifier in the VXLAN header.
@@ -67,6 +76,10 @@ settings! {
         text: "The VXLAN network identifier of the copies, 24 bits. The old script read this value as \
                hexadecimal: its VNI=10 is VNI=0x10 here.",
         example: "0x1a",
+        pattern: whole!(
+            "0*(?:[0-9]{1,7}|1[0-5][0-9]{6}|16[0-6][0-9]{5}|167[0-6][0-9]{4}|1677[0-6][0-9]{3}",
+            "|16777[01][0-9]{2}|1677720[0-9]|1677721[0-5])|0[xX]0*[0-9A-Fa-f]{1,6}"
+        ),
     }
 
     /// Where podspan searches for the sensors' pods; `None`: in its own namespace.
@@ -76,6 +89,7 @@ settings! {
         text: "The namespace of the sensors' pods. With *, everyone who can create a pod in any namespace \
                can receive the traffic.",
         example: "monitoring",
+        pattern: whole!("[*]|", label!()),
     }
 
     /// The destination port, if nothing else sets one.
@@ -86,6 +100,7 @@ settings! {
                addresses in SENSOR without a port. Kubernetes sets this variable to tcp://... if there \
                is a Service named sensor; podspan ignores such a value.",
         example: "4789",
+        pattern: whole!(port!()),
     }
 
     /// Which of the sensors found by name are used.
@@ -95,6 +110,7 @@ settings! {
         text: "node: if sensors found by name run on this node and do not fail, only these are used. any: \
                all sensors are used.",
         example: "any",
+        pattern: whole!("(?i:node|any)"),
     }
 
     /// How sensors without an annotation receive the copies.
@@ -105,6 +121,7 @@ settings! {
                capture on an interface; this value is always safe. socket: they have a UDP socket or a \
                kernel vxlan device, which makes sending cheaper.",
         example: "socket",
+        pattern: whole!("(?i:sniffer|socket)"),
     }
 
     /// How the copies are divided among sensors.
@@ -115,6 +132,7 @@ settings! {
                hosts, so it gets a connection together with the one that announced it. flows: one sensor \
                gets a whole connection; for a pod that communicates with few hosts.",
         example: "flows",
+        pattern: whole!("(?i:hosts|flows)"),
     }
 
     /// The number of source ports of the copies.
@@ -125,6 +143,7 @@ settings! {
                order in which the frames were sent or received. More, for a sensor whose network card \
                spreads its load by the outer ports: the order is kept only between the same two hosts.",
         example: "4",
+        pattern: whole!("0*(?:1|2|4|8|16)"),
     }
 
     /// How many bytes of trailers copies get.
@@ -136,6 +155,7 @@ settings! {
                most this percentage of the bytes that the sensor gets. More: less CPU time with frames of \
                many lengths, and more bytes in the network. off: no copy is lengthened.",
         example: "50%",
+        pattern: whole!("(?i:off)|0*(?:[1-9][0-9]?|100)%"),
     }
 
     /// The node of this pod.
@@ -144,6 +164,7 @@ settings! {
         expected: "the name of a Kubernetes node",
         text: "The node that this pod runs on, from the downward API (spec.nodeName).",
         example: "worker-1",
+        pattern: whole!(subdomain!()),
     }
 
     /// This pod's name.
@@ -153,6 +174,7 @@ settings! {
         text: "The name of this pod, from the downward API (metadata.name). podspan follows the annotations of this \
                pod.",
         example: "shop-7d4b9c6f5-x2x7k",
+        pattern: whole!(subdomain!()),
     }
 
     /// This pod's namespace.
@@ -161,6 +183,7 @@ settings! {
         expected: "the name of a Kubernetes namespace",
         text: "The namespace of this pod, from the downward API (metadata.namespace).",
         example: "shop",
+        pattern: whole!(label!()),
     }
 
     /// This pod's unique identifier.
@@ -170,6 +193,7 @@ settings! {
         text: "The UID of this pod, from the downward API (metadata.uid). With it, podspan never uses its \
                own pod as a sensor.",
         example: "0f4d2a55-9c1e-4f9a-8a49-1c1f6f2f7d10",
+        pattern: whole!("[!-~]{1,128}"),
     }
 
     /// The API server's address, which the kubelet sets.
@@ -179,6 +203,7 @@ settings! {
         text: "The address of the API server. The kubelet sets it in every pod. With it and \
                KUBERNETES_SERVICE_PORT, podspan uses the pod's service account.",
         example: "10.96.0.1",
+        pattern: whole!(ipv6!(), "|[0-9A-Za-z](?:[-.0-9A-Za-z]{0,251}[0-9A-Za-z])?"),
     }
 
     /// The API server's port.
@@ -187,6 +212,7 @@ settings! {
         expected: "a TCP port from 1 to 65535",
         text: "The API server's port. The kubelet sets it in every pod.",
         example: "443",
+        pattern: whole!(port!()),
     }
 
     /// Kubeconfig files, which come before the service account.
@@ -196,6 +222,7 @@ settings! {
         text: "Kubeconfig files, in the format of kubectl. Use it to find a sensor by name from outside a \
                cluster, or with other rights than the pod's.",
         example: "/etc/podspan/kubeconfig",
+        pattern: whole!(r"[^\x00-\x1f\x7f-\x9f]+"),
     }
 
     /// Upper bound for the outer packet; `None`: the routes set it.
@@ -206,6 +233,10 @@ settings! {
                sensors has a smaller MTU than the route. The copied frame is 50 bytes smaller over IPv4 \
                and 70 bytes smaller over IPv6.",
         example: "1450",
+        pattern: whole!(
+            "0*(?:12[89][0-9]|1[3-9][0-9]{2}|[2-9][0-9]{3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}",
+            "|655[0-2][0-9]|6553[0-5])"
+        ),
     }
 
     /// Memory of each interface's ring.
@@ -219,6 +250,11 @@ settings! {
                most half of the container's memory limit, 1/128 of the node's memory, and 1/16 of what is \
                available there. The log has the size and the reason.",
         example: "64MiB",
+        pattern: whole!(
+            "(?i:auto)|0*(?:[2-9][0-9]{6}|[1-9][0-9]{7,8}|[1-4][0-9]{9}",
+            "|(?:[2-9][0-9]{3}|[1-9][0-9]{4,5}|[1-4][0-9]{6})KiB",
+            "|(?:[2-9]|[1-9][0-9]{1,2}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-6])MiB|[1-4]GiB)"
+        ),
     }
 
     /// How long frames wait for the first list of sensors.
@@ -229,6 +265,7 @@ settings! {
                server sends the list of sensors, at most until half of a ring is in use. Then they count \
                as no_sensor. 0s: they do not wait.",
         example: "10s",
+        pattern: whole!("0*(?:[1-5]?[0-9]|60)s|0*(?:[1-5]?[0-9]{1,4}|60000)ms"),
     }
 
     /// What a start that fails does.
@@ -241,6 +278,7 @@ settings! {
                minute; wrong settings need a new container. After the capabilities are dropped, a failure \
                always ends it.",
         example: "idle",
+        pattern: whole!("(?i:exit|idle)"),
     }
 
     /// The level of the log.
@@ -249,6 +287,7 @@ settings! {
         expected: "error, warn, info, debug or trace",
         text: "The least important level that is logged, on standard error.",
         example: "debug",
+        pattern: whole!("(?i:error|warn|info|debug|trace)"),
     }
 
     /// The format of the log.
@@ -257,6 +296,7 @@ settings! {
         expected: "text or json",
         text: "text: lines for people. json: one JSON object per line.",
         example: "json",
+        pattern: whole!("(?i:text|json)"),
     }
 }
 

@@ -4,12 +4,12 @@ use std::fmt::Debug;
 use std::num::NonZeroU16;
 use std::os::unix::ffi::OsStringExt as _;
 
-use discovery::Receiver;
+use crate::receiver::Receiver;
 use mirror::{SourcePorts, Spread, TrailerBound};
 use proptest::prelude::*;
 use wire::{Mtu, Vni};
 
-use super::super::*;
+use crate::*;
 
 /// Any text, and texts that are almost valid.
 fn texts() -> impl Strategy<Value = String> {

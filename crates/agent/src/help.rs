@@ -1,12 +1,12 @@
 //! The table as text: `--help` and `docs/configuration.md`.
 //!
-//! Both are generated from [`super::settings`] and [`Exit`] only, so they always match the parsing; a test
+//! Both are generated from [`settings::TABLE`] and [`Exit`] only, so they always match the parsing; a test
 //! compares the file on disk.
 
 use std::fmt::{self, Write as _};
 
-use super::settings::TABLE;
-use super::variable::{Fallback, Variable};
+use settings::{Fallback, TABLE, Variable};
+
 use crate::exit::Exit;
 
 /// The longest line of `--help`, in columns.
@@ -100,7 +100,7 @@ Settings are environment variables:
 const INTRODUCTION: &str = "\
 # Configuration
 
-<!-- Generated from crates/agent/src/config/settings.rs. After a change there:
+<!-- Generated from crates/settings/src/table.rs. After a change there:
      cargo run -p agent -- --configuration-markdown > docs/configuration.md -->
 
 podspan reads its settings from environment variables only. Only `SENSOR` must be set:
@@ -150,4 +150,35 @@ fn wrap(text: &mut String, paragraph: &str, indent: &str) {
         column += before.len() + word.len();
     }
     text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_has_every_variable_and_fits_a_terminal() {
+        let help = help();
+        for variable in TABLE {
+            assert!(
+                help.contains(&format!("\n  {} (", variable.name)),
+                "{}",
+                variable.name
+            );
+        }
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_document_on_disk_is_generated_from_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+        let on_disk = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            on_disk == markdown(),
+            "docs/configuration.md differs from the table. Update it, from the repository's root:\n  \
+             cargo run -p agent -- --configuration-markdown > docs/configuration.md"
+        );
+    }
 }

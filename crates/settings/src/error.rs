@@ -7,10 +7,10 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use capture::InvalidInterfaceName;
-use discovery::Foreign;
+use crate::foreign::Foreign;
 use mirror::SourcePorts;
 use thiserror::Error;
+use wire::InvalidInterfaceName;
 use wire::Vni;
 
 use super::bounds::{MIN_MTU, RingSize, StartWait};
@@ -110,7 +110,7 @@ pub enum Invalid {
     },
     /// Set, but podspan does without it.
     #[error("{name}={value:?}: {why}: see FILTER, for example FILTER={example:?}",
-            value = Foreign(value), example = super::settings::FILTER.example)]
+            value = Foreign(value), example = super::table::FILTER.example)]
     Refused {
         /// The variable's name.
         name: &'static str,

@@ -1,23 +1,32 @@
-//! The configuration: environment variables in, one checked [`Config`] or all errors out.
+//! The settings: environment variables in, one checked [`Config`] or all errors out. It compiles for every
+//! platform, because the plugin of kubectl checks the same values as podspan.
 //!
-//! `settings` is the contract: it declares every variable once, with type, default, text and example.
+//! `table` is the contract: it declares every variable once, with type, default, text, example and pattern.
 //! `variable` generates everything else from it. serde and envy read the table's variables from the
-//! environment (`reading`); `values`, `names` and `sensor` parse them; `error` has the error texts; `text`
-//! prints the table. Variables that are not in the table belong to other programs and are ignored.
+//! environment (`reading`); `values`, `names`, `sensor` and `receiver` parse them; `error` has the error texts,
+//! and [`foreign`] what they quote. Variables that are not in the table belong to other programs and are
+//! ignored. With the feature `inject`, `annotation` gives the table to the injection.
 //!
 //! Invariants: no value causes a panic, including bytes that are not UTF-8; an empty variable counts as
 //! not set, except a required one, which is reported as empty; each wrong variable is reported, not only
 //! the first.
 
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "inject")]
+mod annotation;
 mod bounds;
 mod error;
+pub mod foreign;
 mod names;
+#[cfg(feature = "inject")]
+mod pattern;
 mod reading;
+mod receiver;
 mod sensor;
-mod settings;
+mod table;
 #[cfg(test)]
 mod tests;
-mod text;
 mod values;
 mod variable;
 
@@ -26,15 +35,18 @@ use std::net::SocketAddr;
 
 pub use bounds::{MIN_MTU, RingSetting, RingSize, StartWait};
 pub use error::{ConfigErrors, Invalid, Reason};
+pub use foreign::Foreign;
 pub use names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
+pub use receiver::Receiver;
 pub use sensor::{SensorAddress, SensorSetting};
-pub use settings::{Config, TABLE};
-pub use text::{help, markdown};
+#[cfg(feature = "inject")]
+pub use table::SETTINGS;
+pub use table::{Config, TABLE};
 pub use values::{Annotations, Interfaces, LogFormat, LogLevel, OnFailure, Prefer, Value};
 pub use variable::{Fallback, Variable};
 
 use reading::{Reading, Setting};
-use settings::{Environment, Values};
+use table::{Environment, Values};
 
 impl Config {
     /// Reads this process's environment.
@@ -59,7 +71,7 @@ impl Config {
         let values = Values::read(&environment, &mut reading);
         if let (Some(sensor), Some(port)) = (&values.sensor, values.sensor_port) {
             let addresses = sensor.addresses(port);
-            reading.refuse_same_endpoints(&settings::SENSOR, &sensor.show(), addresses);
+            reading.refuse_same_endpoints(&table::SENSOR, &sensor.show(), addresses);
         }
         let effective = std::mem::take(&mut reading.effective);
         match values.complete(effective) {

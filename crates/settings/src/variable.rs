@@ -1,6 +1,6 @@
 //! The type of a setting, and the macro that generates everything from one declaration.
 //!
-//! In: the declarations in `settings.rs`, each with name, type, fallback, text and example. Out: a
+//! In: the declarations in `table.rs`, each with name, type, fallback, text, example and pattern. Out: a
 //! constant [`Variable`] for each, the [`TABLE`](super::TABLE) of all, the fields of
 //! [`Config`](super::Config), and the struct that serde and envy fill from the environment. The texts of
 //! errors, `--help`, `--check-config` and `docs/configuration.md` come from the table.
@@ -41,6 +41,7 @@ macro_rules! settings {
             expected: $expected:literal,
             text: $text:literal,
             example: $example:literal,
+            pattern: $pattern:expr,
         }
     )+) => {
         $(
@@ -56,6 +57,18 @@ macro_rules! settings {
 
         /// Every variable, in the order in which they are shown.
         pub const TABLE: [&Variable; [$(stringify!($name)),+].len()] = [$(&$name),+];
+
+        /// The same for the injection, which checks annotations.
+        #[cfg(feature = "inject")]
+        pub const SETTINGS: [inject::Setting; TABLE.len()] = [
+            $(inject::Setting {
+                variable: $name.name,
+                check: crate::annotation::check::<$type>,
+                example: $name.example,
+                expected: $name.expected,
+                pattern: $pattern,
+            }),+
+        ];
 
         /// The settings, each valid, and valid together.
         #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,12 +4,12 @@ use std::fmt::Debug;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use capture::InvalidInterfaceName;
-use discovery::Receiver;
+use crate::receiver::Receiver;
 use mirror::{SourcePorts, Spread};
+use wire::InvalidInterfaceName;
 use wire::{Mtu, Vni};
 
-use super::super::*;
+use crate::*;
 
 fn rows<T: Value + PartialEq + Debug>(rows: &[(&str, T)]) {
     for (text, value) in rows {

@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::error::{ConfigErrors, Invalid, Reason};
-use super::settings::REFUSED;
+use super::table::REFUSED;
 use super::values::{Field, Value};
 use super::variable::{Fallback, Variable};
 

@@ -1,0 +1,18 @@
+//! A value in an annotation, checked as podspan checks it when it starts.
+//!
+//! In: a text. Out: nothing, or the reason as a part of a sentence. A text of spaces is refused: the variable
+//! would count as not set, so the annotation would have no effect.
+
+use crate::error::Reason;
+use crate::values::Value;
+
+/// Whether a text is a value of this type.
+pub(crate) fn check<T: Value>(text: &str) -> Result<(), String> {
+    let text = text.trim();
+    let checked = if text.is_empty() {
+        Err(Reason::Empty)
+    } else {
+        T::parse(text).map(drop)
+    };
+    checked.map_err(|reason| reason.to_string())
+}
