@@ -137,14 +137,14 @@ impl Release {
             Self::V1_34 => (
                 "kubernetes/v1.34",
                 "-s -w \
-                 -X k8s.io/component-base/version.gitVersion=v1.34.1 \
+                 -X k8s.io/component-base/version.gitVersion=v1.34.4 \
                  -X k8s.io/component-base/version.gitMajor=1 \
                  -X k8s.io/component-base/version.gitMinor=34",
             ),
             Self::V1_35 => (
                 "kubernetes/v1.35",
                 "-s -w \
-                 -X k8s.io/component-base/version.gitVersion=v1.35.0 \
+                 -X k8s.io/component-base/version.gitVersion=v1.35.4 \
                  -X k8s.io/component-base/version.gitMajor=1 \
                  -X k8s.io/component-base/version.gitMinor=35",
             ),
