@@ -21,6 +21,7 @@ mod given;
 mod json_patch;
 mod patched;
 mod pod;
+pub mod policy;
 mod ports;
 mod quantity;
 mod refused;
