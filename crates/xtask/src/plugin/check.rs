@@ -14,10 +14,9 @@ use std::sync::Arc;
 use std::{env, fs, io, thread};
 
 use super::targets::SHIPPED;
-use super::{Archives, TAG, archives, manifest, template, write};
+use super::{Archives, TAG, archives, manifest, sha256, template, write};
 use crate::cargo::{output, run as run_command};
 use crate::failure::{Failure, Result};
-use crate::image::sha256;
 use crate::test::Outcome;
 use crate::tools;
 

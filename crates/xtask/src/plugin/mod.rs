@@ -23,8 +23,8 @@ use crate::arguments::Arguments;
 use crate::build::{Binary, for_target, linker};
 use crate::cargo::{root, target_dir};
 use crate::failure::{Failure, Result};
+use crate::image;
 use crate::image::layer;
-use crate::image::sha256;
 use crate::tools;
 pub(crate) use targets::check as check_targets;
 use targets::{SHIPPED, Target};
@@ -108,6 +108,12 @@ fn pack(target: &Target, program: &[u8]) -> Result<Vec<u8>> {
     layer::gzip(&archive).map_err(failed)
 }
 
+/// The SHA-256 as krew and sha256sum write it: digits only, unlike that of an image.
+fn sha256(bytes: &[u8]) -> String {
+    let digest = image::sha256(bytes);
+    digest.strip_prefix("sha256:").unwrap_or(&digest).to_owned()
+}
+
 fn template() -> Result<String> {
     let path = root().join(".krew.yaml");
     fs::read_to_string(&path)
@@ -145,6 +151,12 @@ mod tests {
             let program = format!("bin: {}\n", target.program(PLUGIN.name));
             assert!(manifest.contains(&program), "{program}\n{manifest}");
         }
+    }
+
+    #[test]
+    fn the_digest_is_what_sha256sum_prints() {
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(sha256(b""), empty);
     }
 
     #[test]
