@@ -47,7 +47,10 @@ pub(crate) fn fill(
             let file = address.rsplit('/').next().unwrap_or_default();
             match archive(file, address) {
                 Some((uri, digest)) => {
-                    *text += &format!("{indent}uri: {uri}\n{indent}sha256: {digest}\n");
+                    let keys = [
+                        indent, "uri: ", &uri, "\n", indent, "sha256: ", &digest, "\n",
+                    ];
+                    text.extend(keys);
                 }
                 None => is_there = false,
             }
