@@ -14,6 +14,7 @@ mod failure;
 mod image;
 mod instructions;
 mod interrupt;
+mod plugin;
 mod test;
 mod tools;
 mod workspace_tests;
@@ -105,6 +106,10 @@ cargo xtask <command>
                                import it there
              --containerfile   build the Containerfile instead, for this machine or for
                                --architecture, and check the result; needs root, pulls nothing
+  plugin   make the release archives of kubectl-podspan and the manifest for krew, and print their
+           SHA-256
+             --target TRIPLE   for one machine; without it for all that this machine can link
+             --output DIR      where to (target/plugin)
   help     print this
 ";
 
@@ -126,6 +131,7 @@ fn run(mut arguments: Arguments) -> Result<()> {
         Some("cluster") => cluster::run(arguments),
         Some("build") => build::run(arguments),
         Some("image") => image::run(arguments),
+        Some("plugin") => plugin::run(arguments),
         None | Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(())

@@ -17,6 +17,7 @@ use crate::elf;
 use crate::failure::{Failure, Result};
 use crate::image;
 use crate::instructions;
+use crate::plugin;
 use crate::tools;
 use crate::workspace_tests;
 
@@ -62,7 +63,7 @@ pub(crate) enum Outcome {
 
 use Checks::{All, Allowed};
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 14] = [
     ("tools", "programs that the tests use", All(tools::programs)),
     ("fmt", "format", All(fmt)),
     ("clippy", "clippy, all warnings are errors", All(clippy)),
@@ -76,6 +77,16 @@ const STEPS: [Step; 12] = [
         "test",
         "unit, property and namespace tests, and those against a real API server",
         All(test),
+    ),
+    (
+        "targets",
+        "clippy for the plugin of kubectl on Linux, macOS and Windows",
+        All(plugin::check_targets),
+    ),
+    (
+        "plugin",
+        "the archives of the plugin, installed by krew",
+        Allowed(plugin::check::run),
     ),
     ("miri", "the ring's walk under Miri", All(miri)),
     ("fuzz", "fuzzing for some seconds", All(fuzz)),

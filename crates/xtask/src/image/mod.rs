@@ -16,7 +16,7 @@
 pub(crate) mod check;
 mod containerfile;
 mod contents;
-mod layer;
+pub(crate) mod layer;
 mod load;
 mod oci;
 #[cfg(feature = "registry")]
