@@ -160,7 +160,7 @@ fn absent(plane: &ControlPlane) -> Outcome {
     let mut cluster = Cluster::start(plane, 1, &[("VALIDITY", "12s")])?;
     cluster.add_namespace("absent", Some("true"))?;
     cluster.until_injecting("absent");
-    let created = |cluster: &Cluster, what: &str, limit: Duration| -> Outcome {
+    let created = |cluster: &Cluster<'_>, what: &str, limit: Duration| -> Outcome {
         for _ in 0..3 {
             let begun = Instant::now();
             let stored = cluster.create("absent", &pod("web", None))?;

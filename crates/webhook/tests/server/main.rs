@@ -134,19 +134,18 @@ fn harmful_clients_disturb_nobody_and_take_bounded_memory() {
     for stream in silent.iter().step_by(3) {
         let _ = (&*stream).write_all(b"GET / HTTP/1.1\r\n\r\n\x00\xff garbage");
     }
-    // Bodies that trickle, on connections with TLS.
-    let mut slow: Vec<_> = (0..50).map(|_| webhook.connect(&certificates)).collect();
-    for connection in &mut slow {
-        let half = "x".repeat(100_000);
-        connection.write(&format!(
-            "POST /mutate HTTP/1.1\r\nhost: a\r\ncontent-length: 3000000\r\n\r\n{half}"
-        ));
-    }
-    // Heads that trickle.
-    let mut heads: Vec<_> = (0..50).map(|_| webhook.connect(&certificates)).collect();
-    for connection in &mut heads {
-        connection.write("POST /mutate HTTP/1.1\r\nhost:");
-    }
+    // Bodies that trickle, and heads, on connections with TLS. Each begins at once, before its time is over.
+    let begin = |text: &str| {
+        let mut connection = webhook.connect(&certificates);
+        connection.write(text);
+        connection
+    };
+    let half = "x".repeat(100_000);
+    let half = format!("POST /mutate HTTP/1.1\r\nhost: a\r\ncontent-length: 3000000\r\n\r\n{half}");
+    let mut slow: Vec<_> = (0..50).map(|_| begin(&half)).collect();
+    let heads: Vec<_> = (0..50)
+        .map(|_| begin("POST /mutate HTTP/1.1\r\nhost:"))
+        .collect();
     let mut slowest = Duration::ZERO;
     for _ in 0..20 {
         let begun = Instant::now();
@@ -166,14 +165,13 @@ fn harmful_clients_disturb_nobody_and_take_bounded_memory() {
     webhook.until(|webhook| webhook.count("requests_total{result=\"too_slow\"}") == 50);
     // Those without a request are closed.
     webhook.until(|webhook| webhook.count("connections") < 5);
-    let closed = |reason: &str| {
-        webhook.count(&format!("connections_closed_total{{reason=\"{reason}\"}}"))
-    };
+    let closed =
+        |reason: &str| webhook.count(&format!("connections_closed_total{{reason=\"{reason}\"}}"));
     assert!(closed("evicted") + closed("handshake") >= 1000);
     let grown = webhook.resident_kib().saturating_sub(before);
     println!("{grown} KiB more are resident");
     assert!(grown < 64 << 10, "{grown} KiB");
-    drop(silent);
+    drop((silent, heads));
 }
 
 #[test]
