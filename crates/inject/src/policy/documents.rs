@@ -322,7 +322,7 @@ fn message(before: &str) -> Variable {
     }
 }
 
-/// Refuses a wrong ConfigMap.
+/// Refuses a wrong `ConfigMap`.
 fn parameters_check(settings: &[Setting]) -> String {
     let mut all = variables::parameters("dyn(object)", settings);
     all.push(Variable {
@@ -428,5 +428,6 @@ fn comment(text: &str, indent: usize) -> String {
             _ => lines.push(format!("{}# {word}", " ".repeat(indent))),
         }
     }
-    lines.iter().map(|line| format!("{line}\n")).collect()
+    lines.push(String::new());
+    lines.join("\n")
 }

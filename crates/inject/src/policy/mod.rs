@@ -1,6 +1,6 @@
 //! The injection as admission policies, which the API server itself runs.
 //!
-//! In: the table of settings. Out: the files of a kustomization: the namespace and the ConfigMap of the
+//! In: the table of settings. Out: the files of a kustomization: the namespace and the `ConfigMap` of the
 //! parameters, a `MutatingAdmissionPolicy` that adds the sidecar to pods when they are created, and
 //! `ValidatingAdmissionPolicies` that name what is wrong.
 //!
@@ -9,7 +9,7 @@
 //! 3. `documents` are the objects as YAML.
 //!
 //! A pod gets the container that [`crate::inject`] gives it, from the same definition; a pod that `inject`
-//! refuses is not changed. A policy decides from the pod, the namespace and the ConfigMap alone, so it needs no
+//! refuses is not changed. A policy decides from the pod, the namespace and the `ConfigMap` alone, so it needs no
 //! program in the cluster. Nothing here can keep a pod of a controller from being created: errors are ignored
 //! (`failurePolicy: Ignore`), and only objects without a controller are refused for their annotations.
 //!
@@ -26,7 +26,7 @@ use crate::setting::Setting;
 /// The namespace of podspan's own objects.
 pub const NAMESPACE: &str = "podspan-system";
 
-/// The name of the ConfigMap with the parameters, in [`NAMESPACE`].
+/// The name of the `ConfigMap` with the parameters, in [`NAMESPACE`].
 pub const CONFIG_MAP: &str = "podspan";
 
 /// The label of a pod or a namespace that opts in.

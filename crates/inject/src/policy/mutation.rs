@@ -10,7 +10,7 @@ use crate::sidecar::{BASE, IMAGE, Placement, Security, Sidecar};
 /// Where the container is, as a type of CEL.
 const PATH: &str = "spec.initContainers";
 
-/// The values of `security` in the ConfigMap; the first is that of a missing one.
+/// The values of `security` in the `ConfigMap`; the first is that of a missing one.
 const SECURITY: [(&str, Security); 3] = [
     ("added", Security::Added),
     ("baseline", Security::Baseline),

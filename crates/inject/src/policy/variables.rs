@@ -61,7 +61,7 @@ pub(super) fn any_template(object: &str) -> String {
     )
 }
 
-/// The parameters, from a ConfigMap of this name, and what is wrong with them.
+/// The parameters, from a `ConfigMap` of this name, and what is wrong with them.
 pub(super) fn parameters(config_map: &str, settings: &[Setting]) -> Vec<Variable> {
     vec![
         variable(
