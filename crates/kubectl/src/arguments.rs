@@ -5,6 +5,9 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::connection::Connection;
+use crate::results::Format;
+
 /// Mirrors the traffic of pods to network sensors.
 #[derive(Debug, Parser)]
 #[command(
@@ -20,17 +23,21 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Add podspan's sidecar to the pods of a YAML or JSON stream
+    /// Add podspan's sidecar to the pods of a YAML or JSON stream, or of objects in the cluster
     ///
-    /// Prints the stream with podspan's container in each Deployment, StatefulSet, DaemonSet, ReplicaSet, Job,
+    /// With -f: prints the stream with podspan's container in each Deployment, StatefulSet, DaemonSet, ReplicaSet, Job,
     /// CronJob, Pod, Argo Rollout, and in those within a List. Everything else stays as it is, comments too. A
     /// second injection changes nothing, and `uninject` returns the input byte for byte. If one object cannot
     /// be injected, nothing is printed but the reasons.
     ///
+    /// With the names of objects, such as deploy/web, or deploy -l app=web: shows the change as a diff that the
+    /// API server has checked, asks, and changes the objects. If one of them cannot be injected, none is
+    /// changed.
+    ///
     /// Annotations podspan.dev/* of the pods set podspan's settings, for example podspan.dev/sensor: zeek.
     Inject(InjectArguments),
-    /// Remove podspan's sidecar from the pods of a YAML or JSON stream
-    Uninject(Files),
+    /// Remove podspan's sidecar from the pods of a YAML or JSON stream, or of objects in the cluster
+    Uninject(UninjectArguments),
     /// Print the version, and the image that is injected
     Version,
     /// Print a completion script for a shell
@@ -47,6 +54,8 @@ pub(crate) enum Command {
 pub(crate) struct InjectArguments {
     #[command(flatten)]
     pub(crate) files: Files,
+    #[command(flatten)]
+    pub(crate) live: Live,
     /// podspan's image
     #[arg(long, default_value = inject::IMAGE)]
     pub(crate) image: String,
@@ -62,13 +71,65 @@ pub(crate) struct InjectArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct UninjectArguments {
+    #[command(flatten)]
+    pub(crate) files: Files,
+    #[command(flatten)]
+    pub(crate) live: Live,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Files {
     /// The file to read; - is the standard input
-    #[arg(short = 'f', long = "filename", value_name = "FILE")]
-    pub(crate) file: String,
+    #[arg(
+        short = 'f',
+        long = "filename",
+        value_name = "FILE",
+        required_unless_present = "objects",
+        conflicts_with = "objects"
+    )]
+    pub(crate) file: Option<String>,
     /// Print no line for each object on the standard error
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// Objects of the cluster, and how they are changed.
+#[derive(Debug, Args)]
+pub(crate) struct Live {
+    /// Objects of the cluster, as in kubectl get: deploy/web sts/db, or deploy web, or deploy -l app=web
+    #[arg(value_name = "TYPE/NAME")]
+    pub(crate) objects: Vec<String>,
+    /// Change the objects with these labels
+    #[arg(short = 'l', long, value_name = "LABELS", requires = "objects")]
+    pub(crate) selector: Option<String>,
+    /// Change the objects with these fields
+    #[arg(long, value_name = "FIELDS", requires = "objects")]
+    pub(crate) field_selector: Option<String>,
+    /// Change the objects of all namespaces but those that the cluster depends on
+    #[arg(short = 'A', long, requires = "objects", conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// Change the objects without a question
+    #[arg(short, long, requires = "objects")]
+    pub(crate) yes: bool,
+    /// Show the changes and make none
+    #[arg(long, value_enum, default_value_t = DryRun::None, requires = "objects")]
+    pub(crate) dry_run: DryRun,
+    /// Print the results on the standard output, and the diffs on the standard error
+    #[arg(short, long, value_enum, requires = "objects")]
+    pub(crate) output: Option<Format>,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DryRun {
+    /// Make the changes
+    None,
+    /// The API server checks the changes and completes the objects
+    Server,
+    /// Only read the objects
+    Client,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

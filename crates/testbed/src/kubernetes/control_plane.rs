@@ -102,7 +102,7 @@ pub struct ControlPlane {
     pub(super) token_key: TokenKey,
     address: SocketAddr,
     options: Options,
-    binaries: Binaries,
+    pub(super) binaries: Binaries,
     folder: TempDir,
 }
 
