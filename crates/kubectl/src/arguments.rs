@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::connection::Connection;
+use crate::manifests::{Name, Scope, Version};
 use crate::results::Format;
 
 /// Mirrors the traffic of pods to network sensors.
@@ -38,6 +39,11 @@ pub(crate) enum Command {
     Inject(InjectArguments),
     /// Remove podspan's sidecar from the pods of a YAML or JSON stream, or of objects in the cluster
     Uninject(UninjectArguments),
+    /// Print podspan's objects for a cluster, for kubectl apply
+    ///
+    /// The version of Kubernetes and the versions of its API decide what is printed: those of the cluster that
+    /// kubectl talks to, or those of --kubernetes-version.
+    Manifests(ManifestsArguments),
     /// Print the version, and the image that is injected
     Version,
     /// Print a completion script for a shell
@@ -54,8 +60,6 @@ pub(crate) enum Command {
 pub(crate) struct InjectArguments {
     #[command(flatten)]
     pub(crate) files: Files,
-    #[command(flatten)]
-    pub(crate) live: Live,
     /// podspan's image
     #[arg(long, default_value = inject::IMAGE)]
     pub(crate) image: String,
@@ -68,6 +72,8 @@ pub(crate) struct InjectArguments {
     /// Remove the sidecar, as `uninject` does
     #[arg(long)]
     pub(crate) remove: bool,
+    #[command(flatten)]
+    pub(crate) live: Live,
 }
 
 #[derive(Debug, Args)]
@@ -92,6 +98,41 @@ pub(crate) struct Files {
     /// Print no line for each object on the standard error
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManifestsArguments {
+    /// What is printed
+    #[arg(value_enum)]
+    pub(crate) name: Name,
+    /// Do not ask the cluster: print what fits this version, such as 1.35
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) kubernetes_version: Option<Version>,
+    /// podspan's image
+    #[arg(long)]
+    pub(crate) image: Option<String>,
+    /// A setting for the pods that have no annotation podspan.dev/NAME, for example sensor=zeek; can be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
+    pub(crate) settings: Vec<(String, String)>,
+    /// Of rbac: the namespaces in which podspan may search for sensors
+    #[arg(long, value_enum, default_value_t = Scope::Own)]
+    pub(crate) scope: Scope,
+    /// Of rbac: the service account of the pods
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) service_account: String,
+    /// Of rbac with --scope other: the namespace of the sensors
+    #[arg(long, value_name = "NAME", default_value = "sensors")]
+    pub(crate) sensor_namespace: String,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+/// Name and value of a setting.
+fn setting(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("it has no =; for example sensor=zeek")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// Objects of the cluster, and how they are changed.

@@ -5,7 +5,7 @@
 //! never leaves a part of it for `kubectl apply`.
 //!
 //! `arguments` declares the commands; each has a module, and [`run`] is their table:
-//! `stream` changes files, `live` changes objects of a cluster through `connection`. `settings` has the settings
+//! `stream` changes files, `live` changes objects of a cluster through `connection`, `manifests` prints objects. `settings` has the settings
 //! that annotations can have, `document` writes `docs/kubectl.md`, and `results` tells what happened.
 
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@ mod connection;
 mod console;
 mod document;
 mod live;
+mod manifests;
 mod results;
 mod settings;
 mod stream;
@@ -41,6 +42,8 @@ pub enum Error {
     Stream(#[from] stream::Error),
     #[error(transparent)]
     Live(#[from] live::Error),
+    #[error(transparent)]
+    Manifests(#[from] manifests::Error),
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
 }
@@ -61,6 +64,7 @@ pub fn run(arguments: &Arguments, console: &mut Console<'_>) -> Result<(), Error
         Command::Uninject(uninject) => {
             change(&uninject.files, &uninject.live, &Action::Remove, console)
         }
+        Command::Manifests(manifests) => Ok(manifests::run(manifests, console)?),
         Command::Version => {
             writeln!(
                 console.output,
