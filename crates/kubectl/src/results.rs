@@ -117,16 +117,17 @@ pub(crate) fn write(
 }
 
 fn document(rows: &[Row], is_dry: bool) -> Value {
-    let items: Vec<_> = rows
-        .iter()
-        .map(|row| {
-            json!({
-                "kind": row.kind, "namespace": row.namespace, "name": row.name,
-                "change": row.outcome.word(), "reason": row.outcome.reason(),
-            })
-        })
-        .collect();
-    json!({"dryRun": is_dry, "objects": items})
+    let objects = rows.iter().map(|row| {
+        let mut object = json!({
+            "kind": row.kind, "namespace": row.namespace, "name": row.name,
+            "change": row.outcome.word(),
+        });
+        if let Some(reason) = row.outcome.reason() {
+            object["reason"] = reason.into();
+        }
+        object
+    });
+    json!({"dryRun": is_dry, "objects": objects.collect::<Vec<_>>()})
 }
 
 fn write_table(rows: &[Row], out: &mut dyn Write) -> io::Result<()> {

@@ -9,5 +9,9 @@ pub(crate) fn text(value: &Value) -> Result<String, Error> {
     let mut options = SerializerOptions::default();
     options.prefer_block_scalars = false;
     options.min_fold_chars = usize::MAX;
-    serde_saphyr::to_string_with_options(value, options)
+    let mut text = serde_saphyr::to_string_with_options(value, options)?;
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(text)
 }

@@ -14,6 +14,7 @@ mod failure;
 mod image;
 mod instructions;
 mod interrupt;
+mod plugin;
 mod test;
 mod tools;
 mod workspace_tests;
@@ -104,6 +105,8 @@ cargo xtask <command>
                                import it there
              --containerfile   build the Containerfile instead, for this machine or for
                                --architecture, and check the result; needs root, pulls nothing
+  plugin   write archives of kubectl-podspan for the systems that can be linked here, and krew's manifest of
+           them, into target/plugin, and have krew's tool check it, which needs Go
   help     print this
 ";
 
@@ -125,6 +128,7 @@ fn run(mut arguments: Arguments) -> Result<()> {
         Some("cluster") => cluster::run(arguments),
         Some("build") => build::run(arguments),
         Some("image") => image::run(arguments),
+        Some("plugin") => plugin::run(arguments),
         None | Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(())

@@ -16,6 +16,7 @@ use crate::elf;
 use crate::failure::{Failure, Result};
 use crate::image;
 use crate::instructions;
+use crate::plugin;
 use crate::tools;
 use crate::workspace_tests;
 
@@ -61,7 +62,7 @@ pub(crate) enum Outcome {
 
 use Checks::{All, Allowed};
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     ("tools", "programs that the tests use", All(tools::programs)),
     ("fmt", "format", All(fmt)),
     ("clippy", "clippy, all warnings are errors", All(clippy)),
@@ -79,6 +80,11 @@ const STEPS: [Step; 12] = [
     ("miri", "the ring's walk under Miri", All(miri)),
     ("fuzz", "fuzzing for some seconds", All(fuzz)),
     ("static", "the static release binary", All(release)),
+    (
+        "targets",
+        "kubectl-podspan for Linux, macOS and Windows, compiled and not linked",
+        All(plugin::check_targets),
+    ),
     (
         "counts",
         "instruction counts against the baseline",

@@ -192,7 +192,7 @@ fn standard_libraries() -> Result<()> {
 }
 
 /// Makes sure of Rust's standard library for `target`.
-fn standard_library(target: &str) -> Result<()> {
+pub(crate) fn standard_library(target: &str) -> Result<()> {
     if has_standard_library(target)? {
         return Ok(());
     }

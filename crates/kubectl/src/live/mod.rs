@@ -146,7 +146,6 @@ impl Work<'_> {
                 .map(|text| format!("--field-selector={text}").into()),
         );
         arguments.extend(live.all_namespaces.then(|| "--all-namespaces".into()));
-        arguments.push("--".into());
         arguments.extend(live.objects.iter().map(OsString::from));
         let mut found = live.connection.ask_json(&arguments)?;
         let is_list = found["kind"] == "List";
