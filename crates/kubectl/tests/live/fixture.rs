@@ -67,6 +67,12 @@ impl Cluster {
         ran(command, Stdio::null())
     }
 
+    /// The same where the command has no namespace.
+    pub(crate) fn podspan_without_namespace(&self, arguments: &[&str]) -> Ran {
+        let command = self.command(&[self.programs.path()], "", arguments);
+        ran(command, Stdio::null())
+    }
+
     /// The same with a script in the place of kubectl: `$KUBECTL` is the real one.
     pub(crate) fn podspan_with(&self, script: &str, namespace: &str, arguments: &[&str]) -> Ran {
         let folder = tempfile::tempdir().expect("a folder");
@@ -112,7 +118,7 @@ impl Cluster {
         let path = env::join_paths(folders.chain(env::split_paths(&path))).expect("a PATH");
         let mut command = Command::new(self.plane.kubectl_program());
         command.arg("podspan").args(arguments);
-        if !arguments.contains(&"-A") {
+        if !namespace.is_empty() {
             command.args(["--namespace", namespace]);
         }
         let cache: OsString = self.plane.folder().join("kubectl-cache").into();

@@ -11,6 +11,7 @@
 
 mod changes;
 mod fixture;
+mod manifests;
 mod refusals;
 mod selection;
 
@@ -51,7 +52,12 @@ fn run() -> ExitCode {
             test(cluster.get_or_init(Cluster::start))
         })
     };
-    let tests = [changes::TESTS, refusals::TESTS, selection::TESTS];
+    let tests = [
+        changes::TESTS,
+        refusals::TESTS,
+        selection::TESTS,
+        manifests::TESTS,
+    ];
     let trials = tests.concat().into_iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
