@@ -106,7 +106,7 @@ pub struct ControlPlane {
     pub(super) token_key: TokenKey,
     address: SocketAddr,
     options: Options,
-    binaries: Binaries,
+    pub(super) binaries: Binaries,
     folder: TempDir,
 }
 
