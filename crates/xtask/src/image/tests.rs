@@ -197,7 +197,8 @@ fn a_wrong_image_is_found() {
         let image = Image::new(vec![one.unwrap()]).unwrap();
         let folder = unpacked(&image.archive("a:b").unwrap());
         fs::write(folder.path().join("index.json"), &image.index.bytes).unwrap();
-        let result = Found::read(folder.path()).and_then(|it| it.check(Architecture::Amd64));
+        let result =
+            Found::read(folder.path()).and_then(|it| it.check(&PODSPAN_IMAGE, Architecture::Amd64));
         result.map_err(|error| error.to_string())
     };
     assert_eq!(checked(&[executable("/podspan", &bytes, Some(13))]), Ok(()));
@@ -237,7 +238,11 @@ fn an_image_that_is_too_large_is_refused() {
         state.to_le_bytes()[7]
     };
     let bytes: Vec<u8> = (0..super::IMAGE_MAX).map(|_| random()).collect();
-    let error = super::pack(Architecture::Arm64, &[executable("/podspan", &bytes, None)]);
+    let error = super::pack(
+        &PODSPAN_IMAGE,
+        Architecture::Arm64,
+        &[executable("/podspan", &bytes, None)],
+    );
     let error = error.unwrap_err().to_string();
     assert!(error.contains("arm64"), "{error}");
 }
