@@ -50,12 +50,12 @@ pub(crate) const WRONG: &[(&str, &str, &str)] = &[
     (
         "vni",
         "1\u{1}",
-        "the annotation podspan.dev/vni is \"1\u{1}\", expected: ",
+        "the annotation podspan.dev/vni is \"1?\", expected: a number from 0 to 16777215",
     ),
     (
         "annotations",
         "/etc/a",
-        "the annotation podspan.dev/annotations is \"/etc/a\", expected: ",
+        "the annotation podspan.dev/annotations is \"/etc/a\", expected: api or off. Example: podspan.dev/annotations: \"off\"",
     ),
     (
         "cpu",
@@ -99,6 +99,21 @@ pub(crate) const WRONG: &[(&str, &str, &str)] = &[
         "api",
         "the container api declares no ports; add them to its ports, or use podspan.dev/filter",
     ),
+    (
+        "mtu",
+        "1279",
+        "the annotation podspan.dev/mtu is \"1279\", expected: a number of bytes from 1280",
+    ),
+    (
+        "log",
+        "loud\u{202e}\u{1b}[1m",
+        "the annotation podspan.dev/log is \"loud??[1m\", expected: ",
+    ),
+    (
+        "kubeconfig",
+        "/a",
+        "the annotation podspan.dev/kubeconfig is unknown, or cannot be set",
+    ),
     ("containers", "web,", "it has an empty entry"),
     ("containers", "", "it has an empty entry"),
     ("containers", "web, web", "a name is in the list twice"),
@@ -121,7 +136,9 @@ fn wrong_annotations(cluster: &Cluster) -> Outcome {
         }
         // Together, and long: all are named, as far as the message may go.
         let long = "x".repeat(200_000);
-        let all = json!({"podspan.dev/a": "", "podspan.dev/cpu": long, "podspan.dev/mirror": "no"});
+        let all = json!({
+            "podspan.dev/a": "", "podspan.dev/cpu": long, "podspan.dev/mirror": "no", "podspan.dev/log": "x",
+        });
         let answer = api.dry(IN, &pod(&all, &json!({}))).await;
         for part in [
             "podspan.dev/a",
@@ -169,7 +186,7 @@ const KINDS: [(&str, &str, &str, &str); 6] = [
 
 fn object(version: &str, kind: &str, template: &Value) -> Value {
     let mut object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "web"}});
-    let mut template = template.clone();
+    let mut template = json!({"metadata": template["metadata"], "spec": template["spec"]});
     template["metadata"]["name"] = Value::Null;
     let is_job = version == "batch/v1";
     if is_job {

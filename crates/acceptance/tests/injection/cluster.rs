@@ -127,7 +127,8 @@ impl Api {
 /// The text of a warning: `299 - "text"`.
 fn unquoted(header: &str) -> String {
     let text = header.split_once(" \"").map_or(header, |(_, text)| text);
-    text.trim_end_matches('"')
+    text.strip_suffix('"')
+        .unwrap_or(text)
         .replace("\\\"", "\"")
         .replace("\\\\", "\\")
 }
@@ -138,7 +139,8 @@ impl Cluster {
         let plane = ControlPlane::start(Options {
             namespace: Some(namespace.clone()),
             release: release(),
-            apiserver_flags: version().1,
+            // Some random pods are privileged.
+            apiserver_flags: [version().1, vec!["--allow-privileged=true".to_owned()]].concat(),
             ..Options::default()
         })?;
         let cluster = Self { plane, namespace };

@@ -25,18 +25,20 @@ pub(crate) const TESTS: &[Test] = &[
 fn pods() -> Vec<Value> {
     let of = |annotations: Value| pod(&annotations, &json!({}));
     let mut pods = vec![of(json!({}))];
-    for setting in &settings::SETTINGS {
-        if let Some(annotation) = setting.annotation() {
-            pods.push(of(json!({annotation: setting.example})));
-        }
-    }
-    let all = settings::SETTINGS.iter().filter_map(|setting| {
+    // Of a file of annotations, there is no volume.
+    let examples = settings::SETTINGS.iter().filter_map(|setting| {
         let annotation = setting.annotation()?;
-        Some((annotation, Value::from(setting.example)))
+        let is_file = setting.example.starts_with('/');
+        Some((annotation, if is_file { "off" } else { setting.example }))
     });
-    pods.push(of(all.collect()));
+    for (annotation, value) in examples.clone() {
+        pods.push(of(json!({annotation: value})));
+    }
+    pods.push(of(examples
+        .map(|(name, value)| (name, Value::from(value)))
+        .collect()));
     for annotations in [
-        json!({"podspan.dev/interface": "$(POD_NAME)$x"}),
+        json!({"podspan.dev/interface": "$(POD)$$x"}),
         json!({"podspan.dev/cpu": "100m"}),
         json!({"podspan.dev/cpu": "0.1/0.25", "podspan.dev/memory": "64Mi/1Gi"}),
         json!({"podspan.dev/cpu": "10m", "podspan.dev/memory": "16Mi"}),
@@ -50,7 +52,8 @@ fn pods() -> Vec<Value> {
                "podspan.dev/containers": "web"}),
         json!({"podspan.dev/filter": " ", "podspan.dev/annotations": "off", "podspan.dev/containers": "web"}),
         json!({"podspan.dev/mirror": "off"}),
-        json!({"podspan.dev/mirror": " on "}),
+        json!({"podspan.dev/mirror": " ON "}),
+        json!({"podspan.dev/annotations": " Off ", "podspan.dev/filter": "tcp", "podspan.dev/containers": "web"}),
         json!({"podspan.dev/port": "4790", "podspan.dev/receiver": "socket", "example.com/podspan": "x"}),
         json!({"podspan.dev/host-network": "allow"}),
     ] {
@@ -205,7 +208,7 @@ fn with_component(cluster: &Cluster, component: &str, bare: &Value) -> Result<Va
 fn parameters(cluster: &Cluster) -> Outcome {
     let data = json!({
         "image": "registry.example:5000/podspan@sha256:12ab", "security": "added", "sensor": "zeek", "vni": "0x1a",
-        "cpu": "100m", "memory": "64Mi/128Mi", "log-format": "json",
+        "cpu": "100m", "memory": "64Mi/128Mi", "log-format": "json", "filter": "not port 53",
     });
     cluster.set_parameters(&data)?;
     let defaults = data.as_object().unwrap().iter();

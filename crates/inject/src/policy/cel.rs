@@ -45,10 +45,13 @@ pub(super) fn texts<'a>(entries: impl IntoIterator<Item = &'a str>) -> String {
     }
 }
 
-/// A value that is shown to people: in quotes, with escapes, and shortened.
+/// A value that is shown to people: in quotes, with escapes, shortened, and with ? for control characters. The API
+/// server gives no warning that has one.
 pub(super) fn shown(value: &str) -> String {
     format!(
-        "strings.quote(size({value}) > 60 ? {value}.substring(0, 60) + \"...\" : string({value}))"
+        "strings.quote(\n    \
+         (size({value}) > 60 ? {value}.substring(0, 60) + \"...\" : {value})\n    \
+         .findAll(\"(?s).\").map(c, c.matches(\"\\\\pC\") ? \"?\" : c).join(\"\"))"
     )
 }
 

@@ -39,8 +39,10 @@ const IMAGE: &str = "^[A-Za-z0-9]([-A-Za-z0-9_./:@]*[A-Za-z0-9])?$";
 /// A filter: printable, in any number of lines.
 const FILTER: &str = r"^[\P{C}\n\t]*$";
 
-/// The longest filter.
-const LONGEST_FILTER: usize = 4096;
+/// The longest value, and the longest list of names. The API server stops an expression that costs too much, and
+/// matching long texts does.
+const LONGEST: usize = 4096;
+const LONGEST_NAMES: usize = 2048;
 
 /// The request, the limit, the least limit and the annotation of each resource.
 const AMOUNTS: [(&str, &str, &str, &str); 2] = [
@@ -106,8 +108,12 @@ pub(super) fn sidecar(settings: &[Setting]) -> Vec<Variable> {
         variable(
             "names",
             "Those whose ports are mirrored.",
-            "\"podspan.dev/containers\" in variables.annotations ?\n  \
-             string(variables.annotations[\"podspan.dev/containers\"]).split(\",\").map(n, n.trim()) : []",
+            format!(
+                "{key} in variables.annotations &&\n  \
+                 size(variables.annotations[{key}]) <= {LONGEST_NAMES} ?\n  \
+                 string(variables.annotations[{key}]).split(\",\").map(n, n.trim()) : []",
+                key = text("podspan.dev/containers")
+            ),
         ),
         variable(
             "allPorts",
@@ -207,16 +213,26 @@ fn table(settings: &[Setting]) -> String {
     let rows = settings.iter().filter_map(|setting| {
         let annotation = setting.annotation()?;
         let name = annotation.strip_prefix(PREFIX)?;
+        let (pattern, expected, example) = accepted(setting);
         Some(format!(
             "  {{\"name\": {}, \"variable\": {},\n   \"pattern\": {},\n   \"expected\": {},\n   \"example\": {}}}",
             text(name),
             text(setting.variable),
-            text(setting.pattern),
-            text(setting.expected),
-            text(setting.example),
+            text(pattern),
+            text(expected),
+            text(example),
         ))
     });
     format!("[\n{}\n]", rows.collect::<Vec<_>>().join(",\n"))
+}
+
+/// What injection accepts: the pattern, its description and an example.
+fn accepted(setting: &Setting) -> (&'static str, &'static str, &'static str) {
+    match setting.variable {
+        // podspan's container gets no volume, so it cannot read a file.
+        "ANNOTATIONS" => (r"^\s*(?i:api|off)\s*$", "api or off", "off"),
+        _ => (setting.pattern, setting.expected, setting.example),
+    }
 }
 
 fn set() -> String {
@@ -288,12 +304,13 @@ impl Place {
         };
         let value = format!("string({}[{key}])", self.map);
         format!(
-            "variables.settings.filter(s, {key} in {map} && !{value}.matches(s.pattern))\n  \
-             .map(s, {before} + s.name + \" is \" + {shown} +\n    \
+            "variables.settings.filter(s, {key} in {map} &&\n    \
+             (size({value}) > {LONGEST} || !{value}.matches(s.pattern)))\n  \
+             .map(s, {before} + s.name + \" is \" + [{value}].map(v, {shown})[0] +\n    \
              \", expected: \" + s.expected + \". Example: {prefix}\" + s.name + \": \" + strings.quote(s.example))",
             map = self.map,
             before = text(&self.before),
-            shown = shown(&value),
+            shown = shown("v"),
             prefix = self.prefix,
         )
     }
@@ -321,7 +338,7 @@ impl Place {
     /// A resource.
     fn amount(&self, (name, request, limit, least): (&str, &str, &str, &str)) -> [String; 3] {
         let is_quantity = format!(
-            "v.matches({}) && v.split(\"/\").all(q, isQuantity(q))",
+            "size(v) < 100 && v.matches({}) && v.split(\"/\").all(q, isQuantity(q))",
             text(&format!("^{QUANTITY}(/{QUANTITY})?$"))
         );
         let [least_limit, request_value, limit_value] = [
@@ -349,12 +366,15 @@ impl Place {
 }
 
 fn not_matching(pattern: &str) -> String {
-    format!("!v.matches({})", text(pattern))
+    format!("size(v) > {LONGEST} || !v.matches({})", text(pattern))
 }
 
 fn wrong_filter(place: &Place) -> String {
-    let wrong = format!("size(v) > {LONGEST_FILTER} || {}", not_matching(FILTER));
-    place.wrong("filter", &wrong, ", which is not printable, or too long")
+    place.wrong(
+        "filter",
+        &not_matching(FILTER),
+        ", which is not printable, or too long",
+    )
 }
 
 fn wrong_parameters() -> String {
@@ -444,8 +464,13 @@ fn wrong_names() -> Vec<String> {
             "variables.names.exists(n, n == \"\")",
             &format!("{before} + \"it has an empty entry\""),
         ),
+        Place::annotation().wrong(
+            "containers",
+            &format!("size(v) > {LONGEST_NAMES}"),
+            ", which is too long",
+        ),
         when(
-            "variables.names.exists(n, size(variables.names.filter(m, m == n)) > 1)",
+            "variables.names.transformList(i, n, variables.names.indexOf(n) != i, n) != []",
             &format!("{before} + \"a name is in the list twice\""),
         ),
         format!(
