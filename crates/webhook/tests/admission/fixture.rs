@@ -40,7 +40,14 @@ pub(crate) fn pod(name: &str, label: Option<&str>) -> Value {
         "metadata": {"name": name, "labels": labels},
         "spec": {
             "automountServiceAccountToken": false,
-            "containers": [{"name": "web", "image": "example.invalid/web", "ports": [{"containerPort": 80}]}],
+            // As the namespace podspan-system wants it.
+            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "web", "image": "example.invalid/web", "ports": [{"containerPort": 80}],
+                "securityContext": {
+                    "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]},
+                },
+            }],
         },
     })
 }
@@ -49,7 +56,7 @@ pub(crate) fn pod(name: &str, label: Option<&str>) -> Value {
 pub(crate) struct Cluster<'a> {
     plane: &'a ControlPlane,
     pub(crate) webhooks: Vec<Webhook>,
-    port: u16,
+    service: Service,
     runtime: Runtime,
     client: Client,
 }
@@ -72,14 +79,13 @@ impl<'a> Cluster<'a> {
         ])?;
         let of = format!("--namespace={SYSTEM}");
         plane.kubectl(["delete", "secret", NAME, &of, "--ignore-not-found"])?;
-        let addresses: Arc<Mutex<Vec<SocketAddr>>> = Arc::default();
-        let port = forward(Arc::clone(&addresses))?;
+        let service = Service::start()?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let client = runtime.block_on(plane.client())?;
         let mut cluster = Self {
             plane,
             webhooks: Vec::new(),
-            port,
+            service,
             runtime,
             client,
         };
@@ -98,11 +104,8 @@ impl<'a> Cluster<'a> {
         for webhook in &cluster.webhooks {
             webhook.until(|webhook| webhook.get("/readyz").0 == 200);
         }
-        *addresses.lock().unwrap() = cluster
-            .webhooks
-            .iter()
-            .map(|webhook| webhook.reviews)
-            .collect();
+        let addresses = cluster.webhooks.iter().map(|webhook| webhook.reviews);
+        cluster.service.addresses.lock().unwrap().extend(addresses);
         Ok(cluster)
     }
 
@@ -112,7 +115,7 @@ impl<'a> Cluster<'a> {
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/injection/webhook");
         let shipped = self.plane.kustomize(&folder, SYSTEM)?;
         assert_eq!(shipped.matches(SERVICE).count(), 2, "{shipped}");
-        let url = format!("    url: https://127.0.0.1:{}/mutate\n", self.port);
+        let url = format!("    url: https://127.0.0.1:{}/mutate\n", self.service.port);
         Ok(self.plane.apply_text(&shipped.replace(SERVICE, &url))?)
     }
 
@@ -171,6 +174,14 @@ impl<'a> Cluster<'a> {
         logs.collect::<Vec<_>>().join("\n")
     }
 
+    /// Ends the connections of the API server, so that it makes new ones.
+    pub(crate) fn cut_connections(&self) {
+        for stream in self.service.open.lock().unwrap().drain(..) {
+            // It may have ended.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
     /// How often the replicas were asked, whatever the answer.
     pub(crate) fn asked(&self) -> u64 {
         let texts = self
@@ -213,29 +224,43 @@ impl<'a> Cluster<'a> {
     }
 }
 
-/// Forwards connections to the addresses by turns, as a Service does; returns its port.
-fn forward(addresses: Arc<Mutex<Vec<SocketAddr>>>) -> std::io::Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let port = listener.local_addr()?.port();
-    let turn = AtomicUsize::new(0);
-    thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let addresses = addresses.lock().unwrap().clone();
-            if addresses.is_empty() {
-                continue;
+/// Forwards connections to the addresses by turns, as a Service does.
+#[derive(Default)]
+struct Service {
+    port: u16,
+    addresses: Arc<Mutex<Vec<SocketAddr>>>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Service {
+    fn start() -> std::io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let service = Self {
+            port: listener.local_addr()?.port(),
+            ..Self::default()
+        };
+        let (addresses, open) = (Arc::clone(&service.addresses), Arc::clone(&service.open));
+        let turn = AtomicUsize::new(0);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let addresses = addresses.lock().unwrap().clone();
+                if addresses.is_empty() {
+                    continue;
+                }
+                let turn = turn.fetch_add(1, Ordering::Relaxed) % addresses.len();
+                let Ok(server) = TcpStream::connect(addresses[turn]) else {
+                    continue;
+                };
+                for (from, to) in [(&client, &server), (&server, &client)] {
+                    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    thread::spawn(move || {
+                        let _ = copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+                open.lock().unwrap().push(client);
             }
-            let turn = turn.fetch_add(1, Ordering::Relaxed) % addresses.len();
-            let Ok(server) = TcpStream::connect(addresses[turn]) else {
-                continue;
-            };
-            for (from, to) in [(&client, &server), (&server, &client)] {
-                let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                thread::spawn(move || {
-                    let _ = copy(&mut from, &mut to);
-                    let _ = to.shutdown(Shutdown::Both);
-                });
-            }
-        }
-    });
-    Ok(port)
+        });
+        Ok(service)
+    }
 }

@@ -186,6 +186,8 @@ fn absent(plane: &ControlPlane) -> Outcome {
     let expired = |webhook: &client::Webhook| webhook.get("/readyz").1.contains("not valid now");
     cluster.webhooks[0].until(expired);
     cluster.webhooks[0].until_logged("which has the Role");
+    // A connection that is open stays in use; a new one shows the certificate.
+    cluster.cut_connections();
     created(&cluster, "expired", limit)?;
     cluster.apply()?;
     cluster.webhooks[0].until(|webhook| webhook.get("/readyz").0 == 200);
