@@ -1,5 +1,6 @@
 //! The API server with the policy, and requests to it.
 
+use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -289,4 +290,32 @@ pub(crate) fn options() -> inject::Options<'static> {
             .map(drop)
             .map_err(|error| error.to_string())
     })
+}
+
+/// Fails with what differs between two pods.
+#[track_caller]
+pub(crate) fn assert_same(one: &Value, other: &Value, pod: &Value) {
+    let mut found = Vec::new();
+    differences(one, other, "", &mut found);
+    assert!(found.is_empty(), "{}\nin {pod}", found.join("\n"));
+}
+
+fn differences(one: &Value, other: &Value, path: &str, found: &mut Vec<String>) {
+    match (one, other) {
+        (Value::Object(one), Value::Object(other)) => {
+            let names: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+            for name in names {
+                let [one, other] =
+                    [one, other].map(|fields| fields.get(name).unwrap_or(&Value::Null));
+                differences(one, other, &format!("{path}.{name}"), found);
+            }
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            for (place, (one, other)) in one.iter().zip(other).enumerate() {
+                differences(one, other, &format!("{path}[{place}]"), found);
+            }
+        }
+        _ if one != other => found.push(format!("{path}: {one} and {other}")),
+        _ => (),
+    }
 }

@@ -6,7 +6,9 @@ use inject::{Options, Security};
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
-use crate::cluster::{Api, Cluster, IN, LABEL, OUT, comparable, controller, options, pod};
+use crate::cluster::{
+    Api, Cluster, IN, LABEL, OUT, assert_same, comparable, controller, options, pod,
+};
 use crate::files::manifests;
 use crate::{Outcome, Test};
 
@@ -104,7 +106,7 @@ fn same_pod(cluster: &Cluster) -> Outcome {
     cluster.run(async |api| {
         for pod in pods() {
             let [by_policy, before] = both(api, &pod, &options).await;
-            assert_eq!(by_policy, before, "{pod}");
+            assert_same(&by_policy, &before, &pod);
             assert_eq!(
                 by_policy["spec"]["initContainers"][0]["name"], "podspan",
                 "{pod}"
@@ -238,7 +240,7 @@ fn parameters(cluster: &Cluster) -> Outcome {
             ),
         ] {
             let [by_policy, before] = both(api, &pod, &options).await;
-            assert_eq!(by_policy, before, "{pod}");
+            assert_same(&by_policy, &before, &pod);
         }
     });
     shipped_parameters(cluster)

@@ -3,6 +3,8 @@
 //! In: a template of the generator, whose fields have the types of the API and any values. Out: a pod in which the
 //! values that the API server refuses are replaced. Everything that it accepts stays.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 /// The pod.
@@ -94,29 +96,15 @@ fn container(fields: &mut Map<String, Value>, number: usize, ends: bool, volumes
         // A request may not be above its limit.
         resources.remove("requests");
     }
-    let mut ports: Vec<Value> = Vec::new();
+    let mut names = BTreeSet::new();
     for port in entries(fields, "ports") {
-        let name = port["name"].as_str().unwrap_or_default().replace("--", "-");
-        let is_new = ports
-            .iter()
-            .all(|other| other["name"] != *name || name.is_empty());
-        let port = fields_without(
-            port,
-            if is_new && !name.is_empty() {
-                ""
-            } else {
-                "name"
-            },
-        );
-        ports.push(port);
-        if let Some(port) = ports.last_mut()
-            && port.get("name").is_some()
-        {
-            port["name"] = name.into();
+        let port = self::fields(port);
+        let name = port.remove("name").unwrap_or_default();
+        // Two hyphens may not follow each other, and no two ports have one name.
+        let name = name.as_str().unwrap_or_default().replace('-', "");
+        if !name.is_empty() && names.insert(name.clone()) {
+            port.insert("name".to_owned(), name.into());
         }
-    }
-    if fields.contains_key("ports") {
-        fields.insert("ports".to_owned(), ports.into());
     }
     let mut mounts = Vec::new();
     for (place, mount) in entries(fields, "volumeMounts").iter_mut().enumerate() {
@@ -137,12 +125,6 @@ fn container(fields: &mut Map<String, Value>, number: usize, ends: bool, volumes
 
 fn fields(value: &mut Value) -> &mut Map<String, Value> {
     value.as_object_mut().unwrap()
-}
-
-fn fields_without(value: &Value, field: &str) -> Value {
-    let mut value = value.clone();
-    fields(&mut value).remove(field);
-    value
 }
 
 fn entries<'a>(fields: &'a mut Map<String, Value>, field: &str) -> &'a mut [Value] {
