@@ -5,7 +5,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::panic,
     reason = "tests say what they expect by panicking; clippy allows it only in `#[test]` functions"
 )]
 
