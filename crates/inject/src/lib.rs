@@ -8,7 +8,8 @@
 //! 2. `sidecar` is its one definition, `tree` writes it;
 //! 3. `pod` decides what changes: a plan of steps, which [`inject`] and [`remove`] apply to a value; `patched`
 //!    finds what an update would lose;
-//! 4. [`yaml`] applies the same steps to text, and changes nothing else in it.
+//! 4. [`yaml`] applies the same steps to text, and changes nothing else in it;
+//! 5. [`policy`] says all of it but the removal in the language of admission policies, which the API server runs.
 //!
 //! Three promises, each with property tests: injection changes only podspan's container, a second injection
 //! changes nothing, and removal returns the input.
