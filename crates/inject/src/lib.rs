@@ -10,6 +10,7 @@
 //!    finds what an update would lose;
 //! 4. [`yaml`] applies the same steps to text, and changes nothing else in it; [`patch`] writes them as a
 //!    JSON Patch.
+//! 5. [`policy`] says all of it but the removal in the language of admission policies, which the API server runs.
 //!
 //! Three promises, each with property tests: injection changes only podspan's container, a second injection
 //! changes nothing, and removal returns the input.

@@ -4,7 +4,6 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, IN, LABEL, OUT, controller, pod};
-use crate::equal::shipped_parameters;
 use crate::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -18,11 +17,6 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("a_change_of_something_else_is_not_refused", updates),
     ("pods_that_cannot_have_podspan_are_only_warned", warned),
-    ("wrong_parameters_are_refused_and_named", wrong_parameters),
-    (
-        "without_the_parameters_nothing_is_injected_or_refused",
-        no_parameters,
-    ),
 ];
 
 /// Annotations, wrong values, and parts of the message.
@@ -184,7 +178,7 @@ const KINDS: [(&str, &str, &str, &str); 6] = [
     ),
 ];
 
-fn object(version: &str, kind: &str, template: &Value) -> Value {
+pub(crate) fn object(version: &str, kind: &str, template: &Value) -> Value {
     let mut object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "web"}});
     let mut template = json!({"metadata": template["metadata"], "spec": template["spec"]});
     template["metadata"]["name"] = Value::Null;
@@ -207,7 +201,7 @@ fn object(version: &str, kind: &str, template: &Value) -> Value {
     object
 }
 
-fn path(version: &str, namespace: &str, resource: &str) -> String {
+pub(crate) fn path(version: &str, namespace: &str, resource: &str) -> String {
     format!("/apis/{version}/namespaces/{namespace}/{resource}")
 }
 
@@ -338,7 +332,7 @@ fn updates(cluster: &Cluster) -> Outcome {
                 match expected {
                     None => drop(answer.accepted()),
                     Some(message) => {
-                        assert!(answer.refused().contains(message), "{kind}: {answer:?}")
+                        assert!(answer.refused().contains(message), "{kind}: {answer:?}");
                     }
                 }
             }
@@ -401,132 +395,4 @@ fn warned(cluster: &Cluster) -> Outcome {
         answer.accepted();
     });
     Ok(())
-}
-
-/// A wrong ConfigMap is refused. One that was there before stops the injection, with a warning.
-fn wrong_parameters(cluster: &Cluster) -> Outcome {
-    let cases = [
-        (
-            json!({"imagr": "x"}),
-            "podspan-system/podspan: the key \"imagr\" is unknown",
-        ),
-        (
-            json!({"containers": "web"}),
-            "the key \"containers\" is unknown",
-        ),
-        (
-            json!({"image": "a b"}),
-            "podspan: image is \"a b\", which is not the name of an image",
-        ),
-        (
-            json!({"image": ""}),
-            "image is \"\", which is not the name of an image",
-        ),
-        (
-            json!({"security": "none"}),
-            "security is \"none\", expected: added, baseline or root",
-        ),
-        (json!({"vni": "\u{1}"}), "podspan: vni is "),
-        (
-            json!({"cpu": "fast"}),
-            "cpu is \"fast\": it is not a quantity",
-        ),
-        (
-            json!({"memory": "1Mi"}),
-            "memory is \"1Mi\": podspan needs a limit of at least 16Mi",
-        ),
-        (json!({"filter": "\u{1}"}), "podspan: filter is "),
-        (
-            json!({"annotations": "/etc/x"}),
-            "annotations is \"/etc/x\", expected: ",
-        ),
-    ];
-    let path = "/api/v1/namespaces/podspan-system/configmaps/podspan";
-    cluster.run(async |api| {
-        for (data, message) in &cases {
-            let object = json!({"metadata": {"name": "podspan"}, "data": data});
-            let answer = api.send(Method::PUT, path, &object, true).await;
-            let found = answer.refused();
-            assert!(found.contains(message), "{found}");
-        }
-        // Others of the namespace, and of the name, are not checked.
-        let other = json!({"metadata": {"name": "other"}, "data": {"x": "y"}});
-        api.send(
-            Method::POST,
-            "/api/v1/namespaces/podspan-system/configmaps",
-            &other,
-            true,
-        )
-        .await
-        .accepted();
-        let other = json!({"metadata": {"name": "podspan"}, "data": {"x": "y"}});
-        let elsewhere = format!("/api/v1/namespaces/{OUT}/configmaps");
-        api.send(Method::POST, &elsewhere, &other, true)
-            .await
-            .accepted();
-    });
-    let policy = "validatingadmissionpolicybinding/podspan-parameters";
-    let saved = cluster.plane.kubectl(["get", policy, "--output=json"])?;
-    cluster.plane.kubectl(["delete", policy])?;
-    for (data, message) in &cases {
-        let begun = std::time::Instant::now();
-        while cluster.set_parameters(data).is_err() {
-            assert!(begun.elapsed().as_secs() < 60, "the policy is deleted");
-        }
-        cluster.until("the wrong parameters are used", async |api| {
-            let answer = api.dry(IN, &pod(&json!({}), &json!({}))).await;
-            let warned = answer.warned().contains(message);
-            let stored = answer.accepted();
-            warned && stored["spec"]["initContainers"].is_null()
-        });
-        // Not refused: the application's owner can do nothing about it.
-        cluster.run(async |api| {
-            let object = object("apps/v1", "Deployment", &pod(&json!({}), &json!({})));
-            let answer = api
-                .send(
-                    Method::POST,
-                    &self::path("apps/v1", IN, "deployments"),
-                    &object,
-                    true,
-                )
-                .await;
-            assert!(answer.warned().contains(message), "{answer:?}");
-            answer.accepted();
-        });
-    }
-    let mut saved: Value = serde_json::from_str(&saved)?;
-    for field in [
-        "uid",
-        "resourceVersion",
-        "creationTimestamp",
-        "managedFields",
-        "generation",
-    ] {
-        saved["metadata"].as_object_mut().unwrap().remove(field);
-    }
-    shipped_parameters(cluster)?;
-    cluster.plane.apply(&saved)?;
-    cluster.until("wrong parameters are refused again", async |api| {
-        let object = json!({"metadata": {"name": "podspan"}, "data": {"x": "y"}});
-        api.send(Method::PUT, path, &object, true).await.status >= 400
-    });
-    Ok(())
-}
-
-/// Deleting the ConfigMap is how an operator stops the injection.
-fn no_parameters(cluster: &Cluster) -> Outcome {
-    cluster.plane.kubectl([
-        "--namespace=podspan-system",
-        "delete",
-        "configmap",
-        "podspan",
-    ])?;
-    let wrong = pod(&json!({"podspan.dev/cpu": "fast"}), &json!({}));
-    cluster.until("nothing is injected or refused", async |api| {
-        let right = api.dry(IN, &pod(&json!({}), &json!({}))).await;
-        let answer = api.dry(IN, &wrong).await;
-        let quiet = right.warnings.is_empty() && answer.warnings.is_empty() && answer.status < 400;
-        quiet && right.accepted()["spec"]["initContainers"].is_null()
-    });
-    cluster.apply_policy()
 }

@@ -16,7 +16,7 @@ use testbed::{Namespace, Release};
 use crate::files::manifests;
 
 /// A policy acts up to ten seconds after it is written; a busy machine needs longer.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The namespace that opts in.
 pub(crate) const IN: &str = "shop";
@@ -166,6 +166,8 @@ impl Cluster {
         self.plane.kubectl([
             "apply".as_ref(),
             "--server-side".as_ref(),
+            // Over what a test has patched.
+            "--force-conflicts".as_ref(),
             "-k".as_ref(),
             folder.as_os_str(),
         ])?;
@@ -213,7 +215,7 @@ impl Cluster {
         }
     }
 
-    /// Writes the parameters. The policy that refuses wrong ones is not asked with `unchecked`.
+    /// Writes the parameters.
     pub(crate) fn set_parameters(&self, data: &Value) -> Result<(), Failed> {
         let patch = json!([{"op": "replace", "path": "/data", "value": data}]).to_string();
         self.plane.kubectl([

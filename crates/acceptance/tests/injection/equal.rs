@@ -15,10 +15,6 @@ use crate::{Outcome, Test};
 pub(crate) const TESTS: &[Test] = &[
     ("policy_and_filter_give_the_same_pod", same_pod),
     ("policy_and_component_give_the_same_pod", component),
-    (
-        "the_parameters_apply_to_pods_without_the_annotation",
-        parameters,
-    ),
     ("pods_opt_in_and_out", opt_in),
     ("a_pod_that_injection_refuses_is_not_changed", refused),
 ];
@@ -94,7 +90,7 @@ fn without_empty_list(pod: &Value) -> Value {
 }
 
 /// What the API server stores of a pod that the policy changes, and of one that is injected before.
-async fn both(api: &Api, pod: &Value, options: &Options<'_>) -> [Value; 2] {
+pub(crate) async fn both(api: &Api, pod: &Value, options: &Options<'_>) -> [Value; 2] {
     let by_policy = api.dry(IN, pod).await.accepted();
     let injected = inject::inject(&without_empty_list(pod), options).unwrap();
     let before = api.dry(OUT, &injected).await.accepted();
@@ -205,45 +201,6 @@ fn with_component(cluster: &Cluster, component: &str, bare: &Value) -> Result<Va
     pod["metadata"]["labels"] = template["metadata"]["labels"].clone();
     pod["spec"] = template["spec"].clone();
     Ok(pod)
-}
-
-fn parameters(cluster: &Cluster) -> Outcome {
-    let data = json!({
-        "image": "registry.example:5000/podspan@sha256:12ab", "security": "added", "sensor": "zeek", "vni": "0x1a",
-        "cpu": "100m", "memory": "64Mi/128Mi", "log-format": "json", "filter": "not port 53",
-    });
-    cluster.set_parameters(&data)?;
-    let defaults = data.as_object().unwrap().iter();
-    let defaults = defaults.filter(|(name, _)| !["image", "security"].contains(&name.as_str()));
-    let options = Options {
-        image: data["image"].as_str().unwrap().to_owned(),
-        defaults: defaults
-            .map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()))
-            .collect(),
-        ..options()
-    };
-    let bare = pod(&json!({}), &json!({}));
-    cluster.until("the parameters are used", async |api| {
-        let stored = api.dry(IN, &bare).await.accepted();
-        stored["spec"]["initContainers"][0]["image"] == options.image
-    });
-    cluster.run(async |api| {
-        for pod in [
-            bare,
-            pod(
-                &json!({"podspan.dev/sensor": "arkime", "podspan.dev/cpu": "1"}),
-                &json!({}),
-            ),
-            pod(
-                &json!({"podspan.dev/log": "debug", "podspan.dev/vni": "7"}),
-                &json!({}),
-            ),
-        ] {
-            let [by_policy, before] = both(api, &pod, &options).await;
-            assert_same(&by_policy, &before, &pod);
-        }
-    });
-    shipped_parameters(cluster)
 }
 
 /// By the label of the pod and of the namespace.

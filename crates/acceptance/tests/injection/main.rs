@@ -10,7 +10,9 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "tests say what they expect by panicking; clippy.toml's exception is for #[test] only"
+    clippy::unnecessary_wraps,
+    reason = "tests say what they expect by panicking; clippy.toml's exception is for #[test] only; all tests have \
+              one type"
 )]
 
 mod checks;
@@ -19,6 +21,7 @@ mod cluster;
 mod common;
 mod equal;
 mod files;
+mod parameters;
 mod random;
 mod valid;
 
@@ -57,7 +60,13 @@ fn main() -> ExitCode {
             test(shared.get_or_init(|| Cluster::start().unwrap()))
         })
     };
-    let tests = [equal::TESTS, checks::TESTS, random::TESTS].concat();
+    let tests = [
+        equal::TESTS,
+        checks::TESTS,
+        parameters::TESTS,
+        random::TESTS,
+    ]
+    .concat();
     let mut trials: Vec<Trial> = tests.into_iter().map(trial).collect();
     trials.push(Trial::test(
         "files_of_the_policy_are_generated",

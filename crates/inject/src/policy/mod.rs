@@ -5,7 +5,8 @@
 //! `ValidatingAdmissionPolicies` that name what is wrong.
 //!
 //! 1. `cel` writes literals;
-//! 2. `variables` says what is computed from a pod, `mutation` how the sidecar follows from it;
+//! 2. `variables` says what is computed from a pod, `reasons` what is wrong with it, `mutation` how the sidecar
+//!    follows from it;
 //! 3. `documents` are the objects as YAML.
 //!
 //! A pod gets the container that [`crate::inject`] gives it, from the same definition; a pod that `inject`
@@ -19,6 +20,7 @@
 mod cel;
 mod documents;
 mod mutation;
+mod reasons;
 mod variables;
 
 use crate::setting::Setting;
