@@ -8,7 +8,6 @@
 //! | the file capability arrives | GNU tar and getcap, as root; [`Found::check`] reads the record |
 //! | the other architecture's program runs | QEMU |
 //! | a registry has what was pushed | the CNCF's registry takes it, skopeo pulls it by digest |
-//! | the chart arrives in a registry | helm, which pulls and lints it |
 //! | the `Containerfile` gives the same image | buildah builds it, as root |
 //! | a binary is the same in whatever folder it is built | the `Containerfile`'s, where the C compiler and library are those of this machine |
 
@@ -17,7 +16,6 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::chart;
 use super::containerfile::Built;
 use super::contents::{Architecture, Contents, IMAGES, VERSION, WEBHOOK_IMAGE};
 use super::oci::{Image, sha256};
@@ -32,7 +30,6 @@ use crate::tools;
 
 pub(crate) fn run() -> Result<Outcome> {
     tools::for_image()?;
-    chart::check()?;
     for contents in IMAGES {
         println!("{}:", contents.title);
         if let Outcome::NotRun(reason) = check(contents)? {
