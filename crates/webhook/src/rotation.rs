@@ -294,7 +294,7 @@ mod tests {
             "podspan-system",
             &["127.0.0.1".to_owned()],
         );
-        let make = || Generation::make(&names, now, Duration::from_secs(60)).unwrap();
+        let make = || Generation::make(&names, now, Duration::from_mins(1)).unwrap();
         let stored = Stored {
             current: Some(make()),
             next: Some(make()),
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_not_there() {
         let now = crate::identity::now();
-        let make = || Generation::make(&[], now, Duration::from_secs(60)).unwrap();
+        let make = || Generation::make(&[], now, Duration::from_mins(1)).unwrap();
         let good = Stored {
             current: Some(make()),
             next: None,
@@ -439,7 +439,7 @@ mod tests {
                 }
             }
             // Some rotations, if there was time for them.
-            prop_assert!(cluster.made as i64 >= now / 90, "{} in {now} s", cluster.made);
+            prop_assert!(i64::try_from(cluster.made).unwrap() >= now / 90, "{} in {now} s", cluster.made);
         }
     }
 }

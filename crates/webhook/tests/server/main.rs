@@ -1,7 +1,5 @@
 //! The built `podspan-webhook` on loopback with certificates from a folder: real clients, and clients that harm.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 mod client;
 
 use std::fs;
@@ -135,16 +133,16 @@ fn harmful_clients_disturb_nobody_and_take_bounded_memory() {
         let _ = (&*stream).write_all(b"GET / HTTP/1.1\r\n\r\n\x00\xff garbage");
     }
     // Bodies that trickle, and heads, on connections with TLS. Each begins at once, before its time is over.
-    let begin = |text: &str| {
+    let send_part = |text: &str| {
         let mut connection = webhook.connect(&certificates);
         connection.write(text);
         connection
     };
     let half = "x".repeat(100_000);
     let half = format!("POST /mutate HTTP/1.1\r\nhost: a\r\ncontent-length: 3000000\r\n\r\n{half}");
-    let mut slow: Vec<_> = (0..50).map(|_| begin(&half)).collect();
+    let mut slow: Vec<_> = (0..50).map(|_| send_part(&half)).collect();
     let heads: Vec<_> = (0..50)
-        .map(|_| begin("POST /mutate HTTP/1.1\r\nhost:"))
+        .map(|_| send_part("POST /mutate HTTP/1.1\r\nhost:"))
         .collect();
     let mut slowest = Duration::ZERO;
     for _ in 0..20 {
