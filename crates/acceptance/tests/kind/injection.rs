@@ -26,14 +26,13 @@ const LABEL: &str = "podspan.dev/inject";
 fn a_deployment_that_opts_in_is_mirrored_from_its_first_packet_and_all_ways_give_equal_pods(
     cluster: &Cluster,
 ) -> Outcome {
-    let ways: [(&str, fn(&Scenario<'_>, &Value) -> Outcome); 2] = [
-        ("way-text", apply_injected),
-        ("way-component", apply_with_component),
+    let mut containers = vec![
+        ("way-text", mirrored(cluster, "way-text", apply_injected)?),
+        (
+            "way-component",
+            mirrored(cluster, "way-component", apply_with_component)?,
+        ),
     ];
-    let mut containers = Vec::new();
-    for (name, way) in ways {
-        containers.push((name, mirrored(cluster, name, way)?));
-    }
     let policy = Installed::apply(cluster, "injection/policy")?;
     containers.push((
         "way-policy",
