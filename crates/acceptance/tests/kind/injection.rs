@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use acceptance::objects::{from_json, get, until};
 use acceptance::scenario::text;
-use acceptance::{Manifests, Scenario, images};
+use acceptance::{Images, Manifests, Scenario, images};
 use serde_json::{Value, json};
 use testbed::kind::Cluster;
 
@@ -177,7 +177,7 @@ impl<'a> Installed<'a> {
         let version = env!("CARGO_PKG_VERSION");
         let yaml = [
             ("ghcr.io/podspan/podspan-webhook", images::WEBHOOK),
-            ("ghcr.io/podspan/podspan", images::PODSPAN),
+            ("ghcr.io/podspan/podspan", &Images::from_environment().podspan),
         ]
         .iter()
         .fold(yaml, |yaml, (published, image)| {
