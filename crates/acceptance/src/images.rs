@@ -11,6 +11,8 @@ use std::env;
 
 /// podspan and its receiver, on kind.
 pub const PODSPAN: &str = "podspan.local/podspan:test";
+/// podspan's webhook, on kind.
+pub const WEBHOOK: &str = "podspan.local/podspan-webhook:test";
 /// nginx, a load client, tcpdump and a shell, from Debian's packages, on kind.
 pub use testbed::kind::TOOLS;
 

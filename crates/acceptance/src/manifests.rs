@@ -47,6 +47,18 @@ impl Manifests {
         fs::read_to_string(&path).map_err(|_| Error::Missing { path })
     }
 
+    /// The path of a folder, such as `injection/policy`.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn folder(path: &str) -> Result<PathBuf> {
+        let path = Path::new(MANIFESTS).join(path);
+        if !path.is_dir() {
+            return Err(Error::Missing { path });
+        }
+        Ok(path)
+    }
+
     /// Adds a folder, such as `examples/central`.
     #[must_use]
     pub fn resource(mut self, folder: &str) -> Self {

@@ -8,7 +8,9 @@
 //! 2. `sidecar` is its one definition, `tree` writes it;
 //! 3. `pod` decides what changes: a plan of steps, which [`inject`] and [`remove`] apply to a value; `patched`
 //!    finds what an update would lose;
-//! 4. [`yaml`] applies the same steps to text, and changes nothing else in it.
+//! 4. [`yaml`] applies the same steps to text, and changes nothing else in it; [`patch`] writes them as a
+//!    JSON Patch.
+//! 5. [`policy`] says all of it but the removal in the language of admission policies, which the API server runs.
 //!
 //! Three promises, each with property tests: injection changes only podspan's container, a second injection
 //! changes nothing, and removal returns the input.
@@ -17,8 +19,10 @@
 
 mod annotations;
 mod given;
+mod json_patch;
 mod patched;
 mod pod;
+pub mod policy;
 mod ports;
 mod quantity;
 mod refused;
@@ -28,6 +32,7 @@ mod tree;
 pub mod yaml;
 
 pub use given::Origin;
+pub use json_patch::patch;
 pub use pod::{inject, is_injected, remove};
 pub use refused::{Reason, Refused};
 pub use setting::{PREFIX, Setting};

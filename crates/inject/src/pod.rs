@@ -249,10 +249,14 @@ fn apply(spec: &mut Map<String, Value>, step: &Step) {
             spec.remove(list.field());
         }
         Step::Remove(list, _, Rest::Text(text)) => {
-            let rest = if text == "[]" { json!([]) } else { Value::Null };
-            spec.insert(list.field().to_owned(), rest);
+            spec.insert(list.field().to_owned(), rest_value(text));
         }
     }
+}
+
+/// The value of a list without entries, which stood as this text in the input.
+pub(crate) fn rest_value(text: &str) -> Value {
+    if text == "[]" { json!([]) } else { Value::Null }
 }
 
 fn entries_of(spec: &mut Map<String, Value>, list: List) -> Option<&mut Vec<Value>> {

@@ -12,7 +12,7 @@ use crate::sidecar::DOWNWARD;
 pub const PREFIX: &str = "podspan.dev/";
 
 /// Annotations that set no variable of their own.
-const OTHER: [&str; 8] = [
+pub(crate) const OTHER: [&str; 8] = [
     "cpu",
     "memory",
     "containers",

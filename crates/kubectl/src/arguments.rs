@@ -5,6 +5,10 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::connection::Connection;
+use crate::manifests::{Name, Scope, Version};
+use crate::results::Format;
+
 /// Mirrors the traffic of pods to network sensors.
 #[derive(Debug, Parser)]
 #[command(
@@ -20,17 +24,26 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Add podspan's sidecar to the pods of a YAML or JSON stream
+    /// Add podspan's sidecar to the pods of a YAML or JSON stream, or of objects in the cluster
     ///
-    /// Prints the stream with podspan's container in each Deployment, StatefulSet, DaemonSet, ReplicaSet, Job,
+    /// With -f: prints the stream with podspan's container in each Deployment, StatefulSet, DaemonSet, ReplicaSet, Job,
     /// CronJob, Pod, Argo Rollout, and in those within a List. Everything else stays as it is, comments too. A
     /// second injection changes nothing, and `uninject` returns the input byte for byte. If one object cannot
     /// be injected, nothing is printed but the reasons.
     ///
+    /// With the names of objects, such as deploy/web, or deploy -l app=web: shows the change as a diff that the
+    /// API server has checked, asks, and changes the objects. If one of them cannot be injected, none is
+    /// changed.
+    ///
     /// Annotations podspan.dev/* of the pods set podspan's settings, for example podspan.dev/sensor: zeek.
     Inject(InjectArguments),
-    /// Remove podspan's sidecar from the pods of a YAML or JSON stream
-    Uninject(Files),
+    /// Remove podspan's sidecar from the pods of a YAML or JSON stream, or of objects in the cluster
+    Uninject(UninjectArguments),
+    /// Print podspan's objects for a cluster, for kubectl apply
+    ///
+    /// The version of Kubernetes and the versions of its API decide what is printed: those of the cluster that
+    /// kubectl talks to, or those of --kubernetes-version.
+    Manifests(ManifestsArguments),
     /// Print the version, and the image that is injected
     Version,
     /// Print a completion script for a shell
@@ -62,16 +75,105 @@ pub(crate) struct InjectArguments {
     /// Remove the sidecar, as `uninject` does
     #[arg(long)]
     pub(crate) remove: bool,
+    #[command(flatten)]
+    pub(crate) live: Live,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UninjectArguments {
+    #[command(flatten)]
+    pub(crate) files: Files,
+    #[command(flatten)]
+    pub(crate) live: Live,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Files {
     /// The file to read; - is the standard input
-    #[arg(short = 'f', long = "filename", value_name = "FILE")]
-    pub(crate) file: String,
+    #[arg(
+        short = 'f',
+        long = "filename",
+        value_name = "FILE",
+        required_unless_present = "objects",
+        conflicts_with = "objects"
+    )]
+    pub(crate) file: Option<String>,
     /// Print no line for each object on the standard error
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManifestsArguments {
+    /// What is printed
+    #[arg(value_enum)]
+    pub(crate) name: Name,
+    /// Do not ask the cluster: print what fits this version, such as 1.35
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) kubernetes_version: Option<Version>,
+    /// podspan's image
+    #[arg(long)]
+    pub(crate) image: Option<String>,
+    /// A setting for the pods that have no annotation podspan.dev/NAME, for example sensor=zeek; can be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
+    pub(crate) settings: Vec<(String, String)>,
+    /// Of rbac: the namespaces in which podspan may search for sensors
+    #[arg(long, value_enum, default_value_t = Scope::Own)]
+    pub(crate) scope: Scope,
+    /// Of rbac: the service account of the pods
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) service_account: String,
+    /// Of rbac with --scope other: the namespace of the sensors
+    #[arg(long, value_name = "NAME", default_value = "sensors")]
+    pub(crate) sensor_namespace: String,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+/// Name and value of a setting.
+fn setting(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("it has no =; for example sensor=zeek")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Objects of the cluster, and how they are changed.
+#[derive(Debug, Args)]
+pub(crate) struct Live {
+    /// Objects of the cluster, as in kubectl get: deploy/web sts/db, or deploy web, or deploy -l app=web
+    #[arg(value_name = "TYPE/NAME")]
+    pub(crate) objects: Vec<String>,
+    /// Change the objects with these labels
+    #[arg(short = 'l', long, value_name = "LABELS", requires = "objects")]
+    pub(crate) selector: Option<String>,
+    /// Change the objects with these fields
+    #[arg(long, value_name = "FIELDS", requires = "objects")]
+    pub(crate) field_selector: Option<String>,
+    /// Change the objects of all namespaces but those that the cluster depends on
+    #[arg(short = 'A', long, requires = "objects", conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// Change the objects without a question
+    #[arg(short, long, requires = "objects")]
+    pub(crate) yes: bool,
+    /// Show the changes and make none
+    #[arg(long, value_enum, default_value_t = DryRun::None, requires = "objects")]
+    pub(crate) dry_run: DryRun,
+    /// Print the results on the standard output, and the diffs on the standard error
+    #[arg(short, long, value_enum, requires = "objects")]
+    pub(crate) output: Option<Format>,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DryRun {
+    /// Make the changes
+    None,
+    /// The API server checks the changes and completes the objects
+    Server,
+    /// Only read the objects
+    Client,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

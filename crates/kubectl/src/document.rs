@@ -12,6 +12,8 @@ const INTRODUCTION: &str = "\
 A plugin of kubectl for people and pipelines. Put the program `kubectl-podspan` into a folder of `PATH`; kubectl
 finds it there. `kubectl-podspan markdown` prints this page; do not edit it.
 
+## Files
+
 ```
 kubectl podspan inject -f shop.yaml | kubectl apply -f -
 helm template shop ./chart | kubectl podspan inject -f - | kubectl apply -f -
@@ -21,6 +23,40 @@ kubectl podspan uninject -f - < injected.yaml
 The changed stream goes to the standard output, and one line for each object to the standard error. Exit code 0:
 everything is changed. 1: nothing is changed, and the standard error has every reason, each with document, object
 and line. 2: the arguments are wrong.
+
+## Objects of a cluster
+
+```
+kubectl podspan inject deploy/web sts/db --dry-run=server   # only shows the changes
+kubectl podspan inject deploy -l app=web -n shop            # shows them and asks
+kubectl podspan uninject deploy -A --yes --output=json
+```
+
+The plugin runs the first `kubectl` of `PATH` for everything in the cluster, so contexts and authentication work as
+in kubectl. It shows a diff of each object, as the API server would store it, and what happens to the pods: a changed
+Deployment, for example, starts a rollout. Then it asks; `--yes` answers, and without a terminal it must be given.
+
+- If one object is refused, or the API server refuses one of the changes, nothing is changed. The standard error has
+  the reasons of all objects.
+- The containers of a pod, and the templates of Jobs and of what a controller has made, cannot be changed. The reason
+  names what to change in their place.
+- If a template changes between the diff and the change, its object is read again and the change is shown again,
+  once. Other changes of the object, as those of its status, do not matter.
+- Nothing is injected in `kube-system`, `kube-public`, `kube-node-lease` and `podspan-system`. With `-A` their objects
+  are left out.
+- A later `kubectl apply` of the file without podspan keeps podspan's container, because it is not in the file that was
+  applied before. A tool that compares the cluster with a repository sees a difference: inject the files there.
+
+Exit code 0: everything is changed, or needs no change. 1: nothing is changed, or the standard error begins with
+\"not all of it is changed\" and names the objects that are not. 2: the arguments are wrong.
+
+## What the cluster needs
+
+```
+kubectl podspan manifests rbac -n shop | kubectl apply -f -
+kubectl podspan manifests policy --image registry.example/podspan:0.1.0 --set sensor=zeek | kubectl apply -f -
+kubectl podspan manifests policy --kubernetes-version 1.35
+```
 ";
 
 const ANNOTATIONS: &str = "

@@ -2,15 +2,25 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::{stderr, stdin, stdout};
+use std::env;
+use std::io::{IsTerminal as _, stderr, stdin, stdout};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use kubectl::{Arguments, run};
+use kubectl::{Arguments, Console, run};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments, &mut stdin(), &mut stdout(), &mut stderr()) {
+    // https://no-color.org
+    let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let mut console = Console {
+        input: &mut stdin(),
+        output: &mut stdout(),
+        messages: &mut stderr(),
+        is_interactive: stdin().is_terminal() && stderr().is_terminal(),
+        is_coloured: stdout().is_terminal() && !no_color,
+    };
+    match run(&arguments, &mut console) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -22,6 +22,8 @@ mod frame;
 mod host;
 #[cfg(feature = "kind")]
 pub mod kind;
+#[cfg(feature = "kind")]
+mod krew;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 mod lab;
@@ -51,6 +53,8 @@ pub use fanout::join_fanout;
 pub use features::{Feature, Offload};
 pub use frame::{Direction, Frame, FrameRef, Sink};
 pub use host::Host;
+#[cfg(feature = "kind")]
+pub use krew::{Krew, build_krew};
 pub use lab::{Lab, LabBuilder};
 pub use link::{Link, Mac, SegmentationLimits, Statistics, Vxlan, veth};
 pub use namespace::Namespace;
@@ -58,7 +62,7 @@ pub use nix::sys::signal::Signal;
 pub use pipe::FullPipe;
 pub use process::Process;
 #[cfg(any(feature = "kind", feature = "kubernetes"))]
-pub use programs::{Error as ProgramError, build_control_plane, target_folder};
+pub use programs::{Error as ProgramError, Release, build_control_plane, target_folder};
 pub use quota::Quota;
 pub use seccomp::refuse_setsockopt;
 pub use sniffer::{CaptureTotals, Filter, Sniffer};

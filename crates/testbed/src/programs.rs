@@ -104,6 +104,60 @@ pub(crate) const KUBECTL: Program = Program::kubernetes("kubectl", "k8s.io/kuber
 pub(crate) const CONTROL_PLANE: [Program; 4] =
     [ETCD, KUBE_APISERVER, KUBE_CONTROLLER_MANAGER, KUBECTL];
 
+/// A release of Kubernetes whose API server the tests can start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Release {
+    /// 1.34.
+    V1_34,
+    /// 1.35.
+    V1_35,
+    /// 1.36, of which all other programs are too.
+    #[default]
+    V1_36,
+}
+
+impl Release {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::V1_34, Self::V1_35, Self::V1_36];
+
+    /// Its name, such as `1.36`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V1_34 => "1.34",
+            Self::V1_35 => "1.35",
+            Self::V1_36 => "1.36",
+        }
+    }
+
+    /// Its API server.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn api_server(self) -> Program {
+        let (module, ldflags) = match self {
+            Self::V1_34 => (
+                "kubernetes/v1.34",
+                "-s -w \
+                 -X k8s.io/component-base/version.gitVersion=v1.34.4 \
+                 -X k8s.io/component-base/version.gitMajor=1 \
+                 -X k8s.io/component-base/version.gitMinor=34",
+            ),
+            Self::V1_35 => (
+                "kubernetes/v1.35",
+                "-s -w \
+                 -X k8s.io/component-base/version.gitVersion=v1.35.4 \
+                 -X k8s.io/component-base/version.gitMajor=1 \
+                 -X k8s.io/component-base/version.gitMinor=35",
+            ),
+            Self::V1_36 => return KUBE_APISERVER,
+        };
+        Program {
+            module,
+            ldflags,
+            ..KUBE_APISERVER
+        }
+    }
+}
+
 /// Builds what the control plane of the tests consists of, for those who start tests: the first test
 /// that needs it would build it too, but on the processors of this test alone.
 ///

@@ -42,22 +42,14 @@ pub(crate) const SENSOR: Binary = Binary {
     name: "podspan-sensor",
 };
 
+pub(crate) const WEBHOOK: Binary = Binary {
+    package: "webhook",
+    name: "podspan-webhook",
+};
+
 /// Builds `binary` for `target`, or for this machine, and checks that the result is static.
 pub(crate) fn static_binary(binary: Binary, target: Option<String>) -> Result<PathBuf> {
-    let host = format!("{}-unknown-linux-gnu", env::consts::ARCH);
-    let target = target.unwrap_or_else(|| host.clone());
-    let mut command = release_build(binary);
-    command
-        .args(["--target", &target])
-        // Encoded, because paths may hold spaces.
-        .env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            release_flags(cargo::root(), &cargo_home()),
-        );
-    if target != host {
-        prepare_cross_build(&mut command, &target)?;
-    }
-    let binary = executable(binary, &cargo::build(command)?)?;
+    let binary = for_target(binary, &target.unwrap_or_else(host))?;
     let bytes = fs::read(&binary)
         .map_err(|source| Failure::system(format!("reading {}", binary.display()), source))?;
     match elf::is_static(&bytes) {
@@ -67,6 +59,27 @@ pub(crate) fn static_binary(binary: Binary, target: Option<String>) -> Result<Pa
             binary.display()
         ))),
     }
+}
+
+/// Builds `binary` for `target` as it is shipped.
+pub(crate) fn for_target(binary: Binary, target: &str) -> Result<PathBuf> {
+    let mut command = release_build(binary);
+    command
+        .args(["--target", target])
+        // Encoded, because paths may hold spaces.
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            release_flags(cargo::root(), &cargo_home()),
+        );
+    if target != host() {
+        prepare_cross_build(&mut command, target)?;
+    }
+    executable(binary, &cargo::build(command)?)
+}
+
+/// The target of this machine.
+fn host() -> String {
+    format!("{}-unknown-linux-gnu", env::consts::ARCH)
 }
 
 /// The compiler's flags for what is shipped, as `CARGO_ENCODED_RUSTFLAGS` has them.
@@ -101,7 +114,7 @@ pub(crate) fn release_binary() -> Result<PathBuf> {
 
 fn executable(binary: Binary, executables: &[PathBuf]) -> Result<PathBuf> {
     let Binary { package, name } = binary;
-    let named = |path: &&PathBuf| path.file_name().is_some_and(|file| file == name);
+    let named = |path: &&PathBuf| path.file_stem().is_some_and(|file| file == name);
     let missing = || Failure::Wrong(format!("cargo built {package} without the binary {name}"));
     executables.iter().find(named).cloned().ok_or_else(missing)
 }
@@ -122,24 +135,49 @@ fn prepare_cross_build(command: &mut Command, target: &str) -> Result<()> {
             "this toolchain has no standard library for {target}: run `rustup target add {target}`"
         )));
     }
-    let variable = format!(
-        "CARGO_TARGET_{}_LINKER",
-        target.replace('-', "_").to_uppercase()
-    );
-    if env::var_os(&variable).is_none() {
-        let linker = format!("{}-gcc", target.replace("-unknown", ""));
-        let mut version = Command::new(&linker);
-        version.arg("--version");
-        if !succeeds(version) {
-            return Err(Failure::Wrong(format!(
-                "{linker} is not installed: install a C compiler for {target} (in Debian and \
-                 Ubuntu gcc-{} and the libc6-dev-*-cross for it), or set {variable}",
-                target.replace("-unknown", "").replace('_', "-")
-            )));
-        }
-        command.env(variable, linker);
+    if let Some(linker) = linker(target).map_err(Failure::Wrong)? {
+        command.env(linker_variable(target), linker);
     }
     Ok(())
+}
+
+/// The linker to set for `target`: none where the caller sets one, or where rustc's own choice is right. The error
+/// says what is missing.
+pub(crate) fn linker(target: &str) -> Result<Option<String>, String> {
+    let variable = linker_variable(target);
+    if target == host() || env::var_os(&variable).is_some() {
+        return Ok(None);
+    }
+    if target.ends_with("-apple-darwin") {
+        return Err(format!(
+            "Apple's linker runs on macOS only: build it there, or set {variable}"
+        ));
+    }
+    let (linker, packages) = if target.ends_with("-windows-gnu") {
+        let linker = target.replace("-pc-windows-gnu", "-w64-mingw32-gcc");
+        (linker, "gcc-mingw-w64".to_owned())
+    } else {
+        let machine = target.replace("-unknown", "");
+        let packages = format!(
+            "gcc-{} and the libc6-dev-*-cross for it",
+            machine.replace('_', "-")
+        );
+        (format!("{machine}-gcc"), packages)
+    };
+    let mut version = Command::new(&linker);
+    version.arg("--version");
+    if succeeds(version) {
+        return Ok(Some(linker));
+    }
+    Err(format!(
+        "{linker} is not installed: install a C compiler for {target} (in Debian and Ubuntu {packages}), or set \
+         {variable}"
+    ))
+}
+
+fn linker_variable(target: &str) -> String {
+    let target = target.replace('-', "_").to_uppercase();
+    format!("CARGO_TARGET_{target}_LINKER")
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use testbed::kind::{self, Choice, Cluster, Options, Source, Stages, Status};
 
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Result};
-use crate::image::{self, Architecture, Request};
+use crate::image::{self, Architecture, PODSPAN_IMAGE, Request};
 use crate::tools;
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
@@ -92,7 +92,7 @@ fn load(mut arguments: Arguments) -> Result<()> {
         println!("{archive} is on every node");
         return Ok(());
     }
-    let request = Request::new(&[Architecture::here()]);
+    let request = Request::new(&PODSPAN_IMAGE, &[Architecture::here()]);
     image::archive(&request)?;
     cluster.load(&request.output)?;
     if cluster.source() == Source::Own {

@@ -16,7 +16,7 @@ use testbed::kind::{self, Cluster, Options, Stages};
 
 use crate::cargo::{self, cargo, run as run_command};
 use crate::failure::{Failure, Result};
-use crate::image::{self, Architecture, Request};
+use crate::image::{self, Architecture, PODSPAN_IMAGE, Request, WEBHOOK_IMAGE};
 use crate::test::Outcome;
 use crate::tools;
 
@@ -38,6 +38,7 @@ pub(crate) fn run() -> Result<Outcome> {
         .map_err(Into::into)
         .and_then(|cluster| {
             load_images(&cluster, &mut stages)?;
+            load_webhook(&cluster)?;
             let mut tests = tests();
             tests.env("PODSPAN_CLUSTER", NAME);
             run_command(tests)?;
@@ -80,11 +81,21 @@ fn tests() -> Command {
 
 /// Builds podspan's image and loads it and the tools image into every node.
 pub(crate) fn load_images(cluster: &Cluster, stages: &mut Stages<'_>) -> Result<()> {
-    let mut request = Request::new(&[Architecture::here()]);
+    let mut request = Request::new(&PODSPAN_IMAGE, &[Architecture::here()]);
     acceptance::images::PODSPAN.clone_into(&mut request.name);
     request.output.set_file_name("podspan-test.tar");
     image::archive(&request)?;
     cluster.load(&kind::tools_image(stages)?)?;
+    cluster.load(&request.output)?;
+    Ok(())
+}
+
+/// Builds the webhook's image and loads it into every node.
+fn load_webhook(cluster: &Cluster) -> Result<()> {
+    let mut request = Request::new(&WEBHOOK_IMAGE, &[Architecture::here()]);
+    acceptance::images::WEBHOOK.clone_into(&mut request.name);
+    request.output.set_file_name("podspan-webhook-test.tar");
+    image::archive(&request)?;
     cluster.load(&request.output)?;
     Ok(())
 }

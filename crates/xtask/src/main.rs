@@ -14,6 +14,7 @@ mod failure;
 mod image;
 mod instructions;
 mod interrupt;
+mod plugin;
 mod test;
 mod tools;
 mod workspace_tests;
@@ -97,6 +98,7 @@ cargo xtask <command>
              --architecture A  amd64 or arm64 alone
              --push REGISTRY/NAME:TAG
                                send it to a registry, with the credentials of `docker login`
+             --webhook         the image of podspan-webhook instead
              --tools           the image of the tests and of bench --cluster instead: a web server,
                                iperf3, a load client; for this machine; needs root
              --insecure        by plain HTTP; a registry on loopback needs no such word
@@ -104,6 +106,10 @@ cargo xtask <command>
                                import it there
              --containerfile   build the Containerfile instead, for this machine or for
                                --architecture, and check the result; needs root, pulls nothing
+  plugin   make the release archives of kubectl-podspan and the manifest for krew, and print their
+           SHA-256
+             --target TRIPLE   for one machine; without it for all that this machine can link
+             --output DIR      where to (target/plugin)
   help     print this
 ";
 
@@ -125,6 +131,7 @@ fn run(mut arguments: Arguments) -> Result<()> {
         Some("cluster") => cluster::run(arguments),
         Some("build") => build::run(arguments),
         Some("image") => image::run(arguments),
+        Some("plugin") => plugin::run(arguments),
         None | Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(())

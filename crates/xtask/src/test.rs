@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use acceptance::Images;
+use testbed::Release;
 
 use crate::arguments::Arguments;
 use crate::bench::{absolute, images_missing};
@@ -16,6 +17,7 @@ use crate::elf;
 use crate::failure::{Failure, Result};
 use crate::image;
 use crate::instructions;
+use crate::plugin;
 use crate::tools;
 use crate::workspace_tests;
 
@@ -61,7 +63,7 @@ pub(crate) enum Outcome {
 
 use Checks::{All, Allowed};
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 14] = [
     ("tools", "programs that the tests use", All(tools::programs)),
     ("fmt", "format", All(fmt)),
     ("clippy", "clippy, all warnings are errors", All(clippy)),
@@ -75,6 +77,16 @@ const STEPS: [Step; 12] = [
         "test",
         "unit, property and namespace tests, and those against a real API server",
         All(test),
+    ),
+    (
+        "targets",
+        "clippy for the plugin of kubectl on Linux, macOS and Windows",
+        All(plugin::check_targets),
+    ),
+    (
+        "plugin",
+        "the archives of the plugin, installed by krew",
+        Allowed(plugin::check::run),
     ),
     ("miri", "the ring's walk under Miri", All(miri)),
     ("fuzz", "fuzzing for some seconds", All(fuzz)),
@@ -96,6 +108,13 @@ const STEPS: [Step; 12] = [
     ),
 ];
 
+/// Steps that run only by their names: they build what nothing else needs.
+const NAMED: [Step; 1] = [(
+    "versions",
+    "the injection's policies on API servers of Kubernetes 1.34 and 1.35; only by its name",
+    All(versions),
+)];
+
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     let list = arguments.flag("--list");
     let only: Option<String> = arguments.option("--only")?;
@@ -108,15 +127,16 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     }
     arguments.finish()?;
     if list {
-        for (name, what, _) in STEPS {
-            println!("{name:<8}{what}");
+        for (name, what, _) in STEPS.iter().chain(&NAMED) {
+            println!("{name:<9}{what}");
         }
         return Ok(());
     }
-    let chosen: Vec<&Step> = STEPS
-        .iter()
-        .filter(|(name, ..)| only.as_deref().is_none_or(|only| only == *name))
-        .collect();
+    let is_chosen = |step: &&Step| only.as_deref() == Some(step.0);
+    let chosen: Vec<&Step> = match &only {
+        None => STEPS.iter().collect(),
+        Some(_) => STEPS.iter().chain(&NAMED).filter(is_chosen).collect(),
+    };
     if chosen.is_empty() {
         let message = format!(
             "there is no step {:?}; --list lists them",
@@ -226,6 +246,21 @@ fn docs() -> Result<()> {
 
 fn test() -> Result<()> {
     workspace_tests::run_all(ALL_FEATURES)
+}
+
+/// The suite `injection` with the API servers of other releases.
+fn versions() -> Result<()> {
+    tools::control_plane()?;
+    for release in Release::ALL {
+        if release != Release::default() {
+            println!("Kubernetes {}", release.name());
+            let mut command = cargo();
+            command.args(["test", "--package", "acceptance", "--test", "injection"]);
+            command.env("INJECTION_RELEASE", release.name());
+            run_command(command)?;
+        }
+    }
+    Ok(())
 }
 
 fn miri() -> Result<()> {

@@ -110,6 +110,17 @@ const FOR_IMAGE: [Tool; 3] = [
     },
 ];
 
+/// Links the plugin of kubectl for Windows.
+const MINGW: Tool = tool(
+    "x86_64-w64-mingw32-gcc",
+    [
+        "gcc-mingw-w64-x86-64",
+        "mingw64-gcc",
+        "mingw-w64-gcc",
+        "mingw-w64-gcc",
+    ],
+);
+
 /// What builds the Containerfile without pulling anything, and sees a file capability. Only root can
 /// use them.
 const FOR_CONTAINERFILE: [Tool; 3] = [
@@ -181,6 +192,14 @@ fn image_tools() -> Vec<&'static Tool> {
     missing
 }
 
+/// Makes sure of what the plugin of kubectl is linked and installed with.
+pub(crate) fn for_plugin() -> Result<()> {
+    let [_, _, cross] = &FOR_IMAGE;
+    let needed = [cross, &MINGW, &GO].into_iter();
+    let missing: Vec<_> = needed.filter(|tool| !is_there(tool.program)).collect();
+    install(&missing)
+}
+
 pub(crate) fn for_containerfile() -> Result<()> {
     install(&missing(&FOR_CONTAINERFILE))?;
     standard_libraries()
@@ -192,7 +211,7 @@ fn standard_libraries() -> Result<()> {
 }
 
 /// Makes sure of Rust's standard library for `target`.
-fn standard_library(target: &str) -> Result<()> {
+pub(crate) fn standard_library(target: &str) -> Result<()> {
     if has_standard_library(target)? {
         return Ok(());
     }

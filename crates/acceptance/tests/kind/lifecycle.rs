@@ -301,8 +301,48 @@ while :; do sleep 1 & wait $!; done
 
 fn the_last_packet_of_a_deleted_pod_is_at_the_sensor(cluster: &Cluster) -> Outcome {
     let scenario = Scenario::new(cluster, "drain", &[])?;
-    let pod = application(&scenario)?;
-    let (delay, totals) = delete(&scenario, &pod)?;
+    let script = script_to_a_mirrored_peer(&scenario)?;
+    let node = &workers(cluster)[0];
+    let application = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "application"},
+        "spec": Kind::Podspan.spec(node, &sidecar(&scenario)?, &script),
+    });
+    scenario.apply(&application.to_string())?;
+    from_its_first_packet_to_its_last(&scenario, "application", "pod/application")
+}
+
+/// A Deployment of the application without podspan, whose pods have these labels.
+pub(crate) fn application_without_podspan(
+    scenario: &Scenario<'_>,
+    script: &str,
+    labels: &Value,
+) -> Value {
+    let node = &workers(scenario.cluster())[0];
+    let mut spec = Kind::Plain.spec(node, &Value::Null, script);
+    spec["restartPolicy"] = "Always".into();
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "application"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "application"}},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
+        },
+    })
+}
+
+/// Deletes the object of a pod that runs the script of [`script_to_a_mirrored_peer`]. All that the pod has sent and
+/// received must be at the sensor, from the first packet of its first connection on.
+pub(crate) fn from_its_first_packet_to_its_last(
+    scenario: &Scenario<'_>,
+    name: &str,
+    object: &str,
+) -> Outcome {
+    scenario.logged(name, "app", "started", LIMIT)?;
+    mirrors(scenario, name)?;
+    let pod = get(
+        scenario.cluster(),
+        &["-n", scenario.namespace(), "pod", name],
+    )?;
+    let (delay, totals) = delete(scenario, &pod, object)?;
     println!(
         "the sidecar ends {} ms after the application",
         delay.as_millis()
@@ -313,7 +353,7 @@ fn the_last_packet_of_a_deleted_pod_is_at_the_sensor(cluster: &Cluster) -> Outco
     }
     let sent = totals.get("datagrams_sent")?;
     let address = text(&pod["status"]["podIP"]);
-    let (exchanged, copied, last) = captures(&scenario, &address, sent)?;
+    let (exchanged, copied, last) = captures(scenario, &address, sent)?;
     let missing: Vec<_> = exchanged.difference(&copied).collect();
     println!(
         "{} segments at the other end, {} copies at the sensor, missing: {missing:?}",
@@ -339,8 +379,10 @@ fn the_last_packet_of_a_deleted_pod_is_at_the_sensor(cluster: &Cluster) -> Outco
     Ok(())
 }
 
-/// Starts a sensor, the peer, and the application with podspan on the first worker.
-fn application(scenario: &Scenario<'_>) -> Result<Value, acceptance::Error> {
+/// Starts a sensor and the peer. Returns the script of an application that connects to the peer at once.
+pub(crate) fn script_to_a_mirrored_peer(
+    scenario: &Scenario<'_>,
+) -> Result<String, acceptance::Error> {
     let cluster = scenario.cluster();
     scenario.apply(&capturing_sensor("sensor", 1, "eth0"))?;
     scenario.apply(&PEER.replace("@tools@", images::TOOLS))?;
@@ -349,24 +391,20 @@ fn application(scenario: &Scenario<'_>) -> Result<Value, acceptance::Error> {
     let peer = ["-n", scenario.namespace(), "pod/peer"];
     cluster.wait("condition=Ready", &peer, LIMIT)?;
     let address = text(&get(cluster, &peer)?["status"]["podIP"]);
-    let script = APPLICATION.replace("@peer@", &address);
-    let node = &workers(cluster)[0];
-    let application = json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "application"},
-        "spec": Kind::Podspan.spec(node, &sidecar(scenario)?, &script),
-    });
-    scenario.apply(&application.to_string())?;
-    scenario.logged("application", "app", "started", LIMIT)?;
-    mirrors(scenario, "application")?;
-    get(cluster, &["-n", scenario.namespace(), "pod", "application"])
+    Ok(APPLICATION.replace("@peer@", &address))
 }
 
 /// Deletes the application. Returns how much later its sidecar ended, and the sidecar's totals.
-fn delete(scenario: &Scenario<'_>, pod: &Value) -> Result<(Duration, Totals), acceptance::Error> {
+fn delete(
+    scenario: &Scenario<'_>,
+    pod: &Value,
+    object: &str,
+) -> Result<(Duration, Totals), acceptance::Error> {
+    let name = text(&pod["metadata"]["name"]);
     let node = text(&pod["spec"]["nodeName"]);
     let exits = Exits::record(scenario.cluster(), &node, scenario.namespace())?;
-    let logs = ["app", "podspan"].map(|name| Followed::start(scenario, "application", name));
-    scenario.kubectl(&["delete", "pod", "application", "--wait=false"])?;
+    let logs = ["app", "podspan"].map(|container| Followed::start(scenario, &name, container));
+    scenario.kubectl(&["delete", object, "--wait=false"])?;
     let [application, podspan] = logs.map(Followed::finish);
     assert!(application.contains("ended"), "{application}");
     let [application, sidecar] =

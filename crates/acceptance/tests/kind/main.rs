@@ -25,6 +25,7 @@
 mod crash;
 mod disturbed;
 mod fixture;
+mod injection;
 mod lifecycle;
 mod nodes;
 mod placements;
@@ -97,7 +98,7 @@ fn main() -> ExitCode {
     ]
     .concat();
     // What measures times or disturbs a node comes after them, one at a time.
-    let alone = [lifecycle::ALONE, nodes::TESTS].concat();
+    let alone = [lifecycle::ALONE, injection::ALONE, nodes::TESTS].concat();
     let names = together.iter().chain(&alone).map(|(name, _)| *name);
     let not_run: Vec<&str> = names.filter(|name| is_not_run(name)).collect();
 

@@ -27,6 +27,12 @@ impl ControlPlane {
         self.folder().join("admin.kubeconfig")
     }
 
+    /// The program kubectl, for tests of what kubectl starts.
+    #[must_use]
+    pub fn kubectl_program(&self) -> PathBuf {
+        self.binaries.path("kubectl")
+    }
+
     /// A client with the administrator's rights, bound to the tokio runtime it is called in.
     ///
     /// # Errors

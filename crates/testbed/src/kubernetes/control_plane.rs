@@ -27,6 +27,7 @@ use super::pki::{Authority, Identity, TOKEN_ISSUER, TokenKey};
 use super::server::{Server, command};
 use crate::Namespace;
 use crate::process::fork;
+use crate::programs::Release;
 
 /// How long a server may take to become ready; a busy machine needs a multiple of the usual 5 s.
 const READY_TIMEOUT: Duration = Duration::from_secs(90);
@@ -54,6 +55,8 @@ pub struct Options {
     /// Whether kube-controller-manager runs: it fills the cluster role `view`, makes a service
     /// account in each new namespace, empties deleted namespaces, and makes pods of Deployments.
     pub controller_manager: bool,
+    /// The release of the API server.
+    pub release: Release,
     /// Further flags of kube-apiserver, such as `--max-requests-inflight=1`.
     pub apiserver_flags: Vec<String>,
 }
@@ -65,6 +68,7 @@ impl Default for Options {
             namespace: None,
             address: Ipv4Addr::LOCALHOST.into(),
             controller_manager: false,
+            release: Release::default(),
             apiserver_flags: Vec::new(),
         }
     }
@@ -102,7 +106,7 @@ pub struct ControlPlane {
     pub(super) token_key: TokenKey,
     address: SocketAddr,
     options: Options,
-    binaries: Binaries,
+    pub(super) binaries: Binaries,
     folder: TempDir,
 }
 
@@ -124,7 +128,7 @@ impl ControlPlane {
     /// When the binaries are not found or built (see [`Binaries::find`]), or a server does not come up; the
     /// text has the end of its log.
     pub fn start(options: Options) -> Result<Self, Error> {
-        let binaries = Binaries::find()?;
+        let binaries = Binaries::of(options.release)?;
         let folder = tempfile::Builder::new()
             .prefix("podspan-kubernetes-")
             .tempdir()

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::containerfile::Built;
-use super::contents::{Architecture, PROGRAMS, VERSION};
+use super::contents::{Architecture, Contents, IMAGES, VERSION, WEBHOOK_IMAGE};
 use super::oci::{Image, sha256};
 use super::read::Found;
 use super::registry::Registry;
@@ -30,39 +30,49 @@ use crate::tools;
 
 pub(crate) fn run() -> Result<Outcome> {
     tools::for_image()?;
-    let request = Request::new(&Architecture::ALL);
+    for contents in IMAGES {
+        println!("{}:", contents.title);
+        if let Outcome::NotRun(reason) = check(contents)? {
+            return Ok(Outcome::NotRun(reason));
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn check(contents: &'static Contents) -> Result<Outcome> {
+    let request = Request::new(contents, &Architecture::ALL);
     let image = archive(&request)?;
     let folder = tempfile::tempdir()
         .map_err(|source| Failure::system("making a temporary folder", source))?;
     for architecture in Architecture::ALL {
-        archive_holds(&request.output, architecture, folder.path())?;
+        archive_holds(&request, architecture, folder.path())?;
     }
     registry_has(&image, &request, folder.path())?;
     if let Some(reason) = containerfile::impossible() {
         return Ok(Outcome::NotRun(reason.to_owned()));
     }
     for (architecture, layer) in Architecture::ALL.into_iter().zip(image.layers()) {
-        capability_is_set(layer, &folder.path().join(architecture.name()))?;
+        capability_is_set(contents, layer, &folder.path().join(architecture.name()))?;
     }
-    for built in containerfile::build_and_check(&[Architecture::here()])? {
-        has_our_binaries(&built)?;
+    for built in containerfile::build_and_check(contents, &[Architecture::here()])? {
+        has_our_binaries(contents, &built)?;
     }
     Ok(Outcome::Done)
 }
 
 /// Lets skopeo copy one architecture out of the archive, reads what it copied, and runs the programs.
-fn archive_holds(archive: &Path, architecture: Architecture, folder: &Path) -> Result<()> {
+fn archive_holds(request: &Request, architecture: Architecture, folder: &Path) -> Result<()> {
     let name = architecture.name();
     let layout = folder.join(format!("layout-{name}"));
     let mut copy = Command::new("skopeo");
     copy.args(["--insecure-policy", "--override-arch", name])
         .args(["copy", "--quiet"])
-        .arg(format!("oci-archive:{}", archive.display()))
+        .arg(format!("oci-archive:{}", request.output.display()))
         .arg(format!("oci:{}", layout.display()));
     run_command(copy)?;
     let found = Found::read(&layout)?;
-    found.check(architecture)?;
-    for program in PROGRAMS {
+    found.check(request.contents, architecture)?;
+    for program in request.contents.programs {
         let path = folder.join(format!("{}-{name}", program.binary.name));
         write_executable(&path, &found.file(program.path)?.bytes)?;
         let said = output(emulated(&path, architecture))?;
@@ -101,7 +111,7 @@ fn write_executable(path: &Path, bytes: &[u8]) -> Result<()> {
 /// it by the digest that it has here.
 fn registry_has(image: &Image, request: &Request, folder: &Path) -> Result<()> {
     let registry = Registry::start()?;
-    let repository = format!("{}/podspan", registry.address());
+    let repository = format!("{}/{}", registry.address(), request.contents.title);
     let second = folder.join("second.tar");
     let mut push = cargo();
     push.args(["run", "--quiet", "--package", "xtask"])
@@ -109,6 +119,9 @@ fn registry_has(image: &Image, request: &Request, folder: &Path) -> Result<()> {
         .arg(&second)
         .args(["--name", &request.name])
         .args(["--push", &format!("{repository}:{VERSION}")]);
+    if request.contents.stage == WEBHOOK_IMAGE.stage {
+        push.arg("--webhook");
+    }
     run_command(push)?;
     if read_file(&second)? != read_file(&request.output)? {
         return Err(Failure::Wrong(format!(
@@ -144,12 +157,12 @@ fn digests(folder: &Path) -> Result<BTreeSet<String>> {
 }
 
 /// The container builds in another folder, with another home of cargo and with all its source newer.
-fn has_our_binaries(built: &Built) -> Result<()> {
+fn has_our_binaries(contents: &Contents, built: &Built) -> Result<()> {
     if !built.with_our_compilers {
         println!("the Containerfile has another C compiler: its binaries may differ from ours");
         return Ok(());
     }
-    for program in PROGRAMS {
+    for program in contents.programs {
         let target = built.architecture.target().to_owned();
         let ours = read_file(&static_binary(program.binary, Some(target))?)?;
         if ours != built.image.file(program.path)?.bytes {
@@ -165,7 +178,7 @@ fn has_our_binaries(built: &Built) -> Result<()> {
 
 /// Unpacks a layer with GNU tar and asks getcap what the kernel sees. Below cargo's target folder,
 /// because a file system in memory may not keep the attribute.
-fn capability_is_set(layer: &[u8], file: &Path) -> Result<()> {
+fn capability_is_set(contents: &Contents, layer: &[u8], file: &Path) -> Result<()> {
     fs::write(file, layer)
         .map_err(|source| Failure::system(format!("writing {}", file.display()), source))?;
     let folder = tempfile::tempdir_in(target_dir())
@@ -177,7 +190,7 @@ fn capability_is_set(layer: &[u8], file: &Path) -> Result<()> {
         .arg("--file")
         .arg(file);
     run_command(tar)?;
-    for program in PROGRAMS {
+    for program in contents.programs {
         let path = folder.path().join(program.path.trim_start_matches('/'));
         let mut getcap = Command::new("getcap");
         getcap.arg(&path);

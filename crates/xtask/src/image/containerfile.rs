@@ -10,7 +10,7 @@
 //!   target/image/containerfile/base-<digest>/   the build image's files, ready when it has this name
 //!                              storage/, run/   buildah's images and containers
 //!                              tmp/             and its caches, which outlive a build
-//!                              ARCHITECTURE/    the result as an OCI layout
+//!                              IMAGE-ARCHITECTURE/  the result as an OCI layout
 //! ```
 //! It needs root: debootstrap makes device files, and buildah's chroot isolation mounts.
 
@@ -22,7 +22,7 @@ use std::process::Command;
 
 use nix::unistd::geteuid;
 
-use super::contents::Architecture;
+use super::contents::{Architecture, Contents};
 use super::read::Found;
 use super::{create_folder, folder};
 use crate::cargo::{root, run, succeeds};
@@ -42,7 +42,10 @@ pub(super) struct Built {
     pub(super) with_our_compilers: bool,
 }
 
-pub(super) fn build_and_check(architectures: &[Architecture]) -> Result<Vec<Built>> {
+pub(super) fn build_and_check(
+    contents: &Contents,
+    architectures: &[Architecture],
+) -> Result<Vec<Built>> {
     if let Some(reason) = impossible() {
         return Err(Failure::Wrong(format!(
             "{reason}: run this command as root"
@@ -54,9 +57,9 @@ pub(super) fn build_and_check(architectures: &[Architecture]) -> Result<Vec<Buil
     let build_image = store.build_image(&base)?;
     let with_our_compilers = base.has_our_compilers(&store.folder)?;
     let build = |&architecture: &Architecture| {
-        let layout = store.build(architecture, &build_image)?;
+        let layout = store.build(contents, architecture, &build_image)?;
         let image = Found::read(&layout)?;
-        image.check(architecture)?;
+        image.check(contents, architecture)?;
         println!("{}: {}", layout.display(), architecture.name());
         Ok(Built {
             architecture,
@@ -116,8 +119,13 @@ impl Store {
     }
 
     /// Builds for one architecture and returns the folder with the result.
-    fn build(&self, architecture: Architecture, build_image: &str) -> Result<PathBuf> {
-        let tag = format!("localhost/podspan:{}", architecture.name());
+    fn build(
+        &self,
+        contents: &Contents,
+        architecture: Architecture,
+        build_image: &str,
+    ) -> Result<PathBuf> {
+        let tag = format!("localhost/{}:{}", contents.title, architecture.name());
         let mut build = self.buildah();
         build
             .args(["build", "--isolation", "chroot", "--pull-never"])
@@ -128,11 +136,12 @@ impl Store {
                 "--build-arg=BUILDPLATFORM=linux/{}",
                 Architecture::here().name()
             ))
-            .args(["--tag", &tag, "--file"])
+            .args(["--target", contents.stage, "--tag", &tag, "--file"])
             .arg(root().join("Containerfile"))
             .arg(root());
         run(build)?;
-        let layout = self.folder.join(architecture.name());
+        let name = format!("{}-{}", contents.title, architecture.name());
+        let layout = self.folder.join(name);
         remove(&layout)?;
         let mut export = self.buildah();
         export.args(["push", "--quiet", &tag]);

@@ -1,12 +1,13 @@
-//! What is in the image, as data: the programs, and what a container runtime is told about them.
+//! What is in each image, as data: the programs, and what a container runtime is told about them.
 //!
-//! The `Containerfile` says the same; building it checks that ([`super::containerfile`]).
+//! The `Containerfile` says the same, with a stage for each image; building it checks that
+//! ([`super::containerfile`]).
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::build::{Binary, PODSPAN, SENSOR};
+use crate::build::{Binary, PODSPAN, SENSOR, WEBHOOK};
 
 /// A program of the workspace in the image.
 #[derive(Clone, Copy, Debug)]
@@ -21,29 +22,86 @@ pub(crate) struct Program {
 /// `CAP_NET_RAW` in linux/capability.h.
 const CAP_NET_RAW: u8 = 13;
 
-/// The first one is the entrypoint.
-pub(crate) const PROGRAMS: [Program; 2] = [
-    Program {
-        binary: PODSPAN,
-        path: "/podspan",
-        capability: Some(CAP_NET_RAW),
-    },
-    Program {
-        binary: SENSOR,
-        path: "/podspan-sensor",
-        capability: Some(CAP_NET_RAW),
-    },
-];
+/// One image.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    /// Its title, and the beginning of its file's name.
+    pub(crate) title: &'static str,
+    description: &'static str,
+    /// The repository that the manifests name.
+    repository: &'static str,
+    /// Its stage in the `Containerfile`.
+    pub(crate) stage: &'static str,
+    /// The first one is the entrypoint.
+    pub(crate) programs: &'static [Program],
+}
 
-/// The repository that the manifests name.
-pub(crate) const REPOSITORY: &str = "ghcr.io/podspan/podspan";
+/// podspan's image.
+pub(crate) const PODSPAN_IMAGE: Contents = Contents {
+    title: "podspan",
+    description: "A sidecar that copies a pod's traffic to a network sensor over VXLAN",
+    repository: "ghcr.io/podspan/podspan",
+    stage: "podspan",
+    programs: &[
+        Program {
+            binary: PODSPAN,
+            path: "/podspan",
+            capability: Some(CAP_NET_RAW),
+        },
+        Program {
+            binary: SENSOR,
+            path: "/podspan-sensor",
+            capability: Some(CAP_NET_RAW),
+        },
+    ],
+};
+
+/// The webhook's image. It needs no capability.
+pub(crate) const WEBHOOK_IMAGE: Contents = Contents {
+    title: "podspan-webhook",
+    description: "A webhook that adds podspan's sidecar to pods",
+    repository: "ghcr.io/podspan/podspan-webhook",
+    stage: "webhook",
+    programs: &[Program {
+        binary: WEBHOOK,
+        path: "/podspan-webhook",
+        capability: None,
+    }],
+};
+
+/// All images.
+pub(crate) const IMAGES: [&Contents; 2] = [&PODSPAN_IMAGE, &WEBHOOK_IMAGE];
+
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// An image that runs without root where the manifest says nothing.
 pub(crate) const USER: &str = "65532:65532";
 
-/// The name of the image where none is given.
-pub(crate) fn default_name() -> String {
-    format!("{REPOSITORY}:{VERSION}")
+impl Contents {
+    /// The name of the image where none is given.
+    pub(crate) fn default_name(&self) -> String {
+        format!("{}:{VERSION}", self.repository)
+    }
+
+    pub(crate) fn runtime(&self) -> Runtime {
+        Runtime {
+            user: USER,
+            entrypoint: self
+                .programs
+                .iter()
+                .take(1)
+                .map(|first| first.path)
+                .collect(),
+            labels: BTreeMap::from([
+                ("org.opencontainers.image.description", self.description),
+                (
+                    "org.opencontainers.image.licenses",
+                    env!("CARGO_PKG_LICENSE"),
+                ),
+                ("org.opencontainers.image.title", self.title),
+                ("org.opencontainers.image.version", VERSION),
+            ]),
+        }
+    }
 }
 
 /// The part of an image's configuration that a runtime applies: OCI image-spec, config.md.
@@ -53,25 +111,6 @@ pub(crate) struct Runtime {
     pub(crate) user: &'static str,
     pub(crate) entrypoint: Vec<&'static str>,
     pub(crate) labels: BTreeMap<&'static str, &'static str>,
-}
-
-pub(crate) fn runtime() -> Runtime {
-    Runtime {
-        user: USER,
-        entrypoint: PROGRAMS.iter().take(1).map(|first| first.path).collect(),
-        labels: BTreeMap::from([
-            (
-                "org.opencontainers.image.description",
-                "A sidecar that copies a pod's traffic to a network sensor over VXLAN",
-            ),
-            (
-                "org.opencontainers.image.licenses",
-                env!("CARGO_PKG_LICENSE"),
-            ),
-            ("org.opencontainers.image.title", "podspan"),
-            ("org.opencontainers.image.version", VERSION),
-        ]),
-    }
 }
 
 /// The machines that the image is for.

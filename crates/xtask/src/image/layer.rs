@@ -50,7 +50,7 @@ pub(crate) fn tar(files: &[Executable<'_>]) -> io::Result<Vec<u8>> {
 }
 
 /// Appends an entry of root without a time, so that the same files give the same bytes.
-pub(super) fn append(
+pub(crate) fn append(
     archive: &mut Builder<Vec<u8>>,
     kind: EntryType,
     mode: u32,

@@ -1,4 +1,4 @@
-//! `cargo xtask image`: the image of podspan, without a daemon and without a base image.
+//! `cargo xtask image`: the images of podspan and of its webhook, without a daemon and without a base image.
 //!
 //! ```text
 //!   contents (what, as data) --> build (static binaries) --> layer (tar, gzip) --> oci (documents)
@@ -16,7 +16,7 @@
 pub(crate) mod check;
 mod containerfile;
 mod contents;
-mod layer;
+pub(crate) mod layer;
 mod load;
 mod oci;
 #[cfg(feature = "registry")]
@@ -34,8 +34,8 @@ use crate::arguments::Arguments;
 use crate::build::static_binary;
 use crate::cargo::target_dir;
 use crate::failure::{Failure, Result};
-pub(crate) use contents::Architecture;
-use contents::{PROGRAMS, default_name, runtime};
+use contents::Contents;
+pub(crate) use contents::{Architecture, PODSPAN_IMAGE, WEBHOOK_IMAGE};
 use layer::Executable;
 use load::Destination;
 pub(crate) use oci::sha256;
@@ -53,6 +53,11 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     let load: Option<Destination> = arguments.option("--load")?;
     let containerfile = arguments.flag("--containerfile");
     let for_tests = arguments.flag("--tools");
+    let contents = if arguments.flag("--webhook") {
+        &WEBHOOK_IMAGE
+    } else {
+        &PODSPAN_IMAGE
+    };
     arguments.finish()?;
     if containerfile {
         if output.is_some()
@@ -63,12 +68,12 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
             || for_tests
         {
             return Err(Failure::Usage(
-                "--containerfile goes with --architecture only".to_owned(),
+                "--containerfile goes with --architecture and --webhook only".to_owned(),
             ));
         }
         // Each takes minutes: without a choice, this machine's is enough.
         let architectures = only.map_or(vec![Architecture::here()], |one| vec![one]);
-        return containerfile::build_and_check(&architectures).map(drop);
+        return containerfile::build_and_check(contents, &architectures).map(drop);
     }
     let architectures = only.map_or(Architecture::ALL.to_vec(), |one| vec![one]);
     #[cfg(not(feature = "registry"))]
@@ -76,7 +81,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
         return Err(crate::cargo::run_again_with("registry"));
     }
     if for_tests {
-        if only.is_some() || name.is_some() {
+        if only.is_some() || name.is_some() || contents.stage != PODSPAN_IMAGE.stage {
             return Err(Failure::Usage(
                 "--tools goes with --output, --load and --push only".to_owned(),
             ));
@@ -84,7 +89,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
         let archive = tools::archive(output.as_deref(), load.as_ref())?;
         return push_image(|| tools::blobs(&archive), push.as_deref(), insecure);
     }
-    let mut request = Request::new(&architectures);
+    let mut request = Request::new(contents, &architectures);
     if let Some(name) = name.or_else(|| push.clone()) {
         request.name = name;
     }
@@ -131,6 +136,7 @@ fn insecure_alone() -> Failure {
 /// What to make.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
+    pub(crate) contents: &'static Contents,
     pub(crate) architectures: Vec<Architecture>,
     /// What a node calls the image after the import: `REPOSITORY:TAG`.
     pub(crate) name: String,
@@ -139,18 +145,20 @@ pub(crate) struct Request {
 
 impl Request {
     /// The usual name, in the usual place.
-    pub(crate) fn new(architectures: &[Architecture]) -> Self {
+    pub(crate) fn new(contents: &'static Contents, architectures: &[Architecture]) -> Self {
+        let file = format!("{}-{}.tar", contents.title, contents::VERSION);
         Self {
+            contents,
             architectures: architectures.to_vec(),
-            name: default_name(),
-            output: folder().join(format!("podspan-{}.tar", contents::VERSION)),
+            name: contents.default_name(),
+            output: folder().join(file),
         }
     }
 }
 
 /// Builds the programs, packs them, and writes the OCI archive to `request.output`.
 pub(crate) fn archive(request: &Request) -> Result<Image> {
-    let image = assemble(&request.architectures)?;
+    let image = assemble(request.contents, &request.architectures)?;
     write(&image, request)?;
     report(&image, request);
     Ok(image)
@@ -166,10 +174,10 @@ fn write(image: &Image, request: &Request) -> Result<()> {
 }
 
 /// Builds the programs for each architecture, and packs them.
-fn assemble(architectures: &[Architecture]) -> Result<Image> {
+fn assemble(contents: &Contents, architectures: &[Architecture]) -> Result<Image> {
     let images = architectures.iter().map(|&architecture| {
         let mut files = Vec::new();
-        for program in PROGRAMS {
+        for program in contents.programs {
             let path = static_binary(program.binary, Some(architecture.target().to_owned()))?;
             files.push((program, read_file(&path)?));
         }
@@ -181,15 +189,20 @@ fn assemble(architectures: &[Architecture]) -> Result<Image> {
                 capability: program.capability,
             })
             .collect();
-        pack(architecture, &files)
+        pack(contents, architecture, &files)
     });
     let images = images.collect::<Result<_>>()?;
     Image::new(images).map_err(|source| Failure::system("writing the image's index", source))
 }
 
 /// The image of one architecture, which must not be too large.
-fn pack(architecture: Architecture, files: &[Executable<'_>]) -> Result<ForOne> {
-    let packed = layer::tar(files).and_then(|tar| ForOne::new(architecture, &tar, &runtime()));
+fn pack(
+    contents: &Contents,
+    architecture: Architecture,
+    files: &[Executable<'_>],
+) -> Result<ForOne> {
+    let runtime = contents.runtime();
+    let packed = layer::tar(files).and_then(|tar| ForOne::new(architecture, &tar, &runtime));
     let image = packed.map_err(|source| Failure::system("packing the image", source))?;
     let (bytes, name) = (image.bytes(), architecture.name());
     if bytes > IMAGE_MAX {

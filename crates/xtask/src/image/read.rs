@@ -10,7 +10,7 @@ use flate2::read::GzDecoder;
 use serde_json::Value;
 use tar::{Archive, EntryType};
 
-use super::contents::{Architecture, PROGRAMS, runtime};
+use super::contents::{Architecture, Contents};
 use super::oci::sha256;
 use super::{layer, read_file};
 use crate::elf;
@@ -65,8 +65,8 @@ impl Found {
 
     /// Whether it holds the programs for `architecture`, with their capabilities and nothing else,
     /// and starts the right one as the right user.
-    pub(crate) fn check(&self, architecture: Architecture) -> Result<()> {
-        let expected = runtime();
+    pub(crate) fn check(&self, contents: &Contents, architecture: Architecture) -> Result<()> {
+        let expected = contents.runtime();
         same(
             "architecture",
             &self.config["architecture"],
@@ -80,12 +80,12 @@ impl Found {
             same(label, &config["Labels"][label], value)?;
         }
         let paths: Vec<_> = self.files.keys().map(String::as_str).collect();
-        let mut wanted = PROGRAMS.map(|program| program.path);
+        let mut wanted: Vec<_> = contents.programs.iter().map(|one| one.path).collect();
         wanted.sort_unstable();
         if paths != wanted {
             return Err(wrong(&format!("it holds {paths:?} instead of {wanted:?}")));
         }
-        for program in PROGRAMS {
+        for program in contents.programs {
             let file = self.file(program.path)?;
             let capability = program.capability.map(layer::permitted);
             if file.capability.as_deref() != capability.as_ref().map(<[u8; 20]>::as_slice) {

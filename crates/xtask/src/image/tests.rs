@@ -7,7 +7,7 @@ use std::process::Command;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::contents::{Architecture, PROGRAMS, runtime};
+use super::contents::{Architecture, Contents, IMAGES, PODSPAN_IMAGE};
 use super::layer::{self, Executable};
 use super::oci::{ForOne, Image};
 use super::read::Found;
@@ -55,11 +55,14 @@ fn program(architecture: Architecture) -> Vec<u8> {
     elf
 }
 
-fn image(architectures: &[Architecture]) -> Image {
+fn image(contents: &Contents, architectures: &[Architecture]) -> Image {
     let images = architectures.iter().map(|&architecture| {
         let bytes = program(architecture);
-        let files = PROGRAMS.map(|program| executable(program.path, &bytes, program.capability));
-        super::pack(architecture, &files).unwrap()
+        let programs = contents.programs.iter();
+        let files: Vec<_> = programs
+            .map(|program| executable(program.path, &bytes, program.capability))
+            .collect();
+        super::pack(contents, architecture, &files).unwrap()
     });
     Image::new(images.collect()).unwrap()
 }
@@ -113,7 +116,13 @@ fn folders_come_before_what_is_in_them() {
 
 #[test]
 fn both_architectures_are_in_one_index_and_each_is_complete() {
-    let image = image(&Architecture::ALL);
+    for contents in IMAGES {
+        both_architectures_are_complete(contents);
+    }
+}
+
+fn both_architectures_are_complete(contents: &Contents) {
+    let image = image(contents, &Architecture::ALL);
     let index: Value = serde_json::from_slice(&image.index.bytes).unwrap();
     let platforms: Vec<_> = index["manifests"]
         .as_array()
@@ -137,7 +146,7 @@ fn both_architectures_are_in_one_index_and_each_is_complete() {
         let one = serde_json::json!({"manifests": [index["manifests"][number]]});
         fs::write(&path, one.to_string()).unwrap();
         Found::read(folder.path())
-            .and_then(|found| found.check(architecture))
+            .and_then(|found| found.check(contents, architecture))
             .unwrap();
     }
 }
@@ -146,7 +155,9 @@ fn both_architectures_are_in_one_index_and_each_is_complete() {
 #[test]
 fn every_folder_of_the_archive_is_an_entry_of_it() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let archive = image(&Architecture::ALL).archive("a:b").unwrap();
+    let archive = image(&PODSPAN_IMAGE, &Architecture::ALL)
+        .archive("a:b")
+        .unwrap();
     fs::write(file.path(), archive).unwrap();
     let listed = tar(&["-t"], file.path());
     let mut seen = std::collections::BTreeSet::from([""]);
@@ -164,7 +175,11 @@ fn the_order_of_the_architectures_does_not_matter() {
         [Architecture::Amd64, Architecture::Arm64],
         [Architecture::Arm64, Architecture::Amd64],
     ]
-    .map(|architectures| image(&architectures).archive("a/b:c").unwrap());
+    .map(|architectures| {
+        image(&PODSPAN_IMAGE, &architectures)
+            .archive("a/b:c")
+            .unwrap()
+    });
     assert!(one == other);
 }
 
@@ -177,12 +192,13 @@ fn a_wrong_image_is_found() {
         let one = ForOne::new(
             Architecture::Amd64,
             &layer::tar(&files).unwrap(),
-            &runtime(),
+            &PODSPAN_IMAGE.runtime(),
         );
         let image = Image::new(vec![one.unwrap()]).unwrap();
         let folder = unpacked(&image.archive("a:b").unwrap());
         fs::write(folder.path().join("index.json"), &image.index.bytes).unwrap();
-        let result = Found::read(folder.path()).and_then(|it| it.check(Architecture::Amd64));
+        let result =
+            Found::read(folder.path()).and_then(|it| it.check(&PODSPAN_IMAGE, Architecture::Amd64));
         result.map_err(|error| error.to_string())
     };
     assert_eq!(checked(&[executable("/podspan", &bytes, Some(13))]), Ok(()));
@@ -222,7 +238,11 @@ fn an_image_that_is_too_large_is_refused() {
         state.to_le_bytes()[7]
     };
     let bytes: Vec<u8> = (0..super::IMAGE_MAX).map(|_| random()).collect();
-    let error = super::pack(Architecture::Arm64, &[executable("/podspan", &bytes, None)]);
+    let error = super::pack(
+        &PODSPAN_IMAGE,
+        Architecture::Arm64,
+        &[executable("/podspan", &bytes, None)],
+    );
     let error = error.unwrap_err().to_string();
     assert!(error.contains("arm64"), "{error}");
 }

@@ -1,0 +1,28 @@
+//! Where a command reads and writes, and what a terminal allows.
+
+use std::io::{self, BufRead as _, BufReader, Read, Write};
+
+/// The streams of a command.
+pub struct Console<'a> {
+    /// The standard input.
+    pub input: &'a mut dyn Read,
+    /// Results.
+    pub output: &'a mut dyn Write,
+    /// Everything for people.
+    pub messages: &'a mut dyn Write,
+    /// Whether somebody can read a question there and answer it.
+    pub is_interactive: bool,
+    /// Whether diffs have colours.
+    pub is_coloured: bool,
+}
+
+impl Console<'_> {
+    /// Asks, and returns whether the answer is yes.
+    pub(crate) fn confirm(&mut self, question: &str) -> io::Result<bool> {
+        write!(self.messages, "{question} [y/N] ")?;
+        self.messages.flush()?;
+        let mut answer = String::new();
+        BufReader::new(&mut self.input).read_line(&mut answer)?;
+        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+}

@@ -1,0 +1,412 @@
+//! Reads the settings from the environment, and collects all errors.
+//!
+//! In: pairs of name and value. Out: a [`Config`], or every error with setting, value, what is expected and an
+//! example. An empty variable counts as not set. The image and the defaults are tried on a pod, so a default
+//! that would keep each pod without podspan is an error at the start.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use inject::{Options, Placement, Security};
+use serde_json::json;
+use thiserror::Error;
+use tracing::level_filters::LevelFilter;
+
+use crate::log::Format;
+use crate::sidecar_settings;
+use crate::variable::{self as settings, SETTINGS, Variable};
+
+/// Where certificates come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Certificates {
+    /// The webhook makes them.
+    Own,
+    /// A folder with `tls.crt` and `tls.key`.
+    Folder(PathBuf),
+}
+
+/// The settings, each valid.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How podspan is injected.
+    pub options: Options<'static>,
+    /// Where certificates come from.
+    pub certificates: Certificates,
+    /// The namespace of Service and Secret.
+    pub namespace: String,
+    /// The name of Service, Secret and configuration.
+    pub service: String,
+    /// Further names in the certificate.
+    pub names: Vec<String>,
+    /// How long a certificate is valid.
+    pub validity: Duration,
+    /// Where API servers ask.
+    pub listen: SocketAddr,
+    /// Where the state is shown.
+    pub status: SocketAddr,
+    /// How long the webhook answers after a signal.
+    pub drain: Duration,
+    /// Which events are logged.
+    pub log: LevelFilter,
+    /// The form of the log.
+    pub log_format: Format,
+}
+
+/// A setting that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{}={value:?}: {reason}; expected: {}; for example {}={:?}",
+        .variable.name, .variable.expected, .variable.name, .variable.example)]
+pub struct Invalid {
+    /// The setting.
+    pub variable: &'static Variable,
+    /// Its value, with bytes that are not UTF-8 replaced.
+    pub value: String,
+    /// What is wrong, as a part of a sentence.
+    pub reason: String,
+}
+
+/// All errors, in the order of the table. Never empty.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub struct ConfigErrors(pub Vec<Invalid>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the configuration is wrong:")?;
+        for invalid in &self.0 {
+            write!(f, "\n  {invalid}")?;
+        }
+        write!(f, "\npodspan-webhook --help describes every setting")
+    }
+}
+
+impl Config {
+    /// Reads all settings.
+    ///
+    /// # Errors
+    /// Every setting that is wrong.
+    pub fn from_variables(
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigErrors> {
+        let variables: Vec<_> = variables.into_iter().collect();
+        let mut reading = Reading {
+            variables: &variables,
+            errors: Vec::new(),
+        };
+        let config = reading.all();
+        match config {
+            Some(config) if reading.errors.is_empty() => Ok(config),
+            _ => {
+                let place = |invalid: &Invalid| {
+                    SETTINGS.iter().position(|known| *known == invalid.variable)
+                };
+                reading.errors.sort_by_key(place);
+                Err(ConfigErrors(reading.errors))
+            }
+        }
+    }
+}
+
+struct Reading<'a> {
+    variables: &'a [(OsString, OsString)],
+    errors: Vec<Invalid>,
+}
+
+impl Reading<'_> {
+    fn all(&mut self) -> Option<Config> {
+        let options = self.options();
+        let certificates = self.value(&settings::CERTIFICATES, certificates);
+        let namespace = self.value(&settings::NAMESPACE, label);
+        let service = self.value(&settings::SERVICE, label);
+        let names = self.value(&settings::NAMES, names);
+        let validity = self.value(&settings::VALIDITY, |text| {
+            time(
+                text,
+                Duration::from_secs(5),
+                Duration::from_hours(3650 * 24),
+            )
+        });
+        let listen = self.value(&settings::LISTEN, parsed);
+        let status = self.value(&settings::STATUS, parsed);
+        let drain = self.value(&settings::DRAIN, |text| {
+            time(text, Duration::ZERO, Duration::from_mins(1))
+        });
+        let log = self.value(&settings::LOG, log_level);
+        let log_format = self.value(&settings::LOG_FORMAT, |text| match text {
+            "text" => Ok(Format::Text),
+            "json" => Ok(Format::Json),
+            _ => Err(UNKNOWN_WORD.to_owned()),
+        });
+        Some(Config {
+            options: options?,
+            certificates: certificates?,
+            namespace: namespace?,
+            service: service?,
+            names: names?,
+            validity: validity?,
+            listen: listen?,
+            status: status?,
+            drain: drain?,
+            log: log?,
+            log_format: log_format?,
+        })
+    }
+
+    fn options(&mut self) -> Option<Options<'static>> {
+        let placement = self.value(&settings::PLACEMENT, |text| match text {
+            "native" => Ok(Placement::Native),
+            "plain" => Ok(Placement::Plain),
+            _ => Err(UNKNOWN_WORD.to_owned()),
+        });
+        let security = self.value(&settings::SECURITY, |text| match text {
+            "added" => Ok(Security::Added),
+            "baseline" => Ok(Security::Baseline),
+            "root" => Ok(Security::Root),
+            _ => Err(UNKNOWN_WORD.to_owned()),
+        });
+        let image = self.value(&settings::IMAGE, |text| {
+            let options = Options {
+                image: text.to_owned(),
+                ..sidecar_settings::options()
+            };
+            tried(&options).map(|()| text.to_owned())
+        });
+        let defaults = self.value(&settings::DEFAULTS, |text| {
+            let defaults = defaults(text)?;
+            let options = Options {
+                defaults: defaults.clone(),
+                ..sidecar_settings::options()
+            };
+            tried(&options).map(|()| defaults)
+        });
+        Some(Options {
+            image: image?,
+            placement: placement?,
+            security: security?,
+            defaults: defaults?,
+            ..sidecar_settings::options()
+        })
+    }
+
+    fn value<T>(
+        &mut self,
+        variable: &'static Variable,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let set = self
+            .variables
+            .iter()
+            .find(|(name, _)| name == variable.name);
+        let set = set
+            .map(|(_, value)| value)
+            .filter(|value| !value.is_empty());
+        let result = match set.map(|value| value.to_str()) {
+            Some(None) => Err("it is not UTF-8 text".to_owned()),
+            Some(Some(text)) => parse(text),
+            None => parse(variable.default),
+        };
+        let wrong = |reason| {
+            self.errors.push(Invalid {
+                variable,
+                value: set.map_or_else(String::new, |value| value.to_string_lossy().into_owned()),
+                reason,
+            });
+        };
+        result.map_err(wrong).ok()
+    }
+}
+
+const UNKNOWN_WORD: &str = "it is not one of the allowed words";
+
+/// Whether a plain pod gets podspan with these options.
+fn tried(options: &Options<'_>) -> Result<(), String> {
+    let pod = json!({"metadata": {}, "spec": {"containers": [{"name": "application"}]}});
+    match inject::inject(&pod, options) {
+        Ok(_) => Ok(()),
+        Err(refused) => Err(refused.to_string()),
+    }
+}
+
+fn defaults(text: &str) -> Result<Vec<(String, String)>, String> {
+    let mut defaults: Vec<(String, String)> = Vec::new();
+    let entries = text.split([';', '\n']).map(str::trim);
+    for entry in entries.filter(|entry| !entry.is_empty()) {
+        let Some((name, value)) = entry.split_once('=') else {
+            return Err(format!("{entry:?} has no ="));
+        };
+        let (name, value) = (name.trim(), value.trim());
+        if defaults.iter().any(|(known, _)| known == name) {
+            return Err(format!("{name:?} is there twice"));
+        }
+        defaults.push((name.to_owned(), value.to_owned()));
+    }
+    Ok(defaults)
+}
+
+fn certificates(text: &str) -> Result<Certificates, String> {
+    match text {
+        "self" => Ok(Certificates::Own),
+        path if path.starts_with('/') => Ok(Certificates::Folder(path.into())),
+        _ => Err("it is neither self nor an absolute path".to_owned()),
+    }
+}
+
+/// A label of RFC 1123, which names of Services and namespaces are.
+fn label(text: &str) -> Result<String, String> {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let ends = !text.starts_with('-') && !text.ends_with('-');
+    if text.bytes().all(inner) && ends && (1..64).contains(&text.len()) {
+        return Ok(text.to_owned());
+    }
+    Err("a name has at most 63 lower-case letters, digits and -, and no - at an end".to_owned())
+}
+
+fn names(text: &str) -> Result<Vec<String>, String> {
+    let names = text.split(',').map(str::trim).filter(|_| !text.is_empty());
+    names
+        .map(|name| {
+            let is_name = name.split('.').all(|part| label(part).is_ok()) && name.len() < 254;
+            if IpAddr::from_str(name).is_ok() || is_name {
+                return Ok(name.to_owned());
+            }
+            Err(format!("{name:?} is neither a host name nor an address"))
+        })
+        .collect()
+}
+
+fn parsed<T: FromStr>(text: &str) -> Result<T, String>
+where
+    T::Err: fmt::Display,
+{
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+fn log_level(text: &str) -> Result<LevelFilter, String> {
+    match text {
+        "error" => Ok(LevelFilter::ERROR),
+        "warn" => Ok(LevelFilter::WARN),
+        "info" => Ok(LevelFilter::INFO),
+        "debug" => Ok(LevelFilter::DEBUG),
+        "trace" => Ok(LevelFilter::TRACE),
+        _ => Err(UNKNOWN_WORD.to_owned()),
+    }
+}
+
+fn time(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
+    const UNITS: [(&str, u64); 5] = [
+        ("ms", 1),
+        ("s", 1000),
+        ("m", 60_000),
+        ("h", 3_600_000),
+        ("d", 86_400_000),
+    ];
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let factor = UNITS.iter().find(|(name, _)| *name == unit);
+    let (Ok(number), Some((_, factor))) = (number.parse::<u64>(), factor) else {
+        return Err("it is not a time: a whole number and a unit".to_owned());
+    };
+    let time = Duration::from_millis(number.saturating_mul(*factor));
+    if (min..=max).contains(&time) {
+        return Ok(time);
+    }
+    Err("it is out of bounds".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        Config::from_variables(variables)
+    }
+
+    #[test]
+    fn without_variables_the_defaults_apply() {
+        let config = read(&[("PATH", "/bin"), ("LOG", "")]).unwrap();
+        assert_eq!(config.options.image, inject::IMAGE);
+        assert_eq!(config.certificates, Certificates::Own);
+        assert_eq!(config.validity, Duration::from_hours(90 * 24));
+        assert_eq!(config.namespace, "podspan-system");
+        assert!(config.names.is_empty() && config.options.defaults.is_empty());
+    }
+
+    #[test]
+    fn every_example_is_valid() {
+        for setting in SETTINGS {
+            let config = read(&[(setting.name, setting.example)]);
+            assert!(config.is_ok(), "{}", config.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn values_are_read() {
+        let config = read(&[
+            (
+                "DEFAULTS",
+                "sensor=10.0.0.1,10.0.0.2; cpu = 50m/250m\nvni=7;",
+            ),
+            ("PLACEMENT", "plain"),
+            ("SECURITY", "root"),
+            ("CERTIFICATES", "/certificates"),
+            ("NAMES", "webhook.example, ::1"),
+            ("DRAIN", "250ms"),
+        ])
+        .unwrap();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let defaults = [
+            pair("sensor", "10.0.0.1,10.0.0.2"),
+            pair("cpu", "50m/250m"),
+            pair("vni", "7"),
+        ];
+        assert_eq!(config.options.defaults, defaults);
+        assert_eq!(config.options.placement, Placement::Plain);
+        assert_eq!(config.options.security, Security::Root);
+        assert_eq!(
+            config.certificates,
+            Certificates::Folder("/certificates".into())
+        );
+        assert_eq!(config.names, ["webhook.example", "::1"]);
+        assert_eq!(config.drain, Duration::from_millis(250));
+    }
+
+    #[test]
+    fn all_errors_are_reported_in_the_order_of_the_table() {
+        let errors = read(&[
+            ("LOG", "loud"),
+            ("IMAGE", "a b"),
+            ("DEFAULTS", "sensor"),
+            ("CERTIFICATES", "there"),
+            ("NAMES", "a,,b"),
+            ("VALIDITY", "4s"),
+            ("SERVICE", "-a"),
+            ("LISTEN", "8443"),
+            ("DRAIN", "5"),
+        ])
+        .unwrap_err();
+        let names: Vec<_> = errors.0.iter().map(|error| error.variable.name).collect();
+        let expected = [
+            "IMAGE",
+            "DEFAULTS",
+            "CERTIFICATES",
+            "SERVICE",
+            "NAMES",
+            "VALIDITY",
+            "LISTEN",
+            "DRAIN",
+            "LOG",
+        ];
+        assert_eq!(names, expected);
+        let text = errors.to_string();
+        assert!(
+            text.contains("DEFAULTS=\"sensor\": \"sensor\" has no =; expected: "),
+            "{text}"
+        );
+    }
+}

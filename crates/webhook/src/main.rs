@@ -1,0 +1,42 @@
+//! `podspan-webhook`: adds podspan's sidecar to pods that an API server asks about.
+
+#![forbid(unsafe_code)]
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use webhook::{Arguments, Config, help, log, markdown, run, version};
+
+/// `EX_USAGE` and `EX_OSERR` of `sysexits.h`, as podspan itself ends.
+const USAGE: u8 = 64;
+const OS_ERROR: u8 = 71;
+
+fn main() -> ExitCode {
+    let text = match Arguments::parse(std::env::args_os().skip(1)) {
+        Ok(Arguments::Run) => return start(),
+        Ok(Arguments::Help) => help(),
+        Ok(Arguments::Version) => version(),
+        Ok(Arguments::Markdown) => markdown(),
+        Err(error) => return fail(&error.to_string(), USAGE),
+    };
+    // A closed standard output (`podspan-webhook --help | head -1`) is no error.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn start() -> ExitCode {
+    let config = match Config::from_variables(std::env::vars_os()) {
+        Ok(config) => config,
+        Err(errors) => return fail(&errors.to_string(), USAGE),
+    };
+    log::start(config.log, config.log_format);
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string(), OS_ERROR),
+    }
+}
+
+fn fail(reason: &str, code: u8) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "podspan-webhook: {reason}");
+    code.into()
+}
