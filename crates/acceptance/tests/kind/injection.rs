@@ -177,7 +177,10 @@ impl<'a> Installed<'a> {
         let version = env!("CARGO_PKG_VERSION");
         let yaml = [
             ("ghcr.io/podspan/podspan-webhook", images::WEBHOOK),
-            ("ghcr.io/podspan/podspan", &Images::from_environment().podspan),
+            (
+                "ghcr.io/podspan/podspan",
+                &Images::from_environment().podspan,
+            ),
         ]
         .iter()
         .fold(yaml, |yaml, (published, image)| {
