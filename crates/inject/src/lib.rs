@@ -9,7 +9,7 @@
 //! 3. `pod` decides what changes: a plan of steps, which [`inject`] and [`remove`] apply to a value; `patched`
 //!    finds what an update would lose;
 //! 4. [`yaml`] applies the same steps to text, and changes nothing else in it; [`patch`] writes them as a
-//!    JSON Patch.
+//!    JSON Patch;
 //! 5. [`policy`] says all of it but the removal in the language of admission policies, which the API server runs.
 //!
 //! Three promises, each with property tests: injection changes only podspan's container, a second injection
@@ -37,6 +37,15 @@ pub use pod::{inject, is_injected, remove};
 pub use refused::{Reason, Refused};
 pub use setting::{PREFIX, Setting};
 pub use sidecar::{IMAGE, NAME, Placement, Security, container};
+
+/// The label of a pod or a namespace that opts in or, on a pod, out.
+pub const LABEL: &str = "podspan.dev/inject";
+
+/// The namespace of podspan's own objects.
+pub const NAMESPACE: &str = "podspan-system";
+
+/// The namespaces in which nothing is injected: without what runs there, there is no cluster.
+pub const EXCLUDED: [&str; 4] = ["kube-node-lease", "kube-public", "kube-system", NAMESPACE];
 
 /// How podspan is injected.
 #[derive(Debug, Clone)]

@@ -215,6 +215,13 @@ impl Sidecar {
 }
 
 impl Security {
+    /// Their names in configurations; the first is that of the default.
+    pub const NAMES: [(&'static str, Self); 3] = [
+        ("added", Self::Added),
+        ("baseline", Self::Baseline),
+        ("root", Self::Root),
+    ];
+
     /// All of them.
     pub(crate) const ALL: [Self; 3] = [Self::Added, Self::Baseline, Self::Root];
 

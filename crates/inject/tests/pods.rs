@@ -10,7 +10,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use common::{any_options, options, template};
+use common::{any_options, options, replace, template};
 
 /// The template without podspan's container, and without a list that is empty then.
 fn others(template: &Value) -> Value {
@@ -91,24 +91,5 @@ proptest! {
         replace(&mut injected, &path, value);
         let _ = inject(&injected, &options());
         let _ = remove(&injected);
-    }
-}
-
-/// Follows the numbers down the value, and replaces what they lead to.
-fn replace(at: &mut Value, path: &[usize], value: Value) {
-    let Some((place, rest)) = path.split_first() else {
-        *at = value;
-        return;
-    };
-    match at {
-        Value::Object(fields) if !fields.is_empty() => {
-            let place = place % fields.len();
-            replace(fields.values_mut().nth(place).unwrap(), rest, value);
-        }
-        Value::Array(entries) if !entries.is_empty() => {
-            let place = place % entries.len();
-            replace(&mut entries[place], rest, value);
-        }
-        _ => *at = value,
     }
 }

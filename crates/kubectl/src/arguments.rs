@@ -70,7 +70,7 @@ pub(crate) struct InjectArguments {
     #[arg(long, value_enum, default_value_t = SecurityLevel::Added)]
     pub(crate) security: SecurityLevel,
     /// A setting for the pods that have no annotation podspan.dev/NAME, for example sensor=zeek; can be repeated
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = default)]
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
     pub(crate) defaults: Vec<(String, String)>,
     /// Remove the sidecar, as `uninject` does
     #[arg(long)]
@@ -192,12 +192,4 @@ pub(crate) enum SecurityLevel {
     Baseline,
     /// Root in its container with NET_RAW only; for runtimes without file capabilities
     Root,
-}
-
-/// Name and value of a default.
-fn default(text: &str) -> Result<(String, String), &'static str> {
-    let (name, value) = text
-        .split_once('=')
-        .ok_or("it has no =; for example sensor=zeek")?;
-    Ok((name.to_owned(), value.to_owned()))
 }

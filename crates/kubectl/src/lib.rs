@@ -25,7 +25,6 @@ use std::io;
 
 use clap::CommandFactory as _;
 use inject::{Options, Placement, Security};
-use settings::SETTINGS;
 use thiserror::Error;
 
 pub use arguments::Arguments;
@@ -112,12 +111,6 @@ fn options(arguments: &InjectArguments) -> Options<'static> {
             SecurityLevel::Root => Security::Root,
         },
         defaults: arguments.defaults.clone(),
-        ..Options::new(&SETTINGS, check_filter)
+        ..settings::injection()
     }
-}
-
-fn check_filter(text: &str) -> Result<(), String> {
-    filter::Filter::new(text)
-        .map(drop)
-        .map_err(|error| error.to_string())
 }

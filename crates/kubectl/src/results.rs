@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use clap::ValueEnum;
+use inject::yaml::Change;
 use serde_json::{Value, json};
 
 /// The form of the results.
@@ -39,6 +40,18 @@ pub(crate) enum Outcome {
     LeftOut,
     /// It could not be changed, for this reason.
     Failed(String),
+}
+
+impl From<Change> for Outcome {
+    fn from(change: Change) -> Self {
+        match change {
+            Change::Injected => Self::Injected,
+            Change::Updated => Self::Updated,
+            Change::Removed => Self::Removed,
+            Change::Unchanged => Self::Unchanged,
+            Change::NotAWorkload => Self::NoPods,
+        }
+    }
 }
 
 impl Outcome {

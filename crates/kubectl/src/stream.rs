@@ -3,12 +3,12 @@
 use std::fs;
 use std::io;
 
-use inject::yaml::{self, Change, Object};
+use inject::yaml::{self, Object};
 use thiserror::Error;
 
 use crate::console::Console;
 use crate::live::Action;
-use crate::results::{self, Outcome, Row};
+use crate::results::{self, Row};
 
 /// Why a stream is not changed.
 #[derive(Debug, Error)]
@@ -39,10 +39,7 @@ pub(crate) fn run(
         name: name.clone(),
         error,
     })?;
-    let changed = match action {
-        Action::Inject(options) => yaml::inject(&bytes, options),
-        Action::Remove => yaml::remove(&bytes),
-    };
+    let changed = action.apply(&bytes);
     let changed = changed.map_err(|error| Error::Refused { name, error })?;
     console.output.write_all(changed.text.as_bytes())?;
     console.output.flush()?;
@@ -58,12 +55,6 @@ fn row(object: Object) -> Row {
         kind: object.kind,
         namespace: String::new(),
         name: object.name,
-        outcome: match object.change {
-            Change::Injected => Outcome::Injected,
-            Change::Updated => Outcome::Updated,
-            Change::Removed => Outcome::Removed,
-            Change::Unchanged => Outcome::Unchanged,
-            Change::NotAWorkload => Outcome::NoPods,
-        },
+        outcome: object.change.into(),
     }
 }

@@ -33,6 +33,8 @@ mod variable;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
+#[cfg(feature = "inject")]
+pub use annotation::injection;
 pub use bounds::{MIN_MTU, RingSetting, RingSize, StartWait};
 pub use error::{ConfigErrors, Invalid, Reason};
 pub use foreign::Foreign;

@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use inject::{Options, Placement, Security};
 use serde_json::json;
+use settings::{Namespace, Value as _, injection};
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 
 use crate::log::Format;
-use crate::sidecar_settings;
-use crate::variable::{self as settings, SETTINGS, Variable};
+use crate::variable::{self as table, SETTINGS, Variable};
 
 /// Where certificates come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,24 +118,24 @@ struct Reading<'a> {
 impl Reading<'_> {
     fn all(&mut self) -> Option<Config> {
         let options = self.options();
-        let certificates = self.value(&settings::CERTIFICATES, certificates);
-        let namespace = self.value(&settings::NAMESPACE, label);
-        let service = self.value(&settings::SERVICE, label);
-        let names = self.value(&settings::NAMES, names);
-        let validity = self.value(&settings::VALIDITY, |text| {
+        let certificates = self.value(&table::CERTIFICATES, certificates);
+        let namespace = self.value(&table::NAMESPACE, label);
+        let service = self.value(&table::SERVICE, label);
+        let names = self.value(&table::NAMES, names);
+        let validity = self.value(&table::VALIDITY, |text| {
             time(
                 text,
                 Duration::from_secs(5),
                 Duration::from_hours(3650 * 24),
             )
         });
-        let listen = self.value(&settings::LISTEN, parsed);
-        let status = self.value(&settings::STATUS, parsed);
-        let drain = self.value(&settings::DRAIN, |text| {
+        let listen = self.value(&table::LISTEN, parsed);
+        let status = self.value(&table::STATUS, parsed);
+        let drain = self.value(&table::DRAIN, |text| {
             time(text, Duration::ZERO, Duration::from_mins(1))
         });
-        let log = self.value(&settings::LOG, log_level);
-        let log_format = self.value(&settings::LOG_FORMAT, |text| match text {
+        let log = self.value(&table::LOG, log_level);
+        let log_format = self.value(&table::LOG_FORMAT, |text| match text {
             "text" => Ok(Format::Text),
             "json" => Ok(Format::Json),
             _ => Err(UNKNOWN_WORD.to_owned()),
@@ -156,29 +156,29 @@ impl Reading<'_> {
     }
 
     fn options(&mut self) -> Option<Options<'static>> {
-        let placement = self.value(&settings::PLACEMENT, |text| match text {
+        let placement = self.value(&table::PLACEMENT, |text| match text {
             "native" => Ok(Placement::Native),
             "plain" => Ok(Placement::Plain),
             _ => Err(UNKNOWN_WORD.to_owned()),
         });
-        let security = self.value(&settings::SECURITY, |text| match text {
-            "added" => Ok(Security::Added),
-            "baseline" => Ok(Security::Baseline),
-            "root" => Ok(Security::Root),
-            _ => Err(UNKNOWN_WORD.to_owned()),
+        let security = self.value(&table::SECURITY, |text| {
+            let known = Security::NAMES.iter().find(|(name, _)| *name == text);
+            known
+                .map(|(_, security)| *security)
+                .ok_or_else(|| UNKNOWN_WORD.to_owned())
         });
-        let image = self.value(&settings::IMAGE, |text| {
+        let image = self.value(&table::IMAGE, |text| {
             let options = Options {
                 image: text.to_owned(),
-                ..sidecar_settings::options()
+                ..injection()
             };
             tried(&options).map(|()| text.to_owned())
         });
-        let defaults = self.value(&settings::DEFAULTS, |text| {
+        let defaults = self.value(&table::DEFAULTS, |text| {
             let defaults = defaults(text)?;
             let options = Options {
                 defaults: defaults.clone(),
-                ..sidecar_settings::options()
+                ..injection()
             };
             tried(&options).map(|()| defaults)
         });
@@ -187,7 +187,7 @@ impl Reading<'_> {
             placement: placement?,
             security: security?,
             defaults: defaults?,
-            ..sidecar_settings::options()
+            ..injection()
         })
     }
 
@@ -254,14 +254,10 @@ fn certificates(text: &str) -> Result<Certificates, String> {
     }
 }
 
-/// A label of RFC 1123, which names of Services and namespaces are.
+/// Names of Services have the form of those of namespaces.
 fn label(text: &str) -> Result<String, String> {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let ends = !text.starts_with('-') && !text.ends_with('-');
-    if text.bytes().all(inner) && ends && (1..64).contains(&text.len()) {
-        return Ok(text.to_owned());
-    }
-    Err("a name has at most 63 lower-case letters, digits and -, and no - at an end".to_owned())
+    let name = Namespace::parse(text).map_err(|reason| reason.to_string())?;
+    Ok(name.to_string())
 }
 
 fn names(text: &str) -> Result<Vec<String>, String> {

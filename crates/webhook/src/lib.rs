@@ -26,7 +26,6 @@ mod metrics;
 pub mod review;
 mod rotation;
 mod server;
-mod sidecar_settings;
 mod state;
 mod variable;
 

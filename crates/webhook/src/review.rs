@@ -11,21 +11,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use inject::{Options, Refused};
+use inject::{EXCLUDED, LABEL, Options, Refused};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
-
-/// The label that opts a pod or a namespace in or, on a pod, out.
-pub const LABEL: &str = "podspan.dev/inject";
-
-/// Namespaces that are never injected into.
-pub const NEVER: [&str; 4] = [
-    "kube-node-lease",
-    "kube-public",
-    "kube-system",
-    "podspan-system",
-];
 
 const VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
@@ -175,7 +164,7 @@ fn is_new_pod(request: &Request) -> bool {
 
 fn may_opt_in(request: &Request) -> bool {
     let labels = &request.object["metadata"]["labels"];
-    labels[LABEL] != "false" && !NEVER.contains(&request.namespace.as_str())
+    labels[LABEL] != "false" && !EXCLUDED.contains(&request.namespace.as_str())
 }
 
 fn pod_name(request: &Request) -> String {
@@ -276,7 +265,7 @@ mod tests {
             request["object"]["metadata"]["labels"][LABEL] = "false".into();
         };
         assert_eq!(outcome(opted_out), Outcome::NotOptedIn);
-        for namespace in NEVER {
+        for namespace in EXCLUDED {
             let there = |request: &mut Value| request["namespace"] = namespace.into();
             assert_eq!(outcome(there), Outcome::NotOptedIn);
         }

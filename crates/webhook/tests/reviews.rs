@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use webhook::review::{Outcome, answer};
 
-use common::{any_options, options, template};
+use common::{any_options, options, replace, template};
 
 fn review(pod: &Value) -> Value {
     json!({
@@ -108,24 +108,5 @@ proptest! {
             let body: Value = serde_json::from_slice(&answer.body).unwrap();
             prop_assert_eq!(&body["response"]["allowed"], true);
         }
-    }
-}
-
-/// Follows the numbers down the value, and replaces what they lead to.
-fn replace(at: &mut Value, path: &[usize], value: Value) {
-    let Some((place, rest)) = path.split_first() else {
-        *at = value;
-        return;
-    };
-    match at {
-        Value::Object(fields) if !fields.is_empty() => {
-            let place = place % fields.len();
-            replace(fields.values_mut().nth(place).unwrap(), rest, value);
-        }
-        Value::Array(entries) if !entries.is_empty() => {
-            let place = place % entries.len();
-            replace(&mut entries[place], rest, value);
-        }
-        _ => *at = value,
     }
 }

@@ -24,7 +24,7 @@ pub(crate) const IN: &str = "shop";
 pub(crate) const OUT: &str = "office";
 
 /// The label that opts in or out.
-pub(crate) const LABEL: &str = inject::policy::LABEL;
+pub(crate) const LABEL: &str = inject::LABEL;
 
 /// The release of the API server.
 pub(crate) fn release() -> Release {
@@ -287,11 +287,7 @@ pub(crate) fn comparable(stored: &Value) -> Value {
 
 /// The options that the shipped parameters are.
 pub(crate) fn options() -> inject::Options<'static> {
-    inject::Options::new(&settings::SETTINGS, |text| {
-        filter::Filter::new(text)
-            .map(drop)
-            .map_err(|error| error.to_string())
-    })
+    settings::injection()
 }
 
 /// Fails with what differs between two pods.

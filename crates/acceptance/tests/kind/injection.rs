@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use acceptance::objects::{from_json, get, until};
 use acceptance::scenario::text;
 use acceptance::{Images, Manifests, Scenario, images};
+use inject::{LABEL, NAMESPACE as SYSTEM};
 use serde_json::{Value, json};
 use testbed::kind::Cluster;
 
@@ -20,8 +21,6 @@ pub(crate) const ALONE: &[Test] = &[(
     "a_deployment_that_opts_in_is_mirrored_from_its_first_packet_and_all_ways_give_equal_pods",
     a_deployment_that_opts_in_is_mirrored_from_its_first_packet_and_all_ways_give_equal_pods,
 )];
-
-const LABEL: &str = "podspan.dev/inject";
 
 fn a_deployment_that_opts_in_is_mirrored_from_its_first_packet_and_all_ways_give_equal_pods(
     cluster: &Cluster,
@@ -160,9 +159,6 @@ fn dry_run(scenario: &Scenario<'_>, pod: &Value) -> Result<Value, acceptance::Er
     let output = cluster.kubectl_with_input(&arguments, &pod.to_string())?;
     from_json("a pod of a dry run", &output)
 }
-
-/// The namespace of podspan's own objects.
-const SYSTEM: &str = "podspan-system";
 
 /// Objects of one of the repository's folders, with the images of the test. They are deleted when this is dropped.
 struct Installed<'a> {

@@ -30,8 +30,7 @@ use std::time::Duration;
 use discovery::ClientSource;
 use kube::Client;
 use libtest_mimic::{Arguments, Failed, Trial};
-use testbed::kubernetes::{Binaries, ControlPlane, Options, Pods};
-use testbed::{Namespace, user_namespace};
+use testbed::kubernetes::{ControlPlane, Options, Pods, run_in_namespace};
 use tokio::runtime::{Builder, Runtime};
 
 type Outcome = Result<(), Failed>;
@@ -45,21 +44,7 @@ struct SharedPlane(Arc<OnceLock<ControlPlane>>);
 struct ExclusivePlane(Arc<Mutex<Option<ControlPlane>>>);
 
 fn main() -> ExitCode {
-    let ready = Binaries::find()
-        .map(drop)
-        .map_err(|error| error.to_string());
-    let ready = ready.and_then(|()| {
-        let entered = user_namespace::enter().and_then(|()| Namespace::new());
-        entered.map_err(|error| error.to_string())
-    });
-    match ready {
-        // Its threads, and the servers that they start, run in this namespace too.
-        Ok(network) => network.run(run),
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    run_in_namespace(run)
 }
 
 fn run() -> ExitCode {

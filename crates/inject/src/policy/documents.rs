@@ -4,9 +4,10 @@
 
 use crate::policy::cel::{indented, text, texts};
 use crate::policy::variables::{self, Variable};
-use crate::policy::{CONFIG_MAP, EXCLUDED, LABEL, NAMESPACE, Version, mutation};
+use crate::policy::{CONFIG_MAP, Version, mutation};
 use crate::setting::Setting;
 use crate::sidecar::IMAGE;
+use crate::{EXCLUDED, LABEL, NAMESPACE};
 
 const GENERATED: &str = "# Generated from crates/inject/src/policy. After a change there:\n\
      # GOLDEN=write cargo test -p acceptance --test injection files\n";

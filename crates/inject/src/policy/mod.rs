@@ -25,17 +25,8 @@ mod variables;
 
 use crate::setting::Setting;
 
-/// The namespace of podspan's own objects.
-pub const NAMESPACE: &str = "podspan-system";
-
-/// The name of the `ConfigMap` with the parameters, in [`NAMESPACE`].
+/// The name of the `ConfigMap` with the parameters, in [`NAMESPACE`](crate::NAMESPACE).
 pub const CONFIG_MAP: &str = "podspan";
-
-/// The label of a pod or a namespace that opts in.
-pub const LABEL: &str = "podspan.dev/inject";
-
-/// The namespaces whose pods are never changed.
-pub const EXCLUDED: [&str; 4] = ["kube-node-lease", "kube-public", "kube-system", NAMESPACE];
 
 /// The version of the API that serves `MutatingAdmissionPolicies`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,13 +10,6 @@ use crate::sidecar::{BASE, IMAGE, Placement, Security, Sidecar};
 /// Where the container is, as a type of CEL.
 const PATH: &str = "spec.initContainers";
 
-/// The values of `security` in the `ConfigMap`; the first is that of a missing one.
-const SECURITY: [(&str, Security); 3] = [
-    ("added", Security::Added),
-    ("baseline", Security::Baseline),
-    ("root", Security::Root),
-];
-
 /// The patch. Without a reason against it, the sidecar is the first of the init containers. A pod that has a
 /// container of this name is left as it is: whoever put it there has chosen it.
 pub(super) fn patch() -> String {
@@ -77,7 +70,7 @@ fn escaped(value: &str) -> String {
 fn security_context() -> String {
     let path = format!("{PATH}.securityContext");
     let context = |security: Security| object(&security.context(), &path, &|_, literal| literal);
-    let [(_, first), others @ ..] = SECURITY;
+    let [(_, first), others @ ..] = Security::NAMES;
     let choices = others.map(|(name, security)| {
         format!(
             "variables.security == {} ? {} :\n",
@@ -90,7 +83,7 @@ fn security_context() -> String {
 
 /// The variable `security`.
 pub(super) fn security() -> String {
-    let [(first, _), ..] = SECURITY;
+    let [(first, _), ..] = Security::NAMES;
     format!(
         "string(variables.parameters[?\"security\"].orValue({}))",
         text(first)

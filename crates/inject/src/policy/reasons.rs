@@ -6,9 +6,10 @@
 //! Two checks of the injection are missing, because CEL cannot make them: whether a filter compiles, and what no
 //! pattern of a setting can say. podspan makes both when it starts.
 
+use crate::NAMESPACE;
+use crate::policy::CONFIG_MAP;
 use crate::policy::cel::{shown, text, texts};
 use crate::policy::variables::{AMOUNTS, LONGEST_NAMES, amount};
-use crate::policy::{CONFIG_MAP, NAMESPACE};
 use crate::setting::{OTHER, PREFIX};
 
 /// A quantity as `crate::quantity` reads it.

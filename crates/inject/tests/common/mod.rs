@@ -329,3 +329,22 @@ prop_compose! {
         }
     }
 }
+
+/// Follows the numbers down the value, and replaces what they lead to.
+pub(crate) fn replace(at: &mut Value, path: &[usize], value: Value) {
+    let Some((place, rest)) = path.split_first() else {
+        *at = value;
+        return;
+    };
+    match at {
+        Value::Object(fields) if !fields.is_empty() => {
+            let place = place % fields.len();
+            replace(fields.values_mut().nth(place).unwrap(), rest, value);
+        }
+        Value::Array(entries) if !entries.is_empty() => {
+            let place = place % entries.len();
+            replace(&mut entries[place], rest, value);
+        }
+        _ => *at = value,
+    }
+}

@@ -5,19 +5,11 @@
 
 use std::ffi::OsString;
 
-use inject::Options;
-use inject::yaml::{self, Change};
+use inject::yaml::{self, Change, Output};
+use inject::{EXCLUDED, Options};
 use serde_json::{Value, json};
 
 use crate::results::{Outcome, Row};
-
-/// Namespaces in which nothing is injected: without what runs there, there is no cluster.
-const NEVER: [&str; 4] = [
-    "kube-system",
-    "kube-public",
-    "kube-node-lease",
-    "podspan-system",
-];
 
 /// What is done with each object.
 #[derive(Debug)]
@@ -27,6 +19,14 @@ pub(crate) enum Action<'a> {
 }
 
 impl Action<'_> {
+    /// The changed stream.
+    pub(crate) fn apply(&self, stream: &[u8]) -> Result<Output, yaml::Error> {
+        match self {
+            Self::Inject(options) => yaml::inject(stream, options),
+            Self::Remove => yaml::remove(stream),
+        }
+    }
+
     fn command(&self) -> &'static str {
         match self {
             Self::Inject(_) => "kubectl podspan inject",
@@ -139,20 +139,17 @@ pub(crate) fn plan(
     action: &Action<'_>,
     all_namespaces: bool,
 ) -> Result<Decision, String> {
-    let document = target.object.to_string();
-    let output = match action {
-        Action::Inject(options) => yaml::inject(document.as_bytes(), options),
-        Action::Remove => yaml::remove(document.as_bytes()),
-    };
-    let changed = output
-        .as_ref()
-        .map(|output| output.objects.first().map(|object| object.change));
-    let outcome = match changed {
-        Ok(Some(Change::Injected)) => Outcome::Injected,
-        Ok(Some(Change::Updated)) => Outcome::Updated,
-        Ok(Some(Change::Removed)) => Outcome::Removed,
-        Ok(Some(Change::Unchanged)) => return Ok(Decision::Nothing(Outcome::Unchanged)),
-        Ok(Some(Change::NotAWorkload) | None) => return Ok(Decision::Nothing(Outcome::NoPods)),
+    let output = action.apply(target.object.to_string().as_bytes());
+    let outcome = match &output {
+        Ok(output) => {
+            let change = output.objects.first().map(|object| object.change);
+            match Outcome::from(change.unwrap_or(Change::NotAWorkload)) {
+                outcome @ (Outcome::Unchanged | Outcome::NoPods) => {
+                    return Ok(Decision::Nothing(outcome));
+                }
+                outcome => outcome,
+            }
+        }
         // It gets the reason below.
         Err(_) => Outcome::Unchanged,
     };
@@ -178,7 +175,9 @@ pub(crate) fn plan(
 }
 
 fn never(target: &Target) -> Option<&'static str> {
-    NEVER.into_iter().find(|name| *name == target.namespace())
+    EXCLUDED
+        .into_iter()
+        .find(|name| *name == target.namespace())
 }
 
 /// The reasons without document and line, which an object of a cluster does not have.

@@ -1,12 +1,11 @@
 //! The options as a kustomization on one of the folders.
 
+use inject::NAMESPACE;
+use inject::policy::CONFIG_MAP;
 use serde_json::{Value, json};
 
 use super::{Error, Name, Scope};
 use crate::arguments::ManifestsArguments;
-
-/// The namespace of podspan's own objects.
-const OWN: &str = "podspan-system";
 
 /// The kustomization. With `is_plain`, the cluster has no native sidecars.
 pub(super) fn overlay(
@@ -38,7 +37,7 @@ pub(super) fn overlay(
                 .collect();
             let patch = json!({
                 "apiVersion": "v1", "kind": "ConfigMap", "data": data,
-                "metadata": {"name": "podspan", "namespace": OWN},
+                "metadata": {"name": CONFIG_MAP, "namespace": NAMESPACE},
             });
             overlay["patches"] = json!([{"patch": patch.to_string()}]);
         }
@@ -55,7 +54,7 @@ pub(super) fn overlay(
             let literals: Vec<_> = image.chain(defaults).chain(place).collect();
             if !literals.is_empty() {
                 overlay["configMapGenerator"] = json!([{
-                    "name": "podspan-webhook", "namespace": OWN, "behavior": "merge", "literals": literals,
+                    "name": "podspan-webhook", "namespace": NAMESPACE, "behavior": "merge", "literals": literals,
                 }]);
             }
         }

@@ -61,15 +61,9 @@ impl Cluster {
         Self { plane, programs }
     }
 
-    /// `kubectl podspan` in the namespace of a case, without a terminal.
+    /// `kubectl podspan` in a namespace, or with an empty one without the option, without a terminal.
     pub(crate) fn podspan(&self, namespace: &str, arguments: &[&str]) -> Ran {
         let command = self.command(&[self.programs.path()], namespace, arguments);
-        ran(command, Stdio::null())
-    }
-
-    /// The same where the command has no namespace.
-    pub(crate) fn podspan_without_namespace(&self, arguments: &[&str]) -> Ran {
-        let command = self.command(&[self.programs.path()], "", arguments);
         ran(command, Stdio::null())
     }
 
@@ -175,6 +169,5 @@ pub(crate) fn deployment(namespace: &str, name: &str) -> Value {
 
 /// What `inject` makes of a template.
 pub(crate) fn injected(template: &Value) -> Value {
-    let options = inject::Options::new(&settings::SETTINGS, |_| Ok(()));
-    inject::inject(template, &options).expect("it can be injected")
+    inject::inject(template, &settings::injection()).expect("it can be injected")
 }

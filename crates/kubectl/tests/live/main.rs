@@ -18,8 +18,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use testbed::kubernetes::Binaries;
-use testbed::{Namespace, user_namespace};
+use testbed::kubernetes::run_in_namespace;
 
 use fixture::{Cluster, Outcome};
 
@@ -27,19 +26,7 @@ use fixture::{Cluster, Outcome};
 type Test = (&'static str, fn(&Cluster) -> Outcome);
 
 fn main() -> ExitCode {
-    // Building them may download, which is not possible in the user namespace.
-    let ready = Binaries::find().map_err(|error| error.to_string());
-    let ready = ready.and_then(|_| {
-        let entered = user_namespace::enter().and_then(|()| Namespace::new());
-        entered.map_err(|error| error.to_string())
-    });
-    match ready {
-        Ok(network) => network.run(run),
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    run_in_namespace(run)
 }
 
 fn run() -> ExitCode {

@@ -55,7 +55,7 @@ fn options(cluster: &Cluster) -> Outcome {
 
 fn no_policy(cluster: &Cluster) {
     let arguments = ["manifests", "policy", "--kubernetes-version=1.33"];
-    let ran = cluster.podspan_without_namespace(&arguments);
+    let ran = cluster.podspan("", &arguments);
     ran.failed(&[
         "Kubernetes 1.33 serves no MutatingAdmissionPolicy",
         "manifests webhook",
@@ -70,7 +70,7 @@ fn no_effect(cluster: &Cluster) {
         (&["webhook", "--scope=all"], "scope"),
         (&["rbac", "--sensor-namespace=ids"], "sensor-namespace"),
     ] {
-        let ran = cluster.podspan_without_namespace(&[&["manifests"], arguments].concat());
+        let ran = cluster.podspan("", &[&["manifests"], arguments].concat());
         ran.failed(&[&format!(
             "--{option} does not apply to {}. Remove it",
             arguments[0]

@@ -31,8 +31,35 @@ mod pki;
 mod pods;
 mod server;
 
+use std::process::ExitCode;
+
+use crate::{Namespace, user_namespace};
+
 pub use binaries::Binaries;
 pub use control_plane::{Component, ControlPlane, Options};
 pub use error::Error;
 pub use pki::Authority;
 pub use pods::{PodDraft, Pods};
+
+/// Runs tests that share control planes, in a network namespace with only `lo` up: its threads, and the servers that
+/// they start, run there too. It is for the `main` of a suite, before the first thread exists.
+///
+/// The servers are built before, because building may download. What is missing is printed, and the exit code says
+/// that the suite has failed.
+#[must_use]
+pub fn run_in_namespace(run: fn() -> ExitCode) -> ExitCode {
+    let ready = Binaries::find()
+        .map(drop)
+        .map_err(|error| error.to_string());
+    let ready = ready.and_then(|()| {
+        let entered = user_namespace::enter().and_then(|()| Namespace::new());
+        entered.map_err(|error| error.to_string())
+    });
+    match ready {
+        Ok(network) => network.run(run),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -23,8 +23,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};
-use testbed::kubernetes::{Binaries, ControlPlane, Options};
-use testbed::{Namespace, user_namespace};
+use testbed::kubernetes::{ControlPlane, Options, run_in_namespace};
 
 use client::Connection;
 use fixture::{Cluster, NAME, SYSTEM, pod};
@@ -43,21 +42,7 @@ const TESTS: [Test; 4] = [
 ];
 
 fn main() -> ExitCode {
-    // Building them may download, which is not possible in the user namespace.
-    let ready = Binaries::find()
-        .map(drop)
-        .map_err(|error| error.to_string());
-    let ready = ready.and_then(|()| {
-        let entered = user_namespace::enter().and_then(|()| Namespace::new());
-        entered.map_err(|error| error.to_string())
-    });
-    match ready {
-        Ok(network) => network.run(run),
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    run_in_namespace(run)
 }
 
 fn run() -> ExitCode {
