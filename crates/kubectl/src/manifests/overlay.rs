@@ -54,7 +54,7 @@ pub(super) fn overlay(
             let literals: Vec<_> = image.chain(defaults).chain(place).collect();
             if !literals.is_empty() {
                 overlay["configMapGenerator"] = json!([{
-                    "name": "podspan-webhook", "namespace": NAMESPACE, "behavior": "merge", "literals": literals,
+                    "name": "podspan-webhook-settings", "namespace": NAMESPACE, "behavior": "merge", "literals": literals,
                 }]);
             }
         }

@@ -11,6 +11,17 @@ pub(crate) const TESTS: &[Test] = &[
         "options_of_rbac_change_the_namespaces_and_the_account",
         options,
     ),
+    (
+        "policy_and_webhook_are_what_kubectl_makes_of_the_folders",
+        injection,
+    ),
+    (
+        "options_of_policy_and_webhook_are_in_their_config_maps",
+        |cluster| {
+            parameters(cluster);
+            Ok(())
+        },
+    ),
     ("a_version_without_policies_names_the_webhook", |cluster| {
         no_policy(cluster);
         Ok(())
@@ -51,6 +62,71 @@ fn options(cluster: &Cluster) -> Outcome {
     assert!(text.contains(subject), "{text}");
     cluster.namespace("ids")?;
     Ok(cluster.plane.apply_text(&text)?)
+}
+
+fn injection(cluster: &Cluster) -> Outcome {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/injection");
+    for (name, version, folder) in [
+        ("policy", "1.36", "policy"),
+        ("policy", "1.35", "policy-v1beta1"),
+        ("webhook", "1.36", "webhook"),
+        ("webhook-cert-manager", "1.29", "webhook-cert-manager"),
+    ] {
+        let built = cluster
+            .plane
+            .kubectl(["kustomize".as_ref(), root.join(folder).as_os_str()])?;
+        let version = format!("--kubernetes-version={version}");
+        let ran = cluster.podspan("", &["manifests", name, &version]);
+        assert_eq!(ran.succeeded().output, built, "{name} {version}");
+    }
+    // The cluster serves the policies as v1.
+    let asked = cluster.podspan("", &["manifests", "policy"]).succeeded();
+    let given = ["manifests", "policy", "--kubernetes-version=1.36"];
+    assert_eq!(asked.output, cluster.podspan("", &given).succeeded().output);
+    Ok(())
+}
+
+fn parameters(cluster: &Cluster) {
+    let options = [
+        "--image=a.example/podspan:2",
+        "--set=sensor=zeek",
+        "--set=cpu=50m/250m",
+    ];
+    for (name, version, lines) in [
+        (
+            "policy",
+            "--kubernetes-version=1.36",
+            &[
+                "  image: a.example/podspan:2",
+                "  sensor: zeek",
+                "  cpu: 50m/250m",
+                "  security: added",
+            ][..],
+        ),
+        (
+            "webhook",
+            "--kubernetes-version=1.28",
+            &[
+                "  IMAGE: a.example/podspan:2",
+                "  DEFAULTS: sensor=zeek; cpu=50m/250m",
+                "  PLACEMENT: plain",
+            ],
+        ),
+        (
+            "webhook-cert-manager",
+            "--kubernetes-version=1.29",
+            &["  IMAGE: a.example/podspan:2", "  PLACEMENT: native"],
+        ),
+    ] {
+        let arguments = [&["manifests", name, version][..], &options].concat();
+        let text = cluster.podspan("", &arguments).succeeded().output;
+        for line in lines {
+            assert!(
+                text.lines().any(|found| found == *line),
+                "no {line:?} in:\n{text}"
+            );
+        }
+    }
 }
 
 fn no_policy(cluster: &Cluster) {
