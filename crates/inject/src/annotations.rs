@@ -31,7 +31,7 @@ use crate::ports;
 use crate::quantity::thousandths;
 use crate::refused::Reason;
 use crate::setting::Setting;
-use crate::sidecar::{Amount, Sidecar};
+use crate::sidecar::{Amount, CPU, MEMORY, Resource, Sidecar};
 
 /// The sidecar for a pod.
 pub(crate) fn sidecar(
@@ -54,10 +54,10 @@ pub(crate) fn sidecar(
             sidecar.set(setting.variable, value);
         }
     }
-    let resources = [("cpu", &mut sidecar.cpu), ("memory", &mut sidecar.memory)];
-    for (name, amount) in resources {
-        if let Some((origin, text)) = given.get(name) {
-            keep(self::amount(origin, name, text).map(|new| *amount = new));
+    let resources = [(CPU, &mut sidecar.cpu), (MEMORY, &mut sidecar.memory)];
+    for (resource, amount) in resources {
+        if let Some((origin, text)) = given.get(resource.name) {
+            keep(self::amount(origin, resource, text).map(|new| *amount = new));
         }
     }
     keep(host_network(given.annotation("host-network"), spec));
@@ -142,13 +142,8 @@ fn wrong(origin: Origin, name: &str, value: &str, why: impl Into<String>, exampl
 
 /// One quantity is request and limit, so that a pod of the class Guaranteed stays one; two, separated by a
 /// slash, are the request and the limit.
-fn amount(origin: Origin, name: &str, text: &str) -> Result<Amount, Reason> {
-    // The least limit in thousandths, as a text, and an example.
-    let (least, shown, example) = match name {
-        "cpu" => (10, "10m", "50m/250m"),
-        _ => ((16 << 20) * 1000, "16Mi", "32Mi/256Mi"),
-    };
-    let wrong = |why: String| wrong(origin, name, text, why, example);
+fn amount(origin: Origin, resource: Resource, text: &str) -> Result<Amount, Reason> {
+    let wrong = |why: String| wrong(origin, resource.name, text, why, &resource.example());
     let (request, limit) = text.split_once('/').unwrap_or((text, text));
     let [request_value, limit_value] = [request, limit].map(thousandths);
     let (Some(request_value), Some(limit_value)) = (request_value, limit_value) else {
@@ -159,8 +154,9 @@ fn amount(origin: Origin, name: &str, text: &str) -> Result<Amount, Reason> {
     if request_value > limit_value {
         return Err(wrong("the request is above the limit".to_owned()));
     }
-    if limit_value < least {
-        return Err(wrong(format!("podspan needs a limit of at least {shown}")));
+    if Some(limit_value) < thousandths(resource.least) {
+        let least = resource.least;
+        return Err(wrong(format!("podspan needs a limit of at least {least}")));
     }
     Ok(Amount {
         request: request.to_owned(),

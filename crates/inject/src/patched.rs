@@ -16,7 +16,7 @@ use crate::given::Given;
 use crate::quantity::thousandths;
 use crate::refused::{Name, Reason, Shown};
 use crate::setting::Setting;
-use crate::sidecar::{Amount, BASE, DOWNWARD, IMAGE, RESTORE, Security, Sidecar};
+use crate::sidecar::{Amount, BASE, CPU, DOWNWARD, IMAGE, MEMORY, RESTORE, Security, Sidecar};
 
 const REMOVE: &str = "remove podspan's container first (uninject)";
 
@@ -29,20 +29,18 @@ pub(crate) fn reasons(
 ) -> Vec<Reason> {
     let mut reasons = variables(container, sidecar, given, options.settings);
     reasons.extend(image(container, &sidecar.image));
-    let amounts = [
-        ("cpu", &sidecar.cpu, Amount::default_cpu()),
-        ("memory", &sidecar.memory, Amount::default_memory()),
-    ];
-    for (name, wanted, base) in amounts {
+    let amounts = [(CPU, &sidecar.cpu), (MEMORY, &sidecar.memory)];
+    for (known, wanted) in amounts {
+        let name = known.name;
         let is_known = |amount: &Amount| has(container, name, amount);
-        if given.get(name).is_none() && !is_known(wanted) && !is_known(&base) {
+        if given.get(name).is_none() && !is_known(wanted) && !is_known(&known.amount()) {
             reasons.push(resource(container, name));
         }
     }
     reasons.extend(other_resources(container));
     let context = container.get("securityContext");
-    let is_known = |security: Security| context == Some(&security.context().value());
-    if context.is_some() && !Security::ALL.into_iter().any(is_known) {
+    let is_known = |(_, security): (_, Security)| context == Some(&security.context().value());
+    if context.is_some() && !Security::NAMES.into_iter().any(is_known) {
         reasons.push(patched("another securityContext", capitalised(REMOVE)));
     }
     reasons

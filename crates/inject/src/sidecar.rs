@@ -86,22 +86,45 @@ pub(crate) struct Amount {
     pub(crate) limit: String,
 }
 
-impl Amount {
-    /// Without annotations.
-    pub(crate) fn default_cpu() -> Self {
-        Self::new("50m", "250m")
-    }
+/// A resource of the sidecar, with quantities.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Resource {
+    /// Its name, and that of its annotation.
+    pub(crate) name: &'static str,
+    /// Without an annotation.
+    pub(crate) request: &'static str,
+    /// Without an annotation.
+    pub(crate) limit: &'static str,
+    /// podspan needs a limit of at least this.
+    pub(crate) least: &'static str,
+}
 
-    /// Without annotations.
-    pub(crate) fn default_memory() -> Self {
-        Self::new("32Mi", "256Mi")
-    }
+pub(crate) const CPU: Resource = Resource {
+    name: "cpu",
+    request: "50m",
+    limit: "250m",
+    least: "10m",
+};
 
-    fn new(request: &str, limit: &str) -> Self {
-        Self {
-            request: request.to_owned(),
-            limit: limit.to_owned(),
+pub(crate) const MEMORY: Resource = Resource {
+    name: "memory",
+    request: "32Mi",
+    limit: "256Mi",
+    least: "16Mi",
+};
+
+impl Resource {
+    /// What the sidecar has without an annotation.
+    pub(crate) fn amount(self) -> Amount {
+        Amount {
+            request: self.request.to_owned(),
+            limit: self.limit.to_owned(),
         }
+    }
+
+    /// The same as an annotation has it.
+    pub(crate) fn example(self) -> String {
+        format!("{}/{}", self.request, self.limit)
     }
 }
 
@@ -127,8 +150,8 @@ impl Sidecar {
             image: image.to_owned(),
             placement,
             security,
-            cpu: Amount::default_cpu(),
-            memory: Amount::default_memory(),
+            cpu: CPU.amount(),
+            memory: MEMORY.amount(),
             base: BASE.map(|(_, value)| value.to_owned()),
             settings: Vec::new(),
             restore: None,
@@ -221,9 +244,6 @@ impl Security {
         ("baseline", Self::Baseline),
         ("root", Self::Root),
     ];
-
-    /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Added, Self::Baseline, Self::Root];
 
     /// The field `securityContext`.
     pub(crate) fn context(self) -> Tree {

@@ -9,8 +9,9 @@
 use crate::NAMESPACE;
 use crate::policy::CONFIG_MAP;
 use crate::policy::cel::{shown, text, texts};
-use crate::policy::variables::{AMOUNTS, LONGEST_NAMES, amount};
+use crate::policy::variables::{LONGEST_NAMES, amount};
 use crate::setting::{OTHER, PREFIX};
+use crate::sidecar::{CPU, MEMORY, Resource};
 
 /// A quantity as `crate::quantity` reads it.
 const QUANTITY: &str = "[+]?([0-9]{1,15}[.]?[0-9]{0,9}|[.][0-9]{1,9})\
@@ -105,7 +106,8 @@ impl Place {
     }
 
     /// A resource.
-    fn amount(&self, (name, request, limit, least): (&str, &str, &str, &str)) -> [String; 3] {
+    fn amount(&self, resource: Resource) -> [String; 3] {
+        let Resource { name, least, .. } = resource;
         let is_quantity = format!(
             "size(v) < 100 && v.matches({}) && v.split(\"/\").all(q, isQuantity(q))",
             text(&format!("^{QUANTITY}(/{QUANTITY})?$"))
@@ -115,7 +117,7 @@ impl Place {
             format!("quantity({})", amount("v", false)),
             format!("quantity({})", amount("v", true)),
         ];
-        let example = format!(". Example: {}{name}: {request}/{limit}", self.prefix);
+        let example = format!(". Example: {}{name}: {}", self.prefix, resource.example());
         [
             (
                 format!("!({is_quantity})"),
@@ -170,8 +172,8 @@ pub(super) fn wrong_parameters() -> String {
         ),
         wrong_filter(&place),
     ];
-    for row in AMOUNTS {
-        parts.extend(place.amount(row));
+    for resource in [CPU, MEMORY] {
+        parts.extend(place.amount(resource));
     }
     joined(&parts)
 }
@@ -200,8 +202,8 @@ pub(super) fn wrong_annotations() -> String {
         ),
         place.settings(),
     ];
-    for row in AMOUNTS {
-        parts.extend(place.amount(row));
+    for resource in [CPU, MEMORY] {
+        parts.extend(place.amount(resource));
     }
     parts.extend([
         place.wrong(

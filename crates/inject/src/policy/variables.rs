@@ -7,7 +7,7 @@
 use crate::policy::cel::{text, texts};
 use crate::policy::reasons;
 use crate::setting::{PREFIX, Setting};
-use crate::sidecar::{BASE, NAME};
+use crate::sidecar::{BASE, CPU, MEMORY, NAME};
 
 /// A variable of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,12 +28,6 @@ fn variable(name: &'static str, comment: &'static str, expression: impl Into<Str
 
 /// The longest list of names, because the API server stops an expression that costs too much.
 pub(super) const LONGEST_NAMES: usize = 2048;
-
-/// The request, the limit, the least limit and the annotation of each resource.
-pub(super) const AMOUNTS: [(&str, &str, &str, &str); 2] = [
-    ("cpu", "50m", "250m", "10m"),
-    ("memory", "32Mi", "256Mi", "16Mi"),
-];
 
 /// Where the template of a pod is in the object of the request.
 pub(super) fn any_template(object: &str) -> String {
@@ -157,21 +151,17 @@ fn base(settings: &[Setting]) -> Vec<Variable> {
         let setting = settings
             .iter()
             .find(|setting| setting.variable == *variable_name);
-        let annotation = setting.and_then(Setting::annotation);
-        let expression = match annotation
-            .as_deref()
-            .and_then(|name| name.strip_prefix(PREFIX))
-        {
-            Some(annotation) => effective(annotation, value),
+        let expression = match setting.and_then(Setting::name) {
+            Some(annotation) => effective(&annotation, value),
             None => text(value),
         };
         variables.push(variable(name, "", expression));
     }
-    for (name, request, limit, _) in AMOUNTS {
+    for resource in [CPU, MEMORY] {
         variables.push(variable(
-            name,
+            resource.name,
             "The request, and the limit after a slash.",
-            effective(name, &format!("{request}/{limit}")),
+            effective(resource.name, &resource.example()),
         ));
     }
     variables
@@ -193,12 +183,11 @@ pub(super) fn amount(value: &str, is_limit: bool) -> String {
 /// The table of settings as a list of maps.
 fn table(settings: &[Setting]) -> String {
     let rows = settings.iter().filter_map(|setting| {
-        let annotation = setting.annotation()?;
-        let name = annotation.strip_prefix(PREFIX)?;
+        let name = setting.name()?;
         let (pattern, expected, example) = accepted(setting);
         Some(format!(
             "  {{\"name\": {}, \"variable\": {},\n   \"pattern\": {},\n   \"expected\": {},\n   \"example\": {}}}",
-            text(name),
+            text(&name),
             text(setting.variable),
             text(pattern),
             text(expected),
