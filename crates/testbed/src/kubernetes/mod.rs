@@ -20,7 +20,7 @@
 //! - Its port belongs to it from start to drop, also while the API server is down.
 //! - Nothing listens anywhere but on [`Options::address`] and on sockets in its folder, so that it
 //!   runs in an empty network namespace with only `lo` up, without root. Building downloads: call
-//!   [`Binaries::find`] before [`user_namespace::enter`](crate::user_namespace::enter).
+//!   [`Binaries::find`] before [`user_namespace::enter`].
 
 mod access;
 mod binaries;
