@@ -35,8 +35,7 @@ pub(crate) fn helm<T: AsRef<OsStr>>(arguments: &[T]) -> Output {
 
 /// What a program prints that finds no fault.
 pub(crate) fn succeeded(output: Output) -> String {
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
+    assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
