@@ -3,13 +3,14 @@
 use std::fs;
 use std::path::Path;
 
+use acceptance::Manifests;
 use serde_json::{Value, json};
 
 use crate::programs::{
     Objects, helm, kustomized, manifests, objects, rendered, succeeded, template,
 };
 
-/// The name of the webhook's ConfigMap, which kustomize extends by a digest.
+/// The name of the webhook's settings, which kustomize extends by a digest.
 const SETTINGS: &str = "podspan-webhook-settings";
 
 #[track_caller]
@@ -26,17 +27,10 @@ fn overlay(folders: &[&str], rest: &str) -> Objects {
     let parent = testbed::target_folder().join("acceptance");
     fs::create_dir_all(&parent).unwrap();
     let folder = tempfile::tempdir_in(&parent).unwrap();
-    // kustomize takes folders by relative paths only.
-    let depth = folder.path().canonicalize().unwrap().components().count() - 1;
     let mut text =
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n".to_owned();
-    for path in folders {
-        let below_root = manifests(path).display().to_string();
-        text += &format!(
-            "- {}{}\n",
-            "../".repeat(depth),
-            below_root.trim_start_matches('/')
-        );
+    for path in Manifests::relative_paths(folder.path(), folders).unwrap() {
+        text.extend(["- ", &path, "\n"]);
     }
     text += rest;
     fs::write(folder.path().join("kustomization.yaml"), text).unwrap();

@@ -2,6 +2,11 @@
 //!
 //! helm and kubectl run without a cluster. Both are built from their Go modules if they are not there.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by a panic; clippy.toml's exception is for #[test] only"
+)]
+
 mod equal;
 mod files;
 mod programs;
