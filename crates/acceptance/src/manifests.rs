@@ -59,6 +59,28 @@ impl Manifests {
         Ok(path)
     }
 
+    /// The paths of folders of `manifests` relative to `folder`.
+    ///
+    /// # Errors
+    /// When one is missing.
+    pub fn relative_paths<T: AsRef<str>>(folder: &Path, entries: &[T]) -> Result<Vec<String>> {
+        let manifests =
+            fs::canonicalize(MANIFESTS).map_err(Error::system("finding the manifests"))?;
+        let folder = fs::canonicalize(folder).map_err(Error::system("finding a folder"))?;
+        let up = "../".repeat(folder.components().count().saturating_sub(1));
+        entries
+            .iter()
+            .map(|entry| {
+                let path = manifests.join(entry.as_ref());
+                if !path.is_dir() {
+                    return Err(Error::Missing { path });
+                }
+                let below_root = path.strip_prefix("/").unwrap_or(&path);
+                Ok(format!("{up}{}", below_root.display()))
+            })
+            .collect()
+    }
+
     /// Adds a folder, such as `examples/central`.
     #[must_use]
     pub fn resource(mut self, folder: &str) -> Self {
@@ -106,13 +128,13 @@ impl Manifests {
             "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: {}\n",
             self.namespace
         );
-        let mut resources = relative_paths(folder, &self.resources)?;
+        let mut resources = Self::relative_paths(folder, &self.resources)?;
         for (number, yaml) in (0..).zip(&self.extra) {
             let name = format!("extra-{number}.yaml");
             fs::write(folder.join(&name), yaml).map_err(Error::system("writing a manifest"))?;
             resources.push(name);
         }
-        let components = relative_paths(folder, &self.components)?;
+        let components = Self::relative_paths(folder, &self.components)?;
         let mut patches = Vec::new();
         for (number, yaml) in (0..).zip(&self.patches) {
             let name = format!("patch-{number}.yaml");
@@ -136,23 +158,6 @@ impl Manifests {
         fs::write(folder.join("kustomization.yaml"), text)
             .map_err(Error::system("writing a kustomization"))
     }
-}
-
-fn relative_paths(folder: &Path, entries: &[String]) -> Result<Vec<String>> {
-    let manifests = fs::canonicalize(MANIFESTS).map_err(Error::system("finding the manifests"))?;
-    let folder = fs::canonicalize(folder).map_err(Error::system("finding a folder"))?;
-    let up = "../".repeat(folder.components().count().saturating_sub(1));
-    entries
-        .iter()
-        .map(|entry| {
-            let path = manifests.join(entry);
-            if !path.is_dir() {
-                return Err(Error::Missing { path });
-            }
-            let below_root = path.strip_prefix("/").unwrap_or(&path);
-            Ok(format!("{up}{}", below_root.display()))
-        })
-        .collect()
 }
 
 fn target() -> PathBuf {

@@ -45,7 +45,11 @@ pub(crate) enum Command {
     /// kubectl talks to, or those of --kubernetes-version.
     Manifests(ManifestsArguments),
     /// Print the version, and the image that is injected
-    Version,
+    Version {
+        /// A document, or a table
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        output: Format,
+    },
     /// Print a completion script for a shell
     Completion {
         /// The shell

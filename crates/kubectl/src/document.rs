@@ -45,7 +45,7 @@ Deployment, for example, starts a rollout. Then it asks; `--yes` answers, and wi
 - Nothing is injected in `kube-system`, `kube-public`, `kube-node-lease` and `podspan-system`. With `-A` their objects
   are left out.
 - A later `kubectl apply` of the file without podspan keeps podspan's container, because it is not in the file that was
-  applied before. A tool that compares the cluster with a repository sees a difference: inject the files there.
+  applied before (`a_later_apply_of_the_file_keeps_podspan`). A tool that compares the cluster with a repository sees a difference: inject the files there.
 
 Exit code 0: everything is changed, or needs no change. 1: nothing is changed, or the standard error begins with
 \"not all of it is changed\" and names the objects that are not. 2: the arguments are wrong.

@@ -64,14 +64,7 @@ pub fn run(arguments: &Arguments, console: &mut Console<'_>) -> Result<(), Error
             change(&uninject.files, &uninject.live, &Action::Remove, console)
         }
         Command::Manifests(manifests) => Ok(manifests::run(manifests, console)?),
-        Command::Version => {
-            writeln!(
-                console.output,
-                "kubectl-podspan {}",
-                env!("CARGO_PKG_VERSION")
-            )?;
-            Ok(writeln!(console.output, "injects {}", inject::IMAGE)?)
-        }
+        Command::Version { output } => Ok(results::write_version(*output, console.output)?),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(

@@ -1,4 +1,4 @@
-//! What happened to each object, for people and for programs.
+//! What happened to each object, and the version, for people and for programs.
 
 use std::io::{self, Write};
 
@@ -119,13 +119,38 @@ pub(crate) fn write(
     is_dry: bool,
     out: &mut dyn Write,
 ) -> io::Result<()> {
+    write_document(
+        format,
+        out,
+        || document(rows, is_dry),
+        |out| write_table(rows, out),
+    )
+}
+
+/// The program's version, and the image that it injects.
+pub(crate) fn write_version(format: Format, out: &mut dyn Write) -> io::Result<()> {
+    let (version, image) = (env!("CARGO_PKG_VERSION"), inject::IMAGE);
+    write_document(
+        format,
+        out,
+        || json!({"version": version, "image": image}),
+        |out| writeln!(out, "kubectl-podspan {version}\ninjects {image}"),
+    )
+}
+
+fn write_document(
+    format: Format,
+    out: &mut dyn Write,
+    document: impl FnOnce() -> Value,
+    table: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
     match format {
-        Format::Json => writeln!(out, "{:#}", document(rows, is_dry)),
+        Format::Json => writeln!(out, "{:#}", document()),
         Format::Yaml => {
-            let text = crate::yaml::text(&document(rows, is_dry)).map_err(io::Error::other)?;
+            let text = crate::yaml::text(&document()).map_err(io::Error::other)?;
             out.write_all(text.as_bytes())
         }
-        Format::Table => write_table(rows, out),
+        Format::Table => table(out),
     }
 }
 

@@ -134,6 +134,15 @@ fn without_a_pod_nothing_is_changed() {
 fn the_version_and_the_completions_are_printed() {
     let version = plugin(&["version"], "");
     assert!(text(&version.stdout).contains(inject::IMAGE));
+    let document = plugin(&["version", "--output=json"], "");
+    let document: serde_json::Value = serde_json::from_slice(&document.stdout).unwrap();
+    assert_eq!(
+        document,
+        serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "image": inject::IMAGE})
+    );
+    let document = plugin(&["version", "-o", "yaml"], "");
+    let image = format!("image: {}\n", inject::IMAGE);
+    assert!(text(&document.stdout).contains(&image), "{document:?}");
     for shell in ["bash", "zsh", "fish", "powershell"] {
         let script = plugin(&["completion", shell], "");
         assert!(text(&script.stdout).contains("uninject"), "{shell}");

@@ -62,7 +62,9 @@ pub use nix::sys::signal::Signal;
 pub use pipe::FullPipe;
 pub use process::Process;
 #[cfg(any(feature = "kind", feature = "kubernetes"))]
-pub use programs::{Error as ProgramError, Release, build_control_plane, target_folder};
+pub use programs::{
+    Error as ProgramError, Release, build_control_plane, helm, kubectl, target_folder,
+};
 pub use quota::Quota;
 pub use seccomp::refuse_setsockopt;
 pub use sniffer::{CaptureTotals, Filter, Sniffer};

@@ -1,4 +1,4 @@
-//! Programs that are built from Go modules: Kubernetes, etcd, and what a kind node consists of.
+//! Programs that are built from Go modules: Kubernetes, etcd, helm, and what a kind node consists of.
 //!
 //! Each [`Program`] is built once, into
 //!
@@ -100,6 +100,7 @@ pub(crate) const KUBE_CONTROLLER_MANAGER: Program = Program::kubernetes(
     "k8s.io/kubernetes/cmd/kube-controller-manager",
 );
 pub(crate) const KUBECTL: Program = Program::kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl");
+const HELM: Program = Program::new("helm", "helm.sh/helm/v4/cmd/helm", "kubernetes/helm");
 /// What the control plane of the tests consists of.
 pub(crate) const CONTROL_PLANE: [Program; 4] =
     [ETCD, KUBE_APISERVER, KUBE_CONTROLLER_MANAGER, KUBECTL];
@@ -168,6 +169,22 @@ pub fn build_control_plane() -> Result<(), Error> {
         program.find()?;
     }
     Ok(())
+}
+
+/// The path of helm. It is built if it is not there.
+///
+/// # Errors
+/// As [`build_control_plane`].
+pub fn helm() -> Result<PathBuf, Error> {
+    HELM.find()
+}
+
+/// The path of kubectl. It is built if it is not there.
+///
+/// # Errors
+/// As [`build_control_plane`].
+pub fn kubectl() -> Result<PathBuf, Error> {
+    KUBECTL.find()
 }
 
 impl Program {

@@ -99,6 +99,7 @@ cargo xtask <command>
              --push REGISTRY/NAME:TAG
                                send it to a registry, with the credentials of `docker login`
              --webhook         the image of podspan-webhook instead
+             --chart           the Helm chart instead; with --output, --push and --insecure
              --tools           the image of the tests and of bench --cluster instead: a web server,
                                iperf3, a load client; for this machine; needs root
              --insecure        by plain HTTP; a registry on loopback needs no such word

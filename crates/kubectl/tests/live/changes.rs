@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_change_meanwhile_is_named_and_kept", moved),
     ("an_object_that_keeps_changing_is_not_changed", keeps_moving),
     ("a_change_of_the_status_is_no_conflict", status),
+    ("a_later_apply_of_the_file_keeps_podspan", later_apply),
 ];
 
 fn round(cluster: &Cluster) -> Outcome {
@@ -282,5 +283,29 @@ fn status(cluster: &Cluster) -> Outcome {
         .podspan_with(STATUS, "status", &["inject", "deploy/web", "--yes"])
         .succeeded();
     assert!(!ran.messages.contains("meanwhile"), "{ran:?}");
+    Ok(())
+}
+
+fn later_apply(cluster: &Cluster) -> Outcome {
+    cluster.namespace("later")?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("web.json");
+    let mut web = deployment("later", "web");
+    for image in ["example.invalid/web:1", "example.invalid/web:2"] {
+        web["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
+        std::fs::write(&file, web.to_string())?;
+        cluster
+            .plane
+            .kubectl(["apply".as_ref(), "-f".as_ref(), file.as_os_str()])?;
+        if image.ends_with('1') {
+            cluster
+                .podspan("later", &["inject", "deploy/web", "--yes"])
+                .succeeded();
+        }
+    }
+    let after = cluster.read("later", "deployment/web")?;
+    let pod = &after["spec"]["template"]["spec"];
+    assert_eq!(pod["containers"][0]["image"], "example.invalid/web:2");
+    assert_eq!(pod["initContainers"][0]["name"], "podspan");
     Ok(())
 }

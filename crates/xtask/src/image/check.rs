@@ -8,6 +8,7 @@
 //! | the file capability arrives | GNU tar and getcap, as root; [`Found::check`] reads the record |
 //! | the other architecture's program runs | QEMU |
 //! | a registry has what was pushed | the CNCF's registry takes it, skopeo pulls it by digest |
+//! | the chart arrives in a registry | helm, which pulls and lints it |
 //! | the `Containerfile` gives the same image | buildah builds it, as root |
 //! | a binary is the same in whatever folder it is built | the `Containerfile`'s, where the C compiler and library are those of this machine |
 
@@ -16,6 +17,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use super::chart;
 use super::containerfile::Built;
 use super::contents::{Architecture, Contents, IMAGES, VERSION, WEBHOOK_IMAGE};
 use super::oci::{Image, sha256};
@@ -30,6 +32,7 @@ use crate::tools;
 
 pub(crate) fn run() -> Result<Outcome> {
     tools::for_image()?;
+    chart::check()?;
     for contents in IMAGES {
         println!("{}:", contents.title);
         if let Outcome::NotRun(reason) = check(contents)? {

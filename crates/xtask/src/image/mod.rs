@@ -10,9 +10,10 @@
 //! The same source gives the same digest: the binaries name no folder of this machine
 //! ([`crate::build`]), and all that is packed around them has a fixed order and no time.
 //!
-//! `--containerfile` builds the `Containerfile` instead ([`containerfile`]), and checks that the
+//! `--chart` packs the Helm chart ([`chart`]). `--containerfile` builds the `Containerfile` instead ([`containerfile`]), and checks that the
 //! result is the same image. [`check`] is the step of `cargo xtask test`.
 
+mod chart;
 pub(crate) mod check;
 mod containerfile;
 mod contents;
@@ -28,6 +29,7 @@ mod tests;
 mod tools;
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::arguments::Arguments;
@@ -45,6 +47,9 @@ use oci::{Blob, ForOne, Image};
 const IMAGE_MAX: usize = 10_000_000;
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
+    if arguments.flag("--chart") {
+        return chart::run(arguments);
+    }
     let only: Option<Architecture> = arguments.option("--architecture")?;
     let output: Option<PathBuf> = arguments.option("--output")?;
     let name: Option<String> = arguments.option("--name")?;
@@ -159,18 +164,9 @@ impl Request {
 /// Builds the programs, packs them, and writes the OCI archive to `request.output`.
 pub(crate) fn archive(request: &Request) -> Result<Image> {
     let image = assemble(request.contents, &request.architectures)?;
-    write(&image, request)?;
+    write_file(&request.output, image.archive(&request.name))?;
     report(&image, request);
     Ok(image)
-}
-
-fn write(image: &Image, request: &Request) -> Result<()> {
-    let failed = |source| Failure::system(format!("writing {}", request.output.display()), source);
-    let bytes = image.archive(&request.name).map_err(failed)?;
-    if let Some(folder) = request.output.parent() {
-        fs::create_dir_all(folder).map_err(failed)?;
-    }
-    fs::write(&request.output, bytes).map_err(failed)
 }
 
 /// Builds the programs for each architecture, and packs them.
@@ -233,6 +229,16 @@ fn folder() -> PathBuf {
 
 fn read_file(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|source| Failure::system(format!("reading {}", path.display()), source))
+}
+
+/// Writes what was packed, and makes the folder.
+fn write_file(path: &Path, bytes: io::Result<Vec<u8>>) -> Result<()> {
+    let failed = |source| Failure::system(format!("writing {}", path.display()), source);
+    let bytes = bytes.map_err(failed)?;
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    fs::write(path, bytes).map_err(failed)
 }
 
 fn create_folder(path: &Path) -> Result<()> {

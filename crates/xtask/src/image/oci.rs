@@ -53,6 +53,14 @@ pub(crate) struct Image {
     pub(crate) index: Blob,
 }
 
+/// Something else than an image.
+#[derive(Clone, Debug)]
+pub(crate) struct Artefact {
+    config: Blob,
+    pub(crate) layer: Blob,
+    pub(crate) manifest: Blob,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Descriptor<'a> {
@@ -78,6 +86,8 @@ struct Manifest<'a> {
     media_type: &'a str,
     config: Descriptor<'a>,
     layers: Vec<Descriptor<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<&'a str, &'a str>,
 }
 
 #[derive(Serialize)]
@@ -112,7 +122,7 @@ struct History<'a> {
 }
 
 impl Blob {
-    fn new(media_type: &'static str, bytes: Vec<u8>) -> Self {
+    pub(super) fn new(media_type: &'static str, bytes: Vec<u8>) -> Self {
         Self {
             media_type,
             digest: sha256(&bytes),
@@ -120,7 +130,7 @@ impl Blob {
         }
     }
 
-    fn json(media_type: &'static str, document: &impl Serialize) -> io::Result<Self> {
+    pub(super) fn json(media_type: &'static str, document: &impl Serialize) -> io::Result<Self> {
         Ok(Self::new(media_type, serde_json::to_vec(document)?))
     }
 
@@ -167,6 +177,7 @@ impl ForOne {
                 media_type: MANIFEST,
                 config: config.descriptor(),
                 layers: vec![layer.descriptor()],
+                annotations: BTreeMap::new(),
             },
         )?;
         Ok(Self {
@@ -219,45 +230,84 @@ impl Image {
         self.images.iter().map(|image| image.layer.bytes.as_slice())
     }
 
-    /// The OCI archive: a tar of an image layout. `name` is what containerd, and so a cluster's
-    /// node, calls the image after the import.
+    /// The OCI archive of the image.
     pub(crate) fn archive(&self, name: &str) -> io::Result<Vec<u8>> {
-        let index = Index {
-            schema_version: 2,
-            media_type: INDEX,
-            manifests: vec![Descriptor {
-                annotations: BTreeMap::from([
-                    ("io.containerd.image.name", name),
-                    ("org.opencontainers.image.ref.name", tag(name)),
-                ]),
-                ..self.index.descriptor()
-            }],
-        };
-        let mut archive = Builder::new(Vec::new());
-        let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
-        append(
-            &mut archive,
-            EntryType::Regular,
-            0o644,
-            "oci-layout",
-            layout,
-        )?;
-        let text = serde_json::to_vec(&index)?;
-        append(&mut archive, EntryType::Regular, 0o644, "index.json", &text)?;
-        // Skopeo without root cannot make folders that are not in the archive.
-        for folder in ["blobs/", "blobs/sha256/"] {
-            append(&mut archive, EntryType::Directory, 0o755, folder, &[])?;
-        }
-        let mut blobs: Vec<_> = self.blobs().collect();
-        blobs.sort_by_key(|blob| &blob.digest);
-        // Two architectures of the same bytes would have the same layer.
-        blobs.dedup_by_key(|blob| &blob.digest);
-        for blob in blobs {
-            let path = format!("blobs/{}", blob.digest.replace(':', "/"));
-            append(&mut archive, EntryType::Regular, 0o644, &path, &blob.bytes)?;
-        }
-        archive.into_inner()
+        archive(&self.index, self.blobs().collect(), name)
     }
+}
+
+impl Artefact {
+    /// Something with one layer that is no image.
+    pub(super) fn new(
+        config: Blob,
+        layer: Blob,
+        annotations: BTreeMap<&str, &str>,
+    ) -> io::Result<Self> {
+        let manifest = Blob::json(
+            MANIFEST,
+            &Manifest {
+                schema_version: 2,
+                media_type: MANIFEST,
+                config: config.descriptor(),
+                layers: vec![layer.descriptor()],
+                annotations,
+            },
+        )?;
+        Ok(Self {
+            config,
+            layer,
+            manifest,
+        })
+    }
+
+    /// In the order in which a registry takes them.
+    pub(super) fn blobs(&self) -> [&Blob; 3] {
+        [&self.config, &self.layer, &self.manifest]
+    }
+
+    /// The OCI archive of the artefact.
+    pub(super) fn archive(&self, name: &str) -> io::Result<Vec<u8>> {
+        archive(&self.manifest, self.blobs().to_vec(), name)
+    }
+}
+
+/// An OCI archive: a tar of an image layout. `name` is what containerd, and so a cluster's node, calls `root` after
+/// the import.
+fn archive(root: &Blob, mut blobs: Vec<&Blob>, name: &str) -> io::Result<Vec<u8>> {
+    let index = Index {
+        schema_version: 2,
+        media_type: INDEX,
+        manifests: vec![Descriptor {
+            annotations: BTreeMap::from([
+                ("io.containerd.image.name", name),
+                ("org.opencontainers.image.ref.name", tag(name)),
+            ]),
+            ..root.descriptor()
+        }],
+    };
+    let mut archive = Builder::new(Vec::new());
+    let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
+    append(
+        &mut archive,
+        EntryType::Regular,
+        0o644,
+        "oci-layout",
+        layout,
+    )?;
+    let text = serde_json::to_vec(&index)?;
+    append(&mut archive, EntryType::Regular, 0o644, "index.json", &text)?;
+    // Skopeo without root cannot make folders that are not in the archive.
+    for folder in ["blobs/", "blobs/sha256/"] {
+        append(&mut archive, EntryType::Directory, 0o755, folder, &[])?;
+    }
+    blobs.sort_by_key(|blob| &blob.digest);
+    // Two architectures of the same bytes would have the same layer.
+    blobs.dedup_by_key(|blob| &blob.digest);
+    for blob in blobs {
+        let path = format!("blobs/{}", blob.digest.replace(':', "/"));
+        append(&mut archive, EntryType::Regular, 0o644, &path, &blob.bytes)?;
+    }
+    archive.into_inner()
 }
 
 /// The part of a name after its last colon, if that is no port.

@@ -37,7 +37,9 @@ const PLUGIN: Binary = Binary {
 /// The tag of the release.
 const TAG: &str = concat!("v", env!("CARGO_PKG_VERSION"));
 
+/// The texts of the licenses. krew asks for one file with this name, and for no other.
 const LICENSES: [&str; 2] = ["LICENSE-APACHE", "LICENSE-MIT"];
+const LICENSE: &str = "LICENSE";
 
 /// Archives by name, with their bytes.
 type Archives = BTreeMap<String, Vec<u8>>;
@@ -93,19 +95,27 @@ fn archives(targets: &[&Target]) -> Result<Archives> {
     Ok(archives)
 }
 
-/// A tar.gz of the program and the licenses: krew asks for them.
+/// A tar.gz of the program and the texts of the licenses.
 fn pack(target: &Target, program: &[u8]) -> Result<Vec<u8>> {
     let failed = |source| Failure::system("packing the plugin", source);
     let mut archive = Builder::new(Vec::new());
     let mut append = |mode, name: &str, bytes: &[u8]| {
         layer::append(&mut archive, EntryType::Regular, mode, name, bytes).map_err(failed)
     };
-    for license in LICENSES {
-        append(0o644, license, &read(&root().join(license))?)?;
-    }
+    append(0o644, LICENSE, &licenses()?)?;
     append(0o755, &target.program(PLUGIN.name), program)?;
     let archive = archive.into_inner().map_err(failed)?;
     layer::gzip(&archive).map_err(failed)
+}
+
+/// All texts of the licenses, after a line that says how they apply.
+fn licenses() -> Result<Vec<u8>> {
+    let mut text = b"This program is under either of these licenses, at your option.\n".to_vec();
+    for license in LICENSES {
+        text.push(b'\n');
+        text.extend(read(&root().join(license))?);
+    }
+    Ok(text)
 }
 
 /// The SHA-256 as krew and sha256sum write it: digits only, unlike that of an image.
@@ -133,6 +143,8 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
 
     #[test]
@@ -163,14 +175,18 @@ mod tests {
     fn an_archive_has_the_program_and_the_licenses() {
         let archive = pack(&SHIPPED[4], b"program").unwrap();
         let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&archive[..]));
-        let names: Vec<_> = archive
-            .entries()
-            .unwrap()
-            .map(|entry| entry.unwrap().path().unwrap().display().to_string())
-            .collect();
-        assert_eq!(
-            names,
-            ["LICENSE-APACHE", "LICENSE-MIT", "kubectl-podspan.exe"]
-        );
+        let mut files = BTreeMap::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let mut text = String::new();
+            entry.read_to_string(&mut text).unwrap();
+            files.insert(entry.path().unwrap().display().to_string(), text);
+        }
+        assert_eq!(files.len(), 2);
+        assert_eq!(files["kubectl-podspan.exe"], "program");
+        for license in LICENSES {
+            let text = fs::read_to_string(root().join(license)).unwrap();
+            assert!(files[LICENSE].contains(&text), "{license}");
+        }
     }
 }
