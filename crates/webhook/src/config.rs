@@ -5,20 +5,19 @@
 //! that would keep each pod without podspan is an error at the start.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use inject::{Options, Placement, Security};
+use program::log::Format;
+use program::{ConfigErrors, Reading, UNKNOWN_WORD, log_format, log_level, parsed, time};
 use serde_json::json;
 use settings::{Namespace, Value as _, injection};
-use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 
-use crate::log::Format;
-use crate::variable::{self as table, SETTINGS, Variable};
+use crate::variable::{self as table, PROGRAM};
 
 /// Where certificates come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,33 +55,6 @@ pub struct Config {
     pub log_format: Format,
 }
 
-/// A setting that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{}={value:?}: {reason}; expected: {}; for example {}={:?}",
-        .variable.name, .variable.expected, .variable.name, .variable.example)]
-pub struct Invalid {
-    /// The setting.
-    pub variable: &'static Variable,
-    /// Its value, with bytes that are not UTF-8 replaced.
-    pub value: String,
-    /// What is wrong, as a part of a sentence.
-    pub reason: String,
-}
-
-/// All errors, in the order of the table. Never empty.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub struct ConfigErrors(pub Vec<Invalid>);
-
-impl fmt::Display for ConfigErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the configuration is wrong:")?;
-        for invalid in &self.0 {
-            write!(f, "\n  {invalid}")?;
-        }
-        write!(f, "\npodspan-webhook --help describes every setting")
-    }
-}
-
 impl Config {
     /// Reads all settings.
     ///
@@ -91,135 +63,82 @@ impl Config {
     pub fn from_variables(
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigErrors> {
-        let variables: Vec<_> = variables.into_iter().collect();
-        let mut reading = Reading {
-            variables: &variables,
-            errors: Vec::new(),
-        };
-        let config = reading.all();
-        match config {
-            Some(config) if reading.errors.is_empty() => Ok(config),
-            _ => {
-                let place = |invalid: &Invalid| {
-                    SETTINGS.iter().position(|known| *known == invalid.variable)
-                };
-                reading.errors.sort_by_key(place);
-                Err(ConfigErrors(reading.errors))
-            }
-        }
+        let mut reading = Reading::new(&PROGRAM, variables);
+        let config = all(&mut reading);
+        reading.finish(config)
     }
 }
 
-struct Reading<'a> {
-    variables: &'a [(OsString, OsString)],
-    errors: Vec<Invalid>,
+fn all(reading: &mut Reading) -> Option<Config> {
+    let options = options(reading);
+    let certificates = reading.value(&table::CERTIFICATES, certificates);
+    let namespace = reading.value(&table::NAMESPACE, label);
+    let service = reading.value(&table::SERVICE, label);
+    let names = reading.value(&table::NAMES, names);
+    let validity = reading.value(&table::VALIDITY, |text| {
+        time(
+            text,
+            Duration::from_secs(5),
+            Duration::from_hours(3650 * 24),
+        )
+    });
+    let listen = reading.value(&table::LISTEN, parsed);
+    let status = reading.value(&table::STATUS, parsed);
+    let drain = reading.value(&table::DRAIN, |text| {
+        time(text, Duration::ZERO, Duration::from_mins(1))
+    });
+    let log = reading.value(&table::LOG, log_level);
+    let log_format = reading.value(&table::LOG_FORMAT, log_format);
+    Some(Config {
+        options: options?,
+        certificates: certificates?,
+        namespace: namespace?,
+        service: service?,
+        names: names?,
+        validity: validity?,
+        listen: listen?,
+        status: status?,
+        drain: drain?,
+        log: log?,
+        log_format: log_format?,
+    })
 }
 
-impl Reading<'_> {
-    fn all(&mut self) -> Option<Config> {
-        let options = self.options();
-        let certificates = self.value(&table::CERTIFICATES, certificates);
-        let namespace = self.value(&table::NAMESPACE, label);
-        let service = self.value(&table::SERVICE, label);
-        let names = self.value(&table::NAMES, names);
-        let validity = self.value(&table::VALIDITY, |text| {
-            time(
-                text,
-                Duration::from_secs(5),
-                Duration::from_hours(3650 * 24),
-            )
-        });
-        let listen = self.value(&table::LISTEN, parsed);
-        let status = self.value(&table::STATUS, parsed);
-        let drain = self.value(&table::DRAIN, |text| {
-            time(text, Duration::ZERO, Duration::from_mins(1))
-        });
-        let log = self.value(&table::LOG, log_level);
-        let log_format = self.value(&table::LOG_FORMAT, |text| match text {
-            "text" => Ok(Format::Text),
-            "json" => Ok(Format::Json),
-            _ => Err(UNKNOWN_WORD.to_owned()),
-        });
-        Some(Config {
-            options: options?,
-            certificates: certificates?,
-            namespace: namespace?,
-            service: service?,
-            names: names?,
-            validity: validity?,
-            listen: listen?,
-            status: status?,
-            drain: drain?,
-            log: log?,
-            log_format: log_format?,
-        })
-    }
-
-    fn options(&mut self) -> Option<Options<'static>> {
-        let placement = self.value(&table::PLACEMENT, |text| match text {
-            "native" => Ok(Placement::Native),
-            "plain" => Ok(Placement::Plain),
-            _ => Err(UNKNOWN_WORD.to_owned()),
-        });
-        let security = self.value(&table::SECURITY, |text| {
-            let known = Security::NAMES.iter().find(|(name, _)| *name == text);
-            known
-                .map(|(_, security)| *security)
-                .ok_or_else(|| UNKNOWN_WORD.to_owned())
-        });
-        let image = self.value(&table::IMAGE, |text| {
-            let options = Options {
-                image: text.to_owned(),
-                ..injection()
-            };
-            tried(&options).map(|()| text.to_owned())
-        });
-        let defaults = self.value(&table::DEFAULTS, |text| {
-            let defaults = defaults(text)?;
-            let options = Options {
-                defaults: defaults.clone(),
-                ..injection()
-            };
-            tried(&options).map(|()| defaults)
-        });
-        Some(Options {
-            image: image?,
-            placement: placement?,
-            security: security?,
-            defaults: defaults?,
+fn options(reading: &mut Reading) -> Option<Options<'static>> {
+    let placement = reading.value(&table::PLACEMENT, |text| match text {
+        "native" => Ok(Placement::Native),
+        "plain" => Ok(Placement::Plain),
+        _ => Err(UNKNOWN_WORD.to_owned()),
+    });
+    let security = reading.value(&table::SECURITY, |text| {
+        let known = Security::NAMES.iter().find(|(name, _)| *name == text);
+        known
+            .map(|(_, security)| *security)
+            .ok_or_else(|| UNKNOWN_WORD.to_owned())
+    });
+    let image = reading.value(&table::IMAGE, |text| {
+        let options = Options {
+            image: text.to_owned(),
             ..injection()
-        })
-    }
-
-    fn value<T>(
-        &mut self,
-        variable: &'static Variable,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        let set = self
-            .variables
-            .iter()
-            .find(|(name, _)| name == variable.name);
-        let set = set
-            .map(|(_, value)| value)
-            .filter(|value| !value.is_empty());
-        let result = match set.map(|value| value.to_str()) {
-            Some(None) => Err("it is not UTF-8 text".to_owned()),
-            Some(Some(text)) => parse(text),
-            None => parse(variable.default),
         };
-        let wrong = |reason| {
-            self.errors.push(Invalid {
-                variable,
-                value: set.map_or_else(String::new, |value| value.to_string_lossy().into_owned()),
-                reason,
-            });
+        tried(&options).map(|()| text.to_owned())
+    });
+    let defaults = reading.value(&table::DEFAULTS, |text| {
+        let defaults = defaults(text)?;
+        let options = Options {
+            defaults: defaults.clone(),
+            ..injection()
         };
-        result.map_err(wrong).ok()
-    }
+        tried(&options).map(|()| defaults)
+    });
+    Some(Options {
+        image: image?,
+        placement: placement?,
+        security: security?,
+        defaults: defaults?,
+        ..injection()
+    })
 }
-
-const UNKNOWN_WORD: &str = "it is not one of the allowed words";
 
 /// Whether a plain pod gets podspan with these options.
 fn tried(options: &Options<'_>) -> Result<(), String> {
@@ -273,48 +192,10 @@ fn names(text: &str) -> Result<Vec<String>, String> {
         .collect()
 }
 
-fn parsed<T: FromStr>(text: &str) -> Result<T, String>
-where
-    T::Err: fmt::Display,
-{
-    text.parse().map_err(|error: T::Err| error.to_string())
-}
-
-fn log_level(text: &str) -> Result<LevelFilter, String> {
-    match text {
-        "error" => Ok(LevelFilter::ERROR),
-        "warn" => Ok(LevelFilter::WARN),
-        "info" => Ok(LevelFilter::INFO),
-        "debug" => Ok(LevelFilter::DEBUG),
-        "trace" => Ok(LevelFilter::TRACE),
-        _ => Err(UNKNOWN_WORD.to_owned()),
-    }
-}
-
-fn time(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
-    const UNITS: [(&str, u64); 5] = [
-        ("ms", 1),
-        ("s", 1000),
-        ("m", 60_000),
-        ("h", 3_600_000),
-        ("d", 86_400_000),
-    ];
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let factor = UNITS.iter().find(|(name, _)| *name == unit);
-    let (Ok(number), Some((_, factor))) = (number.parse::<u64>(), factor) else {
-        return Err("it is not a time: a whole number and a unit".to_owned());
-    };
-    let time = Duration::from_millis(number.saturating_mul(*factor));
-    if (min..=max).contains(&time) {
-        return Ok(time);
-    }
-    Err("it is out of bounds".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::variable::SETTINGS;
 
     fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
         let variables = variables
@@ -386,7 +267,11 @@ mod tests {
             ("DRAIN", "5"),
         ])
         .unwrap_err();
-        let names: Vec<_> = errors.0.iter().map(|error| error.variable.name).collect();
+        let names: Vec<_> = errors
+            .errors
+            .iter()
+            .map(|error| error.variable.name)
+            .collect();
         let expected = [
             "IMAGE",
             "DEFAULTS",

@@ -13,7 +13,6 @@
 
 #![forbid(unsafe_code)]
 
-mod arguments;
 mod authority;
 mod body;
 mod config;
@@ -21,7 +20,6 @@ mod connections;
 mod files;
 mod http;
 mod identity;
-pub mod log;
 mod metrics;
 pub mod review;
 mod rotation;
@@ -42,9 +40,8 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::info;
 
-pub use arguments::Arguments;
-pub use config::{Certificates, Config, ConfigErrors, Invalid};
-pub use variable::{SETTINGS, Variable, help, markdown, version};
+pub use config::{Certificates, Config};
+pub use variable::{PROGRAM, SETTINGS};
 
 use authority::Subject;
 use server::Port;

@@ -5,7 +5,8 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use webhook::{Arguments, Config, help, log, markdown, run, version};
+use program::{Arguments, log};
+use webhook::{Config, PROGRAM, run};
 
 /// `EX_USAGE` and `EX_OSERR` of `sysexits.h`, as podspan itself ends.
 const USAGE: u8 = 64;
@@ -14,9 +15,9 @@ const OS_ERROR: u8 = 71;
 fn main() -> ExitCode {
     let text = match Arguments::parse(std::env::args_os().skip(1)) {
         Ok(Arguments::Run) => return start(),
-        Ok(Arguments::Help) => help(),
-        Ok(Arguments::Version) => version(),
-        Ok(Arguments::Markdown) => markdown(),
+        Ok(Arguments::Help) => PROGRAM.help(),
+        Ok(Arguments::Version) => PROGRAM.version(),
+        Ok(Arguments::Markdown) => PROGRAM.markdown(),
         Err(error) => return fail(&error.to_string(), USAGE),
     };
     // A closed standard output (`podspan-webhook --help | head -1`) is no error.

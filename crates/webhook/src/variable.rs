@@ -1,37 +1,13 @@
-//! The settings of the webhook, each declared once: the reading with its errors, `--help` and the table of
-//! `docs/injection.md` come from [`SETTINGS`].
+//! The settings of the webhook, each declared once.
 
-/// One environment variable.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Variable {
-    /// Its name.
-    pub name: &'static str,
-    /// The value if it is not set.
-    pub default: &'static str,
-    /// The valid values; it follows "expected: ".
-    pub expected: &'static str,
-    /// Its effect, in whole sentences.
-    pub text: &'static str,
-    /// A valid value.
-    pub example: &'static str,
-}
+use program::{Program, settings};
 
-macro_rules! settings {
-    ($($name:ident { default: $default:expr, expected: $expected:literal, text: $text:literal, example: $example:literal, })+) => {
-        $(
-            pub(crate) const $name: Variable = Variable {
-                name: stringify!($name),
-                default: $default,
-                expected: $expected,
-                text: $text,
-                example: $example,
-            };
-        )+
-
-        /// Every setting, in the order in which they are shown.
-        pub const SETTINGS: [&Variable; [$(stringify!($name)),+].len()] = [$(&$name),+];
-    };
-}
+/// The program, for `--help` and the table of `docs/injection.md`.
+pub const PROGRAM: Program = Program {
+    name: "podspan-webhook",
+    purpose: "adds podspan's sidecar to new pods that opted in, when an API server asks.",
+    settings: &SETTINGS,
+};
 
 settings! {
     IMAGE {
@@ -140,60 +116,4 @@ settings! {
         text: "The form of the log lines.",
         example: "json",
     }
-}
-
-/// The table of `docs/injection.md`.
-#[must_use]
-pub fn markdown() -> String {
-    let rows = SETTINGS.map(|setting| {
-        let default = if setting.default.is_empty() {
-            "none".to_owned()
-        } else {
-            format!("`{}`", setting.default)
-        };
-        let Variable {
-            name,
-            expected,
-            text,
-            ..
-        } = setting;
-        format!("| `{name}` | {default} | {expected} | {text} |\n")
-    });
-    format!(
-        "| setting | default | values | what it does |\n|-|-|-|-|\n{}",
-        rows.concat()
-    )
-}
-
-/// The text of `--help`.
-#[must_use]
-pub fn help() -> String {
-    let entries = SETTINGS.map(|setting| {
-        let Variable {
-            name,
-            default,
-            expected,
-            text,
-            example,
-        } = setting;
-        let default = if default.is_empty() { "none" } else { default };
-        format!(
-            "\n{name}\n    {text}\n    expected: {expected}\n    default: {default}\n    example: {name}={example:?}\n"
-        )
-    });
-    format!(
-        "podspan-webhook: adds podspan's sidecar to new pods that opted in, when an API server asks.\n\
-         \n\
-         usage: podspan-webhook [--help | --version]\n\
-         \n\
-         Settings are environment variables. Exit codes: 0 ended by a signal; 64 wrong settings, all are listed;\n\
-         71 a system call failed.\n{}",
-        entries.concat()
-    )
-}
-
-/// The output of `--version`.
-#[must_use]
-pub fn version() -> String {
-    format!("podspan-webhook {}\n", env!("CARGO_PKG_VERSION"))
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 fn the_document_has_the_table_of_settings() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/injection.md");
     let document = fs::read_to_string(path).unwrap();
-    let table = webhook::markdown();
+    let table = webhook::PROGRAM.markdown();
     assert!(
         document.contains(&table),
         "replace the table under Settings by the output of \

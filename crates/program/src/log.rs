@@ -1,9 +1,8 @@
 //! The log on standard error, in the formats of podspan's own log.
 //!
-//! In: `tracing` events. Out: one line for each, as text or as a flat JSON object. Texts of requests never
-//! reach it as they are: names are reduced to printable ASCII ([`crate::review::printable`]), and the reasons of
-//! a refusal are printable by themselves. The events of the API server's client and of the transport are left out:
-//! what matters of them is logged once, with a remedy.
+//! In: `tracing` events. Out: one line for each, as text or as a flat JSON object. A line has no text from the network
+//! as it is: who writes one reduces it to printable characters. Events of libraries are left out: what matters of them
+//! is logged once, with a remedy.
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -20,8 +19,9 @@ pub enum Format {
     Json,
 }
 
-/// The crates of the client and of the transport.
-const LEFT_OUT: [&str; 6] = [
+/// Libraries that write events: the client of the API server, its transport, and WireGuard.
+const LEFT_OUT: [&str; 7] = [
+    "boringtun",
     "hyper",
     "hyper_util",
     "kube",

@@ -7,21 +7,20 @@ use thiserror::Error;
 /// What the process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arguments {
-    /// Answer API servers.
+    /// Do the program's work.
     Run,
     /// Print the usage and every setting.
     Help,
     /// Print name and version.
     Version,
-    /// Print the table of settings of `docs/injection.md`, for podspan's developers.
+    /// Print the table of settings for the documents, for podspan's developers.
     Markdown,
 }
 
-/// An argument that the webhook does not accept.
+/// An argument that the program does not accept.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "unexpected argument {0:?}; use --help or --version. Settings are environment variables, for example: \
-     LISTEN=0.0.0.0:8443 podspan-webhook"
+    "unexpected argument {0:?}; use --help or --version. Settings are environment variables: --help lists them"
 )]
 pub struct ArgumentError(String);
 
