@@ -24,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+mod initiation;
 pub mod initiator;
 mod inner;
 mod jitter;
@@ -31,10 +32,15 @@ pub mod keys;
 pub mod overhead;
 pub mod protocol;
 pub mod refusal;
+pub mod responder;
 pub mod sealer;
 
 pub use initiator::Initiator;
 pub use inner::Inner;
 pub use keys::{InvalidKey, InvalidKeys, PresharedKey, PresharedKeys, PrivateKey, PublicKey};
 pub use refusal::{Refusal, Refused};
+pub use responder::Responder;
 pub use sealer::Sealer;
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! A [`Sealer`] is one session with one sensor. [`Initiator`](crate::Initiator) makes it on the control side
 //! and gives it to the worker by value; the worker uses the newest one it was given. Nothing is shared, so
 //! there is no lock. boringtun's `encapsulate` with a session copies the packet, seals it in place and adds to
-//! counters: no system call and no allocation (`sealing_allocates_nothing`), and it never starts a handshake.
+//! counters: no system call and no allocation (`sealing_and_opening_allocate_nothing`), and it never starts a handshake.
 //!
 //! A session ends after [`REJECT_AFTER`](crate::protocol::REJECT_AFTER) or
 //! [`REKEY_AFTER_MESSAGES`]. The control side makes the next one long before. A `Sealer` refuses at its end
