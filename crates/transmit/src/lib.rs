@@ -60,8 +60,9 @@ mod transmitter;
 
 pub use delivery::{SentMessages, WAIT_MAX};
 pub use icmp::IcmpError;
+pub use message::{Messages, Run};
 pub use path::path_mtu;
 pub use probe::{ProbeResult, Prober};
 pub use report::{Report, SensorReport};
-pub use socket::{OpenError, SocketConfig};
+pub use socket::{OpenError, SocketConfig, without_checksums};
 pub use transmitter::Transmitter;

@@ -35,7 +35,7 @@ const MESSAGE_PARTS_MAX: usize = 3 * RUN_MAX as usize;
 
 /// Memory for runs, which is reused.
 #[derive(Default)]
-pub(crate) struct Messages {
+pub struct Messages {
     headers: Vec<mmsghdr>,
     /// For each header, the number of its first part.
     first_parts: Vec<usize>,
@@ -58,7 +58,7 @@ struct Control {
 unsafe impl Send for Messages {}
 
 /// Messages that one socket sends, in order.
-pub(crate) struct Run<'a> {
+pub struct Run<'a> {
     messages: &'a mut Messages,
     /// The addresses, the arena and the block.
     borrowed: PhantomData<&'a [u8]>,
@@ -66,7 +66,8 @@ pub(crate) struct Run<'a> {
 
 impl Messages {
     /// Memory for the longest run.
-    pub(crate) fn new() -> Self {
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             headers: Vec::with_capacity(MESSAGES_MAX),
             first_parts: Vec::with_capacity(MESSAGES_MAX),
@@ -98,7 +99,7 @@ impl Messages {
     }
 
     /// Starts a run.
-    pub(crate) fn run(&mut self) -> Run<'_> {
+    pub fn run(&mut self) -> Run<'_> {
         self.headers.clear();
         self.first_parts.clear();
         self.parts.clear();
@@ -112,13 +113,15 @@ impl Messages {
 }
 
 impl<'a> Run<'a> {
-    pub(crate) const fn is_full(&self) -> bool {
+    /// Whether it should be sent before another message is added.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
         self.messages.headers.len() >= MESSAGES_MAX || self.messages.parts.len() >= PARTS_MAX
     }
 
     /// Adds a message of one datagram to `to`, or to the socket's peer if that is `None`. The kernel copies a
     /// datagram in one part faster than in two.
-    pub(crate) fn add_plain(&mut self, to: Option<&'a SockAddr>, head: &'a [u8], body: &'a [u8]) {
+    pub fn add_plain(&mut self, to: Option<&'a SockAddr>, head: &'a [u8], body: &'a [u8]) {
         let messages = &mut *self.messages;
         messages.is_linked = false;
         messages.first_parts.push(messages.parts.len());
@@ -138,7 +141,7 @@ impl<'a> Run<'a> {
 
     /// Starts a message to `to`, or to the socket's peer if that is `None`. The kernel splits it into
     /// datagrams of the length `segment`; the last may be shorter.
-    pub(crate) fn start(&mut self, to: Option<&'a SockAddr>, segment: u16) {
+    pub fn start(&mut self, to: Option<&'a SockAddr>, segment: u16) {
         let messages = &mut *self.messages;
         messages.is_linked = false;
         messages.first_parts.push(messages.parts.len());
@@ -152,7 +155,7 @@ impl<'a> Run<'a> {
     }
 
     /// Adds bytes to the message that was started last.
-    pub(crate) fn add(&mut self, bytes: &'a [u8]) {
+    pub fn add(&mut self, bytes: &'a [u8]) {
         if let Some(header) = self.messages.headers.last_mut()
             && !bytes.is_empty()
         {
@@ -166,7 +169,7 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// The kernel's error for message `first`; `EINVAL` if there is no such number.
-    pub(crate) fn send(&mut self, socket: &impl AsFd, first: usize) -> Result<usize, Errno> {
+    pub fn send(&mut self, socket: &impl AsFd, first: usize) -> Result<usize, Errno> {
         self.messages.link();
         let headers = &mut self.messages.headers;
         let rest = headers.get_mut(first..).unwrap_or_default();

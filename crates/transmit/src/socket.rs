@@ -36,6 +36,9 @@ const NO_CHECKSUM: SocketOption = SocketOption(libc::SOL_SOCKET, libc::SO_NO_CHE
 /// The length of the segments of a message; 0 is none.
 const SEGMENT: SocketOption = SocketOption(libc::SOL_UDP, libc::UDP_SEGMENT);
 
+/// The same over IPv6, where it is otherwise not allowed (RFC 6935).
+const NO_CHECKSUM_IPV6: SocketOption = SocketOption(libc::SOL_UDP, libc::UDP_NO_CHECK6_TX);
+
 /// `BPF_RET | BPF_K` with 0: drop every packet.
 const DROP_EVERYTHING: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
 
@@ -276,6 +279,20 @@ impl Sockets {
     pub(crate) fn has(&self, family: Family) -> bool {
         self.get(family.lane(false), PortIndex(0)).is_some()
     }
+}
+
+/// Makes a socket send UDP checksums of zero, for a sensor that captures on the loopback interface: it would see
+/// unfinished ones.
+///
+/// # Errors
+/// The kernel's.
+pub fn without_checksums(socket: &Socket, is_ipv6: bool) -> io::Result<()> {
+    let option = if is_ipv6 {
+        NO_CHECKSUM_IPV6
+    } else {
+        NO_CHECKSUM
+    };
+    option.set(socket, 1)
 }
 
 /// A socket of each family for probes, on a separate port.
