@@ -42,6 +42,11 @@ pub(crate) const SENSOR: Binary = Binary {
     name: "podspan-sensor",
 };
 
+pub(crate) const RECEIVE: Binary = Binary {
+    package: "receive",
+    name: "podspan-receive",
+};
+
 pub(crate) const WEBHOOK: Binary = Binary {
     package: "webhook",
     name: "podspan-webhook",

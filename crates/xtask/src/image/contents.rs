@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::build::{Binary, PODSPAN, SENSOR, WEBHOOK};
+use crate::build::{Binary, PODSPAN, RECEIVE, SENSOR, WEBHOOK};
 
 /// A program of the workspace in the image.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,11 @@ pub(crate) const PODSPAN_IMAGE: Contents = Contents {
             binary: SENSOR,
             path: "/podspan-sensor",
             capability: Some(CAP_NET_RAW),
+        },
+        Program {
+            binary: RECEIVE,
+            path: "/podspan-receive",
+            capability: None,
         },
     ],
 };
