@@ -10,10 +10,11 @@
 //! next level too, because the kernel has just written them.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wire::checksum::Sum;
 
+use crate::cycles::{cycle, nanoseconds, timed};
 use crate::statistics::{median, median_ratio};
 use crate::table::{Align, Table, grouped};
 
@@ -22,9 +23,6 @@ const SIZES: [usize; 3] = [64, 1460, 64 << 10];
 const ROUNDS: usize = 11;
 /// Bytes that are summed and copied in a round.
 const AMOUNT: usize = 32 << 20;
-/// Turns of the chain; one takes six cycles.
-const TURNS: u32 = 200_000;
-const CYCLES_A_TURN: u32 = 6;
 
 /// One round with one size.
 #[derive(Debug, Clone, Copy)]
@@ -75,9 +73,7 @@ fn round(source: &[u8], target: &mut [u8]) -> Round {
     let times = (AMOUNT / source.len()).max(1);
     let bytes = u32::try_from(times * source.len()).unwrap_or(u32::MAX);
     let rate = |time: Duration| f64::from(bytes) / nanoseconds(time);
-    let cycle = timed(|| {
-        black_box(chain(black_box(TURNS)));
-    });
+    let cycle = cycle();
     let sum = timed(|| {
         for _ in 0..times {
             black_box(Sum::of(black_box(source)).finish());
@@ -90,33 +86,10 @@ fn round(source: &[u8], target: &mut [u8]) -> Round {
         }
     });
     Round {
-        cycle: nanoseconds(cycle) / f64::from(TURNS * CYCLES_A_TURN),
+        cycle,
         sum: rate(sum),
         copy: rate(copy),
     }
-}
-
-fn timed(work: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    work();
-    start.elapsed()
-}
-
-fn nanoseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e9
-}
-
-/// Three shifts and three additions without carry in each turn (Marsaglia's xorshift). Each needs the
-/// result of the one before, and takes one cycle on every x86-64 and aarch64 processor; where one
-/// instruction does both, it takes two.
-fn chain(turns: u32) -> u64 {
-    let mut state = black_box(0x2545_f491_4f6c_dd1d_u64);
-    for _ in 0..turns {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-    }
-    state
 }
 
 fn bytes(size: usize) -> Vec<u8> {
@@ -140,11 +113,5 @@ mod tests {
             cells(1460, &rounds),
             ["1,460", "10.00", "40.00", "20.00", "80.00", "0.50"]
         );
-    }
-
-    #[test]
-    fn a_chain_of_no_turns_keeps_its_start() {
-        assert_eq!(chain(0), 0x2545_f491_4f6c_dd1d);
-        assert_ne!(chain(1), chain(2));
     }
 }

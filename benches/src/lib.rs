@@ -18,6 +18,7 @@ pub mod checksums;
 #[cfg(feature = "cluster")]
 pub mod cluster;
 pub mod cpu_per_packet;
+mod cycles;
 mod error;
 #[cfg(feature = "report")]
 pub mod files;
@@ -30,6 +31,8 @@ pub mod options;
 mod random;
 pub mod record;
 pub mod ring;
+#[cfg(feature = "seal")]
+pub mod seal;
 pub mod senders;
 pub mod statistics;
 mod table;

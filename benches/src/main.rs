@@ -1,5 +1,5 @@
 //! Runs the measurements and prints one table: `cargo xtask bench` builds podspan and calls this.
-//! `checksums` measures only checksums, `ring` only rings, `senders` kinds of sockets, and
+//! `checksums` measures only checksums, `ring` only rings, `seal` only the tunnel's sealing, `senders` kinds of sockets, and
 //! `latency` the latency of copies; `record-frames FILE` records frames.
 
 #![forbid(unsafe_code)]
@@ -37,6 +37,12 @@ fn main() -> ExitCode {
         }
         [word] if word == "checksums" => {
             checksums();
+            Ok(true)
+        }
+        #[cfg(feature = "seal")]
+        [word] if word == "seal" => {
+            println!("Sealing: packets by each implementation in turns, medians of the rounds");
+            print!("{}", benches::seal::table());
             Ok(true)
         }
         [word] if word == "ring" => rings(),

@@ -11,7 +11,7 @@
 //! root after [`user_namespace::enter`].
 
 mod capture_file;
-#[cfg(any(feature = "kind", feature = "kubernetes"))]
+#[cfg(any(feature = "kind", feature = "kubernetes", feature = "wireguard"))]
 mod contained;
 mod control_group;
 mod decoder;
@@ -31,7 +31,7 @@ mod link;
 mod namespace;
 mod pipe;
 mod process;
-#[cfg(any(feature = "kind", feature = "kubernetes"))]
+#[cfg(any(feature = "kind", feature = "kubernetes", feature = "wireguard"))]
 mod programs;
 mod quota;
 mod ring;
@@ -43,6 +43,8 @@ pub mod traffic;
 pub mod tshark;
 pub mod user_namespace;
 pub mod verify;
+#[cfg(feature = "wireguard")]
+mod wireguard;
 
 pub use caps::Capability;
 pub use capture_file::{CaptureWriter, read_capture};
@@ -61,7 +63,7 @@ pub use namespace::Namespace;
 pub use nix::sys::signal::Signal;
 pub use pipe::FullPipe;
 pub use process::Process;
-#[cfg(any(feature = "kind", feature = "kubernetes"))]
+#[cfg(any(feature = "kind", feature = "kubernetes", feature = "wireguard"))]
 pub use programs::{
     Error as ProgramError, Release, build_control_plane, helm, kubectl, target_folder,
 };
@@ -70,3 +72,5 @@ pub use seccomp::refuse_setsockopt;
 pub use sniffer::{CaptureTotals, Filter, Sniffer};
 pub use tcpdump::Tcpdump;
 pub use totals::Totals;
+#[cfg(feature = "wireguard")]
+pub use wireguard::{build_wireguard, start_wireguard};

@@ -1,4 +1,4 @@
-//! Programs that are built from Go modules: Kubernetes, etcd, helm, and what a kind node consists of.
+//! Programs that are built from Go modules: Kubernetes, etcd, helm, wireguard-go, and what a kind node consists of.
 //!
 //! Each [`Program`] is built once, into
 //!
@@ -332,7 +332,8 @@ impl Program {
     fn no_go(&self, reason: &str) -> Error {
         Error::NoGo {
             name: self.name,
-            given: cfg!(feature = "kubernetes"),
+            given: cfg!(feature = "kubernetes")
+                && CONTROL_PLANE.iter().any(|given| given.name == self.name),
             reason: reason.to_owned(),
         }
     }

@@ -20,7 +20,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::ops::Range;
 
-use wire::checksum::{Sum, pseudo_v4, pseudo_v6};
+use wire::checksum::{Sum, pseudo_v6};
 use wire::vxlan;
 
 use crate::overhead::{Family, UDP_LEN, inner_header_len};
@@ -102,77 +102,89 @@ impl Inner {
         };
         (u16::MAX - ip - UDP_LEN) as usize
     }
+}
+
+/// The headers of all packets of a tunnel, but for what differs: length, source port and checksum.
+#[derive(Debug, Clone)]
+pub(crate) enum Headers {
+    V4 {
+        header: [u8; 28],
+        /// The sum of the IP header without its length.
+        sum: Sum,
+    },
+    V6 {
+        header: [u8; 48],
+        /// The sum of the UDP pseudo-header without the length.
+        sum: Sum,
+    },
+}
+
+impl Headers {
+    pub(crate) fn new(inner: &Inner) -> Self {
+        let [d0, d1] = vxlan::PORT.to_be_bytes();
+        match inner {
+            Inner::V4 {
+                source,
+                destination,
+            } => {
+                let mut header = [0; 28];
+                let [f0, f1] = DONT_FRAGMENT.to_be_bytes();
+                header[..12].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, f0, f1, HOPS, UDP, 0, 0]);
+                header[12..16].copy_from_slice(&source.octets());
+                header[16..20].copy_from_slice(&destination.octets());
+                header[22..24].copy_from_slice(&[d0, d1]);
+                let sum = Sum::of(&header[..20]);
+                Self::V4 { header, sum }
+            }
+            Inner::V6 {
+                source,
+                destination,
+            } => {
+                let mut header = [0; 48];
+                header[..8].copy_from_slice(&[0x60, 0, 0, 0, 0, 0, UDP, HOPS]);
+                header[8..24].copy_from_slice(&source.octets());
+                header[24..40].copy_from_slice(&destination.octets());
+                header[42..44].copy_from_slice(&[d0, d1]);
+                let sum = pseudo_v6(*source, *destination, UDP, 0);
+                Self::V6 { header, sum }
+            }
+        }
+    }
 
     /// Writes the headers into the first bytes of `packet`, whose other bytes are the VXLAN datagram. Returns
     /// none, and may have written, if the packet is shorter than its headers or longer than its length
     /// fields can say.
-    pub(crate) fn write_headers(&self, packet: &mut [u8], source_port: u16) -> Option<()> {
-        let udp_len = packet
-            .len()
-            .checked_sub(self.family().header_len() as usize)?;
-        let udp_len = u16::try_from(udp_len).ok()?;
-        match *self {
-            Self::V4 {
-                source,
-                destination,
-            } => {
-                let (ip, udp) = packet.split_first_chunk_mut::<20>()?;
-                let (udp, _) = udp.split_first_chunk_mut::<8>()?;
-                *ip = v4_header(source, destination, udp_len)?;
-                *udp = udp_header(source_port, udp_len, 0);
+    pub(crate) fn write(&self, packet: &mut [u8], source_port: u16) -> Option<()> {
+        let port = source_port.to_be_bytes();
+        match self {
+            Self::V4 { header, sum } => {
+                let length = u16::try_from(packet.len()).ok()?;
+                let udp_len = length.checked_sub(Family::V4.header_len())?;
+                let to = packet.first_chunk_mut()?;
+                *to = *header;
+                to[2..4].copy_from_slice(&length.to_be_bytes());
+                let checksum = sum.plus_u16(length).finish();
+                to[10..12].copy_from_slice(&checksum.get().to_be_bytes());
+                to[20..22].copy_from_slice(&port);
+                to[24..26].copy_from_slice(&udp_len.to_be_bytes());
             }
-            Self::V6 {
-                source,
-                destination,
-            } => {
-                let (ip, datagram) = packet.split_first_chunk_mut::<40>()?;
-                *ip = v6_header(source, destination, udp_len);
-                let (udp, _) = datagram.split_first_chunk_mut::<8>()?;
-                *udp = udp_header(source_port, udp_len, 0);
-                let pseudo = pseudo_v6(source, destination, UDP, udp_len.into());
-                let checksum = pseudo.plus(Sum::of(datagram)).finish().or_all_ones();
-                datagram
-                    .get_mut(6..8)?
-                    .copy_from_slice(&checksum.get().to_be_bytes());
+            Self::V6 { header, sum } => {
+                let udp_len = packet.len().checked_sub(Family::V6.header_len().into())?;
+                let udp_len = u16::try_from(udp_len).ok()?;
+                let to = packet.first_chunk_mut()?;
+                *to = *header;
+                to[4..6].copy_from_slice(&udp_len.to_be_bytes());
+                to[40..42].copy_from_slice(&port);
+                to[44..46].copy_from_slice(&udp_len.to_be_bytes());
+                let datagram = packet.get_mut(40..)?;
+                // The same in 16 and in 32 bits.
+                let sum = sum.plus_u16(udp_len).plus(Sum::of(datagram));
+                let checksum = sum.finish().or_all_ones().get().to_be_bytes();
+                datagram.get_mut(6..8)?.copy_from_slice(&checksum);
             }
         }
         Some(())
     }
-}
-
-/// RFC 791 section 3.1.
-fn v4_header(source: Ipv4Addr, destination: Ipv4Addr, udp_len: u16) -> Option<[u8; 20]> {
-    let length = udp_len.checked_add(Family::V4.header_len())?;
-    // The pseudo-header has the same addresses and length as the header, and no protocol here.
-    let sum = pseudo_v4(source, destination, 0, length)
-        .plus_u16(0x4500)
-        .plus_u16(DONT_FRAGMENT)
-        .plus_u16(u16::from_be_bytes([HOPS, UDP]));
-    let [[l0, l1], [c0, c1]] = [length, sum.finish().get()].map(u16::to_be_bytes);
-    let [[s0, s1, s2, s3], [d0, d1, d2, d3]] = [source, destination].map(|ip| ip.octets());
-    let [f0, f1] = DONT_FRAGMENT.to_be_bytes();
-    Some([
-        0x45, 0, l0, l1, 0, 0, f0, f1, HOPS, UDP, c0, c1, s0, s1, s2, s3, d0, d1, d2, d3,
-    ])
-}
-
-/// RFC 8200 section 3.
-fn v6_header(source: Ipv6Addr, destination: Ipv6Addr, udp_len: u16) -> [u8; 40] {
-    let mut header = [0; 40];
-    let [l0, l1] = udp_len.to_be_bytes();
-    header[..8].copy_from_slice(&[0x60, 0, 0, 0, l0, l1, UDP, HOPS]);
-    header[8..24].copy_from_slice(&source.octets());
-    header[24..].copy_from_slice(&destination.octets());
-    header
-}
-
-/// RFC 768.
-const fn udp_header(source_port: u16, length: u16, checksum: u16) -> [u8; 8] {
-    let [s0, s1] = source_port.to_be_bytes();
-    let [d0, d1] = vxlan::PORT.to_be_bytes();
-    let [l0, l1] = length.to_be_bytes();
-    let [c0, c1] = checksum.to_be_bytes();
-    [s0, s1, d0, d1, l0, l1, c0, c1]
 }
 
 /// Where the VXLAN datagram is in a packet from the tunnel.

@@ -13,7 +13,9 @@ fn v6() -> Inner {
 fn packet(inner: Inner, source_port: u16, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0; inner.header_len()];
     packet.extend_from_slice(payload);
-    inner.write_headers(&mut packet, source_port).unwrap();
+    Headers::new(&inner)
+        .write(&mut packet, source_port)
+        .unwrap();
     packet
 }
 
@@ -81,9 +83,9 @@ fn a_packet_is_as_long_as_its_length_fields_can_say() {
         let longest = packet(inner, 1, &vec![0; inner.payload_max()]);
         assert_eq!(locate(&longest).unwrap().payload.len(), inner.payload_max());
         let mut longer = [longest, vec![0]].concat();
-        assert_eq!(inner.write_headers(&mut longer, 1), None);
+        assert_eq!(Headers::new(&inner).write(&mut longer, 1), None);
         let mut headers = vec![0; inner.header_len() - 1];
-        assert_eq!(inner.write_headers(&mut headers, 1), None);
+        assert_eq!(Headers::new(&inner).write(&mut headers, 1), None);
     }
 }
 

@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use boringtun::noise::{Tunn, TunnResult};
 
-use crate::inner::Inner;
+use crate::inner::{Headers, Inner};
 use crate::overhead::{Family, sealed_len};
 use crate::protocol::{KEEPALIVE_LEN, Kind, REKEY_AFTER_MESSAGES};
 use crate::refusal::Refusal;
@@ -85,6 +85,7 @@ pub struct Sealer {
     /// It has a session from the start, and no other.
     tunn: Box<Tunn>,
     inner: Inner,
+    headers: Headers,
     ends: Instant,
     /// How many more datagrams may be sealed.
     left: u64,
@@ -103,9 +104,10 @@ impl core::fmt::Debug for Sealer {
 
 impl Sealer {
     /// `tunn` has established its session, and the session is refused by the receiver from `ends` on.
-    pub(crate) const fn new(tunn: Box<Tunn>, inner: Inner, ends: Instant) -> Self {
+    pub(crate) fn new(tunn: Box<Tunn>, inner: Inner, ends: Instant) -> Self {
         Self {
             tunn,
+            headers: Headers::new(&inner),
             inner,
             ends,
             left: REKEY_AFTER_MESSAGES,
@@ -173,6 +175,27 @@ impl Sealer {
         }
     }
 
+    /// Puts a packet together.
+    fn packet<'s>(
+        &self,
+        scratch: &'s mut [u8],
+        source_port: u16,
+        head: &[u8],
+        body: &[u8],
+    ) -> Option<&'s [u8]> {
+        if head.len() + body.len() > self.inner.payload_max() {
+            return None;
+        }
+        let start = self.inner.header_len();
+        let middle = start + head.len();
+        let end = middle + body.len();
+        let packet = scratch.get_mut(..end)?;
+        packet.get_mut(start..middle)?.copy_from_slice(head);
+        packet.get_mut(middle..)?.copy_from_slice(body);
+        self.headers.write(packet, source_port)?;
+        Some(packet)
+    }
+
     #[cfg(test)]
     pub(crate) const fn set_left(&mut self, left: u64) {
         self.left = left;
@@ -210,7 +233,7 @@ impl Sealing<'_> {
         if sealer.left == 0 {
             return Err(Ended.into());
         }
-        let packet = packet(&sealer.inner, scratch, source_port, head, body);
+        let packet = sealer.packet(scratch, source_port, head, body);
         let packet = packet.ok_or(Unsealed::TooLong(length))?;
         match sealer.tunn.encapsulate(packet, out) {
             TunnResult::WriteToNetwork(sealed) => {
@@ -222,25 +245,4 @@ impl Sealing<'_> {
             _ => Err(Ended.into()),
         }
     }
-}
-
-/// Puts a packet together.
-fn packet<'s>(
-    inner: &Inner,
-    scratch: &'s mut [u8],
-    source_port: u16,
-    head: &[u8],
-    body: &[u8],
-) -> Option<&'s [u8]> {
-    if head.len() + body.len() > inner.payload_max() {
-        return None;
-    }
-    let start = inner.header_len();
-    let middle = start + head.len();
-    let end = middle + body.len();
-    scratch.get_mut(start..middle)?.copy_from_slice(head);
-    scratch.get_mut(middle..end)?.copy_from_slice(body);
-    let packet = scratch.get_mut(..end)?;
-    inner.write_headers(packet, source_port)?;
-    Some(packet)
 }

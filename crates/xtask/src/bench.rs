@@ -33,6 +33,10 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     if arguments.flag("--matrix") {
         return matrix(arguments);
     }
+    if arguments.flag("--seal") {
+        arguments.finish()?;
+        return run_benches(&["--features", "seal"], vec!["seal".into()]);
+    }
     let checksums = arguments.flag("--checksums");
     let ring = arguments.flag("--ring");
     let record = arguments.flag("--record-frames");

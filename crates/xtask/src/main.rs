@@ -45,6 +45,7 @@ cargo xtask <command>
              --instructions    count the instructions of parts of the path of a frame, and fail if a
                                count is 3 % above the baseline; --save writes a new baseline
              --checksums       measure checksums against a copy of the same bytes
+             --seal            measure the tunnel's sealing, and the AEAD of three libraries
              --ring            measure how long frames wait in rings of several kinds, and wake-ups;
                                as root also how long a CPU quota stops a thread
              --senders         measure the kinds of sockets that could send the copies, and show what

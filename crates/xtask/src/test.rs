@@ -3,6 +3,7 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use acceptance::Images;
@@ -21,6 +22,11 @@ use crate::plugin;
 use crate::tools;
 use crate::workspace_tests;
 
+/// What is fuzzed: the manifests of the targets.
+const FUZZED: [&str; 2] = [
+    "crates/capture/fuzz/Cargo.toml",
+    "crates/tunnel/fuzz/Cargo.toml",
+];
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: u32 = 15;
 /// What cargo-fuzz gives to rustc: coverage counters and comparisons for libFuzzer, and the address
@@ -40,7 +46,7 @@ const ALL_FEATURES: &str =
 const PROGRAM_MAX: u64 = 7 << 20;
 
 /// What clippy reads: also the tests on a kind cluster, which the step `test` does not run.
-const LINTED_FEATURES: &str = "--features=xtask/kubernetes,xtask/registry,testbed/cluster-tests,acceptance/kind,benches/cluster,benches/matrix";
+const LINTED_FEATURES: &str = "--features=xtask/kubernetes,xtask/registry,testbed/cluster-tests,acceptance/kind,benches/cluster,benches/matrix,benches/seal";
 
 /// A name for `--only`, what it is, and what runs.
 type Step = (&'static str, &'static str, Checks);
@@ -274,35 +280,41 @@ fn miri() -> Result<()> {
 /// it takes longer than fuzzing.
 fn fuzz() -> Result<()> {
     tools::nightly()?;
+    for manifest in FUZZED {
+        let targets = cargo::build(fuzz_build(manifest))?;
+        if targets.is_empty() {
+            let message = format!("there is no fuzz target in {manifest}");
+            return Err(Failure::Wrong(message));
+        }
+        for target in targets {
+            fuzz_one(&target)?;
+        }
+    }
+    Ok(())
+}
+
+fn fuzz_build(manifest: &str) -> Command {
     let target = format!("{}-unknown-linux-gnu", env::consts::ARCH);
     let mut command = nightly_cargo();
     command
-        .args([
-            "build",
-            "--release",
-            "--manifest-path",
-            "crates/capture/fuzz/Cargo.toml",
-        ])
+        .args(["build", "--release", "--manifest-path", manifest])
         .args(["--target", &target, "--target-dir"])
         .arg(target_dir().join("fuzz"))
         .env("RUSTFLAGS", FUZZ_FLAGS);
-    let targets = cargo::build(command)?;
-    if targets.is_empty() {
-        return Err(Failure::Wrong("there is no fuzz target".to_owned()));
-    }
-    for target in targets {
-        println!("fuzzing {} for {FUZZ_SECONDS} s", target.display());
-        let mut command = std::process::Command::new(target);
-        command.arg(format!("-max_total_time={FUZZ_SECONDS}"));
-        // The folder that cargo-fuzz uses too; the default is the checkout's root.
-        let artifacts = target_dir().join("fuzz/artifacts/");
-        fs::create_dir_all(&artifacts)
-            .map_err(|source| Failure::system("making a folder for fuzzing", source))?;
-        command.arg(format!("-artifact_prefix={}/", artifacts.display()));
-        command.args(["-print_final_stats=1", "-verbosity=0"]);
-        run_command(command)?;
-    }
-    Ok(())
+    command
+}
+
+fn fuzz_one(target: &Path) -> Result<()> {
+    println!("fuzzing {} for {FUZZ_SECONDS} s", target.display());
+    let mut command = Command::new(target);
+    command.arg(format!("-max_total_time={FUZZ_SECONDS}"));
+    // The folder that cargo-fuzz uses too; the default is the checkout's root.
+    let artifacts = target_dir().join("fuzz/artifacts/");
+    fs::create_dir_all(&artifacts)
+        .map_err(|source| Failure::system("making a folder for fuzzing", source))?;
+    command.arg(format!("-artifact_prefix={}/", artifacts.display()));
+    command.args(["-print_final_stats=1", "-verbosity=0"]);
+    run_command(command)
 }
 
 fn release() -> Result<()> {

@@ -3,6 +3,7 @@
 use boringtun::noise::{Tunn, TunnResult};
 
 use super::*;
+use crate::inner::Headers;
 
 /// boringtun's own initiator with a session at the responder.
 fn boringtun(world: &mut World) -> (Tunn, SocketAddr) {
@@ -41,7 +42,9 @@ fn sealed(tunn: &mut Tunn, packet: &[u8]) -> Vec<u8> {
 /// An IPv4 packet of podspan.
 fn packet() -> Vec<u8> {
     let mut packet = [vec![0; 28], payload(9)].concat();
-    Inner::DEFAULT.write_headers(&mut packet, 77).unwrap();
+    Headers::new(&Inner::DEFAULT)
+        .write(&mut packet, 77)
+        .unwrap();
     packet
 }
 

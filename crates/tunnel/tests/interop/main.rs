@@ -1,0 +1,186 @@
+//! Both ends of the tunnel with wireguard-go at the other end, over real sockets in a network namespace.
+//!
+//! wireguard-go has a tun device; what comes out of it goes through the kernel's IP stack to a UDP socket, and
+//! what is sent from a UDP socket goes in. This crate's end is a plain UDP socket on `lo`. The port of VXLAN
+//! is an ordinary one here, so a payload is any bytes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking; these are not #[test] functions"
+)]
+
+mod initiator;
+mod responder;
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Trial};
+use testbed::{Namespace, Process, build_wireguard, start_wireguard};
+use tunnel::{PresharedKey, PrivateKey, PublicKey};
+
+/// A test by its name.
+type Test = (&'static str, fn());
+
+/// Longer than anything here takes; a slow machine needs more of it.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+fn main() {
+    if let Err(error) = testbed::user_namespace::enter() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+    let tests = initiator::tests().into_iter().chain(responder::tests());
+    let trials = tests
+        .map(|(name, test)| {
+            Trial::test(name, move || {
+                test();
+                Ok(())
+            })
+        })
+        .collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+/// The keys of both ends.
+struct Keys {
+    ours: PrivateKey,
+    theirs: PrivateKey,
+    preshared: PresharedKey,
+}
+
+impl Keys {
+    fn new() -> Self {
+        Self {
+            ours: PrivateKey::generate(),
+            theirs: PrivateKey::generate(),
+            preshared: PresharedKey::generate(),
+        }
+    }
+}
+
+/// A key as the userspace interface of WireGuard takes it.
+fn hex(base64: &str) -> String {
+    let values = base64.bytes().filter(|byte| *byte != b'=').map(|byte| {
+        let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let value = alphabet.iter().position(|other| *other == byte);
+        u64::try_from(value.unwrap()).unwrap()
+    });
+    let values: Vec<_> = values.collect();
+    let mut bytes = Vec::new();
+    for group in values.chunks(4) {
+        let shift = 6 * (4 - group.len());
+        let bits = group.iter().fold(0, |bits, value| bits << 6 | value) << shift;
+        let count = group.len() * 6 / 8;
+        bytes.extend_from_slice(&bits.to_be_bytes()[5..5 + count]);
+    }
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
+}
+
+/// A namespace with wireguard-go in it, whose tun device has the address `address`.
+struct End {
+    namespace: Namespace,
+    process: Process,
+}
+
+/// wireguard-go's end: its own port, if it has one, our endpoint, if it is the initiator, and the addresses of
+/// its device and of ours in the tunnel.
+struct Configuration<'k> {
+    keys: &'k Keys,
+    peer: PublicKey,
+    port: u16,
+    endpoint: Option<SocketAddr>,
+    address: &'static str,
+    other: &'static str,
+}
+
+impl End {
+    fn start(namespace: Namespace, configuration: &Configuration<'_>) -> Self {
+        let Configuration {
+            keys,
+            peer,
+            port,
+            endpoint,
+            address,
+            other,
+        } = configuration;
+        let bits = if other.contains(':') { 128 } else { 32 };
+        let mut lines = vec![
+            format!("private_key={}", hex(&keys.theirs.to_base64())),
+            format!("listen_port={port}"),
+            format!("public_key={}", hex(&peer.to_string())),
+            format!("preshared_key={}", hex(&keys.preshared.to_base64())),
+            format!("allowed_ip={other}/{bits}"),
+        ];
+        if let Some(endpoint) = endpoint {
+            lines.push(format!("endpoint={endpoint}"));
+        }
+        let program = program();
+        let process = start_wireguard(program, &namespace, "wg0", &lines.join("\n")).unwrap();
+        let link = namespace.link("wg0").unwrap();
+        let prefix = if address.contains(':') { 64 } else { 24 };
+        link.add_address(address.parse().unwrap(), prefix).unwrap();
+        link.up().unwrap();
+        Self { namespace, process }
+    }
+
+    /// A UDP socket in the namespace.
+    fn socket(&self, address: &str) -> UdpSocket {
+        socket(&self.namespace, address)
+    }
+}
+
+fn program() -> PathBuf {
+    build_wireguard().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn socket(namespace: &Namespace, address: &str) -> UdpSocket {
+    let socket = namespace.run(|| UdpSocket::bind(address)).unwrap();
+    let short = Some(Duration::from_millis(100));
+    socket.set_read_timeout(short).unwrap();
+    socket
+}
+
+/// The next datagram, if one comes within a short time.
+fn receive(socket: &UdpSocket) -> Option<(Vec<u8>, SocketAddr)> {
+    let mut buffer = [0; 2_000];
+    match socket.recv_from(&mut buffer) {
+        Ok((length, from)) => Some((buffer[..length].to_vec(), from)),
+        // A refusal is an ICMP error for what was sent before the other end was there.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::ConnectionRefused
+            ) =>
+        {
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Repeats `step` until it gives something.
+fn wait_for<T>(what: &str, mut step: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = step() {
+            return value;
+        }
+        assert!(Instant::now() < end, "no {what} within {PATIENCE:?}");
+    }
+}
+
+/// A VXLAN datagram that is unlike others, of any length from 12 bytes on.
+fn payload(number: u32, length: usize) -> Vec<u8> {
+    let mut payload = vec![8, 0, 0, 0, 0, 0, 1, 0];
+    payload.extend_from_slice(&number.to_be_bytes());
+    payload.extend((12..length).map(|at| at.to_le_bytes()[0]));
+    payload
+}
