@@ -138,7 +138,7 @@ fn ring() -> Box<dyn FnMut(&mut [u8])> {
     Box::new(move |packet| {
         let nonce = ring_aead::Nonce::assume_unique_for_key(nonce(&mut counter));
         let tag = key.seal_in_place_separate_tag(nonce, ring_aead::Aad::empty(), packet);
-        black_box(tag.expect(WORKS));
+        let _ = black_box(tag.expect(WORKS));
     })
 }
 
@@ -148,7 +148,7 @@ fn aws_lc_rs() -> Box<dyn FnMut(&mut [u8])> {
     Box::new(move |packet| {
         let nonce = aws::Nonce::assume_unique_for_key(nonce(&mut counter));
         let tag = key.seal_in_place_separate_tag(nonce, aws::Aad::empty(), packet);
-        black_box(tag.expect(WORKS));
+        let _ = black_box(tag.expect(WORKS));
     })
 }
 
@@ -157,7 +157,7 @@ fn rust_crypto() -> Box<dyn FnMut(&mut [u8])> {
     Box::new(move |packet| {
         let nonce = nonce(&mut counter);
         let tag = key.encrypt_in_place_detached(&nonce.into(), &[], packet);
-        black_box(tag.expect(WORKS));
+        let _ = black_box(tag.expect(WORKS));
     })
 }
 

@@ -13,7 +13,8 @@
 //! head + body ──> Scratch: [ IP | UDP | head | body ] ──boringtun──> out: [ 4 | index | counter | sealed | tag ]
 //! ```
 //! A packet is copied twice: into the scratch memory, because boringtun takes one slice, and by boringtun. The
-//! first copy costs less than 5 % of sealing (`cargo xtask bench --seal`). Equal lengths in give equal
+//! first copy and the headers cost 3 to 7 % of sealing (`cargo xtask bench --seal`). boringtun seals by `ring`,
+//! 0.19 bytes a cycle with packets of 128 bytes and 0.53 with 1,424 on Zen 3, which aws-lc-rs does not exceed. Equal lengths in give equal
 //! lengths out, so datagrams that are a run (UDP GSO) before sealing are one after it.
 //!
 //! A receiver sends nothing but keepalives: transport datagrams without a packet, every 10 s while data
