@@ -136,6 +136,14 @@ impl Refused {
     }
 }
 
+impl core::ops::AddAssign for Refused {
+    fn add_assign(&mut self, other: Self) {
+        for (count, more) in self.0.iter_mut().zip(other.0) {
+            *count += more;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -133,6 +133,18 @@ pub struct Totals {
     pub refused: Refused,
 }
 
+impl core::ops::AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.opened += other.opened;
+        self.keepalives += other.keepalives;
+        self.answered += other.answered;
+        self.peers_new += other.peers_new;
+        self.rekeyed += other.rekeyed;
+        self.half_open_evicted += other.half_open_evicted;
+        self.refused += other.refused;
+    }
+}
+
 /// A datagram that was accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Opened {
