@@ -18,7 +18,7 @@ use crate::refusal::Refusal;
 use super::budget::{Budget, Rate, Source, Sources};
 use super::replies::Replies;
 
-/// What a [`Responder`] may cost. All numbers are for one thread.
+/// What a [`Responder`](super::Responder) may cost. All numbers are for one thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Peers with a confirmed session; at most [`Limits::PEERS_MAX`].
