@@ -22,6 +22,8 @@ mod cycles;
 mod error;
 #[cfg(feature = "report")]
 pub mod files;
+#[cfg(feature = "seal")]
+pub mod handshakes;
 #[cfg(feature = "report")]
 pub mod latency;
 #[cfg(feature = "matrix")]

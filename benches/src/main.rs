@@ -43,6 +43,8 @@ fn main() -> ExitCode {
         [word] if word == "seal" => {
             println!("Sealing: packets by each implementation in turns, medians of the rounds");
             print!("{}", benches::seal::table());
+            println!("Initiations at the sensor:");
+            print!("{}", benches::handshakes::table());
             Ok(true)
         }
         [word] if word == "ring" => rings(),

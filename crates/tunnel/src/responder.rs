@@ -12,7 +12,7 @@
 //! 2. under load, with more than [`Limits::without_cookie`] initiations a second, `mac2`: the address can
 //!    receive what is sent to it, two hashes. Else it is sent a cookie ([`Refusal::CookieSent`]);
 //! 3. the budget of the address ([`Refusal::SourceRate`]);
-//! 4. the budget of all ([`Refusal::TotalRate`]). Addresses with a confirmed session have one of their own, so
+//! 4. the budget of all, a handshake for each pre-shared key ([`Refusal::TotalRate`]). Addresses with a confirmed session have one of their own, so
 //!    that strangers cannot keep them from making the next session;
 //! 5. static key and timestamp, two scalar multiplications: the initiation is newer than the last one of its
 //!    static key ([`Refusal::ReplayedInitiation`]), and there is room for a peer ([`Refusal::Full`]);
@@ -36,11 +36,14 @@
 //! session each take 110 MB; previous ones are there for half of the time. The tables of addresses, static
 //! keys and half-open sessions are bounded: 1, 2 and 11 MB.
 
+mod admission;
 mod budget;
 mod recent;
+mod replies;
 mod sessions;
+mod totals;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,53 +57,22 @@ use crate::initiation::{Initiation, Reader};
 use crate::inner::{self, Located};
 use crate::keys::{PresharedKey, PresharedKeys, PrivateKey, PublicKey, random};
 use crate::protocol::{
-    COOKIE_LEN, KEEPALIVE, KEEPALIVE_LEN, Kind, REJECT_AFTER_MESSAGES, RESPONSE_LEN, TAG_LEN,
+    KEEPALIVE, KEEPALIVE_LEN, Kind, REJECT_AFTER_MESSAGES, RESPONSE_LEN, TAG_LEN,
     TRANSPORT_HEADER_LEN, transport_header, word,
 };
-use crate::refusal::{Refusal, Refused};
+use crate::refusal::Refusal;
 
-use budget::{Budget, Rate, Source, Sources};
+pub use admission::Limits;
+pub use replies::Replies;
+pub use totals::Totals;
+
+use admission::{Admission, HALF_OPEN_MAX, cookies};
+use budget::Source;
 use recent::Recent;
-use sessions::{Bounds, Confirmed, Role, SLOTS_MAX, Session, Sessions, Thread};
+use sessions::{Bounds, Confirmed, Role, Session, Sessions, Thread};
 
 /// How often [`Responder::tick`] is to be called.
 pub const TICK: Duration = Duration::from_secs(1);
-
-/// What a [`Responder`] may cost. All numbers are for one thread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Peers with a confirmed session; at most [`Limits::PEERS_MAX`].
-    pub peers: usize,
-    /// Half-open sessions, from 2 to 4,096.
-    pub half_open: usize,
-    /// Handshakes a second of addresses without a confirmed session, and as many of those with one. One
-    /// takes about 0.4 ms, and 0.7 ms with two pre-shared keys.
-    pub handshakes: u32,
-    /// Initiations a second above which cookies are asked for.
-    pub without_cookie: u32,
-    /// Initiations a second of one address, twice as many at once.
-    pub per_source: u32,
-}
-
-impl Limits {
-    /// More peers have no indexes.
-    pub const PEERS_MAX: usize = (SLOTS_MAX - HALF_OPEN_MAX) / 2;
-}
-
-/// Half-open sessions that there can be.
-const HALF_OPEN_MAX: usize = 4_096;
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            peers: 8_192,
-            half_open: 1_024,
-            handshakes: 1_000,
-            without_cookie: 250,
-            per_source: 50,
-        }
-    }
-}
 
 /// What a [`Responder`] needs to know.
 #[derive(Debug, Clone)]
@@ -111,37 +83,6 @@ pub struct ResponderConfig {
     pub preshared: PresharedKeys,
     /// What it may cost.
     pub limits: Limits,
-}
-
-/// What a responder has done. The counts only grow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Totals {
-    /// VXLAN datagrams opened.
-    pub opened: u64,
-    /// Keepalives of peers.
-    pub keepalives: u64,
-    /// Initiations answered, with one or two responses.
-    pub answered: u64,
-    /// Peers that confirmed a first session.
-    pub peers_new: u64,
-    /// Sessions confirmed by peers that had one.
-    pub rekeyed: u64,
-    /// Half-open sessions removed before their time, to make room.
-    pub half_open_evicted: u64,
-    /// Datagrams refused, by reason.
-    pub refused: Refused,
-}
-
-impl core::ops::AddAssign for Totals {
-    fn add_assign(&mut self, other: Self) {
-        self.opened += other.opened;
-        self.keepalives += other.keepalives;
-        self.answered += other.answered;
-        self.peers_new += other.peers_new;
-        self.rekeyed += other.rekeyed;
-        self.half_open_evicted += other.half_open_evicted;
-        self.refused += other.refused;
-    }
 }
 
 /// A datagram that was accepted.
@@ -162,47 +103,6 @@ pub enum Opened {
     Answered,
 }
 
-/// What is to be sent to where a datagram came from.
-#[derive(Debug, Clone, Copy)]
-pub struct Replies {
-    bytes: [[u8; RESPONSE_LEN]; PresharedKeys::MAX],
-    lengths: [usize; PresharedKeys::MAX],
-}
-
-impl Replies {
-    /// Nothing.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            bytes: [[0; RESPONSE_LEN]; PresharedKeys::MAX],
-            lengths: [0; PresharedKeys::MAX],
-        }
-    }
-
-    /// The datagrams, each to be sent by itself.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let all = self.bytes.iter().zip(self.lengths);
-        all.filter_map(|(bytes, length)| bytes.get(..length))
-            .filter(|bytes| !bytes.is_empty())
-    }
-
-    fn push(&mut self, reply: &[u8]) {
-        let free = self.lengths.iter().position(|length| *length == 0);
-        if let Some(at) = free
-            && let Some(bytes) = self.bytes[at].get_mut(..reply.len())
-        {
-            bytes.copy_from_slice(reply);
-            self.lengths[at] = reply.len();
-        }
-    }
-}
-
-impl Default for Replies {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Which of so many threads a datagram is for: the one that made its session, or, for an initiation, any one
 /// that is always the same.
 #[must_use]
@@ -215,17 +115,9 @@ pub struct Responder {
     private: PrivateKey,
     reader: Reader,
     preshared: PresharedKeys,
-    /// Checks `mac1`, and never asks for a cookie.
-    calm: Arc<RateLimiter>,
-    /// Checks `mac1` and `mac2`, and always asks for a cookie. The same for all threads.
-    loaded: Arc<RateLimiter>,
+    admission: Admission,
     sessions: Sessions,
     recent: Recent,
-    without_cookie: (Rate, Budget),
-    sources: Sources,
-    handshakes: Rate,
-    of_strangers: Budget,
-    of_peers: Budget,
     totals: Totals,
 }
 
@@ -243,7 +135,7 @@ impl Responder {
     /// A responder for one thread.
     #[must_use]
     pub fn new(config: ResponderConfig, now: Instant) -> Self {
-        let cookies = cookies(&config);
+        let cookies = cookies(&config.private);
         let thread = Thread {
             number: 0,
             of: NonZeroU8::MIN,
@@ -254,7 +146,7 @@ impl Responder {
     /// A responder for each of so many threads; the first one is for the thread that [`steer`] calls 0.
     #[must_use]
     pub fn group(config: &ResponderConfig, threads: NonZeroU8, now: Instant) -> Vec<Self> {
-        let cookies = cookies(config);
+        let cookies = cookies(&config.private);
         let thread = |number| Thread {
             number,
             of: threads,
@@ -282,21 +174,13 @@ impl Responder {
             peers: limits.peers.min(Limits::PEERS_MAX),
             half_open: limits.half_open.clamp(PresharedKeys::MAX, HALF_OPEN_MAX),
         };
-        let rate = |per_second: u32| Rate::new(per_second, per_second);
-        let per_source = Rate::new(limits.per_source, limits.per_source.saturating_mul(2));
         Self {
             reader: Reader::new(private.clone()),
-            calm: Arc::new(RateLimiter::new(&private.public().point(), u64::MAX)),
-            loaded: cookies,
+            admission: Admission::new(&private, &limits, cookies, now),
             private,
             preshared,
             sessions: Sessions::new(bounds, thread, u64::from_ne_bytes(random())),
             recent: Recent::default(),
-            without_cookie: (rate(limits.without_cookie), Budget::whole(now)),
-            sources: Sources::new(per_source),
-            handshakes: rate(limits.handshakes),
-            of_strangers: Budget::whole(now),
-            of_peers: Budget::whole(now),
             totals: Totals::default(),
         }
     }
@@ -348,7 +232,7 @@ impl Responder {
         out: &mut [u8],
         replies: &mut Replies,
     ) -> Result<Opened, Refusal> {
-        replies.lengths = [0; PresharedKeys::MAX];
+        replies.clear();
         let received = match Kind::of(datagram) {
             Some(Kind::Transport) => self.transport(datagram, from, now, out),
             Some(Kind::Initiation) => self.initiation(datagram, from, now, replies),
@@ -367,7 +251,7 @@ impl Responder {
 
     /// Removes what is too old, and sends the keepalives that are due. To be called once in [`TICK`].
     pub fn tick(&mut self, now: Instant, mut send: impl FnMut(SocketAddr, &[u8])) {
-        self.sources.tick(now);
+        self.admission.tick(now);
         let recent = &mut self.recent;
         self.sessions.tick(
             now,
@@ -447,8 +331,12 @@ impl Responder {
         now: Instant,
         replies: &mut Replies,
     ) -> Result<Opened, Refusal> {
-        self.check_macs(datagram, from.ip(), now, replies)?;
-        self.check_budgets(Source::of(from.ip()), now)?;
+        let source = Source::of(from.ip());
+        let (is_peer, answers) = (self.sessions.has_source(source), self.preshared.count());
+        self.admission
+            .check_macs(datagram, from.ip(), now, replies)?;
+        self.admission
+            .check_budgets(source, is_peer, answers, now)?;
         let initiation = self.reader.read(datagram).ok_or(Refusal::NotAuthentic)?;
         self.check_initiator(&initiation)?;
         let mut last = None;
@@ -466,46 +354,6 @@ impl Responder {
             self.recent.remember(initiator, timestamp);
         }
         Ok(Opened::Answered)
-    }
-
-    fn check_macs(
-        &mut self,
-        datagram: &[u8],
-        from: IpAddr,
-        now: Instant,
-        replies: &mut Replies,
-    ) -> Result<(), Refusal> {
-        let mut cookie = [0; COOKIE_LEN];
-        let mac1 = self.calm.verify_packet(None, datagram, &mut cookie);
-        if mac1.is_err() {
-            return Err(Refusal::Mac1);
-        }
-        let (rate, budget) = &mut self.without_cookie;
-        if budget.take(*rate, now) {
-            return Ok(());
-        }
-        let mac2 = self.loaded.verify_packet(Some(from), datagram, &mut cookie);
-        match mac2 {
-            Ok(_) => Ok(()),
-            Err(TunnResult::WriteToNetwork(cookie)) => {
-                replies.push(cookie);
-                Err(Refusal::CookieSent)
-            }
-            Err(_) => Err(Refusal::Mac1),
-        }
-    }
-
-    fn check_budgets(&mut self, from: Source, now: Instant) -> Result<(), Refusal> {
-        if !self.sources.take(from, now) {
-            return Err(Refusal::SourceRate);
-        }
-        let budget = if self.sessions.has_source(from) {
-            &mut self.of_peers
-        } else {
-            &mut self.of_strangers
-        };
-        let has = budget.take(self.handshakes, now);
-        has.then_some(()).ok_or(Refusal::TotalRate)
     }
 
     fn check_initiator(&self, initiation: &Initiation) -> Result<(), Refusal> {
@@ -575,14 +423,9 @@ impl Responder {
             Some(key.bytes()),
             None,
             index,
-            Some(Arc::clone(&self.calm)),
+            Some(self.admission.calm()),
         ))
     }
-}
-
-/// What makes cookies and checks them.
-fn cookies(config: &ResponderConfig) -> Arc<RateLimiter> {
-    Arc::new(RateLimiter::new(&config.private.public().point(), 0))
 }
 
 /// The keepalive of a session, if one is due.

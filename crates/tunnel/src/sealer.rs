@@ -3,7 +3,8 @@
 //! A [`Sealer`] is one session with one sensor. [`Initiator`](crate::Initiator) makes it on the control side
 //! and gives it to the worker by value; the worker uses the newest one it was given. Nothing is shared, so
 //! there is no lock. boringtun's `encapsulate` with a session copies the packet, seals it in place and adds to
-//! counters: no system call and no allocation (`sealing_and_opening_allocate_nothing`), and it never starts a handshake.
+//! counters: no system call and no allocation (`sealing_and_opening_allocate_nothing`), and it never starts a
+//! handshake.
 //!
 //! A session ends after [`REJECT_AFTER`](crate::protocol::REJECT_AFTER) or
 //! [`REKEY_AFTER_MESSAGES`]. The control side makes the next one long before. A `Sealer` refuses at its end
@@ -13,8 +14,10 @@
 //! head + body ──> Scratch: [ IP | UDP | head | body ] ──boringtun──> out: [ 4 | index | counter | sealed | tag ]
 //! ```
 //! A packet is copied twice: into the scratch memory, because boringtun takes one slice, and by boringtun. The
-//! first copy costs less than 5 % of sealing (`cargo xtask bench --seal`). Equal lengths in give equal
-//! lengths out, so datagrams that are a run (UDP GSO) before sealing are one after it.
+//! first copy and the headers cost 3 to 7 % of sealing (`cargo xtask bench --seal`). boringtun seals by `ring`:
+//! on Zen 3 0.19 bytes a cycle with packets of 128 bytes and 0.53 with 1,424. aws-lc-rs takes 1.01 to 1.08 times as
+//! long, `chacha20poly1305` 3.5 to 9 times. Equal lengths in give equal lengths out, so datagrams that are a run (UDP GSO)
+//! before sealing are one after it.
 //!
 //! A receiver sends nothing but keepalives: transport datagrams without a packet, every 10 s while data
 //! arrives, to the port that the data came from. The worker passes what it receives there to

@@ -41,8 +41,8 @@ fn five_thousand_podspans_at_once_all_come_up_within_bounds() {
         u64::from(CROWD),
         "no handshake was made twice"
     );
-    // 1,000 a second.
-    assert!(took < Duration::from_secs(20), "{took:?}");
+    // 500 a second, and half a second of them at once.
+    assert!(took < Duration::from_secs(30), "{took:?}");
     assert!(world.responder.is_consistent());
     for (number, podspan) in (0..).zip(&mut crowd) {
         let sealed = podspan.seal(world.now, &payload(number)).unwrap();
