@@ -68,7 +68,7 @@ settings! {
         default: "1000",
         expected: "a number from 1 to 10000",
         text: "How many handshakes a second each thread answers for podspans that it does not know yet, and as many \
-               for those it knows. One takes about 0.4 ms.",
+               for those it knows. One takes about 0.5 ms.",
         example: "200",
     }
 
