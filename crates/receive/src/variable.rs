@@ -65,10 +65,10 @@ settings! {
     }
 
     HANDSHAKES {
-        default: "1000",
+        default: "500",
         expected: "a number from 1 to 10000",
         text: "How many handshakes a second each thread answers for podspans that it does not know yet, and as many \
-               for those it knows. One takes about 0.5 ms.",
+               for those it knows; half as many with two pre-shared keys. One takes about 0.5 ms.",
         example: "200",
     }
 
