@@ -6,7 +6,7 @@ use thiserror::Error;
 
 /// What the process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arguments {
+pub(crate) enum Arguments {
     /// Do the program's work.
     Run,
     /// Print the usage and every setting.
@@ -22,14 +22,16 @@ pub enum Arguments {
 #[error(
     "unexpected argument {0:?}; use --help or --version. Settings are environment variables: --help lists them"
 )]
-pub struct ArgumentError(String);
+pub(crate) struct ArgumentError(String);
 
 impl Arguments {
     /// Reads the arguments that follow the program's name.
     ///
     /// # Errors
     /// For an unknown argument, or more than one.
-    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ArgumentError> {
+    pub(crate) fn parse(
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<Self, ArgumentError> {
         let mut arguments = arguments.into_iter();
         let Some(first) = arguments.next() else {
             return Ok(Self::Run);

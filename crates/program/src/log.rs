@@ -19,6 +19,15 @@ pub enum Format {
     Json,
 }
 
+/// What `LOG` and `LOG_FORMAT` say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// Which events are logged.
+    pub level: LevelFilter,
+    /// The form of the lines.
+    pub format: Format,
+}
+
 /// Libraries that write events: the client of the API server, its transport, and WireGuard.
 const LEFT_OUT: [&str; 7] = [
     "boringtun",
@@ -31,7 +40,8 @@ const LEFT_OUT: [&str; 7] = [
 ];
 
 /// Starts the log for the whole process. A second call changes nothing.
-pub fn start(level: LevelFilter, format: Format) {
+pub(crate) fn start(log: Log) {
+    let Log { level, format } = log;
     let targets = Targets::new()
         .with_default(level)
         .with_targets(LEFT_OUT.map(|target| (target, LevelFilter::OFF)));

@@ -11,8 +11,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 
-use crate::log::Format;
-use crate::variable::{Program, Variable};
+use crate::log::{Format, Log};
+use crate::variable::{LOG, LOG_FORMAT, Program, Variable};
 
 /// The reason for a word that is none of a list.
 pub const UNKNOWN_WORD: &str = "it is not one of the allowed words";
@@ -49,57 +49,46 @@ impl fmt::Display for ConfigErrors {
     }
 }
 
+impl Program {
+    /// Reads the settings of the log, and by `config` the others.
+    ///
+    /// # Errors
+    /// Every setting that is wrong.
+    pub fn read<C>(
+        &self,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+        config: impl FnOnce(&mut Reading) -> Option<C>,
+    ) -> Result<(Log, C), ConfigErrors> {
+        let mut reading = Reading {
+            variables: variables.into_iter().collect(),
+            errors: Vec::new(),
+        };
+        let config = config(&mut reading);
+        match (reading.log(), config) {
+            (Some(log), Some(config)) if reading.errors.is_empty() => Ok((log, config)),
+            _ => {
+                let mut errors = reading.errors;
+                let place = |invalid: &Invalid| {
+                    self.settings
+                        .iter()
+                        .position(|known| *known == invalid.variable)
+                };
+                errors.sort_by_key(place);
+                let program = self.name;
+                Err(ConfigErrors { errors, program })
+            }
+        }
+    }
+}
+
 /// The environment while it is read.
 #[derive(Debug)]
 pub struct Reading {
-    program: &'static Program,
     variables: Vec<(OsString, OsString)>,
     errors: Vec<Invalid>,
 }
 
 impl Reading {
-    /// Starts to read.
-    pub fn new(
-        program: &'static Program,
-        variables: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Self {
-        Self {
-            program,
-            variables: variables.into_iter().collect(),
-            errors: Vec::new(),
-        }
-    }
-
-    /// The result of reading; none if a value is missing.
-    ///
-    /// # Errors
-    /// Every setting that is wrong.
-    pub fn finish<T>(mut self, config: Option<T>) -> Result<T, ConfigErrors> {
-        match config {
-            Some(config) if self.errors.is_empty() => Ok(config),
-            _ => {
-                let settings = self.program.settings;
-                let place = |invalid: &Invalid| {
-                    settings.iter().position(|known| *known == invalid.variable)
-                };
-                self.errors.sort_by_key(place);
-                Err(ConfigErrors {
-                    errors: self.errors,
-                    program: self.program.name,
-                })
-            }
-        }
-    }
-
-    /// Adds an error that several values have together.
-    pub fn refuse(&mut self, variable: &'static Variable, value: &str, reason: String) {
-        self.errors.push(Invalid {
-            variable,
-            value: value.to_owned(),
-            reason,
-        });
-    }
-
     /// The value of a variable, or its default. An error is kept.
     pub fn value<T>(
         &mut self,
@@ -127,6 +116,26 @@ impl Reading {
         };
         result.map_err(wrong).ok()
     }
+
+    fn log(&mut self) -> Option<Log> {
+        let level = self.value(&LOG, |text| match text {
+            "error" => Ok(LevelFilter::ERROR),
+            "warn" => Ok(LevelFilter::WARN),
+            "info" => Ok(LevelFilter::INFO),
+            "debug" => Ok(LevelFilter::DEBUG),
+            "trace" => Ok(LevelFilter::TRACE),
+            _ => Err(UNKNOWN_WORD.to_owned()),
+        });
+        let format = self.value(&LOG_FORMAT, |text| match text {
+            "text" => Ok(Format::Text),
+            "json" => Ok(Format::Json),
+            _ => Err(UNKNOWN_WORD.to_owned()),
+        });
+        Some(Log {
+            level: level?,
+            format: format?,
+        })
+    }
 }
 
 /// Parses by the type's own reader.
@@ -138,33 +147,6 @@ where
     T::Err: fmt::Display,
 {
     text.parse().map_err(|error: T::Err| error.to_string())
-}
-
-/// `LOG`.
-///
-/// # Errors
-/// For another word.
-pub fn log_level(text: &str) -> Result<LevelFilter, String> {
-    match text {
-        "error" => Ok(LevelFilter::ERROR),
-        "warn" => Ok(LevelFilter::WARN),
-        "info" => Ok(LevelFilter::INFO),
-        "debug" => Ok(LevelFilter::DEBUG),
-        "trace" => Ok(LevelFilter::TRACE),
-        _ => Err(UNKNOWN_WORD.to_owned()),
-    }
-}
-
-/// `LOG_FORMAT`.
-///
-/// # Errors
-/// For another word.
-pub fn log_format(text: &str) -> Result<Format, String> {
-    match text {
-        "text" => Ok(Format::Text),
-        "json" => Ok(Format::Json),
-        _ => Err(UNKNOWN_WORD.to_owned()),
-    }
 }
 
 /// A whole number with a unit: ms, s, m, h or d.

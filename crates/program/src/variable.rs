@@ -17,7 +17,7 @@ pub struct Variable {
 }
 
 /// Declares the settings of a program: a constant for each, and `SETTINGS`, all of them in the order in which they are
-/// shown.
+/// shown. The last ones are those of the log, which every program has.
 #[macro_export]
 macro_rules! settings {
     ($($name:ident { default: $default:expr, expected: $expected:literal, text: $text:literal, example: $example:literal, })+) => {
@@ -32,9 +32,28 @@ macro_rules! settings {
         )+
 
         /// Every setting, in the order in which they are shown.
-        pub const SETTINGS: [&$crate::Variable; [$(stringify!($name)),+].len()] = [$(&$name),+];
+        pub const SETTINGS: [&$crate::Variable; [$(stringify!($name)),+].len() + 2] =
+            [$(&$name,)+ &$crate::LOG, &$crate::LOG_FORMAT];
     };
 }
+
+/// Which events are logged.
+pub const LOG: Variable = Variable {
+    name: "LOG",
+    default: "info",
+    expected: "error, warn, info, debug or trace",
+    text: "Which events are logged.",
+    example: "debug",
+};
+
+/// The form of the log.
+pub const LOG_FORMAT: Variable = Variable {
+    name: "LOG_FORMAT",
+    default: "text",
+    expected: "text or json",
+    text: "The form of the log lines.",
+    example: "json",
+};
 
 /// A program, and its settings.
 #[derive(Debug, Clone, Copy)]

@@ -1,17 +1,14 @@
 //! Reads the settings from the environment, and collects all errors.
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use program::log::Format;
-use program::{ConfigErrors, Reading, UNKNOWN_WORD, log_format, log_level, parsed};
-use tracing::level_filters::LevelFilter;
+use program::{Reading, UNKNOWN_WORD, parsed};
 use tunnel::responder::Limits;
 
-use crate::variable::{self as table, PROGRAM};
+use crate::variable as table;
 
 /// What takes the copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,56 +36,37 @@ pub struct Config {
     pub threads: NonZeroU8,
     /// What podspans may cost each thread.
     pub limits: Limits,
-    /// Which events are logged.
-    pub log: LevelFilter,
-    /// The form of the log.
-    pub log_format: Format,
 }
 
 impl Config {
-    /// Reads all settings.
-    ///
-    /// # Errors
-    /// Every setting that is wrong.
-    pub fn from_variables(
-        variables: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Result<Self, ConfigErrors> {
-        let mut reading = Reading::new(&PROGRAM, variables);
-        let config = all(&mut reading);
-        reading.finish(config)
+    /// Reads all settings but those of the log.
+    pub fn read(reading: &mut Reading) -> Option<Self> {
+        let listen = reading.value(&table::LISTEN, parsed);
+        let private_key = reading.value(&table::PRIVATE_KEY_FILE, file);
+        let preshared_keys = reading.value(&table::PRESHARED_KEYS_FILE, file);
+        let forward = reading.value(&table::FORWARD, forward);
+        let receiver = reading.value(&table::RECEIVER, |text| match text {
+            "sniffer" => Ok(Receiver::Sniffer),
+            "socket" => Ok(Receiver::Socket),
+            _ => Err(UNKNOWN_WORD.to_owned()),
+        });
+        let threads = reading.value(&table::THREADS, |text| number(text, 1, 16));
+        let peers = reading.value(&table::PEERS, |text| number(text, 1, 16_384));
+        let handshakes = reading.value(&table::HANDSHAKES, |text| number(text, 1, 10_000));
+        Some(Self {
+            listen: listen?,
+            private_key: private_key?,
+            preshared_keys: preshared_keys?,
+            forward: forward?,
+            receiver: receiver?,
+            threads: NonZeroU8::new(threads?)?,
+            limits: Limits {
+                peers: peers?,
+                handshakes: handshakes?,
+                ..Limits::default()
+            },
+        })
     }
-}
-
-fn all(reading: &mut Reading) -> Option<Config> {
-    let listen = reading.value(&table::LISTEN, parsed);
-    let private_key = reading.value(&table::PRIVATE_KEY_FILE, file);
-    let preshared_keys = reading.value(&table::PRESHARED_KEYS_FILE, file);
-    let forward = reading.value(&table::FORWARD, forward);
-    let receiver = reading.value(&table::RECEIVER, |text| match text {
-        "sniffer" => Ok(Receiver::Sniffer),
-        "socket" => Ok(Receiver::Socket),
-        _ => Err(UNKNOWN_WORD.to_owned()),
-    });
-    let threads = reading.value(&table::THREADS, |text| number(text, 1, 16));
-    let peers = reading.value(&table::PEERS, |text| number(text, 1, 16_384));
-    let handshakes = reading.value(&table::HANDSHAKES, |text| number(text, 1, 10_000));
-    let log = reading.value(&table::LOG, log_level);
-    let log_format = reading.value(&table::LOG_FORMAT, log_format);
-    Some(Config {
-        listen: listen?,
-        private_key: private_key?,
-        preshared_keys: preshared_keys?,
-        forward: forward?,
-        receiver: receiver?,
-        threads: NonZeroU8::new(threads?)?,
-        limits: Limits {
-            peers: peers?,
-            handshakes: handshakes?,
-            ..Limits::default()
-        },
-        log: log?,
-        log_format: log_format?,
-    })
 }
 
 fn file(text: &str) -> Result<PathBuf, String> {
@@ -120,27 +98,28 @@ where
 
 #[cfg(test)]
 mod tests {
+    use program::{ConfigErrors, Log};
     use tracing::Level;
 
     use super::*;
-    use crate::variable::SETTINGS;
+    use crate::variable::{PROGRAM, SETTINGS};
 
-    fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    fn read(variables: &[(&str, &str)]) -> Result<(Log, Config), ConfigErrors> {
         let pairs = variables
             .iter()
             .map(|(name, value)| (name.into(), value.into()));
-        Config::from_variables(pairs)
+        PROGRAM.read(pairs, Config::read)
     }
 
     #[test]
     fn without_variables_the_defaults_apply() {
-        let config = read(&[("PATH", "/bin"), ("LOG", "")]).unwrap();
+        let (log, config) = read(&[("PATH", "/bin"), ("LOG", "")]).unwrap();
         assert_eq!(config.listen, "[::]:51820".parse().unwrap());
         assert_eq!(config.forward, "127.0.0.1:4789".parse().unwrap());
         assert_eq!(config.receiver, Receiver::Sniffer);
         assert_eq!(config.threads.get(), 1);
         assert_eq!(config.limits, Limits::default());
-        assert_eq!(config.log, Level::INFO);
+        assert_eq!(log.level, Level::INFO);
     }
 
     #[test]

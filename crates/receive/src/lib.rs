@@ -31,6 +31,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use capture::privilege::{PrivilegeError, drop_all};
+use program::{Failure, OS_ERROR, USAGE};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use thiserror::Error;
 use tracing::info;
@@ -74,13 +75,11 @@ pub enum Error {
     Thread(io::Error),
 }
 
-impl Error {
-    /// The exit code: that of a wrong setting, or that of a refusal of the system.
-    #[must_use]
-    pub const fn exit_code(&self) -> u8 {
+impl Failure for Error {
+    fn exit_code(&self) -> u8 {
         match self {
-            Self::Key(_) => 64,
-            _ => 71,
+            Self::Key(_) => USAGE,
+            _ => OS_ERROR,
         }
     }
 }

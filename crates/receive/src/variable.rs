@@ -71,18 +71,4 @@ settings! {
                for those it knows; half as many with two pre-shared keys. One takes about 0.5 ms.",
         example: "200",
     }
-
-    LOG {
-        default: "info",
-        expected: "error, warn, info, debug or trace",
-        text: "Which events are logged.",
-        example: "debug",
-    }
-
-    LOG_FORMAT {
-        default: "text",
-        expected: "text or json",
-        text: "The form of the log lines.",
-        example: "json",
-    }
 }

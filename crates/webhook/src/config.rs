@@ -4,20 +4,17 @@
 //! example. An empty variable counts as not set. The image and the defaults are tried on a pod, so a default
 //! that would keep each pod without podspan is an error at the start.
 
-use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use inject::{Options, Placement, Security};
-use program::log::Format;
-use program::{ConfigErrors, Reading, UNKNOWN_WORD, log_format, log_level, parsed, time};
+use program::{Reading, UNKNOWN_WORD, parsed, time};
 use serde_json::json;
 use settings::{Namespace, Value as _, injection};
-use tracing::level_filters::LevelFilter;
 
-use crate::variable::{self as table, PROGRAM};
+use crate::variable as table;
 
 /// Where certificates come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,59 +46,40 @@ pub struct Config {
     pub status: SocketAddr,
     /// How long the webhook answers after a signal.
     pub drain: Duration,
-    /// Which events are logged.
-    pub log: LevelFilter,
-    /// The form of the log.
-    pub log_format: Format,
 }
 
 impl Config {
-    /// Reads all settings.
-    ///
-    /// # Errors
-    /// Every setting that is wrong.
-    pub fn from_variables(
-        variables: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Result<Self, ConfigErrors> {
-        let mut reading = Reading::new(&PROGRAM, variables);
-        let config = all(&mut reading);
-        reading.finish(config)
+    /// Reads all settings but those of the log.
+    pub fn read(reading: &mut Reading) -> Option<Self> {
+        let options = options(reading);
+        let certificates = reading.value(&table::CERTIFICATES, certificates);
+        let namespace = reading.value(&table::NAMESPACE, label);
+        let service = reading.value(&table::SERVICE, label);
+        let names = reading.value(&table::NAMES, names);
+        let validity = reading.value(&table::VALIDITY, |text| {
+            time(
+                text,
+                Duration::from_secs(5),
+                Duration::from_hours(3650 * 24),
+            )
+        });
+        let listen = reading.value(&table::LISTEN, parsed);
+        let status = reading.value(&table::STATUS, parsed);
+        let drain = reading.value(&table::DRAIN, |text| {
+            time(text, Duration::ZERO, Duration::from_mins(1))
+        });
+        Some(Self {
+            options: options?,
+            certificates: certificates?,
+            namespace: namespace?,
+            service: service?,
+            names: names?,
+            validity: validity?,
+            listen: listen?,
+            status: status?,
+            drain: drain?,
+        })
     }
-}
-
-fn all(reading: &mut Reading) -> Option<Config> {
-    let options = options(reading);
-    let certificates = reading.value(&table::CERTIFICATES, certificates);
-    let namespace = reading.value(&table::NAMESPACE, label);
-    let service = reading.value(&table::SERVICE, label);
-    let names = reading.value(&table::NAMES, names);
-    let validity = reading.value(&table::VALIDITY, |text| {
-        time(
-            text,
-            Duration::from_secs(5),
-            Duration::from_hours(3650 * 24),
-        )
-    });
-    let listen = reading.value(&table::LISTEN, parsed);
-    let status = reading.value(&table::STATUS, parsed);
-    let drain = reading.value(&table::DRAIN, |text| {
-        time(text, Duration::ZERO, Duration::from_mins(1))
-    });
-    let log = reading.value(&table::LOG, log_level);
-    let log_format = reading.value(&table::LOG_FORMAT, log_format);
-    Some(Config {
-        options: options?,
-        certificates: certificates?,
-        namespace: namespace?,
-        service: service?,
-        names: names?,
-        validity: validity?,
-        listen: listen?,
-        status: status?,
-        drain: drain?,
-        log: log?,
-        log_format: log_format?,
-    })
 }
 
 fn options(reading: &mut Reading) -> Option<Options<'static>> {
@@ -194,14 +172,17 @@ fn names(text: &str) -> Result<Vec<String>, String> {
 
 #[cfg(test)]
 mod tests {
+    use program::ConfigErrors;
+
     use super::*;
-    use crate::variable::SETTINGS;
+    use crate::variable::{PROGRAM, SETTINGS};
 
     fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
         let variables = variables
             .iter()
             .map(|(name, value)| (name.into(), value.into()));
-        Config::from_variables(variables)
+        let read = PROGRAM.read(variables, Config::read);
+        read.map(|(_, config)| config)
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub enum Error {
     Tls(rustls::Error),
 }
 
+impl program::Failure for Error {}
+
 /// Answers API servers until SIGTERM or SIGINT.
 ///
 /// # Errors

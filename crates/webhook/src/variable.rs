@@ -102,18 +102,4 @@ settings! {
                Service's endpoints change before it ends.",
         example: "10s",
     }
-
-    LOG {
-        default: "info",
-        expected: "error, warn, info, debug or trace",
-        text: "Which events are logged.",
-        example: "debug",
-    }
-
-    LOG_FORMAT {
-        default: "text",
-        expected: "text or json",
-        text: "The form of the log lines.",
-        example: "json",
-    }
 }
