@@ -11,8 +11,11 @@
     reason = "without a library that seals there is nothing to measure"
 )]
 
+#[path = "../../crates/tunnel/tests/session/mod.rs"]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "it belongs to tests")]
+mod session;
+
 use std::hint::black_box;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use aws_lc_rs::aead as aws;
@@ -21,15 +24,13 @@ use boringtun::x25519::StaticSecret;
 use chacha20poly1305::aead::AeadInPlace as _;
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _};
 use ring::aead as ring_aead;
-use tunnel::initiator::{Answer, Identity, Initiator, InitiatorConfig};
-use tunnel::protocol::INITIATION_LEN;
-use tunnel::responder::{Limits, Replies, Responder, ResponderConfig};
+use tunnel::responder::Replies;
 use tunnel::sealer::Scratch;
-use tunnel::{Inner, PresharedKey, PresharedKeys, PrivateKey, Sealer};
 
 use crate::cycles::{cycle, nanoseconds, timed};
 use crate::statistics::{median, median_ratio};
 use crate::table::{Align, Table, grouped};
+use session::{FROM, session};
 
 /// Bytes of sealed packets.
 const SIZES: [usize; 3] = [128, 512, 1424];
@@ -38,7 +39,6 @@ const ROUNDS: usize = 21;
 const PACKETS: usize = 10_000;
 /// Bytes of the inner IPv4 and UDP header.
 const INNER: usize = 28;
-const FROM: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 50_000);
 
 /// What is done with one packet.
 type Take = Box<dyn FnMut(&mut [u8])>;
@@ -201,43 +201,10 @@ fn boringtun(copies: bool) -> Take {
     })
 }
 
-/// Both ends of the tunnel.
-fn tunnel(now: Instant) -> Option<(Sealer, Responder)> {
-    let (sensor, preshared) = (PrivateKey::generate(), PresharedKey::generate());
-    let config = InitiatorConfig {
-        identity: Identity::Fresh,
-        sensor: sensor.public(),
-        preshared: preshared.clone(),
-        inner: Inner::DEFAULT,
-    };
-    let mut initiator = Initiator::new(config, 1, now);
-    let config = ResponderConfig {
-        private: sensor,
-        preshared: PresharedKeys::one(preshared),
-        limits: Limits::default(),
-    };
-    let mut responder = Responder::new(config, now);
-    let from = SocketAddr::from(FROM);
-    let (mut out, mut replies) = ([0; INITIATION_LEN], Replies::new());
-    let initiation = initiator.poll(now, &mut out)?.to_vec();
-    responder
-        .receive(&initiation, from, now, &mut out, &mut replies)
-        .ok()?;
-    let answer = initiator.receive(replies.iter().next()?, now);
-    let Ok(Answer::Established(established)) = answer else {
-        return None;
-    };
-    let confirm = &established.confirm;
-    responder
-        .receive(confirm, from, now, &mut out, &mut replies)
-        .ok()?;
-    Some((established.sealer, responder))
-}
-
 /// The inner header is written by the `Sealer`, so the frame is shorter.
 fn sealer() -> Take {
     let now = Instant::now();
-    let (mut worker, _) = tunnel(now).expect("a session");
+    let (mut worker, _) = session(now);
     let (mut scratch, mut out) = (Scratch::new(), vec![0; 2_000]);
     Box::new(move |packet| {
         let mut sealing = worker.begin(now, &mut scratch).expect("a new session");
@@ -248,15 +215,14 @@ fn sealer() -> Take {
 
 fn sealer_and_responder() -> Take {
     let now = Instant::now();
-    let (mut worker, mut responder) = tunnel(now).expect("a session");
+    let (mut worker, mut responder) = session(now);
     let (mut scratch, mut out) = (Scratch::new(), vec![0; 2_000]);
     let (mut opened, mut replies) = (vec![0; 2_000], Replies::new());
     Box::new(move |packet| {
         let mut sealing = worker.begin(now, &mut scratch).expect("a new session");
         let length = sealing.seal(50_000, &[], &packet[INNER..], &mut out);
         let datagram = &out[..length.expect("it fits")];
-        let from = SocketAddr::from(FROM);
-        let received = responder.receive(datagram, from, now, &mut opened, &mut replies);
+        let received = responder.receive(datagram, FROM, now, &mut opened, &mut replies);
         assert!(black_box(received).is_ok());
     })
 }

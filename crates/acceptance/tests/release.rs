@@ -5,8 +5,7 @@
     reason = "a test fails by a panic; clippy.toml's exception is for #[test] only"
 )]
 
-use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,7 +25,7 @@ const CLUSTER_WIDE: &str = "mutatingadmissionpolicies,mutatingadmissionpolicybin
 
 fn main() -> ExitCode {
     // Building may download, which is not possible in the namespace.
-    if let Err(error) = testbed::helm() {
+    if let Err(error) = testbed::build_helm() {
         eprintln!("{error}");
         return ExitCode::FAILURE;
     }
@@ -39,15 +38,13 @@ fn main() -> ExitCode {
 
 struct Cluster {
     plane: ControlPlane,
-    helm: PathBuf,
 }
 
 impl Cluster {
     #[track_caller]
     fn helm(&self, arguments: &[&str]) {
         let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/chart");
-        let home = self.plane.folder().join("helm");
-        let mut helm = Command::new(&self.helm);
+        let mut helm = testbed::helm(&self.plane.folder().join("helm")).unwrap();
         helm.arg(arguments[0]).arg("podspan");
         if arguments[0] != "uninstall" {
             helm.arg(chart);
@@ -55,10 +52,6 @@ impl Cluster {
         let output = helm
             .args(["--namespace", "podspan-system"])
             .args(&arguments[1..])
-            .env("HOME", &home)
-            .env("HELM_CACHE_HOME", &home)
-            .env("HELM_CONFIG_HOME", &home)
-            .env("HELM_DATA_HOME", &home)
             .env("KUBECONFIG", self.plane.admin_kubeconfig())
             .output()
             .unwrap();
@@ -94,7 +87,6 @@ impl Cluster {
 fn release() -> Result<(), Failed> {
     let cluster = Cluster {
         plane: ControlPlane::start(Options::default())?,
-        helm: testbed::helm()?,
     };
     cluster.plane.create_namespace("shop")?;
     let label = format!("{}=true", inject::LABEL);

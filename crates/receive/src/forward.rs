@@ -15,8 +15,8 @@ use std::os::fd::AsFd as _;
 use mirror::runs::RUN_MAX;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
-use transmit::{Messages, Run, without_checksums};
+use socket2::{Domain, SockAddr, Socket, Type};
+use transmit::{DROP_EVERYTHING, Messages, Run, without_checksums};
 
 use crate::config::Receiver;
 use crate::socket::BATCH_MAX;
@@ -27,8 +27,6 @@ const SEND_BUFFER: usize = 16 << 20;
 const MESSAGE_MAX: usize = 65_000;
 /// How long a full send buffer is waited for, in milliseconds.
 const FULL_WAIT: u8 = 10;
-/// `BPF_RET | BPF_K` with 0: drop every packet.
-const DROP_EVERYTHING: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
 
 /// What became of opened datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

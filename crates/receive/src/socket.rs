@@ -19,7 +19,7 @@ use std::num::NonZeroU8;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::Duration;
 
-use libc::{BPF_ABS, BPF_ALU, BPF_B, BPF_K, BPF_LD, BPF_MOD, BPF_RET, c_int, c_ushort};
+use libc::{BPF_A, BPF_ABS, BPF_ALU, BPF_B, BPF_K, BPF_LD, BPF_MOD, BPF_RET, c_int, c_ushort};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -91,7 +91,7 @@ fn steer(first: &Socket, threads: NonZeroU8) -> io::Result<()> {
     let mut program = [
         step(BPF_LD | BPF_B | BPF_ABS, STEERING_BYTE),
         step(BPF_ALU | BPF_MOD | BPF_K, threads.get().into()),
-        step(BPF_RET | 0x10, 0),
+        step(BPF_RET | BPF_A, 0),
     ];
     let program = libc::sock_fprog {
         len: 3,

@@ -10,6 +10,7 @@
 //! Nothing has a name outside the namespaces, nothing changes the host's network, and nothing needs
 //! root after [`user_namespace::enter`].
 
+mod allocations;
 mod capture_file;
 #[cfg(any(feature = "kind", feature = "kubernetes", feature = "wireguard"))]
 mod contained;
@@ -46,6 +47,7 @@ pub mod verify;
 #[cfg(feature = "wireguard")]
 mod wireguard;
 
+pub use allocations::{CountingAllocator, allocations};
 pub use caps::Capability;
 pub use capture_file::{CaptureWriter, read_capture};
 pub use control_group::ControlGroup;
@@ -65,7 +67,7 @@ pub use pipe::FullPipe;
 pub use process::Process;
 #[cfg(any(feature = "kind", feature = "kubernetes", feature = "wireguard"))]
 pub use programs::{
-    Error as ProgramError, Release, build_control_plane, helm, kubectl, target_folder,
+    Error as ProgramError, Release, build_control_plane, build_helm, helm, kubectl, target_folder,
 };
 pub use quota::Quota;
 pub use seccomp::refuse_setsockopt;

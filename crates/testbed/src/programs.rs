@@ -171,12 +171,30 @@ pub fn build_control_plane() -> Result<(), Error> {
     Ok(())
 }
 
-/// The path of helm. It is built if it is not there.
+/// Builds helm if it is not there.
 ///
 /// # Errors
 /// As [`build_control_plane`].
-pub fn helm() -> Result<PathBuf, Error> {
-    HELM.find()
+pub fn build_helm() -> Result<(), Error> {
+    HELM.find().map(drop)
+}
+
+/// helm, which reads and writes below `home` only, and knows no cluster. It is built if it is not there.
+///
+/// # Errors
+/// As [`build_control_plane`].
+pub fn helm(home: &Path) -> Result<Command, Error> {
+    let mut helm = Command::new(HELM.find()?);
+    for variable in [
+        "HOME",
+        "HELM_CACHE_HOME",
+        "HELM_CONFIG_HOME",
+        "HELM_DATA_HOME",
+    ] {
+        helm.env(variable, home);
+    }
+    helm.env("KUBECONFIG", home.join("none"));
+    Ok(helm)
 }
 
 /// The path of kubectl. It is built if it is not there.

@@ -64,5 +64,5 @@ pub use message::{Messages, Run};
 pub use path::path_mtu;
 pub use probe::{ProbeResult, Prober};
 pub use report::{Report, SensorReport};
-pub use socket::{OpenError, SocketConfig, without_checksums};
+pub use socket::{DROP_EVERYTHING, OpenError, SocketConfig, without_checksums};
 pub use transmitter::Transmitter;

@@ -40,7 +40,7 @@ const SEGMENT: SocketOption = SocketOption(libc::SOL_UDP, libc::UDP_SEGMENT);
 const NO_CHECKSUM_IPV6: SocketOption = SocketOption(libc::SOL_UDP, libc::UDP_NO_CHECK6_TX);
 
 /// `BPF_RET | BPF_K` with 0: drop every packet.
-const DROP_EVERYTHING: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
+pub const DROP_EVERYTHING: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
 
 /// The settings of the sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

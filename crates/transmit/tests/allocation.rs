@@ -4,47 +4,15 @@
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::net::UdpSocket;
 
 use common::{Block, Fixture, sockets, table};
 use mirror::SensorTable;
+use testbed::{CountingAllocator, allocations};
 use transmit::SocketConfig;
 
-/// The system's allocator, with a count of allocations.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-fn count() {
-    ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-}
-
-// SAFETY: each call goes to the system's allocator; counting does not change the result.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`; the memory is the system's.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `realloc`; the memory is the system's.
-        unsafe { System.realloc(memory, layout, size) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[test]
 fn sending_allocates_nothing_after_the_first_batch() {
@@ -67,11 +35,11 @@ fn ten_batches(table: &SensorTable) {
     let mut block = Block::of_udp(500, 100, 128);
     for round in 0..10 {
         fixture.push(&block, table);
-        let before = ALLOCATIONS.get();
+        let before = allocations();
         fixture
             .transmitter
             .send(&mut fixture.batch, &mut block.bytes[..], table);
-        let allocated = ALLOCATIONS.get() - before;
+        let allocated = allocations() - before;
         fixture.batch.count_outcomes(&mut fixture.totals);
         assert!(
             round == 0 || allocated == 0,

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use acceptance::Manifests;
 use serde_json::Value;
 
 /// Objects by `KIND NAMESPACE/NAME`.
@@ -12,25 +13,15 @@ pub(crate) type Objects = BTreeMap<String, Value>;
 
 /// A folder of `manifests`.
 pub(crate) fn manifests(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../manifests")
-        .join(path)
-        .canonicalize()
-        .unwrap()
+    let folder = Manifests::folder(path).unwrap();
+    folder.canonicalize().unwrap()
 }
 
 /// What helm says, with folders of its own that hold nothing.
 pub(crate) fn helm<T: AsRef<OsStr>>(arguments: &[T]) -> Output {
     let home = tempfile::tempdir().unwrap();
-    Command::new(testbed::helm().unwrap())
-        .args(arguments)
-        .env("HOME", home.path())
-        .env("HELM_CACHE_HOME", home.path())
-        .env("HELM_CONFIG_HOME", home.path())
-        .env("HELM_DATA_HOME", home.path())
-        .env("KUBECONFIG", home.path().join("none"))
-        .output()
-        .unwrap()
+    let mut helm = testbed::helm(home.path()).unwrap();
+    helm.args(arguments).output().unwrap()
 }
 
 /// What a program prints that finds no fault.

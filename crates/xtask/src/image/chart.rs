@@ -10,7 +10,6 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 use tar::{Builder, EntryType};
@@ -80,7 +79,7 @@ pub(super) fn check() -> Result<()> {
         .arg("--output")
         .arg(temporary.path().join("chart.tar"));
     run_command(push)?;
-    let mut pull = helm(temporary.path())?;
+    let mut pull = testbed::helm(temporary.path())?;
     pull.args(["pull", "--plain-http", &format!("oci://{repository}")])
         .args(["--version", &metadata.version, "--destination"])
         .arg(temporary.path());
@@ -92,23 +91,9 @@ pub(super) fn check() -> Result<()> {
             "helm pulled another chart than the one that was pushed".to_owned(),
         ));
     }
-    let mut lint = helm(temporary.path())?;
+    let mut lint = testbed::helm(temporary.path())?;
     lint.args(["lint", "--strict"]).arg(pulled);
     run_command(lint)
-}
-
-/// helm, with folders of its own.
-fn helm(home: &Path) -> Result<Command> {
-    let mut helm = Command::new(testbed::helm()?);
-    for variable in [
-        "HOME",
-        "HELM_CACHE_HOME",
-        "HELM_CONFIG_HOME",
-        "HELM_DATA_HOME",
-    ] {
-        helm.env(variable, home);
-    }
-    Ok(helm)
 }
 
 fn source() -> PathBuf {

@@ -188,7 +188,8 @@ fn a_wrong_image_is_found() {
     let bytes = program(Architecture::Amd64);
     let checked = |files: &[Executable<'_>]| {
         let sensor = executable("/podspan-sensor", &bytes, Some(13));
-        let files = [&[sensor], files].concat();
+        let receive = executable("/podspan-receive", &bytes, None);
+        let files = [&[sensor, receive], files].concat();
         let one = ForOne::new(
             Architecture::Amd64,
             &layer::tar(&files).unwrap(),
