@@ -423,7 +423,7 @@ impl Responder {
             Some(key.bytes()),
             None,
             index,
-            Some(self.admission.calm()),
+            Some(self.admission.mac1()),
         ))
     }
 }

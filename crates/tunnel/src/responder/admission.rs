@@ -63,9 +63,9 @@ pub(super) fn cookies(private: &PrivateKey) -> Arc<RateLimiter> {
 /// The state of the checks.
 pub(super) struct Admission {
     /// Checks `mac1`, and never asks for a cookie.
-    calm: Arc<RateLimiter>,
+    mac1: Arc<RateLimiter>,
     /// Checks `mac1` and `mac2`, and always asks for a cookie.
-    loaded: Arc<RateLimiter>,
+    mac2: Arc<RateLimiter>,
     without_cookie: (Rate, Budget),
     sources: Sources,
     handshakes: Rate,
@@ -83,8 +83,8 @@ impl Admission {
         let rate = |per_second: u32| Rate::new(per_second, per_second);
         let per_source = Rate::new(limits.per_source, limits.per_source.saturating_mul(2));
         Self {
-            calm: Arc::new(RateLimiter::new(&private.public().point(), u64::MAX)),
-            loaded: cookies,
+            mac1: Arc::new(RateLimiter::new(&private.public().point(), u64::MAX)),
+            mac2: cookies,
             without_cookie: (rate(limits.without_cookie), Budget::whole(now)),
             sources: Sources::new(per_source),
             handshakes: rate(limits.handshakes),
@@ -94,8 +94,8 @@ impl Admission {
     }
 
     /// For a `Tunn` that checks `mac1` once more.
-    pub(super) fn calm(&self) -> Arc<RateLimiter> {
-        Arc::clone(&self.calm)
+    pub(super) fn mac1(&self) -> Arc<RateLimiter> {
+        Arc::clone(&self.mac1)
     }
 
     /// Forgets addresses that have not sent for some time.
@@ -112,7 +112,7 @@ impl Admission {
         replies: &mut Replies,
     ) -> Result<(), Refusal> {
         let mut cookie = [0; COOKIE_LEN];
-        let mac1 = self.calm.verify_packet(None, datagram, &mut cookie);
+        let mac1 = self.mac1.verify_packet(None, datagram, &mut cookie);
         if mac1.is_err() {
             return Err(Refusal::Mac1);
         }
@@ -120,7 +120,7 @@ impl Admission {
         if budget.take(*rate, now) {
             return Ok(());
         }
-        let mac2 = self.loaded.verify_packet(Some(from), datagram, &mut cookie);
+        let mac2 = self.mac2.verify_packet(Some(from), datagram, &mut cookie);
         match mac2 {
             Ok(_) => Ok(()),
             Err(TunnResult::WriteToNetwork(cookie)) => {

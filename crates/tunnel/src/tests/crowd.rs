@@ -8,10 +8,10 @@ const CROWD: u32 = 5_000;
 
 #[test]
 fn five_thousand_podspans_at_once_all_come_up_within_bounds() {
-    let mut world = World::new();
+    let mut fixture = Fixture::new();
     let limits = Limits::default();
-    let start = world.now;
-    let mut crowd: Vec<_> = (0..CROWD).map(|number| world.podspan(number)).collect();
+    let start = fixture.now;
+    let mut crowd: Vec<_> = (0..CROWD).map(|number| fixture.podspan(number)).collect();
     // Who is due, in the order of time.
     let mut due: BTreeSet<(Instant, u32)> = (0..CROWD).map(|number| (start, number)).collect();
     let mut tick = start;
@@ -19,23 +19,23 @@ fn five_thousand_podspans_at_once_all_come_up_within_bounds() {
     while let Some((at, number)) = due.pop_first() {
         while tick + Duration::from_secs(1) <= at {
             tick += Duration::from_secs(1);
-            world.responder.tick(tick, |_, _| {});
+            fixture.responder.tick(tick, |_, _| {});
         }
-        world.now = world.now.max(at);
+        fixture.now = fixture.now.max(at);
         let podspan = &mut crowd[number as usize];
         initiations += 1;
-        if !podspan.handshake(&mut world) {
+        if !podspan.handshake(&mut fixture) {
             due.insert((podspan.initiator.due(), number));
         }
-        assert!(world.responder.half_open() <= limits.half_open);
+        assert!(fixture.responder.half_open() <= limits.half_open);
     }
-    let took = world.now - start;
-    let totals = *world.responder.totals();
+    let took = fixture.now - start;
+    let totals = *fixture.responder.totals();
     println!(
         "{CROWD} podspans had sessions after {took:?}, with {initiations} initiations and {:?}",
         totals.refused.iter().collect::<Vec<_>>()
     );
-    assert_eq!(world.responder.peers(), CROWD as usize);
+    assert_eq!(fixture.responder.peers(), CROWD as usize);
     assert_eq!(
         totals.answered,
         u64::from(CROWD),
@@ -43,9 +43,9 @@ fn five_thousand_podspans_at_once_all_come_up_within_bounds() {
     );
     // 500 a second, and half a second of them at once.
     assert!(took < Duration::from_secs(30), "{took:?}");
-    assert!(world.responder.is_consistent());
+    assert!(fixture.responder.is_consistent());
     for (number, podspan) in (0..).zip(&mut crowd) {
-        let sealed = podspan.seal(world.now, &payload(number)).unwrap();
-        assert_eq!(world.open(podspan.address, &sealed), Ok(payload(number)));
+        let sealed = podspan.seal(fixture.now, &payload(number)).unwrap();
+        assert_eq!(fixture.open(podspan.address, &sealed), Ok(payload(number)));
     }
 }

@@ -53,7 +53,7 @@ impl Keys {
 }
 
 /// A responder, and the time.
-pub(super) struct World {
+pub(super) struct Fixture {
     pub(super) keys: Keys,
     pub(super) now: Instant,
     pub(super) responder: Responder,
@@ -63,7 +63,7 @@ pub(super) struct World {
 /// What a responder says to a datagram.
 pub(super) type Reaction = (Result<Opened, Refusal>, Vec<Vec<u8>>);
 
-impl World {
+impl Fixture {
     pub(super) fn new() -> Self {
         Self::with(|_| {})
     }
@@ -154,17 +154,17 @@ impl Podspan {
     }
 
     /// A handshake without losses; whether it gave a session.
-    pub(super) fn handshake(&mut self, world: &mut World) -> bool {
-        let initiation = self.initiation(world.now).expect("an initiation is due");
-        let (_, replies) = world.receive(self.address, &initiation);
-        self.answered(world, &replies)
+    pub(super) fn handshake(&mut self, fixture: &mut Fixture) -> bool {
+        let initiation = self.initiation(fixture.now).expect("an initiation is due");
+        let (_, replies) = fixture.receive(self.address, &initiation);
+        self.answered(fixture, &replies)
     }
 
     /// Takes the replies to an initiation, and confirms the session.
-    pub(super) fn answered(&mut self, world: &mut World, replies: &[Vec<u8>]) -> bool {
+    pub(super) fn answered(&mut self, fixture: &mut Fixture, replies: &[Vec<u8>]) -> bool {
         let answers = replies
             .iter()
-            .map(|reply| self.initiator.receive(reply, world.now));
+            .map(|reply| self.initiator.receive(reply, fixture.now));
         let sessions: Vec<_> = answers
             .filter_map(|answer| match answer {
                 Ok(Answer::Established(established)) => Some(established),
@@ -176,7 +176,7 @@ impl Podspan {
             return false;
         };
         self.sealer = Some(sealer);
-        let confirmed = world.receive(self.address, &confirm).0;
+        let confirmed = fixture.receive(self.address, &confirm).0;
         assert!(matches!(
             confirmed,
             Ok(Opened::Keepalive) | Err(Refusal::Full)

@@ -11,19 +11,19 @@ proptest! {
     fn any_datagrams_come_out_as_they_went_in(
         payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 8..1_400), 1..20),
     ) {
-        let mut world = World::new();
-        let mut podspan = world.peer(1);
+        let mut fixture = Fixture::new();
+        let mut podspan = fixture.peer(1);
         for payload in &payloads {
-            let sealed = podspan.seal(world.now, payload).unwrap();
-            let (received, replies) = world.receive(podspan.address, &sealed);
+            let sealed = podspan.seal(fixture.now, payload).unwrap();
+            let (received, replies) = fixture.receive(podspan.address, &sealed);
             let Ok(Opened::Vxlan { bytes, source_port, .. }) = received else {
                 return Err(TestCaseError::fail("not opened"));
             };
-            prop_assert_eq!(&world.out[bytes], &payload[..]);
+            prop_assert_eq!(&fixture.out[bytes], &payload[..]);
             prop_assert_eq!(source_port, 50_001);
             prop_assert!(replies.is_empty());
         }
-        prop_assert_eq!(world.responder.totals().opened, payloads.len() as u64);
+        prop_assert_eq!(fixture.responder.totals().opened, payloads.len() as u64);
     }
 
     #[test]
@@ -31,15 +31,15 @@ proptest! {
         order in Just((0..200_usize).collect::<Vec<_>>()).prop_shuffle(),
         again in proptest::collection::vec(0..200_usize, 0..50),
     ) {
-        let mut world = World::new();
-        let mut podspan = world.peer(1);
-        let sealed: Vec<_> = (0..200).map(|number| podspan.seal(world.now, &payload(number)).unwrap()).collect();
+        let mut fixture = Fixture::new();
+        let mut podspan = fixture.peer(1);
+        let sealed: Vec<_> = (0..200).map(|number| podspan.seal(fixture.now, &payload(number)).unwrap()).collect();
         for at in order {
             let expected = payload(u32::try_from(at).unwrap());
-            prop_assert_eq!(world.open(podspan.address, &sealed[at]), Ok(expected));
+            prop_assert_eq!(fixture.open(podspan.address, &sealed[at]), Ok(expected));
         }
         for at in again {
-            prop_assert_eq!(world.open(podspan.address, &sealed[at]), Err(Refusal::Replayed));
+            prop_assert_eq!(fixture.open(podspan.address, &sealed[at]), Err(Refusal::Replayed));
         }
     }
 
@@ -50,27 +50,27 @@ proptest! {
         counter in any::<u64>(),
         rest in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
-        let mut world = World::new();
-        let podspan = world.peer(1);
+        let mut fixture = Fixture::new();
+        let podspan = fixture.peer(1);
         let mut datagram = vec![kind, 0, 0, 0];
         datagram.extend_from_slice(&index.to_le_bytes());
         datagram.extend_from_slice(&counter.to_le_bytes());
         datagram.extend_from_slice(&rest);
-        prop_assert!(world.refusal(podspan.address, &datagram).is_some());
-        prop_assert_eq!(world.responder.peers(), 1);
+        prop_assert!(fixture.refusal(podspan.address, &datagram).is_some());
+        prop_assert_eq!(fixture.responder.peers(), 1);
     }
 }
 
 #[test]
 fn a_change_of_any_byte_is_found_and_harms_nothing() {
-    let mut world = World::new();
-    let mut podspan = world.peer(1);
-    let sealed = podspan.seal(world.now, &payload(7)).unwrap();
+    let mut fixture = Fixture::new();
+    let mut podspan = fixture.peer(1);
+    let sealed = podspan.seal(fixture.now, &payload(7)).unwrap();
     for at in 0..sealed.len() {
         for bit in 0..8 {
             let mut changed = sealed.clone();
             changed[at] ^= 1 << bit;
-            let refusal = world.refusal(podspan.address, &changed);
+            let refusal = fixture.refusal(podspan.address, &changed);
             let expected = match (at, bit) {
                 (0..4, _) => Refusal::UnknownType,
                 (4..8, _) => Refusal::UnknownIndex,
@@ -81,103 +81,103 @@ fn a_change_of_any_byte_is_found_and_harms_nothing() {
             assert_eq!(refusal, Some(expected), "byte {at}, bit {bit}");
         }
     }
-    assert_eq!(world.open(podspan.address, &sealed), Ok(payload(7)));
+    assert_eq!(fixture.open(podspan.address, &sealed), Ok(payload(7)));
 }
 
 #[test]
 fn a_datagram_cut_at_any_length_is_refused_and_harms_nothing() {
-    let mut world = World::new();
-    let mut podspan = world.peer(1);
-    let sealed = podspan.seal(world.now, &payload(7)).unwrap();
+    let mut fixture = Fixture::new();
+    let mut podspan = fixture.peer(1);
+    let sealed = podspan.seal(fixture.now, &payload(7)).unwrap();
     for end in 0..sealed.len() {
         let expected = if end < 32 {
             Refusal::TooShort
         } else {
             Refusal::NotAuthentic
         };
-        let refusal = world.refusal(podspan.address, &sealed[..end]);
+        let refusal = fixture.refusal(podspan.address, &sealed[..end]);
         assert_eq!(refusal, Some(expected), "{end} bytes");
     }
     let longer = [&sealed[..], &[0]].concat();
-    let refusal = world.refusal(podspan.address, &longer);
+    let refusal = fixture.refusal(podspan.address, &longer);
     assert_eq!(refusal, Some(Refusal::NotAuthentic));
-    assert_eq!(world.open(podspan.address, &sealed), Ok(payload(7)));
+    assert_eq!(fixture.open(podspan.address, &sealed), Ok(payload(7)));
 }
 
 #[test]
 fn datagrams_far_behind_the_newest_are_refused() {
-    let mut world = World::new();
-    let mut podspan = world.peer(1);
-    let old = podspan.seal(world.now, &payload(0)).unwrap();
+    let mut fixture = Fixture::new();
+    let mut podspan = fixture.peer(1);
+    let old = podspan.seal(fixture.now, &payload(0)).unwrap();
     for number in 0..2_000 {
-        let sealed = podspan.seal(world.now, &payload(number)).unwrap();
-        assert!(world.open(podspan.address, &sealed).is_ok());
+        let sealed = podspan.seal(fixture.now, &payload(number)).unwrap();
+        assert!(fixture.open(podspan.address, &sealed).is_ok());
     }
-    assert_eq!(world.open(podspan.address, &old), Err(Refusal::Replayed));
+    assert_eq!(fixture.open(podspan.address, &old), Err(Refusal::Replayed));
 }
 
 #[test]
 fn a_session_is_over_after_180_seconds_also_between_ticks() {
-    let mut world = World::new();
-    let mut podspan = world.peer(1);
-    let sealed = podspan.seal(world.now, &payload(1)).unwrap();
-    let late = podspan.seal(world.now, &payload(2)).unwrap();
-    let end = world.now + REJECT_AFTER;
-    world.now = end.checked_sub(Duration::from_nanos(1)).unwrap();
-    assert!(world.open(podspan.address, &sealed).is_ok());
-    world.now = end;
-    let refusal = world.refusal(podspan.address, &late);
+    let mut fixture = Fixture::new();
+    let mut podspan = fixture.peer(1);
+    let sealed = podspan.seal(fixture.now, &payload(1)).unwrap();
+    let late = podspan.seal(fixture.now, &payload(2)).unwrap();
+    let end = fixture.now + REJECT_AFTER;
+    fixture.now = end.checked_sub(Duration::from_nanos(1)).unwrap();
+    assert!(fixture.open(podspan.address, &sealed).is_ok());
+    fixture.now = end;
+    let refusal = fixture.refusal(podspan.address, &late);
     assert_eq!(refusal, Some(Refusal::Expired));
-    world.pass(1);
-    let refusal = world.refusal(podspan.address, &late);
+    fixture.pass(1);
+    let refusal = fixture.refusal(podspan.address, &late);
     assert_eq!(refusal, Some(Refusal::UnknownIndex));
     assert_eq!(
-        (world.responder.peers(), world.responder.sessions()),
+        (fixture.responder.peers(), fixture.responder.sessions()),
         (0, 0)
     );
 }
 
 #[test]
 fn the_last_counters_are_refused() {
-    let mut world = World::new();
-    let mut podspan = world.peer(1);
-    let mut sealed = podspan.seal(world.now, &payload(1)).unwrap();
+    let mut fixture = Fixture::new();
+    let mut podspan = fixture.peer(1);
+    let mut sealed = podspan.seal(fixture.now, &payload(1)).unwrap();
     for (counter, expected) in [
         (REJECT_AFTER_MESSAGES - 1, Refusal::NotAuthentic),
         (REJECT_AFTER_MESSAGES, Refusal::Expired),
         (u64::MAX, Refusal::Expired),
     ] {
         sealed[8..16].copy_from_slice(&counter.to_le_bytes());
-        let refusal = world.refusal(podspan.address, &sealed);
+        let refusal = fixture.refusal(podspan.address, &sealed);
         assert_eq!(refusal, Some(expected));
     }
 }
 
 #[test]
 fn a_buffer_that_is_too_small_is_no_panic() {
-    let mut world = World::new();
-    let mut podspan = world.peer(1);
-    let sealed = podspan.seal(world.now, &payload(1)).unwrap();
-    world.out.truncate(sealed.len() - 17);
-    let refusal = world.refusal(podspan.address, &sealed);
+    let mut fixture = Fixture::new();
+    let mut podspan = fixture.peer(1);
+    let sealed = podspan.seal(fixture.now, &payload(1)).unwrap();
+    fixture.out.truncate(sealed.len() - 17);
+    let refusal = fixture.refusal(podspan.address, &sealed);
     assert_eq!(refusal, Some(Refusal::TooLong));
-    world.out.push(0);
-    assert_eq!(world.open(podspan.address, &sealed), Ok(payload(1)));
+    fixture.out.push(0);
+    assert_eq!(fixture.open(podspan.address, &sealed), Ok(payload(1)));
 }
 
 #[test]
 fn a_session_follows_its_podspan_to_other_ports_and_addresses() {
-    let mut world = World::new();
-    let mut podspan = world.peer(1);
+    let mut fixture = Fixture::new();
+    let mut podspan = fixture.peer(1);
     let elsewhere: SocketAddr = "10.9.9.9:1234".parse().unwrap();
-    let sealed = podspan.seal(world.now, &payload(1)).unwrap();
-    let mut forged = podspan.seal(world.now, &payload(2)).unwrap();
+    let sealed = podspan.seal(fixture.now, &payload(1)).unwrap();
+    let mut forged = podspan.seal(fixture.now, &payload(2)).unwrap();
     forged[20] ^= 1;
-    assert!(world.open(elsewhere, &sealed).is_ok());
-    assert!(world.responder.is_consistent());
+    assert!(fixture.open(elsewhere, &sealed).is_ok());
+    assert!(fixture.responder.is_consistent());
     // Who is not authentic moves nothing.
-    assert!(world.open(podspan.address, &forged).is_err());
-    let keepalives = world.pass(11);
+    assert!(fixture.open(podspan.address, &forged).is_err());
+    let keepalives = fixture.pass(11);
     let [(to, keepalive)] = &keepalives[..] else {
         panic!("{} keepalives", keepalives.len());
     };

@@ -6,12 +6,12 @@ use super::*;
 use crate::inner::Headers;
 
 /// boringtun's own initiator with a session at the responder.
-fn boringtun(world: &mut World) -> (Tunn, SocketAddr) {
+fn boringtun(fixture: &mut Fixture) -> (Tunn, SocketAddr) {
     let from = "10.1.1.1:1000".parse().unwrap();
     let mut tunn = Tunn::new(
         PrivateKey::generate().secret().clone(),
-        world.keys.sensor.public().point(),
-        Some(world.keys.preshared.bytes()),
+        fixture.keys.sensor.public().point(),
+        Some(fixture.keys.preshared.bytes()),
         None,
         9,
         None,
@@ -21,13 +21,13 @@ fn boringtun(world: &mut World) -> (Tunn, SocketAddr) {
     else {
         panic!("no initiation");
     };
-    let (answered, replies) = world.receive(from, initiation);
+    let (answered, replies) = fixture.receive(from, initiation);
     assert_eq!(answered, Ok(Opened::Answered));
     let confirm = match tunn.decapsulate(None, &replies[0], &mut out) {
         TunnResult::WriteToNetwork(confirm) => confirm.to_vec(),
         other => panic!("{other:?}"),
     };
-    assert_eq!(world.receive(from, &confirm).0, Ok(Opened::Keepalive));
+    assert_eq!(fixture.receive(from, &confirm).0, Ok(Opened::Keepalive));
     (tunn, from)
 }
 
@@ -50,20 +50,20 @@ fn packet() -> Vec<u8> {
 
 #[test]
 fn boringtuns_packets_are_opened() {
-    let mut world = World::new();
-    let (mut tunn, from) = boringtun(&mut world);
+    let mut fixture = Fixture::new();
+    let (mut tunn, from) = boringtun(&mut fixture);
     let datagram = sealed(&mut tunn, &packet());
-    assert_eq!(world.open(from, &datagram), Ok(payload(9)));
+    assert_eq!(fixture.open(from, &datagram), Ok(payload(9)));
     // With the padding that others add.
     let padded = [packet(), vec![0; 15]].concat();
     let datagram = sealed(&mut tunn, &padded);
-    assert_eq!(world.open(from, &datagram), Ok(payload(9)));
+    assert_eq!(fixture.open(from, &datagram), Ok(payload(9)));
 }
 
 #[test]
 fn authentic_packets_that_are_no_vxlan_are_refused_with_their_reason() {
-    let mut world = World::new();
-    let (mut tunn, from) = boringtun(&mut world);
+    let mut fixture = Fixture::new();
+    let (mut tunn, from) = boringtun(&mut fixture);
     let changed = |at: usize, value: u8| {
         let mut packet = packet();
         packet[at] = value;
@@ -81,17 +81,17 @@ fn authentic_packets_that_are_no_vxlan_are_refused_with_their_reason() {
         (changed(25, 3), Refusal::LengthMismatch),
     ] {
         let datagram = sealed(&mut tunn, &packet);
-        assert_eq!(world.refusal(from, &datagram), Some(expected));
+        assert_eq!(fixture.refusal(from, &datagram), Some(expected));
     }
     // The session is unharmed.
     let datagram = sealed(&mut tunn, &packet());
-    assert_eq!(world.open(from, &datagram), Ok(payload(9)));
+    assert_eq!(fixture.open(from, &datagram), Ok(payload(9)));
 }
 
 #[test]
 fn messages_that_a_responder_does_not_take_are_refused() {
-    let mut world = World::new();
-    let from = world.podspan(1).address;
+    let mut fixture = Fixture::new();
+    let from = fixture.podspan(1).address;
     let message = |kind: u8, length: usize| {
         let mut message = vec![0; length];
         message[0] = kind;
@@ -108,15 +108,15 @@ fn messages_that_a_responder_does_not_take_are_refused() {
         (message(4, 32), Refusal::UnknownIndex),
         (message(1, 148), Refusal::Mac1),
     ] {
-        assert_eq!(world.refusal(from, &message), Some(expected));
+        assert_eq!(fixture.refusal(from, &message), Some(expected));
     }
 }
 
 #[test]
 fn an_initiation_that_was_changed_or_cut_is_refused_and_gives_no_session() {
-    let mut world = World::new();
-    let mut podspan = world.podspan(1);
-    let initiation = podspan.initiation(world.now).unwrap();
+    let mut fixture = Fixture::new();
+    let mut podspan = fixture.podspan(1);
+    let initiation = podspan.initiation(fixture.now).unwrap();
     for at in 0..initiation.len() {
         let mut changed = initiation.clone();
         changed[at] ^= 0x20;
@@ -126,8 +126,8 @@ fn an_initiation_that_was_changed_or_cut_is_refused_and_gives_no_session() {
             // Without load nobody reads `mac2`.
             _ => continue,
         };
-        assert_eq!(world.refusal(podspan.address, &changed), Some(expected));
-        let cut = world.refusal(podspan.address, &initiation[..at]);
+        assert_eq!(fixture.refusal(podspan.address, &changed), Some(expected));
+        let cut = fixture.refusal(podspan.address, &initiation[..at]);
         let is_short = at < 32;
         let expected = if is_short {
             Refusal::TooShort
@@ -136,36 +136,36 @@ fn an_initiation_that_was_changed_or_cut_is_refused_and_gives_no_session() {
         };
         assert_eq!(cut, Some(expected));
     }
-    assert_eq!(world.responder.sessions(), 0);
-    let (_, replies) = world.receive(podspan.address, &initiation);
-    assert!(podspan.answered(&mut world, &replies));
+    assert_eq!(fixture.responder.sessions(), 0);
+    let (_, replies) = fixture.receive(podspan.address, &initiation);
+    assert!(podspan.answered(&mut fixture, &replies));
 }
 
 #[test]
 fn the_wrong_sensor_key_gives_no_answer() {
-    let mut world = World::new();
+    let mut fixture = Fixture::new();
     let config = InitiatorConfig {
         sensor: PrivateKey::generate().public(),
-        ..world.keys.initiator()
+        ..fixture.keys.initiator()
     };
-    let mut podspan = Podspan::new(config, 1, world.now);
-    let initiation = podspan.initiation(world.now).unwrap();
-    let (refused, replies) = world.receive(podspan.address, &initiation);
+    let mut podspan = Podspan::new(config, 1, fixture.now);
+    let initiation = podspan.initiation(fixture.now).unwrap();
+    let (refused, replies) = fixture.receive(podspan.address, &initiation);
     assert_eq!(refused, Err(Refusal::Mac1));
     assert!(replies.is_empty());
 }
 
 #[test]
 fn the_wrong_pre_shared_key_gives_no_session() {
-    let mut world = World::new();
+    let mut fixture = Fixture::new();
     let config = InitiatorConfig {
         preshared: PresharedKey::generate(),
-        ..world.keys.initiator()
+        ..fixture.keys.initiator()
     };
-    let mut podspan = Podspan::new(config, 1, world.now);
-    assert!(!podspan.handshake(&mut world));
-    assert_eq!(world.responder.half_open(), 1);
-    assert_eq!(world.responder.peers(), 0);
-    world.pass(5);
-    assert_eq!(world.responder.sessions(), 0);
+    let mut podspan = Podspan::new(config, 1, fixture.now);
+    assert!(!podspan.handshake(&mut fixture));
+    assert_eq!(fixture.responder.half_open(), 1);
+    assert_eq!(fixture.responder.peers(), 0);
+    fixture.pass(5);
+    assert_eq!(fixture.responder.sessions(), 0);
 }

@@ -6,13 +6,13 @@ use super::*;
 use crate::responder::steer;
 
 /// An initiation of a new static key, made with the sensor's public key alone.
-fn strangers_initiation(world: &World) -> Vec<u8> {
+fn strangers_initiation(fixture: &Fixture) -> Vec<u8> {
     let config = InitiatorConfig {
         preshared: PresharedKey::generate(),
-        ..world.keys.initiator()
+        ..fixture.keys.initiator()
     };
-    let mut stranger = Podspan::new(config, rand(), world.now);
-    stranger.initiation(world.now).unwrap()
+    let mut stranger = Podspan::new(config, rand(), fixture.now);
+    stranger.initiation(fixture.now).unwrap()
 }
 
 fn rand() -> u32 {
@@ -26,119 +26,119 @@ fn address(number: u32) -> SocketAddr {
 
 #[test]
 fn a_replayed_initiation_is_refused_while_the_peer_is_known_and_after() {
-    let mut world = World::new();
-    let mut podspan = world.podspan(1);
-    let initiation = podspan.initiation(world.now).unwrap();
-    let (_, replies) = world.receive(podspan.address, &initiation);
+    let mut fixture = Fixture::new();
+    let mut podspan = fixture.podspan(1);
+    let initiation = podspan.initiation(fixture.now).unwrap();
+    let (_, replies) = fixture.receive(podspan.address, &initiation);
     let replayed = Some(Refusal::ReplayedInitiation);
-    assert_eq!(world.refusal(podspan.address, &initiation), replayed);
-    assert!(podspan.answered(&mut world, &replies));
-    assert_eq!(world.refusal(podspan.address, &initiation), replayed);
-    podspan.initiator.restart(world.now);
-    assert!(podspan.handshake(&mut world));
-    assert_eq!(world.refusal(podspan.address, &initiation), replayed);
-    world.pass(200);
-    assert_eq!(world.responder.peers(), 0);
-    assert_eq!(world.refusal(address(1), &initiation), replayed);
-    assert_eq!(world.responder.sessions(), 0);
+    assert_eq!(fixture.refusal(podspan.address, &initiation), replayed);
+    assert!(podspan.answered(&mut fixture, &replies));
+    assert_eq!(fixture.refusal(podspan.address, &initiation), replayed);
+    podspan.initiator.restart(fixture.now);
+    assert!(podspan.handshake(&mut fixture));
+    assert_eq!(fixture.refusal(podspan.address, &initiation), replayed);
+    fixture.pass(200);
+    assert_eq!(fixture.responder.peers(), 0);
+    assert_eq!(fixture.refusal(address(1), &initiation), replayed);
+    assert_eq!(fixture.responder.sessions(), 0);
 }
 
 #[test]
 fn an_older_initiation_that_never_arrived_is_refused_too() {
-    let mut world = World::new();
-    let mut podspan = world.podspan(1);
-    let old = podspan.initiation(world.now).unwrap();
-    world.now = podspan.initiator.due();
-    let new = podspan.initiation(world.now).unwrap();
-    assert_eq!(world.refusal(podspan.address, &new), None);
-    let refusal = world.refusal(podspan.address, &old);
+    let mut fixture = Fixture::new();
+    let mut podspan = fixture.podspan(1);
+    let old = podspan.initiation(fixture.now).unwrap();
+    fixture.now = podspan.initiator.due();
+    let new = podspan.initiation(fixture.now).unwrap();
+    assert_eq!(fixture.refusal(podspan.address, &new), None);
+    let refusal = fixture.refusal(podspan.address, &old);
     assert_eq!(refusal, Some(Refusal::ReplayedInitiation));
 }
 
 #[test]
 fn strangers_cannot_push_out_confirmed_sessions_and_their_own_are_bounded() {
-    let mut world = World::with(|config| {
+    let mut fixture = Fixture::with(|config| {
         config.limits.half_open = 8;
         config.limits.without_cookie = 1_000_000;
         config.limits.handshakes = 1_000_000;
     });
-    let mut peers: Vec<_> = (0..5).map(|number| world.peer(number)).collect();
+    let mut peers: Vec<_> = (0..5).map(|number| fixture.peer(number)).collect();
     for number in 0..100 {
-        let initiation = strangers_initiation(&world);
-        assert_eq!(world.refusal(address(number), &initiation), None);
-        assert!(world.responder.half_open() <= 8);
-        assert!(world.responder.is_consistent());
+        let initiation = strangers_initiation(&fixture);
+        assert_eq!(fixture.refusal(address(number), &initiation), None);
+        assert!(fixture.responder.half_open() <= 8);
+        assert!(fixture.responder.is_consistent());
     }
-    assert_eq!(world.responder.totals().half_open_evicted, 92);
-    assert_eq!(world.responder.sessions(), 5 + 8);
+    assert_eq!(fixture.responder.totals().half_open_evicted, 92);
+    assert_eq!(fixture.responder.sessions(), 5 + 8);
     for podspan in &mut peers {
-        let sealed = podspan.seal(world.now, &payload(1)).unwrap();
-        assert_eq!(world.open(podspan.address, &sealed), Ok(payload(1)));
-        podspan.initiator.restart(world.now);
-        assert!(podspan.handshake(&mut world));
+        let sealed = podspan.seal(fixture.now, &payload(1)).unwrap();
+        assert_eq!(fixture.open(podspan.address, &sealed), Ok(payload(1)));
+        podspan.initiator.restart(fixture.now);
+        assert!(podspan.handshake(&mut fixture));
     }
-    world.pass(5);
-    assert_eq!(world.responder.half_open(), 0);
+    fixture.pass(5);
+    assert_eq!(fixture.responder.half_open(), 0);
 }
 
 #[test]
 fn a_flood_costs_a_bounded_number_of_handshakes_and_peers_are_undisturbed() {
-    let mut world = World::with(|config| {
+    let mut fixture = Fixture::with(|config| {
         config.limits.handshakes = 20;
         config.limits.without_cookie = 1_000_000;
     });
-    let mut peers: Vec<_> = (0..5).map(|number| world.peer(number)).collect();
-    world.pass(5);
-    let answered = world.responder.totals().answered;
+    let mut peers: Vec<_> = (0..5).map(|number| fixture.peer(number)).collect();
+    fixture.pass(5);
+    let answered = fixture.responder.totals().answered;
     let mut flooded = 0;
     let mut rekeyed = 0;
     // Ten seconds with 100 initiations each, from as many addresses.
     for second in 0..10 {
         for number in 0..100 {
-            let initiation = strangers_initiation(&world);
-            world.refusal(address(second * 100 + number), &initiation);
+            let initiation = strangers_initiation(&fixture);
+            fixture.refusal(address(second * 100 + number), &initiation);
             flooded += 1;
         }
         for podspan in &mut peers {
-            podspan.initiator.restart(world.now);
-            assert!(podspan.handshake(&mut world));
+            podspan.initiator.restart(fixture.now);
+            assert!(podspan.handshake(&mut fixture));
             rekeyed += 1;
-            let sealed = podspan.seal(world.now, &payload(second)).unwrap();
-            assert_eq!(world.open(podspan.address, &sealed), Ok(payload(second)));
+            let sealed = podspan.seal(fixture.now, &payload(second)).unwrap();
+            assert_eq!(fixture.open(podspan.address, &sealed), Ok(payload(second)));
         }
-        world.pass(1);
+        fixture.pass(1);
     }
-    let answered = world.responder.totals().answered - answered - rekeyed;
+    let answered = fixture.responder.totals().answered - answered - rekeyed;
     // A burst of a second, and nine seconds.
     assert!(answered <= 20 * 10, "{answered} of {flooded}");
-    let refused = world.responder.totals().refused.of(Refusal::TotalRate);
+    let refused = fixture.responder.totals().refused.of(Refusal::TotalRate);
     assert_eq!(refused + answered, flooded);
 }
 
 #[test]
 fn a_flood_from_one_address_is_bounded_for_itself() {
-    let mut world = World::with(|config| {
+    let mut fixture = Fixture::with(|config| {
         config.limits.per_source = 3;
         config.limits.without_cookie = 1_000_000;
     });
-    let mut other = world.podspan(1);
+    let mut other = fixture.podspan(1);
     for at in 0..20 {
-        let initiation = strangers_initiation(&world);
+        let initiation = strangers_initiation(&fixture);
         let expected = (at >= 6).then_some(Refusal::SourceRate);
-        assert_eq!(world.refusal(address(7), &initiation), expected);
+        assert_eq!(fixture.refusal(address(7), &initiation), expected);
     }
-    assert!(other.handshake(&mut world));
-    world.pass(1);
-    let initiation = strangers_initiation(&world);
-    assert_eq!(world.refusal(address(7), &initiation), None);
+    assert!(other.handshake(&mut fixture));
+    fixture.pass(1);
+    let initiation = strangers_initiation(&fixture);
+    assert_eq!(fixture.refusal(address(7), &initiation), None);
 }
 
 #[test]
 fn under_load_a_forged_address_gets_a_cookie_and_no_handshake() {
-    let mut world = World::with(|config| config.limits.without_cookie = 5);
+    let mut fixture = Fixture::with(|config| config.limits.without_cookie = 5);
     for number in 0..50 {
-        let initiation = strangers_initiation(&world);
-        let (received, replies) = world.receive(address(number), &initiation);
+        let initiation = strangers_initiation(&fixture);
+        let (received, replies) = fixture.receive(address(number), &initiation);
         if number < 5 {
             assert_eq!(received, Ok(Opened::Answered));
         } else {
@@ -147,80 +147,80 @@ fn under_load_a_forged_address_gets_a_cookie_and_no_handshake() {
             assert_eq!(replies.iter().map(Vec::len).collect::<Vec<_>>(), [64]);
         }
     }
-    assert_eq!(world.responder.half_open(), 5);
+    assert_eq!(fixture.responder.half_open(), 5);
     // A cookie is for the address that it was sent to.
-    let mut podspan = world.podspan(1);
-    let initiation = podspan.initiation(world.now).unwrap();
-    let (_, replies) = world.receive(podspan.address, &initiation);
-    let answer = podspan.initiator.receive(&replies[0], world.now);
+    let mut podspan = fixture.podspan(1);
+    let initiation = podspan.initiation(fixture.now).unwrap();
+    let (_, replies) = fixture.receive(podspan.address, &initiation);
+    let answer = podspan.initiator.receive(&replies[0], fixture.now);
     assert!(matches!(answer, Ok(Answer::Cookie)));
     let with_cookie = podspan.initiation(podspan.initiator.due()).unwrap();
-    let elsewhere = world.refusal(address(99), &with_cookie);
+    let elsewhere = fixture.refusal(address(99), &with_cookie);
     assert_eq!(elsewhere, Some(Refusal::CookieSent));
-    let (answered, _) = world.receive(podspan.address, &with_cookie);
+    let (answered, _) = fixture.receive(podspan.address, &with_cookie);
     assert_eq!(answered, Ok(Opened::Answered));
 }
 
 #[test]
 fn there_are_no_more_peers_than_allowed_and_room_is_free_again() {
-    let mut world = World::with(|config| config.limits.peers = 3);
-    let mut peers: Vec<_> = (0..3).map(|number| world.peer(number)).collect();
-    let mut fourth = world.podspan(4);
-    let initiation = fourth.initiation(world.now).unwrap();
-    let refusal = world.refusal(fourth.address, &initiation);
+    let mut fixture = Fixture::with(|config| config.limits.peers = 3);
+    let mut peers: Vec<_> = (0..3).map(|number| fixture.peer(number)).collect();
+    let mut fourth = fixture.podspan(4);
+    let initiation = fourth.initiation(fixture.now).unwrap();
+    let refusal = fixture.refusal(fourth.address, &initiation);
     assert_eq!(refusal, Some(Refusal::Full));
     // Those that are peers go on.
-    peers[0].initiator.restart(world.now);
-    assert!(peers[0].handshake(&mut world));
-    world.pass(180);
-    assert_eq!(world.responder.peers(), 0);
-    fourth.initiator.restart(world.now);
-    assert!(fourth.handshake(&mut world));
+    peers[0].initiator.restart(fixture.now);
+    assert!(peers[0].handshake(&mut fixture));
+    fixture.pass(180);
+    assert_eq!(fixture.responder.peers(), 0);
+    fourth.initiator.restart(fixture.now);
+    assert!(fourth.handshake(&mut fixture));
 }
 
 #[test]
 fn a_peer_too_many_that_was_answered_is_refused_when_it_confirms() {
-    let mut world = World::with(|config| config.limits.peers = 1);
-    let mut podspans = [1, 2].map(|number| world.podspan(number));
+    let mut fixture = Fixture::with(|config| config.limits.peers = 1);
+    let mut podspans = [1, 2].map(|number| fixture.podspan(number));
     let replies = podspans.each_mut().map(|podspan| {
-        let initiation = podspan.initiation(world.now).unwrap();
-        world.receive(podspan.address, &initiation).1
+        let initiation = podspan.initiation(fixture.now).unwrap();
+        fixture.receive(podspan.address, &initiation).1
     });
     let [one, two] = &mut podspans;
-    assert!(one.answered(&mut world, &replies[0]));
-    assert!(!two.answered(&mut world, &replies[1]));
-    assert!(world.responder.is_consistent());
-    assert_eq!(world.responder.totals().refused.of(Refusal::Full), 1);
-    assert_eq!(world.responder.sessions(), 1);
+    assert!(one.answered(&mut fixture, &replies[0]));
+    assert!(!two.answered(&mut fixture, &replies[1]));
+    assert!(fixture.responder.is_consistent());
+    assert_eq!(fixture.responder.totals().refused.of(Refusal::Full), 1);
+    assert_eq!(fixture.responder.sessions(), 1);
 }
 
 #[test]
 fn keepalives_come_every_ten_seconds_while_data_arrive_and_not_else() {
-    let mut world = World::new();
-    let mut podspan = world.peer(1);
-    assert!(world.pass(30).is_empty());
+    let mut fixture = Fixture::new();
+    let mut podspan = fixture.peer(1);
+    assert!(fixture.pass(30).is_empty());
     let mut times = Vec::new();
     for second in 0..60 {
-        let sealed = podspan.seal(world.now, &payload(1)).unwrap();
-        assert!(world.open(podspan.address, &sealed).is_ok());
-        times.extend(world.pass(1).iter().map(|_| second));
+        let sealed = podspan.seal(fixture.now, &payload(1)).unwrap();
+        assert!(fixture.open(podspan.address, &sealed).is_ok());
+        times.extend(fixture.pass(1).iter().map(|_| second));
     }
     assert!((5..=7).contains(&times.len()), "{times:?}");
     assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= 10));
-    assert!(world.pass(60).len() <= 1);
+    assert!(fixture.pass(60).len() <= 1);
 }
 
 #[test]
 fn data_of_the_session_before_are_answered_in_it() {
-    let mut world = World::new();
-    let mut podspan = world.peer(1);
+    let mut fixture = Fixture::new();
+    let mut podspan = fixture.peer(1);
     let before = podspan.sealer.take();
-    podspan.initiator.restart(world.now);
-    assert!(podspan.handshake(&mut world));
+    podspan.initiator.restart(fixture.now);
+    assert!(podspan.handshake(&mut fixture));
     podspan.sealer = before;
-    let sealed = podspan.seal(world.now, &payload(1)).unwrap();
-    assert!(world.open(podspan.address, &sealed).is_ok());
-    let keepalives = world.pass(11);
+    let sealed = podspan.seal(fixture.now, &payload(1)).unwrap();
+    assert!(fixture.open(podspan.address, &sealed).is_ok());
+    let keepalives = fixture.pass(11);
     assert_eq!(keepalives.len(), 1);
     assert_eq!(podspan.sealer.unwrap().hear(&keepalives[0].1), Ok(()));
 }

@@ -3,50 +3,50 @@
 use super::*;
 
 /// A responder with two keys, and a podspan for each of them.
-fn world() -> (World, [Podspan; 2], [PresharedKey; 2]) {
+fn fixture() -> (Fixture, [Podspan; 2], [PresharedKey; 2]) {
     let keys = [0; 2].map(|_| PresharedKey::generate());
     let [one, two] = keys.clone();
-    let world = World::with(|config| config.preshared = PresharedKeys::two(one, two));
+    let fixture = Fixture::with(|config| config.preshared = PresharedKeys::two(one, two));
     let mut number = 0;
     let podspans = keys.clone().map(|preshared| {
         number += 1;
         let config = InitiatorConfig {
             preshared,
-            ..world.keys.initiator()
+            ..fixture.keys.initiator()
         };
-        Podspan::new(config, number, world.now)
+        Podspan::new(config, number, fixture.now)
     });
-    (world, podspans, keys)
+    (fixture, podspans, keys)
 }
 
 #[test]
 fn either_key_gives_a_session_and_its_sibling_goes() {
-    let (mut world, podspans, _) = world();
+    let (mut fixture, podspans, _) = fixture();
     for mut podspan in podspans {
-        let initiation = podspan.initiation(world.now).unwrap();
-        let (_, mut replies) = world.receive(podspan.address, &initiation);
+        let initiation = podspan.initiation(fixture.now).unwrap();
+        let (_, mut replies) = fixture.receive(podspan.address, &initiation);
         assert_eq!(replies.len(), 2);
-        assert_eq!(world.responder.half_open(), 2);
+        assert_eq!(fixture.responder.half_open(), 2);
         // In whatever order they arrive.
         replies.reverse();
-        assert!(podspan.answered(&mut world, &replies));
-        assert_eq!(world.responder.half_open(), 0);
-        assert!(world.responder.is_consistent());
-        let sealed = podspan.seal(world.now, &payload(1)).unwrap();
-        assert_eq!(world.open(podspan.address, &sealed), Ok(payload(1)));
+        assert!(podspan.answered(&mut fixture, &replies));
+        assert_eq!(fixture.responder.half_open(), 0);
+        assert!(fixture.responder.is_consistent());
+        let sealed = podspan.seal(fixture.now, &payload(1)).unwrap();
+        assert_eq!(fixture.open(podspan.address, &sealed), Ok(payload(1)));
     }
-    assert_eq!(world.responder.peers(), 2);
+    assert_eq!(fixture.responder.peers(), 2);
 }
 
 #[test]
 fn boringtun_drops_the_response_of_the_other_key_and_waits_on() {
     use boringtun::noise::{Tunn, TunnResult};
-    let (mut world, _, keys) = world();
+    let (mut fixture, _, keys) = fixture();
     for key in &keys {
         let from = "10.2.2.2:1".parse().unwrap();
         let mut tunn = Tunn::new(
             PrivateKey::generate().secret().clone(),
-            world.keys.sensor.public().point(),
+            fixture.keys.sensor.public().point(),
             Some(key.bytes()),
             None,
             1,
@@ -58,7 +58,7 @@ fn boringtun_drops_the_response_of_the_other_key_and_waits_on() {
         else {
             panic!("no initiation");
         };
-        let (_, replies) = world.receive(from, initiation);
+        let (_, replies) = fixture.receive(from, initiation);
         let taken = replies.iter().filter(|reply| {
             matches!(
                 tunn.decapsulate(None, reply, &mut out),
@@ -72,57 +72,57 @@ fn boringtun_drops_the_response_of_the_other_key_and_waits_on() {
 #[test]
 fn a_rotation_under_load_loses_and_doubles_nothing() {
     let [old, new] = [0; 2].map(|_| PresharedKey::generate());
-    let mut world = World::with(|config| config.preshared = PresharedKeys::one(old.clone()));
+    let mut fixture = Fixture::with(|config| config.preshared = PresharedKeys::one(old.clone()));
     let config = InitiatorConfig {
         preshared: old.clone(),
-        ..world.keys.initiator()
+        ..fixture.keys.initiator()
     };
-    let mut podspan = Podspan::new(config, 1, world.now);
-    assert!(podspan.handshake(&mut world));
+    let mut podspan = Podspan::new(config, 1, fixture.now);
+    assert!(podspan.handshake(&mut fixture));
     for number in 0..400 {
         match number {
             // The sensor has both keys first, then podspan has the new one, then the old one goes.
             100 => {
                 let both = PresharedKeys::two(old.clone(), new.clone());
-                world.responder.set_preshared(both);
+                fixture.responder.set_preshared(both);
             }
-            200 => podspan.initiator.set_preshared(new.clone(), world.now),
+            200 => podspan.initiator.set_preshared(new.clone(), fixture.now),
             300 => {
                 let last = PresharedKeys::one(new.clone());
-                world.responder.set_preshared(last);
+                fixture.responder.set_preshared(last);
             }
             _ => {}
         }
-        if podspan.initiator.due() <= world.now {
-            assert!(podspan.handshake(&mut world), "datagram {number}");
+        if podspan.initiator.due() <= fixture.now {
+            assert!(podspan.handshake(&mut fixture), "datagram {number}");
         }
-        let sealed = podspan.seal(world.now, &payload(number)).unwrap();
-        assert_eq!(world.open(podspan.address, &sealed), Ok(payload(number)));
-        world.pass(1);
+        let sealed = podspan.seal(fixture.now, &payload(number)).unwrap();
+        assert_eq!(fixture.open(podspan.address, &sealed), Ok(payload(number)));
+        fixture.pass(1);
     }
-    assert_eq!(world.responder.totals().opened, 400);
-    assert!(world.responder.totals().rekeyed >= 3);
+    assert_eq!(fixture.responder.totals().opened, 400);
+    assert!(fixture.responder.totals().rekeyed >= 3);
 }
 
 #[test]
 fn a_key_that_was_removed_gives_no_new_session() {
-    let (mut world, [mut old, _], [_, new]) = world();
-    assert!(old.handshake(&mut world));
-    world.responder.set_preshared(PresharedKeys::one(new));
-    let sealed = old.seal(world.now, &payload(1)).unwrap();
-    assert_eq!(world.open(old.address, &sealed), Ok(payload(1)));
-    old.initiator.restart(world.now);
-    assert!(!old.handshake(&mut world));
-    world.pass(180);
-    assert_eq!(world.responder.peers(), 0);
+    let (mut fixture, [mut old, _], [_, new]) = fixture();
+    assert!(old.handshake(&mut fixture));
+    fixture.responder.set_preshared(PresharedKeys::one(new));
+    let sealed = old.seal(fixture.now, &payload(1)).unwrap();
+    assert_eq!(fixture.open(old.address, &sealed), Ok(payload(1)));
+    old.initiator.restart(fixture.now);
+    assert!(!old.handshake(&mut fixture));
+    fixture.pass(180);
+    assert_eq!(fixture.responder.peers(), 0);
 }
 
 #[test]
 fn the_same_key_at_podspan_starts_no_handshake() {
-    let mut world = World::new();
-    let mut podspan = world.peer(1);
+    let mut fixture = Fixture::new();
+    let mut podspan = fixture.peer(1);
     let due = podspan.initiator.due();
-    let key = world.keys.preshared.clone();
-    podspan.initiator.set_preshared(key, world.now);
+    let key = fixture.keys.preshared.clone();
+    podspan.initiator.set_preshared(key, fixture.now);
     assert_eq!(podspan.initiator.due(), due);
 }

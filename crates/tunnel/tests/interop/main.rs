@@ -27,7 +27,7 @@ use tunnel::{PresharedKey, PrivateKey, PublicKey};
 type Test = (&'static str, fn());
 
 /// Longer than anything here takes; a slow machine needs more of it.
-const PATIENCE: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(1);
 
 fn main() {
     if let Err(error) = testbed::user_namespace::enter() {
@@ -168,12 +168,12 @@ fn receive(socket: &UdpSocket) -> Option<(Vec<u8>, SocketAddr)> {
 
 /// Repeats `step` until it gives something.
 fn wait_for<T>(what: &str, mut step: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + LIMIT;
     loop {
         if let Some(value) = step() {
             return value;
         }
-        assert!(Instant::now() < end, "no {what} within {PATIENCE:?}");
+        assert!(Instant::now() < end, "no {what} within {LIMIT:?}");
     }
 }
 
