@@ -137,6 +137,13 @@ pub(crate) fn sensor(name: &str, host: &Host) -> PodDraft {
         .ready()
 }
 
+/// What the scheduler knows about threads.
+#[derive(Default)]
+struct Times {
+    running: Duration,
+    waiting: Duration,
+}
+
 /// A running podspan.
 pub(crate) struct Agent(pub(crate) Process);
 
@@ -197,29 +204,37 @@ impl Agent {
 
     /// CPU time of the worker thread.
     pub(crate) fn worker_time(&self) -> Duration {
-        self.time_of(|thread| thread == "worker")
+        self.times_of(|thread| thread == "worker").running
+    }
+
+    /// How long the worker thread was ready to run and had no processor.
+    pub(crate) fn worker_delay(&self) -> Duration {
+        self.times_of(|thread| thread == "worker").waiting
     }
 
     /// CPU time of all threads.
     pub(crate) fn time(&self) -> Duration {
-        self.time_of(|_| true)
+        self.times_of(|_| true).running
     }
 
-    fn time_of(&self, counts: impl Fn(&str) -> bool) -> Duration {
+    fn times_of(&self, counts: impl Fn(&str) -> bool) -> Times {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
-        let times = tasks.filter_map(|task| {
+        let mut sum = Times::default();
+        for task in tasks {
             let task = task.unwrap().path();
             let read = |file: &str| std::fs::read_to_string(task.join(file)).unwrap();
+            if !counts(read("comm").trim()) {
+                continue;
+            }
             // Nanoseconds on a processor, nanoseconds of waiting for one, and the number of runs.
-            let nanoseconds = read("schedstat")
-                .split(' ')
-                .next()
-                .unwrap()
-                .parse()
-                .unwrap();
-            counts(read("comm").trim()).then_some(Duration::from_nanos(nanoseconds))
-        });
-        times.sum()
+            let text = read("schedstat");
+            let mut times = text
+                .split_ascii_whitespace()
+                .map(|number| Duration::from_nanos(number.parse().unwrap()));
+            sum.running += times.next().unwrap();
+            sum.waiting += times.next().unwrap();
+        }
+        sum
     }
 
     /// Resident memory apart from the ring and the program, in KiB.

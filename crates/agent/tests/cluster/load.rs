@@ -56,6 +56,7 @@ fn idle(cluster: &mut Cluster) -> Outcome {
 /// Two sensors stay, two more get and lose the label, a little more often than 5,000 times a minute.
 fn events(cluster: &mut Cluster) -> Outcome {
     const PER_SECOND: u32 = 88;
+    const FRAMES_PER_SECOND: u32 = 20_000;
     const WINDOW: Duration = Duration::from_millis(500);
     const BATCH: usize = 40;
     const BATCHES: usize = 4;
@@ -72,7 +73,7 @@ fn events(cluster: &mut Cluster) -> Outcome {
     }
     let agent = cluster.podspan("events", &[])?;
     agent.until_in_use(&[stay[0], stay[1], &more[0], &more[1]]);
-    let stream = Stream::start(&cluster.lab, 64, 20_000)?;
+    let stream = Stream::start(&cluster.lab, 64, FRAMES_PER_SECOND)?;
     // On a shared machine, two windows without events differ by a tenth, and the difference grows with
     // time. So each window is compared with the one next to it, and more pairs are measured if the
     // ratio is too high.
@@ -99,8 +100,17 @@ fn events(cluster: &mut Cluster) -> Outcome {
     ];
     thread::sleep(Duration::from_millis(300));
     stream.stop();
+    let delay = agent.worker_delay();
     let (totals, log) = agent.end()?;
-    totals.assert_lossless_but(&["no_sensor"]);
+    // On a busy machine the worker waits for a processor while the ring fills. What it loses then is no more
+    // than what arrived meanwhile.
+    let unavoidable = delay.as_secs_f64() * f64::from(FRAMES_PER_SECOND);
+    totals.assert_lossless_but_ring_and(&["no_sensor"]);
+    let lost = totals.get("ring_drops");
+    assert!(
+        f64::from(u32::try_from(lost)?) <= unavoidable,
+        "{lost} frames found no room in the ring, and the worker waited {delay:?} for a processor"
+    );
     for tap in taps {
         let (copies, _) = tap.stop()?;
         assert!(copies.len() > 300, "each gets a part: {}", copies.len());
