@@ -15,8 +15,11 @@
 //! while the block is borrowed.
 //!
 //! Invariants: ranges lie within the arena and the block; datagrams are in the order of the wire; those
-//! of one frame are neighbours and go to one sensor from one port. `transmit` sets the outcome of each
+//! of one frame are neighbours and go to one sensor from one port. Datagrams for sensors with a tunnel are sealed
+//! by a pass of its own ([`Batch::seal`]). `transmit` sets the outcome of each
 //! datagram, and [`Batch::count_outcomes`] counts them.
+
+mod seal;
 
 use core::ops::Range;
 
@@ -26,6 +29,8 @@ use crate::plan::{Lane, Slots};
 use crate::runs::RUN_MAX;
 use crate::table::{SensorIndex, SensorTable};
 use crate::totals::{DropReason, Totals};
+
+pub use seal::Seal;
 
 /// A batch with this many datagrams is sent before the next frame is added. Their iovecs and message
 /// headers (128 bytes each) fit in the caches, and the cost of a system call is shared by enough
@@ -61,7 +66,8 @@ pub(crate) struct Route {
 /// One datagram to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Datagram {
-    /// Its first bytes, a range of [`Batch::heads`]; empty if the body has them.
+    /// Its first bytes, a range of [`Batch::heads`], or if it is sealed all its bytes, a range of
+    /// [`Parts::sealed`]; empty if the body has them.
     pub head: Range<u32>,
     /// Its remaining bytes, a range of the block; may be empty.
     pub body: Range<u32>,
@@ -77,7 +83,7 @@ pub struct Datagram {
 }
 
 impl Datagram {
-    /// Its length in bytes, from the VXLAN header on.
+    /// Its length in bytes, from the VXLAN header on, or if it is sealed from the tunnel's header on.
     #[must_use]
     pub const fn length(&self) -> u32 {
         (self.head.end - self.head.start) + (self.body.end - self.body.start)
@@ -112,6 +118,8 @@ pub struct Batch {
     checksums: Vec<(u32, [u8; 2])>,
     /// The sockets that send the datagrams.
     slots: Slots,
+    /// The arena of sealed datagrams; it keeps its length.
+    sealed: Vec<u8>,
 }
 
 /// The parts of a batch that `transmit` needs.
@@ -119,6 +127,8 @@ pub struct Batch {
 pub struct Parts<'b> {
     /// The arena: heads are ranges of it.
     pub heads: &'b [u8],
+    /// The second arena: what was sealed is a range of it.
+    pub sealed: &'b [u8],
     /// The datagrams, in the order of their frames.
     pub datagrams: &'b [Datagram],
     /// One for each datagram, to be set.
@@ -161,6 +171,7 @@ impl Batch {
             headers: Vec::with_capacity(FULL * 2),
             checksums: Vec::with_capacity(FULL * 2),
             slots: Slots::default(),
+            sealed: Vec::new(),
         }
     }
 
@@ -205,6 +216,7 @@ impl Batch {
         self.add_outcomes();
         Parts {
             heads: &self.heads,
+            sealed: &self.sealed,
             datagrams: &self.datagrams,
             outcomes: &mut self.outcomes,
         }
@@ -321,6 +333,7 @@ impl Batch {
         self.outcomes.shrink_to(HEADS_KEPT / size_of::<Datagram>());
         self.headers.shrink_to(HEADS_KEPT / size_of::<Datagram>());
         self.checksums.shrink_to(HEADS_KEPT / size_of::<Datagram>());
+        self.shrink_sealed();
     }
 }
 

@@ -11,8 +11,8 @@
 //! 4. one of three: `whole`, unchanged except for a completed checksum; `segment`, split as the kernel or
 //!    the network card does it, or into smaller segments if the path to the sensor is narrower;
 //!    `fragment`, valid inner IP fragments if a packet cannot be split in another way;
-//! 5. [`batch`]: heads are written here, bodies are ranges of the block; [`plan`]: the order in which
-//!    datagrams are sent; [`runs`]: which of them are sent in one message; [`totals`]: the counters of the
+//! 5. [`batch`]: heads are written here, bodies are ranges of the block; the datagrams of sensors with a tunnel
+//!    are sealed ([`Seal`]); [`plan`]: the order in which datagrams are sent; [`runs`]: which of them are sent in one message; [`totals`]: the counters of the
 //!    outcomes.
 //!
 //! Payload is read once, for a checksum, or not at all; a second time only if a segment with a wrong
@@ -37,7 +37,7 @@ mod whole;
 use wire::ip::{self, Network, Packet, Version};
 use wire::{ChecksumState, Frame, Gso, GsoKind, Vni, vxlan};
 
-pub use batch::{Batch, Datagram, Outcome, Parts, PortIndex};
+pub use batch::{Batch, Datagram, Outcome, Parts, PortIndex, Seal};
 pub use runs::TrailerBound;
 pub use spread::{SourcePorts, Spread};
 pub use table::{Sensor, SensorIndex, SensorTable};
@@ -61,6 +61,8 @@ pub struct MirrorConfig {
     pub source_ports: SourcePorts,
     /// The UDP source ports of all datagrams that podspan sends.
     pub own_ports: Vec<u16>,
+    /// The UDP source port of those that are sealed, and of the handshakes; none without a tunnel.
+    pub tunnel_port: Option<u16>,
     /// The identification of the first packet that podspan fragments. Random, so that two podspans that
     /// mirror the same hosts to one sensor do not start at the same number.
     pub first_identification: u32,
@@ -100,6 +102,7 @@ impl Mirror {
             own: OwnTraffic {
                 vxlan: vxlan::header(config.vni),
                 ports: config.own_ports,
+                tunnel_port: config.tunnel_port,
                 sample: TokenBucket::default(),
                 first_frame: None,
             },

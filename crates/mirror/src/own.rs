@@ -8,16 +8,23 @@
 //!
 //! A message counts as such only if everything matches: it is incoming, it quotes a datagram from the
 //! address that it goes to and from a port that podspan has bound, and if the quotation contains the
-//! VXLAN header, it is podspan's. The quoted destination is not compared: sensors that are gone, or are
+//! first bytes of the payload, they are those of podspan's datagrams: its VXLAN header, or from the port of the
+//! tunnel the type of a WireGuard message. The quoted destination is not compared: sensors that are gone, or are
 //! ejected and probed, cause such messages too. But anybody who has the port number can forge all of this
 //! and add any bytes. So at most [`PER_SECOND`] are mirrored per second: an analyst sees such messages
 //! and their content, and the number of copies that they cause is bounded.
 //!
+//! The other end of a tunnel answers: handshakes, cookies, and a keepalive each ten seconds. These datagrams come
+//! to the port of the tunnel, which only podspan has, and are not the pod's traffic either. What comes to this
+//! port and has neither type nor length of such an answer is mirrored.
+//!
 //! If podspan was killed, its last datagrams may still wait in the kernel for the address of the sensor's
 //! host (RFC 826, `arp_queue` in the kernel's `net/core/neighbour.c`: at most three probes, one a second).
 //! They have the mark of the killed process. So in its first [`EARLIER_SECONDS`] podspan mirrors no outgoing
-//! datagram that comes from a port that it has bound itself and has its VXLAN header. Only a process with
+//! datagram that comes from a port that it has bound itself and starts as its datagrams do. Only a process with
 //! `NET_RAW` can forge this.
+//!
+//! Source: RFC 792, RFC 4443, RFC 7348, and of WireGuard's paper section 5.4 (types and lengths of messages).
 
 use wire::ip::{self, Network};
 use wire::{Direction, Frame, Timestamp, vxlan};
@@ -34,6 +41,11 @@ pub const PER_SECOND: u32 = 10;
 /// seconds at most.
 pub const EARLIER_SECONDS: u32 = 10;
 
+/// Types of WireGuard's messages: initiation, response, cookie, data. Three zeros follow.
+const TYPES: core::ops::RangeInclusive<u8> = 1..=4;
+/// The lengths of the answers by their types: response, cookie, keepalive.
+const ANSWERS: [(u8, usize); 3] = [(2, 92), (3, 64), (4, 32)];
+
 /// Finds the ICMP messages about podspan's datagrams, and the datagrams of an earlier podspan.
 #[derive(Debug)]
 pub(crate) struct OwnTraffic {
@@ -41,6 +53,8 @@ pub(crate) struct OwnTraffic {
     pub(crate) vxlan: [u8; vxlan::HEADER_LEN],
     /// The UDP source ports of all datagrams that podspan sends.
     pub(crate) ports: Vec<u16>,
+    /// The source port of those that are sealed.
+    pub(crate) tunnel_port: Option<u16>,
     /// Selects the messages that are mirrored all the same.
     pub(crate) sample: TokenBucket,
     /// The time of the first frame, in seconds.
@@ -49,7 +63,7 @@ pub(crate) struct OwnTraffic {
 
 impl OwnTraffic {
     /// Whether a frame is an ICMP message about one of podspan's datagrams, and above the rate, or a datagram
-    /// of an earlier podspan.
+    /// of an earlier podspan, or an answer of a tunnel's other end.
     pub(crate) fn rejects(&mut self, frame: &Frame<'_>, network: &Network) -> bool {
         let seconds = frame.timestamp.seconds;
         let first = *self.first_frame.get_or_insert(seconds);
@@ -58,25 +72,44 @@ impl OwnTraffic {
         {
             return true;
         }
+        if self.tunnel_port.is_some() && self.is_answer(frame, network).unwrap_or(false) {
+            return true;
+        }
         let quotes_own_datagram = self.quotes_own_datagram(frame, network).unwrap_or(false);
         quotes_own_datagram && !self.sample.take(frame.timestamp)
     }
 
     /// `None` if the frame is too short to decide.
     fn is_earlier_datagram(&self, frame: &Frame<'_>, network: &Network) -> Option<bool> {
-        let Network::Ip(packet) = network else {
+        let Some(udp) = udp(frame, network, Direction::Outgoing) else {
             return Some(false);
         };
-        if packet.protocol != ip::UDP
-            || packet.is_fragment
-            || frame.direction != Direction::Outgoing
-        {
+        let port = u16::from_be_bytes(*udp.first_chunk()?);
+        let payload = udp.get(UDP_HEADER_LEN..)?;
+        self.starts_as_own(port, payload)
+    }
+
+    /// `None` if the frame is too short to decide.
+    fn is_answer(&self, frame: &Frame<'_>, network: &Network) -> Option<bool> {
+        let udp = udp(frame, network, Direction::Incoming)?;
+        let port = u16::from_be_bytes(*udp.get(2..)?.first_chunk()?);
+        let payload = udp.get(UDP_HEADER_LEN..)?;
+        let [kind, 0, 0, 0] = *payload.first_chunk()? else {
+            return Some(false);
+        };
+        Some(self.tunnel_port == Some(port) && ANSWERS.contains(&(kind, payload.len())))
+    }
+
+    /// Whether a UDP payload from a port starts as podspan's do; `None` if it is too short to decide.
+    fn starts_as_own(&self, port: u16, payload: &[u8]) -> Option<bool> {
+        if self.tunnel_port == Some(port) {
+            let [kind, zeros @ ..] = payload.first_chunk::<4>()?;
+            return Some(TYPES.contains(kind) && zeros == &[0; 3]);
+        }
+        if !self.ports.contains(&port) {
             return Some(false);
         }
-        let udp = frame.bytes.get(packet.transport..packet.end)?;
-        let port = u16::from_be_bytes(*udp.first_chunk()?);
-        let header = udp.get(UDP_HEADER_LEN..UDP_HEADER_LEN + vxlan::HEADER_LEN)?;
-        Some(self.ports.contains(&port) && header == self.vxlan)
+        Some(*payload.first_chunk()? == self.vxlan)
     }
 
     /// `None` if the message is too short to decide.
@@ -100,14 +133,25 @@ impl OwnTraffic {
         let (source, _) = addresses(bytes)?;
         let udp = bytes.get(inner.transport..)?;
         let port = u16::from_be_bytes(*udp.first_chunk()?);
-        let quotes_own_datagram = inner.protocol == ip::UDP
-            && source == to
-            && self.ports.contains(&port)
-            && udp
-                .get(UDP_HEADER_LEN..UDP_HEADER_LEN + vxlan::HEADER_LEN)
-                .is_none_or(|found| found == self.vxlan);
-        Some(quotes_own_datagram)
+        if inner.protocol != ip::UDP || source != to {
+            return Some(false);
+        }
+        let is_own_port = self.ports.contains(&port) || self.tunnel_port == Some(port);
+        let payload = udp.get(UDP_HEADER_LEN..).unwrap_or_default();
+        // Without the payload's first bytes, the port decides.
+        Some(self.starts_as_own(port, payload).unwrap_or(is_own_port))
     }
+}
+
+/// The UDP header and payload of a frame of this direction, if it has both.
+fn udp<'f>(frame: &Frame<'f>, network: &Network, direction: Direction) -> Option<&'f [u8]> {
+    let Network::Ip(packet) = network else {
+        return None;
+    };
+    if packet.protocol != ip::UDP || packet.is_fragment || frame.direction != direction {
+        return None;
+    }
+    frame.bytes.get(packet.transport..packet.end)
 }
 
 /// Allows [`PER_SECOND`] messages: this many at once, then one for each part of a second. The time is

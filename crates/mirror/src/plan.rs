@@ -19,18 +19,35 @@ use crate::table::SensorTable;
 
 const PORTS: usize = SourcePorts::MAX.get() as usize;
 
-/// Sensors that are reached by the same sockets: those of one address family and one kind.
+/// What receives the datagrams at a sensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// A program that captures on an interface: it must get one datagram at a time.
+    Sniffer,
+    /// A UDP socket, or a vxlan device of the kernel.
+    Socket,
+    /// The end of an encrypted tunnel, which is a socket.
+    Tunnel,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Sniffer, Self::Socket, Self::Tunnel];
+}
+
+/// Sensors that are reached by the same sockets: those of one address family and one [`Kind`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lane(u8);
 
 impl Lane {
     /// All lanes, each at its [index](Self::index).
-    pub const ALL: [Self; 4] = [Self(0), Self(1), Self(2), Self(3)];
+    pub const ALL: [Self; 6] = [Self(0), Self(1), Self(2), Self(3), Self(4), Self(5)];
 
-    /// The lane of sensors with IPv6 addresses or not, that are sockets or not.
+    /// The lane of sensors with IPv6 addresses or not, of a kind.
     #[must_use]
-    pub const fn new(is_ipv6: bool, is_socket: bool) -> Self {
-        Self((is_socket as u8) * 2 + is_ipv6 as u8)
+    pub const fn new(is_ipv6: bool, kind: Kind) -> Self {
+        Self((kind as u8) * 2 + is_ipv6 as u8)
     }
 
     /// Whether they have IPv6 addresses.
@@ -39,16 +56,22 @@ impl Lane {
         self.0 & 1 != 0
     }
 
-    /// Whether they are sockets.
+    /// Whether they are sockets; the end of a tunnel is one.
     #[must_use]
     pub const fn is_socket(self) -> bool {
-        self.0 & 2 != 0
+        self.0 >= 2
+    }
+
+    /// Whether their datagrams are sealed.
+    #[must_use]
+    pub const fn is_tunnel(self) -> bool {
+        self.0 >= 4
     }
 
     /// Its number in [`Self::ALL`].
     #[must_use]
     pub const fn index(self) -> usize {
-        (self.0 & 3) as usize
+        self.0 as usize
     }
 }
 
@@ -56,9 +79,9 @@ const SLOTS: usize = Lane::ALL.len() * PORTS;
 
 /// A set of sockets: those that the datagrams of a batch need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Slots(u64);
+pub struct Slots(u128);
 
-const _: () = assert!(SLOTS <= u64::BITS as usize, "a bit for each socket");
+const _: () = assert!(SLOTS <= u128::BITS as usize, "a bit for each socket");
 
 impl Slots {
     /// Adds the socket of a lane and a port.
@@ -76,11 +99,16 @@ impl Slots {
         slots
     }
 
+    /// Whether one of the sockets is of a lane with a tunnel.
+    pub(crate) const fn have_tunnel(self) -> bool {
+        self.0 >> slot(Lane::new(false, Kind::Tunnel), PortIndex(0)) != 0
+    }
+
     /// From the first socket to the last; empty if there is none.
     const fn range(self) -> Range<usize> {
         match self.0 {
             0 => 0..0,
-            bits => bits.trailing_zeros() as usize..SLOTS - bits.leading_zeros() as usize,
+            bits => bits.trailing_zeros() as usize..(u128::BITS - bits.leading_zeros()) as usize,
         }
     }
 }
@@ -223,17 +251,24 @@ mod tests {
     use super::*;
     use crate::{Sensor, SensorIndex};
     use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+    use core::num::NonZeroU16;
     use proptest::prelude::*;
+    use proptest::sample::select;
     use wire::Mtu;
 
-    fn table(sensors: &[(bool, bool)]) -> SensorTable {
-        let sensor = |(port, &(is_ipv6, is_socket)): (u16, &(bool, bool))| {
+    fn table(sensors: &[(bool, Kind)]) -> SensorTable {
+        let sensor = |(port, &(is_ipv6, kind)): (u16, &(bool, Kind))| {
             let ip = if is_ipv6 {
                 IpAddr::V6(Ipv6Addr::LOCALHOST)
             } else {
                 IpAddr::V4(Ipv4Addr::LOCALHOST)
             };
-            Sensor::new(SocketAddr::new(ip, port), Mtu::ETHERNET).with_socket(is_socket)
+            let sensor = Sensor::new(SocketAddr::new(ip, port), Mtu::ETHERNET);
+            match kind {
+                Kind::Sniffer => sensor,
+                Kind::Socket => sensor.with_socket(true),
+                Kind::Tunnel => sensor.with_tunnel(NonZeroU16::new(60).unwrap()),
+            }
         };
         SensorTable::new((1..).zip(sensors).map(sensor).collect())
     }
@@ -254,14 +289,23 @@ mod tests {
     fn each_lane_is_at_its_index() {
         for (index, lane) in Lane::ALL.into_iter().enumerate() {
             assert_eq!(lane.index(), index);
-            assert_eq!(Lane::new(lane.is_ipv6(), lane.is_socket()), lane);
         }
+        let kinds = Kind::ALL.map(|kind| {
+            let [v4, v6] = [false, true].map(|is_ipv6| Lane::new(is_ipv6, kind));
+            assert!(!v4.is_ipv6() && v6.is_ipv6());
+            for lane in [v4, v6] {
+                assert_eq!(lane.is_socket(), kind != Kind::Sniffer);
+                assert_eq!(lane.is_tunnel(), kind == Kind::Tunnel);
+            }
+            [v4, v6]
+        });
+        assert_eq!(kinds.as_flattened(), Lane::ALL);
     }
 
     proptest! {
         #[test]
         fn each_datagram_is_sent_once_by_its_socket_and_each_sensor_gets_its_order(
-            sensors in proptest::collection::vec(any::<(bool, bool)>(), 0..6),
+            sensors in proptest::collection::vec((any::<bool>(), select(&Kind::ALL[..])), 0..6),
             datagrams in proptest::collection::vec((0_u16..7, 0_u8..SourcePorts::MAX.get()), 0..100),
         ) {
             let table = table(&sensors);

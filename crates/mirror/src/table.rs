@@ -9,13 +9,14 @@
 //! the kernel reports a smaller one, and the control side updates it.
 
 use core::net::SocketAddr;
+use core::num::NonZeroU16;
 use core::sync::atomic::{AtomicU16, Ordering};
 use std::collections::BTreeMap;
 
 use wire::{Mtu, vxlan};
 
 use crate::hash::{FlowHash, mix, mix_address};
-use crate::plan::Lane;
+use crate::plan::{Kind, Lane};
 
 /// The number of parts into which the flows are divided. It is large enough that the shares of 64
 /// sensors differ by a few percent only. The lookup table has 32 KiB.
@@ -34,6 +35,8 @@ pub struct SensorIndex(pub u16);
 pub struct Sensor {
     address: SocketAddr,
     lane: Lane,
+    /// Bytes that its tunnel adds to each datagram.
+    tunnel_len: Option<NonZeroU16>,
     path_mtu: AtomicU16,
 }
 
@@ -43,7 +46,8 @@ impl Sensor {
     pub const fn new(address: SocketAddr, path_mtu: Mtu) -> Self {
         Self {
             address,
-            lane: Lane::new(address.is_ipv6(), false),
+            lane: Lane::new(address.is_ipv6(), Kind::Sniffer),
+            tunnel_len: None,
             path_mtu: AtomicU16::new(path_mtu.get()),
         }
     }
@@ -51,11 +55,31 @@ impl Sensor {
     /// The same sensor as a UDP socket or a vxlan device of the kernel, if `is_socket`.
     #[must_use]
     pub const fn with_socket(mut self, is_socket: bool) -> Self {
-        self.lane = Lane::new(self.address.is_ipv6(), is_socket);
+        let kind = if is_socket {
+            Kind::Socket
+        } else {
+            Kind::Sniffer
+        };
+        self.lane = Lane::new(self.address.is_ipv6(), kind);
         self
     }
 
-    /// Whether it is a UDP socket or a vxlan device of the kernel. Its kernel gives it one datagram at a
+    /// The same sensor at the end of an encrypted tunnel, which adds this number of bytes to each datagram. The
+    /// address is then the tunnel's. Its datagrams are sealed ([`Batch::seal`](crate::Batch::seal)).
+    #[must_use]
+    pub const fn with_tunnel(mut self, added: NonZeroU16) -> Self {
+        self.lane = Lane::new(self.address.is_ipv6(), Kind::Tunnel);
+        self.tunnel_len = Some(added);
+        self
+    }
+
+    /// How many bytes its tunnel adds to each datagram; none without a tunnel.
+    #[must_use]
+    pub const fn tunnel_len(&self) -> Option<NonZeroU16> {
+        self.tunnel_len
+    }
+
+    /// Whether it is a UDP socket or a vxlan device of the kernel, or the end of a tunnel. Its kernel gives it one datagram at a
     /// time, also if several were sent in one message ([`runs`](crate::runs)).
     #[must_use]
     pub const fn is_socket(&self) -> bool {
@@ -97,7 +121,9 @@ impl Sensor {
     /// The length of the longest inner frame that fits the path, including the link header.
     #[must_use]
     pub fn inner_frame_max(&self) -> usize {
-        usize::from(vxlan::inner_frame_max(self.path_mtu(), self.address.ip()))
+        let plain = vxlan::inner_frame_max(self.path_mtu(), self.address.ip());
+        let added = self.tunnel_len.map_or(0, NonZeroU16::get);
+        usize::from(plain.saturating_sub(added))
     }
 
     /// A number made only from address and port. Mixed with a bucket's number, it is the weight.
@@ -306,6 +332,10 @@ mod tests {
         assert_eq!(sensor.inner_frame_max(), 1500 - 36);
         sensor.set_path_mtu(Mtu::new(1400).unwrap());
         assert_eq!(sensor.inner_frame_max(), 1400 - 36);
+        let address = sensor.address();
+        let added = NonZeroU16::new(60).unwrap();
+        let sensor = Sensor::new(address, Mtu::ETHERNET).with_tunnel(added);
+        assert_eq!(sensor.inner_frame_max(), 1500 - 36 - 60);
     }
 
     #[test]

@@ -19,6 +19,8 @@ use core::fmt;
 pub enum DropReason {
     /// The sensor table is empty.
     NoSensor,
+    /// There is no session of the tunnel to the sensor.
+    NoSession,
     /// The kernel truncated the frame when it wrote it into the ring.
     Truncated,
     /// The frame is too large for the path to the sensor, and too malformed to be split; or it is in a
@@ -29,7 +31,7 @@ pub enum DropReason {
     /// podspan cannot split a frame with this offload.
     UnknownOffload,
     /// An ICMP error about one of podspan's datagrams: mirroring it could cause the next one. Or a datagram of
-    /// an earlier podspan that was killed.
+    /// an earlier podspan that was killed, or an answer of a tunnel's other end.
     OwnError,
     /// It was still in the ring when the time for the drain was over.
     NotDrained,
@@ -45,8 +47,9 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, each at its own number.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NoSensor,
+        Self::NoSession,
         Self::Truncated,
         Self::Malformed,
         Self::Oversize,
@@ -64,6 +67,7 @@ impl DropReason {
     pub const fn label(self) -> &'static str {
         match self {
             Self::NoSensor => "no_sensor",
+            Self::NoSession => "no_session",
             Self::Truncated => "truncated",
             Self::Malformed => "malformed",
             Self::Oversize => "oversize",
@@ -136,7 +140,8 @@ pub struct Totals {
     pub datagrams_sent: u64,
     /// Datagrams that were not sent.
     pub datagrams_dropped: Dropped,
-    /// Bytes of the datagrams sent, from the VXLAN header on, without trailers.
+    /// Bytes of the datagrams sent, from the VXLAN header on, or through a tunnel from its header on, without
+    /// trailers.
     pub bytes_sent: u64,
     /// Messages in which the datagrams were sent: one system call's argument with one or more datagrams.
     pub messages_sent: u64,

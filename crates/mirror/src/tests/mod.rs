@@ -23,6 +23,7 @@ const HEADROOM: u32 = 10;
 /// The offset of frames in the simulated block: not zero, so that a missing offset is noticed.
 const AT: u32 = 1000;
 pub(crate) const OWN_PORTS: [u16; 2] = [49_152, 49_153];
+pub(crate) const TUNNEL_PORT: u16 = 49_160;
 pub(crate) const SENSOR: [u8; 4] = [10, 0, 0, 99];
 
 /// The fields of a frame to mirror.
@@ -130,6 +131,7 @@ pub(crate) fn config() -> MirrorConfig {
         spread: Spread::Hosts,
         source_ports: SourcePorts::ONE,
         own_ports: OWN_PORTS.to_vec(),
+        tunnel_port: Some(TUNNEL_PORT),
         first_identification: 1,
     }
 }

@@ -3,7 +3,7 @@
 use etherparse::{IpNumber, PacketBuilder};
 use wire::{Direction, Timestamp};
 
-use super::{TestFrame, mirror, table};
+use super::{TUNNEL_PORT, TestFrame, mirror, table};
 use crate::own::{EARLIER_SECONDS, PER_SECOND};
 use crate::{Batch, DropReason, Totals};
 
@@ -169,4 +169,81 @@ fn a_datagram_of_an_earlier_podspan_is_not_mirrored_at_the_start() {
         mirror.push(&frame, &table, &mut batch, &mut totals);
     }
     assert_eq!(batch.datagrams().len(), 1);
+}
+
+/// A UDP datagram as a WireGuard message of a type: four bytes, and zeros up to the length.
+fn wireguard(from: ([u8; 4], u16), to: ([u8; 4], u16), kind: [u8; 4], length: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let payload = [&kind[..], &vec![0; length - 4]].concat();
+    PacketBuilder::ipv4(from.0, to.0, 64)
+        .udp(from.1, to.1)
+        .write(&mut bytes, &payload)
+        .unwrap();
+    bytes
+}
+
+fn ethernet(packet: &[u8], direction: Direction) -> TestFrame {
+    let header = [&[2; 6][..], &[4; 6], &[8, 0]].concat();
+    TestFrame {
+        direction,
+        ..TestFrame::new([&header, packet].concat())
+    }
+}
+
+#[test]
+fn an_icmp_error_about_a_sealed_datagram_is_not_mirrored_and_others_are() {
+    let table = table(1500);
+    let sealed = |port, kind| wireguard((POD, port), (super::SENSOR, 51_820), kind, 200);
+    for kind in 1..=4 {
+        let own = message(3, 3, &sealed(TUNNEL_PORT, [kind, 0, 0, 0]));
+        assert_quotes_own_datagram(&own, &table);
+    }
+    let short = &sealed(TUNNEL_PORT, [4, 0, 0, 0])[..28];
+    assert_quotes_own_datagram(&message(3, 3, short), &table);
+    for (port, kind) in [
+        (TUNNEL_PORT - 1, [4, 0, 0, 0]),
+        (TUNNEL_PORT, [5, 0, 0, 0]),
+        (TUNNEL_PORT, [4, 0, 1, 0]),
+        (OWN_PORT, [4, 0, 0, 0]),
+    ] {
+        let other = message(3, 3, &sealed(port, kind));
+        assert_eq!(mirrored_of(&other, 1000, &table), 1000, "{port} {kind:?}");
+    }
+}
+
+#[test]
+fn an_answer_to_the_tunnels_port_is_not_mirrored_and_others_are() {
+    let table = table(1500);
+    let (sensor, pod) = ((super::SENSOR, 51_820), (POD, TUNNEL_PORT));
+    for (kind, length) in [(2, 92), (3, 64), (4, 32)] {
+        let answer = wireguard(sensor, pod, [kind, 0, 0, 0], length);
+        let incoming = ethernet(&answer, Direction::Incoming);
+        assert_eq!(mirrored_of(&incoming, 100, &table), 0);
+        let longer = wireguard(sensor, pod, [kind, 0, 0, 0], length + 1);
+        let elsewhere = wireguard(sensor, (POD, TUNNEL_PORT + 1), [kind, 0, 0, 0], length);
+        let reserved = wireguard(sensor, pod, [kind, 1, 0, 0], length);
+        for other in [&longer, &elsewhere, &reserved] {
+            let other = ethernet(other, Direction::Incoming);
+            assert_eq!(mirrored_of(&other, 100, &table), 100);
+        }
+        let outgoing = ethernet(&answer, Direction::Outgoing);
+        assert_eq!(mirrored_of(&outgoing, 100, &table), 100);
+    }
+}
+
+#[test]
+fn a_sealed_datagram_of_an_earlier_podspan_is_not_mirrored_at_the_start() {
+    let table = table(1500);
+    let sealed = |port, kind| {
+        let datagram = wireguard((POD, port), (super::SENSOR, 51_820), [kind, 0, 0, 0], 200);
+        ethernet(&datagram, Direction::Outgoing)
+    };
+    for kind in [1, 4] {
+        assert_eq!(mirrored_of(&sealed(TUNNEL_PORT, kind), 100, &table), 0);
+        assert_eq!(
+            mirrored_of(&sealed(TUNNEL_PORT - 1, kind), 100, &table),
+            100
+        );
+    }
+    assert_eq!(mirrored_of(&sealed(TUNNEL_PORT, 9), 100, &table), 100);
 }

@@ -6,7 +6,7 @@ use etherparse::PacketBuilder;
 use wire::{GsoKind, Mtu, VlanTag, vxlan};
 
 use super::TestFrame;
-use crate::plan::Lane;
+use crate::plan::{Kind, Lane};
 use crate::runs::{Candidate, Run, Search, TrailerBound};
 use crate::{Batch, Datagram, Sensor, SensorTable, Totals};
 
@@ -22,7 +22,7 @@ fn datagrams(test_frame: &TestFrame) -> Vec<Datagram> {
     assert!(
         datagrams
             .iter()
-            .all(|one| one.lane == Lane::new(false, true))
+            .all(|one| one.lane == Lane::new(false, Kind::Socket))
     );
     datagrams
 }
