@@ -277,6 +277,7 @@ fn mirror() -> Mirror {
         spread: Spread::Hosts,
         source_ports: SourcePorts::ONE,
         own_ports: vec![40_000],
+        tunnel_port: None,
         first_identification: 0,
     })
 }

@@ -2,20 +2,23 @@
 //!
 //! In: the mark and the number of source ports. Out: for each [`Lane`] that the network namespace has an
 //! address family for, a socket for each source port. The port numbers are the same in both families, and
-//! others for sensors that capture than for sensors that are sockets.
+//! others for each [`Kind`] of sensors. Sensors with a tunnel have one port, and no sockets if there are no such
+//! sensors.
 //!
 //! To a sensor that captures, the UDP checksum is zero: it may get a datagram of its own node with an
 //! unfinished one. To a sensor that is a socket it is not: the kernel refuses to send several datagrams in
 //! one message without checksums (`udp_send_skb` in `net/ipv4/udp.c`).
 //!
 //! The sockets send to every sensor and are never read: a filter, attached before the port is bound, drops
-//! what they receive, so it uses no memory. The error queue is not filtered.
+//! what they receive, so it uses no memory. The error queue is not filtered. Those of tunnels are the exception:
+//! a session's handshake must come from the port that its datagrams come from, so the control side sends it on a
+//! duplicate of the descriptor ([`Sockets::tunnels`]) and reads the answers there. A small buffer bounds what waits.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libc::c_int;
-use mirror::plan::Lane;
+use mirror::plan::{Kind, Lane};
 use mirror::{PortIndex, SourcePorts, TrailerBound};
 use nix::errno::Errno;
 use socket2::{Domain, SockFilter, Socket, Type};
@@ -29,6 +32,9 @@ const FIRST_TRIED: u16 = 61_000;
 
 /// The receive buffer of a socket in bytes. Only its error queue uses it, for about two dozen entries.
 const RECEIVE_BUFFER: usize = 16 << 10;
+
+/// That of a tunnel's socket: room for about a hundred answers.
+const TUNNEL_RECEIVE_BUFFER: usize = 128 << 10;
 
 /// A UDP checksum of zero, which a tunnel over IPv4 may have (RFC 7348 section 5). IPv6 ignores it.
 const NO_CHECKSUM: SocketOption = SocketOption(libc::SOL_SOCKET, libc::SO_NO_CHECK);
@@ -51,8 +57,11 @@ pub struct SocketConfig {
     /// The send buffer of each socket in bytes, including the kernel's overhead; the kernel limits it to
     /// `net.core.wmem_max`, doubled.
     pub send_buffer: u32,
-    /// How many source ports the datagrams are sent from, for each kind of sensors.
+    /// How many source ports the datagrams are sent from, for each kind of sensors but those with a tunnel, which
+    /// have one.
     pub source_ports: SourcePorts,
+    /// Whether there are sockets for sensors with a tunnel.
+    pub has_tunnel: bool,
     /// How many bytes of trailers datagrams get, so that more of them are sent in one message
     /// ([`mirror::runs`]).
     pub trailers: TrailerBound,
@@ -71,6 +80,7 @@ impl SocketConfig {
             mark,
             send_buffer: 64 << 20,
             source_ports: SourcePorts::ONE,
+            has_tunnel: false,
             trailers: TrailerBound::DEFAULT,
             yields: false,
         }
@@ -131,8 +141,8 @@ impl Family {
     }
 
     /// The lane of its sensors of one kind.
-    const fn lane(self, is_socket: bool) -> Lane {
-        Lane::new(matches!(self, Self::V6), is_socket)
+    const fn lane(self, kind: Kind) -> Lane {
+        Lane::new(matches!(self, Self::V6), kind)
     }
 
     const fn name(self) -> &'static str {
@@ -188,6 +198,8 @@ impl Family {
 pub(crate) struct Sockets {
     /// The ports for sensors that capture, then those for sensors that are sockets.
     pub(crate) ports: Vec<u16>,
+    /// The port for sensors with a tunnel.
+    pub(crate) tunnel_port: Option<u16>,
     /// For each lane a socket for each port; none if the namespace does not have the address family.
     lanes: [Vec<Socket>; Lane::ALL.len()],
     /// Whether the kernel can split a message into datagrams (Linux 4.18).
@@ -206,32 +218,43 @@ impl Sockets {
     pub(crate) fn open(config: SocketConfig) -> Result<Self, OpenError> {
         let mut all = Self {
             ports: Vec::new(),
+            tunnel_port: None,
             lanes: Default::default(),
             has_runs: true,
         };
-        for is_socket in [false, true] {
-            all.open_ports(config, is_socket)?;
+        for kind in [Kind::Sniffer, Kind::Socket] {
+            let ports = all.open_ports(config, kind, config.source_ports)?;
+            all.ports.extend(ports);
+        }
+        if config.has_tunnel {
+            let ports = all.open_ports(config, Kind::Tunnel, SourcePorts::ONE)?;
+            all.tunnel_port = ports.first().copied();
         }
         let has_runs = all.all().all(|socket| SEGMENT.set(socket, 0).is_ok());
         all.has_runs = has_runs;
         Ok(all)
     }
 
-    /// Opens the sockets for one kind of sensors.
-    fn open_ports(&mut self, config: SocketConfig, is_socket: bool) -> Result<(), OpenError> {
-        let wanted = config.source_ports.get();
-        let mut found = 0;
+    /// Opens the sockets for one kind of sensors, and returns their ports.
+    fn open_ports(
+        &mut self,
+        config: SocketConfig,
+        kind: Kind,
+        wanted: SourcePorts,
+    ) -> Result<Vec<u16>, OpenError> {
+        let wanted = wanted.get();
+        let mut ports = Vec::new();
         for port in ports_to_try() {
-            let Some(sockets) = bound_in_all_families(port, config)? else {
+            let Some(sockets) = bound_in_all_families(port, kind, config)? else {
                 continue;
             };
             if sockets.iter().all(Option::is_none) {
                 break;
             }
             for (family, socket) in Family::ALL.into_iter().zip(sockets) {
-                let lane = family.lane(is_socket);
+                let lane = family.lane(kind);
                 if let Some(socket) = &socket
-                    && !is_socket
+                    && kind == Kind::Sniffer
                     && family == Family::V4
                 {
                     NO_CHECKSUM
@@ -240,12 +263,12 @@ impl Sockets {
                 }
                 self.lanes[lane.index()].extend(socket);
             }
-            self.ports.push(port);
-            found += 1;
-            if found == usize::from(wanted) {
-                return Ok(());
+            ports.push(port);
+            if ports.len() == usize::from(wanted) {
+                return Ok(ports);
             }
         }
+        let found = ports.len();
         Err(OpenError::NoPorts { found, wanted })
     }
 
@@ -255,6 +278,15 @@ impl Sockets {
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Socket> {
         self.lanes.iter().flatten()
+    }
+
+    /// Duplicates of the descriptors for sensors with a tunnel, IPv4 first.
+    pub(crate) fn tunnels(&self) -> io::Result<[Option<Socket>; Family::ALL.len()]> {
+        let duplicate = |family: Family| {
+            let socket = self.get(family.lane(Kind::Tunnel), PortIndex(0));
+            socket.map(Socket::try_clone).transpose()
+        };
+        Ok([duplicate(Family::V4)?, duplicate(Family::V6)?])
     }
 
     /// The sockets of a namespace without IPv6.
@@ -270,14 +302,14 @@ impl Sockets {
     /// only with a checksum.
     #[cfg(test)]
     pub(crate) fn refuse_runs(&self, family: Family, refuse: bool) {
-        let lane = family.lane(true);
+        let lane = family.lane(Kind::Socket);
         for socket in &self.lanes[lane.index()] {
             NO_CHECKSUM.set(socket, refuse.into()).unwrap();
         }
     }
 
     pub(crate) fn has(&self, family: Family) -> bool {
-        self.get(family.lane(false), PortIndex(0)).is_some()
+        self.get(family.lane(Kind::Sniffer), PortIndex(0)).is_some()
     }
 }
 
@@ -305,7 +337,7 @@ pub(crate) struct ProbeSockets {
 impl ProbeSockets {
     pub(crate) fn open(config: SocketConfig) -> Result<Self, OpenError> {
         for port in ports_to_try() {
-            if let Some(sockets) = bound_in_all_families(port, config)? {
+            if let Some(sockets) = bound_in_all_families(port, Kind::Sniffer, config)? {
                 return Ok(Self { port, sockets });
             }
         }
@@ -330,11 +362,12 @@ fn ports_to_try() -> impl Iterator<Item = u16> {
 /// A socket of each family that the namespace has, bound to the same port; `None` if one of them cannot get it.
 fn bound_in_all_families(
     port: u16,
+    kind: Kind,
     config: SocketConfig,
 ) -> Result<Option<[Option<Socket>; Family::ALL.len()]>, OpenError> {
     let mut sockets = [None, None];
     for (slot, family) in sockets.iter_mut().zip(Family::ALL) {
-        match bound(family, port, config)? {
+        match bound(family, port, kind, config)? {
             Bound::Yes(socket) => *slot = Some(socket),
             Bound::PortTaken => return Ok(None),
             Bound::NoFamily => {}
@@ -344,7 +377,7 @@ fn bound_in_all_families(
 }
 
 /// A socket of a family with all options, bound to a port on all addresses.
-fn bound(family: Family, port: u16, config: SocketConfig) -> Result<Bound, OpenError> {
+fn bound(family: Family, port: u16, kind: Kind, config: SocketConfig) -> Result<Bound, OpenError> {
     let failed = |step| failed(family, step);
     let socket = match Socket::new(family.domain(), Type::DGRAM, None) {
         Ok(socket) => socket,
@@ -364,12 +397,17 @@ fn bound(family: Family, port: u16, config: SocketConfig) -> Result<Bound, OpenE
     socket
         .set_send_buffer_size(config.send_buffer as usize)
         .map_err(failed("SO_SNDBUF"))?;
+    let receive_buffer = if kind == Kind::Tunnel {
+        TUNNEL_RECEIVE_BUFFER
+    } else {
+        socket
+            .attach_filter(&DROP_EVERYTHING)
+            .map_err(failed("SO_ATTACH_FILTER"))?;
+        RECEIVE_BUFFER
+    };
     socket
-        .set_recv_buffer_size(RECEIVE_BUFFER)
+        .set_recv_buffer_size(receive_buffer)
         .map_err(failed("SO_RCVBUF"))?;
-    socket
-        .attach_filter(&DROP_EVERYTHING)
-        .map_err(failed("SO_ATTACH_FILTER"))?;
     match socket.bind(&family.wildcard(port).into()) {
         Ok(()) => Ok(Bound::Yes(socket)),
         Err(error) if is(&error, Errno::EADDRINUSE) => Ok(Bound::PortTaken),
@@ -430,16 +468,35 @@ mod tests {
             .into_iter()
             .filter(|family| sockets.has(*family))
         {
-            for (is_socket, ports) in [false, true].into_iter().zip(sockets.ports.chunks(count)) {
+            let kinds = [Kind::Sniffer, Kind::Socket];
+            for (kind, ports) in kinds.into_iter().zip(sockets.ports.chunks(count)) {
                 for (index, port) in (0..).zip(ports) {
-                    let socket = sockets
-                        .get(family.lane(is_socket), PortIndex(index))
-                        .unwrap();
+                    let socket = sockets.get(family.lane(kind), PortIndex(index)).unwrap();
                     let address = socket.local_addr().unwrap().as_socket().unwrap();
                     assert_eq!(address, family.wildcard(*port));
                 }
             }
         }
+    }
+
+    #[test]
+    fn sensors_with_a_tunnel_have_one_port_that_a_duplicate_reads() {
+        let without = Sockets::open(config()).unwrap();
+        assert!(without.tunnel_port.is_none());
+        assert!(without.tunnels().unwrap().iter().all(Option::is_none));
+        let sockets = Sockets::open(SocketConfig {
+            has_tunnel: true,
+            ..config()
+        })
+        .unwrap();
+        let port = sockets.tunnel_port.unwrap();
+        assert!(!sockets.ports.contains(&port));
+        let [duplicate, _] = sockets.tunnels().unwrap();
+        let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        other.send_to(b"answer", ("127.0.0.1", port)).unwrap();
+        let mut buffer = [0; 16];
+        let received = std::net::UdpSocket::from(duplicate.unwrap()).recv(&mut buffer);
+        assert_eq!(&buffer[..received.unwrap()], b"answer");
     }
 
     #[test]

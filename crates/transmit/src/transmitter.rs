@@ -5,6 +5,7 @@
 //! and up to 16 messages are prepared for one `sendmmsg`. Datagrams to a sensor that refuses them are left
 //! out.
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::thread;
@@ -86,6 +87,20 @@ impl Transmitter {
     #[must_use]
     pub fn source_ports(&self) -> &[u16] {
         &self.sockets.ports
+    }
+
+    /// The UDP source port of the datagrams to sensors with a tunnel, if there are sockets for these.
+    #[must_use]
+    pub const fn tunnel_port(&self) -> Option<u16> {
+        self.sockets.tunnel_port
+    }
+
+    /// Duplicates of the sockets for sensors with a tunnel, IPv4 first: for handshakes and their answers.
+    ///
+    /// # Errors
+    /// The kernel's, if there are too many descriptors.
+    pub fn tunnel_sockets(&self) -> io::Result<[Option<Socket>; 2]> {
+        self.sockets.tunnels()
     }
 
     /// Whether there are sockets for sensors with an IPv6 address.
@@ -204,9 +219,16 @@ impl Transmitter {
                 drop_group(group.datagrams, parts.datagrams, &mut delivery);
                 continue;
             };
-            let only = self.addresses.only(table, group.lane);
+            // What is sealed is in its own arena, and a datagram that was not is out of reach. The socket of
+            // tunnels is not connected, because it receives from sensors that are not in the table yet.
+            let (heads, block, only) = if group.lane.is_tunnel() {
+                (parts.sealed, &[][..], None)
+            } else {
+                let only = self.addresses.only(table, group.lane);
+                (parts.heads, block, only)
+            };
             let source = Source {
-                heads: parts.heads,
+                heads,
                 datagrams: parts.datagrams,
                 block,
                 group,
@@ -256,6 +278,15 @@ fn drop_group(group: &[u32], datagrams: &[Datagram], delivery: &mut Delivery<'_>
         };
         delivery.set_outcome(number, Outcome::Dropped(reason));
     }
+}
+
+/// The reason not to send a datagram of this length, if there is one.
+const fn refuses(destination: Destination, length: u32) -> Option<DropReason> {
+    // It was to be sealed, and was not.
+    if length == 0 {
+        return Some(DropReason::NoSession);
+    }
+    destination.refuses(length)
 }
 
 /// The datagrams of one socket, from which messages are made.
@@ -315,7 +346,7 @@ impl<'a> Source<'a> {
             .destination(datagram.sensor)
             .ok_or(DropReason::SendError)?;
         let length = datagram.length();
-        if let Some(reason) = destination.refuses(length) {
+        if let Some(reason) = refuses(destination, length) {
             return Err(reason);
         }
         let entry = Entry {
@@ -355,7 +386,7 @@ impl<'a> Source<'a> {
         division: &mut Division,
     ) -> Option<Run> {
         if let Some(run) = division.take(place)
-            && destination.refuses(run.segment).is_none()
+            && refuses(destination, run.segment).is_none()
         {
             return Some(run);
         }
@@ -371,7 +402,7 @@ impl<'a> Source<'a> {
             .iter()
             .map_while(datagram)
             .take_while(|datagram| {
-                datagram.sensor == sensor && destination.refuses(datagram.length()).is_none()
+                datagram.sensor == sensor && refuses(destination, datagram.length()).is_none()
             });
         let bound = if is_first {
             self.trailers

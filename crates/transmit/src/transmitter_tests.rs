@@ -34,6 +34,7 @@ fn push(frames: &[(u16, bool)], block: &[u8], table: &SensorTable, batch: &mut B
         spread: Spread::Hosts,
         source_ports: SourcePorts::ONE,
         own_ports: Vec::new(),
+        tunnel_port: None,
         first_identification: 0,
     });
     let mut totals = Totals::default();

@@ -31,6 +31,7 @@ impl Fixture {
             spread: Spread::Flows,
             source_ports: config.source_ports,
             own_ports: transmitter.source_ports().to_vec(),
+            tunnel_port: transmitter.tunnel_port(),
             first_identification: 0,
         });
         Self {
