@@ -81,6 +81,8 @@ fn sealed_datagrams_arrive_in_order_from_the_port_of_the_tunnel() {
     let mut bytes = block.bytes.clone();
     fixture.push(&block, &table);
     fixture.batch.write_into(&mut bytes[..]);
+    // So that there are outcomes.
+    fixture.batch.parts();
     let plain = built(&fixture.batch, &bytes);
     fixture
         .batch
@@ -95,6 +97,7 @@ fn sealed_datagrams_arrive_in_order_from_the_port_of_the_tunnel() {
     assert_eq!(fixture.totals.datagrams_sent, FRAMES as u64);
 
     let mut buffer = [0; 2048];
+    assert_eq!(plain.len(), FRAMES);
     for plain in &plain {
         let (length, from) = sensor.recv_from(&mut buffer).unwrap();
         assert_eq!(Some(from.port()), fixture.transmitter.tunnel_port());
