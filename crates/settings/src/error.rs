@@ -14,6 +14,7 @@ use wire::InvalidInterfaceName;
 use wire::Vni;
 
 use super::bounds::{MIN_MTU, RingSize, StartWait};
+use super::tunnel::Conflict;
 use super::variable::Variable;
 
 /// What is wrong with a value. The texts continue a sentence that begins with the variable and its value.
@@ -79,14 +80,22 @@ pub enum Reason {
     Mixture(String),
     #[error("{0} is not the address of a host: it is {1}")]
     UnusableAddress(IpAddr, &'static str),
-    #[error("{0} is in the list twice, because SENSOR_PORT is {port}", port = .0.port())]
-    SameEndpoint(SocketAddr),
+    #[error("{0} is in the list twice, because {1} is {port}", port = .0.port())]
+    SameEndpoint(SocketAddr, &'static str),
     #[error("{} (expected there: {})", .0.place_and_problem(), .0.expected())]
     BadFilter(Box<filter::Error>),
     #[error("it is neither api nor off nor an absolute path")]
     NoSourceOfAnnotations,
     #[error("it contains control characters")]
     ControlCharacters,
+    #[error("it is not an absolute path: it does not begin with /")]
+    NotAnAbsolutePath,
+    #[error("it has {0} characters and not 44")]
+    KeyLength(usize),
+    #[error("it is not base64 of 32 bytes")]
+    KeyEncoding,
+    #[error("it is a key of zeros, which means none")]
+    KeyOfZeros,
 }
 
 /// A variable that is missing or wrong.
@@ -97,16 +106,26 @@ pub enum Invalid {
             name = .0.name, expected = .0.expected, example = .0.example)]
     Missing(&'static Variable),
     /// Set to an invalid value.
-    #[error("{name}={value:?}: {reason}; expected: {expected}; for example {name}={example}",
+    #[error("{set}: {reason}; expected: {expected}; for example {name}={example}",
             name = variable.name, expected = variable.expected, example = variable.example,
-            value = Foreign(value))]
+            set = Set(variable, value.as_deref()))]
     Wrong {
         /// The variable.
         variable: &'static Variable,
-        /// Its value, with bytes that are not UTF-8 replaced.
-        value: String,
+        /// Its value, with bytes that are not UTF-8 replaced; none of a secret variable.
+        value: Option<String>,
         /// What is wrong with it.
         reason: Reason,
+    },
+    /// Set to a valid value that contradicts another setting.
+    #[error("{set}: {conflict}", set = Set(variable, value.as_deref()))]
+    Conflict {
+        /// The variable.
+        variable: &'static Variable,
+        /// Its value; none of a secret variable.
+        value: Option<String>,
+        /// What it contradicts.
+        conflict: Conflict,
     },
     /// Set, but podspan does without it.
     #[error("{name}={value:?}: {why}: see FILTER, for example FILTER={example:?}",
@@ -129,9 +148,24 @@ impl Invalid {
     #[must_use]
     pub fn name(&self) -> Option<&'static str> {
         match self {
-            Self::Missing(variable) | Self::Wrong { variable, .. } => Some(variable.name),
+            Self::Missing(variable)
+            | Self::Wrong { variable, .. }
+            | Self::Conflict { variable, .. } => Some(variable.name),
             Self::Refused { name, .. } => Some(name),
             Self::Unreadable(_) => None,
+        }
+    }
+}
+
+/// A variable and its value, if that may be shown.
+struct Set<'a>(&'static Variable, Option<&'a str>);
+
+impl fmt::Display for Set<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name)?;
+        match self.1 {
+            Some(value) => write!(f, "={:?}", Foreign(value)),
+            None => Ok(()),
         }
     }
 }

@@ -3,13 +3,13 @@
 //!
 //! `table` is the contract: it declares every variable once, with type, default, text, example and pattern.
 //! `variable` generates everything else from it. serde and envy read the table's variables from the
-//! environment (`reading`); `values`, `names`, `sensor` and `receiver` parse them; `error` has the error texts,
-//! and [`foreign`] what they quote. Variables that are not in the table belong to other programs and are
+//! environment (`reading`); `values`, `names`, `sensor`, `receiver` and `tunnel` parse them, and `tunnel` checks
+//! what its settings must be together; `error` has the error texts, and [`foreign`] what they quote. Variables that are not in the table belong to other programs and are
 //! ignored. With the feature `inject`, `annotation` gives the table to the injection.
 //!
 //! Invariants: no value causes a panic, including bytes that are not UTF-8; an empty variable counts as
 //! not set, except a required one, which is reported as empty; each wrong variable is reported, not only
-//! the first.
+//! the first; a secret key is shown nowhere.
 
 #![forbid(unsafe_code)]
 
@@ -27,6 +27,7 @@ mod sensor;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 mod values;
 mod variable;
 
@@ -44,6 +45,7 @@ pub use sensor::{SensorAddress, SensorSetting};
 #[cfg(feature = "inject")]
 pub use table::SETTINGS;
 pub use table::{Config, TABLE};
+pub use tunnel::{Conflict, FilePath, InnerAddress, PresharedKeyText, PublicKeyText, Tunnel};
 pub use values::{Annotations, Interfaces, LogFormat, LogLevel, OnFailure, Prefer, Value};
 pub use variable::{Fallback, Variable};
 
@@ -71,10 +73,15 @@ impl Config {
         let environment: Environment =
             envy::from_iter(selected).map_err(|error| ConfigErrors(vec![Invalid::from(error)]))?;
         let values = Values::read(&environment, &mut reading);
-        if let (Some(sensor), Some(port)) = (&values.sensor, values.sensor_port) {
+        let default_port = match values.tunnel {
+            None | Some(Tunnel::Off) => (&table::SENSOR_PORT, values.sensor_port),
+            Some(_) => (&table::TUNNEL_PORT, values.tunnel_port),
+        };
+        if let (Some(sensor), (variable, Some(port))) = (&values.sensor, default_port) {
             let addresses = sensor.addresses(port);
-            reading.refuse_same_endpoints(&table::SENSOR, &sensor.show(), addresses);
+            reading.refuse_same_endpoints(&table::SENSOR, &sensor.show(), variable, addresses);
         }
+        tunnel::check_together(&values, &mut reading);
         let effective = std::mem::take(&mut reading.effective);
         match values.complete(effective) {
             Some(config) if reading.errors.is_empty() => Ok(config),
@@ -82,13 +89,19 @@ impl Config {
         }
     }
 
-    /// The addresses of `SENSOR` with their ports; none when it is a name.
+    /// The addresses of `SENSOR` with their ports; none when it is a name. The ports are those of the tunnel if
+    /// there is one: [`Self::tunnel_of_addresses`].
     pub fn sensor_addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.sensor.addresses(self.sensor_port)
+        let default_port = match self.tunnel {
+            Tunnel::Off => self.sensor_port,
+            Tunnel::Wireguard | Tunnel::Required => self.tunnel_port,
+        };
+        self.sensor.addresses(default_port)
     }
 
     /// The settings in effect, a line `NAME=value  # origin` for each variable: the output of
-    /// `--check-config`. Without the comments, the lines are an environment with the same meaning.
+    /// `--check-config`. Without the comments, the lines are an environment with the same meaning, but for a
+    /// secret key, which is not shown.
     #[must_use]
     pub fn effective(&self) -> String {
         self.effective.iter().map(Setting::to_string).collect()

@@ -42,6 +42,22 @@ macro_rules! port {
 }
 pub(crate) use port;
 
+/// A key of WireGuard: 32 bytes in base64.
+macro_rules! key {
+    () => {
+        "[0-9A-Za-z+/]{42}[048AEIMQUYcgkosw]="
+    };
+}
+pub(crate) use key;
+
+/// The absolute path of a file.
+macro_rules! file {
+    () => {
+        r"/[^\x00-\x1f\x7f-\x9f]*"
+    };
+}
+pub(crate) use file;
+
 /// The name of a namespace.
 macro_rules! label {
     () => {

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 
 use super::error::{ConfigErrors, Invalid, Reason};
 use super::table::REFUSED;
+use super::tunnel::Conflict;
 use super::values::{Field, Value};
 use super::variable::{Fallback, Variable};
 
@@ -35,6 +36,8 @@ impl fmt::Display for Setting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
     Environment,
+    /// From the environment; the value is a secret.
+    Hidden,
     Default,
     /// Not set and without a default; the text says what happens then.
     Unset(&'static str),
@@ -44,6 +47,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Environment => f.write_str("env"),
+            Self::Hidden => f.write_str("env; it is set, and not shown"),
             Self::Default => f.write_str("default"),
             Self::Unset(meaning) => write!(f, "default: {meaning}"),
         }
@@ -95,15 +99,12 @@ impl Reading {
         variable: &'static Variable,
         field: &Field<T>,
     ) -> Option<T> {
-        if self
-            .errors
-            .iter()
-            .any(|error| error.name() == Some(variable.name))
-        {
+        if self.is_wrong(variable) {
             return None;
         }
         let set = field.text.as_deref().filter(|text| !text.is_empty());
         let (text, origin) = match (set, &variable.fallback) {
+            (Some(text), _) if T::SECRET => (text, Origin::Hidden),
             (Some(text), _) => (text, Origin::Environment),
             (None, Fallback::Value(text)) => (*text, Origin::Default),
             (None, Fallback::Unset(meaning)) => {
@@ -145,12 +146,34 @@ impl Reading {
         &mut self,
         variable: &'static Variable,
         value: &str,
+        default_port: &'static Variable,
         mut addresses: impl Iterator<Item = SocketAddr>,
     ) {
         let mut seen = HashSet::new();
         if let Some(twice) = addresses.find(|address| !seen.insert(*address)) {
-            self.wrong(variable, value, Reason::SameEndpoint(twice));
+            let reason = Reason::SameEndpoint(twice, default_port.name);
+            self.wrong(variable, value, reason);
         }
+    }
+
+    /// Reports a setting that contradicts another one.
+    pub(super) fn conflict(
+        &mut self,
+        variable: &'static Variable,
+        value: &str,
+        conflict: Conflict,
+    ) {
+        self.errors.push(Invalid::Conflict {
+            variable,
+            value: shown(variable, value),
+            conflict,
+        });
+    }
+
+    /// Whether an error about this variable has been found.
+    pub(super) fn is_wrong(&self, variable: &Variable) -> bool {
+        let mut errors = self.errors.iter();
+        errors.any(|error| error.name() == Some(variable.name))
     }
 
     /// The errors, sorted in the table's order.
@@ -166,15 +189,21 @@ impl Reading {
     fn wrong(&mut self, variable: &'static Variable, value: &str, reason: Reason) {
         self.errors.push(Invalid::Wrong {
             variable,
-            value: value.to_owned(),
+            value: shown(variable, value),
             reason,
         });
     }
+}
+
+/// The value of a variable for an error, unless it is a secret.
+fn shown(variable: &Variable, value: &str) -> Option<String> {
+    (!variable.secret).then(|| value.to_owned())
 }
 
 /// Whether Kubernetes set this variable for a Service in the pod's namespace (a Docker link variable):
 /// `SENSOR_PORT=tcp://10.96.7.7:4789` for a Service named `sensor`. The operator did not set it.
 fn is_service_link(variable: &Variable, value: &str) -> bool {
     let schemes = ["tcp://", "udp://", "sctp://"];
-    variable.name == "SENSOR_PORT" && schemes.iter().any(|scheme| value.starts_with(scheme))
+    ["SENSOR_PORT", "TUNNEL_PORT"].contains(&variable.name)
+        && schemes.iter().any(|scheme| value.starts_with(scheme))
 }

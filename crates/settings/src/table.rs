@@ -15,11 +15,16 @@ use wire::{Mtu, Vni};
 use super::bounds::{RingSetting, StartWait};
 use super::names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
 #[cfg(feature = "inject")]
-use super::pattern::{ipv6, label, list, port, sensor_address, sensor_name, subdomain, whole};
+use super::pattern::{
+    file, ipv4, ipv6, key, label, list, port, sensor_address, sensor_name, subdomain, whole,
+};
 use super::reading::{Reading, Setting};
 use super::receiver::Receiver;
 use super::sensor::SensorSetting;
-use super::values::{Annotations, Field, Interfaces, LogFormat, LogLevel, OnFailure, Prefer};
+use super::tunnel::{FilePath, InnerAddress, PresharedKeyText, PublicKeyText, Tunnel};
+use super::values::{
+    Annotations, Field, Interfaces, LogFormat, LogLevel, OnFailure, Prefer, Value,
+};
 use super::variable::{Fallback, Variable, settings};
 
 settings! {
@@ -29,7 +34,7 @@ settings! {
         expected: "a name, or addresses as ip, ip:port or [ip6]:port, separated by commas",
         text: "Where the copies go. A name selects the pods with the label run=<name>; podspan finds them \
                and follows their changes. If there are several sensors, SPREAD sets how the copies are \
-               divided. An address without a port uses SENSOR_PORT.",
+               divided. An address without a port uses SENSOR_PORT, and with a tunnel TUNNEL_PORT.",
         example: "zeek",
         pattern: whole!(sensor_name!(), "|", list!(sensor_address!())),
     }
@@ -97,7 +102,8 @@ settings! {
         default: "4789",
         expected: "a UDP port from 1 to 65535",
         text: "The UDP port of sensors found by name without the annotation podspan.dev/port, and of \
-               addresses in SENSOR without a port. Kubernetes sets this variable to tcp://... if there \
+               addresses in SENSOR without a port. Of a sensor behind a tunnel it is the port inside the tunnel: \
+               see TUNNEL. Kubernetes sets this variable to tcp://... if there \
                is a Service named sensor; podspan ignores such a value.",
         example: "4789",
         pattern: whole!(port!()),
@@ -122,6 +128,97 @@ settings! {
                kernel vxlan device, which makes sending cheaper.",
         example: "socket",
         pattern: whole!("(?i:sniffer|socket)"),
+    }
+
+    /// Which sensors get their copies through WireGuard.
+    TUNNEL tunnel: Tunnel {
+        default: "off",
+        expected: "off, wireguard or required",
+        text: "Whether copies are encrypted with WireGuard; podspan-receive beside the sensor decrypts them. off: \
+               for sensors that say so by the annotation podspan.dev/tunnel. wireguard: also for sensors without \
+               this annotation, and for addresses. required: for addresses, and pods without \
+               podspan.dev/tunnel: wireguard are not used. It needs the sensors' public key and a pre-shared key.",
+        example: "wireguard",
+        pattern: whole!("(?i:off|wireguard|required)"),
+    }
+
+    /// The UDP port of tunnels, if nothing else sets one.
+    TUNNEL_PORT tunnel_port: NonZeroU16 {
+        default: "51820",
+        expected: "a UDP port from 1 to 65535",
+        text: "The UDP port of the tunnel to sensors without the annotation podspan.dev/tunnel-port, and to \
+               addresses in SENSOR without a port. Kubernetes sets this variable to tcp://... if there is a \
+               Service named tunnel; podspan ignores such a value.",
+        example: "51820",
+        pattern: whole!(port!()),
+    }
+
+    /// The sensors' public key.
+    WG_SENSOR_KEY wg_sensor_key: PublicKeyText {
+        unset: "none, or that of WG_SENSOR_KEY_FILE",
+        expected: "44 characters of base64, as wg pubkey prints them",
+        text: "The public key of all sensors behind a tunnel. podspan sends only to who has the private key that \
+               belongs to it.",
+        example: "SensorSensorSensorSensorSensorSensorSensor0=",
+        pattern: whole!(key!()),
+    }
+
+    /// A file with the sensors' public key.
+    WG_SENSOR_KEY_FILE wg_sensor_key_file: FilePath {
+        unset: "none, or WG_SENSOR_KEY",
+        expected: "the absolute path of a file with a public key, as wg pubkey prints it",
+        text: "The same from a file, for example of a mounted Secret.",
+        example: "/etc/podspan/tunnel/sensor-key",
+        pattern: whole!(file!()),
+    }
+
+    /// The pre-shared key, which admits podspan.
+    WG_PRESHARED_KEY wg_preshared_key: PresharedKeyText {
+        unset: "none, or that of WG_PRESHARED_KEY_FILE",
+        expected: "44 characters of base64, as wg genpsk prints them",
+        text: "The pre-shared key of podspans and sensors. It is secret: who has it can send false copies. Who can \
+               read the environment of a container can read it, so use WG_PRESHARED_KEY_FILE where there are files.",
+        example: "ExampleExampleExampleExampleExampleExample0=",
+        pattern: whole!(key!()),
+    }
+
+    /// A file with the pre-shared key.
+    WG_PRESHARED_KEY_FILE wg_preshared_key_file: FilePath {
+        unset: "none, or WG_PRESHARED_KEY",
+        expected: "the absolute path of a file with a pre-shared key, as wg genpsk prints it",
+        text: "The same from a file, for example of a mounted Secret.",
+        example: "/etc/podspan/tunnel/preshared-key",
+        pattern: whole!(file!()),
+    }
+
+    /// A file with podspan's own private key; `None`: a new one at each start.
+    WG_PRIVATE_KEY_FILE wg_private_key_file: FilePath {
+        unset: "a new key at each start",
+        expected: "the absolute path of a file with a private key, as wg genkey prints it",
+        text: "podspan's own private key, for a stock WireGuard interface, which has a list of its peers. One podspan \
+               can use a key at a time. podspan-receive has no list, so with it nothing needs to be set.",
+        example: "/etc/podspan/tunnel/private-key",
+        pattern: whole!(file!()),
+    }
+
+    /// podspan's address inside the tunnel.
+    WG_ADDRESS wg_address: InnerAddress {
+        default: "169.254.47.1",
+        expected: "an IP address of the family of WG_SENSOR_ADDRESS",
+        text: "podspan's IP address inside the tunnel, for a stock WireGuard interface: it must be in AllowedIPs \
+               there. podspan-receive ignores it.",
+        example: "169.254.47.7",
+        pattern: whole!(ipv4!(), "|", ipv6!()),
+    }
+
+    /// The sensor's address inside the tunnel.
+    WG_SENSOR_ADDRESS wg_sensor_address: InnerAddress {
+        default: "169.254.47.2",
+        expected: "an IP address of the family of WG_ADDRESS",
+        text: "The sensor's IP address inside the tunnel, for a stock WireGuard interface: it is the address of that \
+               interface. podspan-receive ignores it.",
+        example: "169.254.47.2",
+        pattern: whole!(ipv4!(), "|", ipv6!()),
     }
 
     /// How the copies are divided among sensors.

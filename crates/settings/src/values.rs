@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::num::NonZeroU16;
 
 use crate::receiver::Receiver;
+use crate::tunnel::Tunnel;
 use filter::Filter;
 use mirror::{SourcePorts, Spread, TrailerBound};
 use serde::{Deserialize, Deserializer};
@@ -19,13 +20,16 @@ use super::error::Reason;
 
 /// A type that a setting can have.
 pub trait Value: Sized {
+    /// Whether nothing may show a value: it is a key that others must not know.
+    const SECRET: bool = false;
+
     /// Parses a value; `text` is not empty and has no space around it.
     ///
     /// # Errors
     /// The reason why `text` is not a value of this type.
     fn parse(text: &str) -> Result<Self, Reason>;
 
-    /// Prints a value in a form that [`Value::parse`] accepts.
+    /// Prints a value in a form that [`Value::parse`] accepts; of a secret one, nothing.
     fn show(&self) -> String;
 }
 
@@ -307,6 +311,14 @@ impl Word for Prefer {
 impl Word for Receiver {
     const WORDS: &'static [(Self, &'static str)] =
         &[(Self::Sniffer, "sniffer"), (Self::Socket, "socket")];
+}
+
+impl Word for Tunnel {
+    const WORDS: &'static [(Self, &'static str)] = &[
+        (Self::Off, Self::Off.word()),
+        (Self::Wireguard, Self::Wireguard.word()),
+        (Self::Required, Self::Required.word()),
+    ];
 }
 
 impl Word for Spread {

@@ -18,6 +18,8 @@ pub struct Variable {
     pub text: &'static str,
     /// A valid value.
     pub example: &'static str,
+    /// Whether nothing may show its value.
+    pub secret: bool,
 }
 
 /// The value of a variable that is not set, or empty.
@@ -52,6 +54,7 @@ macro_rules! settings {
                 fallback: settings!(@fallback $kind $($fallback)?),
                 text: $text,
                 example: $example,
+                secret: <$type as Value>::SECRET,
             };
         )+
 

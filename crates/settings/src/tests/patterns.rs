@@ -56,7 +56,9 @@ fn values(variable: &str) -> BoxedStrategy<String> {
         "SENSOR_NAMESPACE" => any("[*]|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"),
         "POD_NAMESPACE" => any("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"),
         "NODE_NAME" | "POD_NAME" => any("[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"),
-        "SENSOR_PORT" | "KUBERNETES_SERVICE_PORT" | "MTU" => any("0{0,3}[1-9][0-9]{0,4}"),
+        "SENSOR_PORT" | "TUNNEL_PORT" | "KUBERNETES_SERVICE_PORT" | "MTU" => {
+            any("0{0,3}[1-9][0-9]{0,4}")
+        }
         "SOURCE_PORTS" => any("0{0,2}(1|2|4|8|16|32)"),
         "TRAILERS" => any("(off|OFF|0{0,2}[1-9]?[0-9]%|0?100%)"),
         "POD_UID" => any("[!-~]{1,128}"),
@@ -73,6 +75,14 @@ fn values(variable: &str) -> BoxedStrategy<String> {
         "ANNOTATIONS" => word(&["api", "Off", "OFF"]),
         "SENSOR_PREFER" => word(&["node", "Any"]),
         "RECEIVER" => word(&["sniffer", "SOCKET"]),
+        "TUNNEL" => word(&["off", "WireGuard", "REQUIRED"]),
+        "WG_SENSOR_KEY" | "WG_PRESHARED_KEY" => any("[0-9A-Za-z+/]{42}[048AEIMQUYcgkoswx]="),
+        "WG_SENSOR_KEY_FILE" | "WG_PRESHARED_KEY_FILE" | "WG_PRIVATE_KEY_FILE" => {
+            any("/\\PC{0,20}")
+        }
+        "WG_ADDRESS" | "WG_SENSOR_ADDRESS" => proptest::arbitrary::any::<std::net::IpAddr>()
+            .prop_map(|address| address.to_string())
+            .boxed(),
         "SPREAD" => word(&["hosts", "Flows"]),
         "ON_FAILURE" => word(&["exit", "Idle"]),
         "LOG" => word(&["error", "WARN", "info", "debug", "Trace"]),
@@ -155,89 +165,108 @@ fn the_patterns_are_whole_and_in_the_syntax_of_re2() {
     }
 }
 
+/// Texts that are almost keys.
+const NO_KEYS: &[&str] = &[
+    "",
+    "SensorSensorSensorSensorSensorSensorSensor0",
+    "SensorSensorSensorSensorSensorSensorSensor1=",
+    "SensorSensorSensorSensorSensorSensorSensor-0=",
+];
+
+/// Values that are wrong for each setting.
+const WRONG: [(&str, &[&str]); 34] = [
+    (
+        "SENSOR",
+        &[
+            "",
+            "10.0.0.300",
+            "1.2.3",
+            "a b",
+            "a,b",
+            "zeek:4789",
+            "-a",
+            "a-",
+            "10.0.0.1:0",
+            "10.0.0.1:65536",
+            "10.0.0.1,",
+            "zeek,10.0.0.1",
+            "10.0.0.0/8",
+            "[::1",
+        ],
+    ),
+    (
+        "INTERFACE",
+        &[
+            "",
+            "eth0,",
+            "eth 0",
+            "a/b",
+            "a:1",
+            "abcdefghijklmnop",
+            "a\u{7}",
+        ],
+    ),
+    ("FILTER", &["a\u{7}", "caf\u{e9}", "\u{0}"]),
+    ("ANNOTATIONS", &["", "on", "/etc/a", "apis"]),
+    (
+        "VNI",
+        &[
+            "",
+            "16777216",
+            "99999999",
+            "0x1000000",
+            "1a",
+            "-1",
+            "+1",
+            "0x",
+            "1 0",
+        ],
+    ),
+    ("SENSOR_NAMESPACE", &["", "**", "A", "a.b", "-a", "a_b"]),
+    ("SENSOR_PORT", &["", "0", "65536", "-1", "http", "99999"]),
+    ("SENSOR_PREFER", &["", "nodes", "none"]),
+    ("RECEIVER", &["", "sock", "sniffers"]),
+    ("TUNNEL", &["", "on", "wg", "wireguards"]),
+    ("TUNNEL_PORT", &["", "0", "65536"]),
+    ("WG_SENSOR_KEY", NO_KEYS),
+    ("WG_SENSOR_KEY_FILE", &["", "key", "./key", "/a\u{7}"]),
+    ("WG_PRESHARED_KEY", NO_KEYS),
+    ("WG_PRESHARED_KEY_FILE", &["", "key", "/a\u{7}"]),
+    ("WG_PRIVATE_KEY_FILE", &["", "key", "/a\u{7}"]),
+    ("WG_ADDRESS", &["", "10.0.0.300", "10.0.0.1/24", "a"]),
+    ("WG_SENSOR_ADDRESS", &["", "10.0.0", "[::1]"]),
+    ("SPREAD", &["", "host", "flow"]),
+    ("SOURCE_PORTS", &["", "0", "3", "32", "161"]),
+    ("TRAILERS", &["", "0%", "101%", "50", "off%"]),
+    ("NODE_NAME", &["", "A", "a_b", "a."]),
+    ("POD_NAME", &["", "A", "a/b"]),
+    ("POD_NAMESPACE", &["", "*", "a.b"]),
+    ("POD_UID", &["", "a b"]),
+    (
+        "KUBERNETES_SERVICE_HOST",
+        &["", "a b", "-a", "10.0.0.1:443"],
+    ),
+    ("KUBERNETES_SERVICE_PORT", &["", "0", "65536"]),
+    ("KUBECONFIG", &["", "/a\u{7}"]),
+    ("MTU", &["", "1279", "65536", "999", "1500.0"]),
+    (
+        "RING_SIZE",
+        &[
+            "", "1MiB", "4097MiB", "5GiB", "64Mi", "64 MiB", "2mib", "1024",
+        ],
+    ),
+    ("START_WAIT", &["", "61s", "60001ms", "5", "1m", "1.5s"]),
+    ("ON_FAILURE", &["", "stay", "idle\u{7}"]),
+    ("LOG", &["", "warning", "verbose"]),
+    ("LOG_FORMAT", &["", "logfmt"]),
+];
+
 #[test]
 fn wrong_values_do_not_match() {
-    let rows: [(&str, &[&str]); 25] = [
-        (
-            "SENSOR",
-            &[
-                "",
-                "10.0.0.300",
-                "1.2.3",
-                "a b",
-                "a,b",
-                "zeek:4789",
-                "-a",
-                "a-",
-                "10.0.0.1:0",
-                "10.0.0.1:65536",
-                "10.0.0.1,",
-                "zeek,10.0.0.1",
-                "10.0.0.0/8",
-                "[::1",
-            ],
-        ),
-        (
-            "INTERFACE",
-            &[
-                "",
-                "eth0,",
-                "eth 0",
-                "a/b",
-                "a:1",
-                "abcdefghijklmnop",
-                "a\u{7}",
-            ],
-        ),
-        ("FILTER", &["a\u{7}", "caf\u{e9}", "\u{0}"]),
-        ("ANNOTATIONS", &["", "on", "/etc/a", "apis"]),
-        (
-            "VNI",
-            &[
-                "",
-                "16777216",
-                "99999999",
-                "0x1000000",
-                "1a",
-                "-1",
-                "+1",
-                "0x",
-                "1 0",
-            ],
-        ),
-        ("SENSOR_NAMESPACE", &["", "**", "A", "a.b", "-a", "a_b"]),
-        ("SENSOR_PORT", &["", "0", "65536", "-1", "http", "99999"]),
-        ("SENSOR_PREFER", &["", "nodes", "none"]),
-        ("RECEIVER", &["", "sock", "sniffers"]),
-        ("SPREAD", &["", "host", "flow"]),
-        ("SOURCE_PORTS", &["", "0", "3", "32", "161"]),
-        ("TRAILERS", &["", "0%", "101%", "50", "off%"]),
-        ("NODE_NAME", &["", "A", "a_b", "a."]),
-        ("POD_NAME", &["", "A", "a/b"]),
-        ("POD_NAMESPACE", &["", "*", "a.b"]),
-        ("POD_UID", &["", "a b"]),
-        (
-            "KUBERNETES_SERVICE_HOST",
-            &["", "a b", "-a", "10.0.0.1:443"],
-        ),
-        ("KUBERNETES_SERVICE_PORT", &["", "0", "65536"]),
-        ("KUBECONFIG", &["", "/a\u{7}"]),
-        ("MTU", &["", "1279", "65536", "999", "1500.0"]),
-        (
-            "RING_SIZE",
-            &[
-                "", "1MiB", "4097MiB", "5GiB", "64Mi", "64 MiB", "2mib", "1024",
-            ],
-        ),
-        ("START_WAIT", &["", "61s", "60001ms", "5", "1m", "1.5s"]),
-        ("ON_FAILURE", &["", "stay", "idle\u{7}"]),
-        ("LOG", &["", "warning", "verbose"]),
-        ("LOG_FORMAT", &["", "logfmt"]),
-    ];
-    let named: Vec<_> = rows.iter().map(|(variable, _)| *variable).collect();
+    let named: Vec<_> = WRONG.iter().map(|(variable, _)| *variable).collect();
     let all: Vec<_> = SETTINGS.iter().map(|setting| setting.variable).collect();
     assert_eq!(named, all);
-    for (variable, texts) in rows {
+    for (variable, texts) in WRONG {
         let (_, pattern) = setting(variable);
         for text in texts {
             assert!(!pattern.is_match(text), "{variable} {text:?}");

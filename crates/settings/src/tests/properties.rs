@@ -52,6 +52,10 @@ proptest! {
         round_trip::<SourcePorts>(&text);
         round_trip::<LogLevel>(&text);
         round_trip::<LogFormat>(&text);
+        round_trip::<Tunnel>(&text);
+        round_trip::<PublicKeyText>(&text);
+        round_trip::<FilePath>(&text);
+        round_trip::<InnerAddress>(&text);
     }
 
     #[test]

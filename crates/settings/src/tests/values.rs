@@ -326,6 +326,12 @@ fn words_in_any_case() {
     rows(&[("hosts", Spread::Hosts), ("Flows", Spread::Flows)]);
     rows(&[("info", LogLevel::Info), ("WARN", LogLevel::Warn)]);
     rows(&[("text", LogFormat::Text), ("JSON", LogFormat::Json)]);
+    rows(&[
+        ("off", Tunnel::Off),
+        ("WireGuard", Tunnel::Wireguard),
+        ("required", Tunnel::Required),
+    ]);
+    refused::<Tunnel>(&[("on", Reason::UnknownWord), ("wg", Reason::UnknownWord)]);
     refused::<LogLevel>(&[
         ("verbose", Reason::UnknownWord),
         ("warning", Reason::UnknownWord),
