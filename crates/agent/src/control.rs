@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::pending;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use nix::errno::Errno;
 use settings::Foreign;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
-use transmit::Report;
+use transmit::{Answers, Report};
 use wire::InterfaceName;
 
 use crate::flag::Flag;
@@ -45,6 +46,8 @@ pub(crate) struct Inputs {
     pub(crate) lists: Option<SensorLists>,
     /// `None` if no annotations are followed.
     pub(crate) annotations: Option<OwnAnnotationChanges>,
+    /// `None` without tunnels.
+    pub(crate) answers: Option<Answers>,
 }
 
 /// The control side.
@@ -95,8 +98,17 @@ impl Control {
         }
     }
 
+    /// What waits for the answers of the tunnels, for [`Inputs`]. Must be called within the runtime.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn answers(&self) -> io::Result<Option<Answers>> {
+        self.sensors.answers()
+    }
+
     /// Runs until SIGTERM or SIGINT, and returns true, or until the worker has ended without a request,
-    /// and returns false. The first list of sensors raises `first_list`.
+    /// and returns false. The first list of sensors raises `first_list`, if one of them can be used: with tunnels
+    /// only, the first session raises it.
     pub(crate) async fn run(
         &mut self,
         inputs: Inputs,
@@ -106,7 +118,9 @@ impl Control {
         let Inputs {
             mut lists,
             mut annotations,
+            answers,
         } = inputs;
+        let mut has_list = lists.is_none();
         loop {
             let changed = async {
                 match &mut annotations {
@@ -124,7 +138,18 @@ impl Control {
                 list = list => {
                     let now = Instant::now();
                     self.sensors.update_list(list, now);
-                    first_list.raise();
+                    has_list = true;
+                    if self.sensors.is_usable(now) {
+                        first_list.raise();
+                    }
+                    self.schedule.request(now + CHECK_EVERY);
+                    continue;
+                }
+                () = self.sensors.tunnel_changed(answers.as_ref()) => {
+                    let now = Instant::now();
+                    if has_list && self.sensors.is_usable(now) {
+                        first_list.raise();
+                    }
                     self.schedule.request(now + CHECK_EVERY);
                     continue;
                 }
@@ -222,7 +247,8 @@ impl Control {
             Event::WaitEnded { cause, waited } => {
                 tracing::warn!(
                     ?waited, %cause,
-                    "no list of sensors has arrived yet; frames no longer wait and count as no_sensor"
+                    "no list of sensors has arrived yet; frames no longer wait and count as no_sensor, or as \
+                     no_session if there is no session of a tunnel"
                 );
             }
             Event::Sending(report) => {

@@ -38,12 +38,14 @@ mod ring_filters;
 mod ring_size;
 mod run;
 mod schedule;
+mod sealing;
 mod sensor_lists;
 mod sensor_log;
 mod sensors;
 mod signals;
 mod sources;
 mod start_wait;
+mod tunnels;
 mod worker;
 
 pub use idle::idle;

@@ -20,6 +20,7 @@ use nix::errno::Errno;
 use nix::sys::utsname::uname;
 use thiserror::Error;
 use transmit::{Prober, SocketConfig, Transmitter};
+use tunnel::Inner;
 
 use crate::control::{Control, Inputs};
 use crate::exit::Exit;
@@ -32,10 +33,13 @@ use crate::privilege;
 use crate::published::{EventSender, Published};
 use crate::ring_filters::RingFilters;
 use crate::ring_size;
+use crate::sealing::Sessions;
 use crate::sensor_lists::SensorLists;
 use crate::sensors::{ListedSensor, Sensors};
+use crate::tunnels::Tunnels;
+use crate::tunnels::keys::{KeyError, KeyFiles, Sources};
 use crate::worker::Worker;
-use settings::{Config, OnFailure, SensorSetting, Value as _};
+use settings::{Config, OnFailure, Receiver, SensorSetting, Value as _};
 
 /// Bits that podspan's mark never has. In a pod on the host's network other programs read the mark:
 /// kube-proxy (0xc000), Cilium (0x0f00), and the AWS CNI (0x80) use these bits. Calico and Cilium also
@@ -74,6 +78,8 @@ enum RunError {
         "the system refused an eventfd or epoll: {0}; check the limit of open files and the seccomp profile"
     )]
     System(#[from] Errno),
+    #[error(transparent)]
+    Key(#[from] KeyError),
     #[error("the control side could not start: {0}")]
     Runtime(#[source] std::io::Error),
     #[error("the worker thread could not start: {0}")]
@@ -116,6 +122,7 @@ impl RunError {
     const fn exit(&self) -> Exit {
         match self {
             Self::NotPermitted | Self::MarkRefused { .. } => Exit::NoPermission,
+            Self::Key(_) => Exit::Usage,
             Self::WorkerLost => Exit::Software,
             _ => Exit::OsError,
         }
@@ -156,6 +163,7 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
         spread: config.spread,
         source_ports: config.source_ports,
         own_ports: opened.own_ports(),
+        tunnel_port: opened.transmitter.tunnel_port(),
         first_identification: random(),
     });
     let Opened {
@@ -164,9 +172,19 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
         ring_plan,
         transmitter,
         prober,
+        tunnels,
     } = opened;
     let has_ipv6 = transmitter.has_ipv6();
-    let sensors = Sensors::new(prober, config.mtu, config.sensor_prefer, listed(config));
+    let (tunnels, sessions) = tunnels.map_or((None, None), |(tunnels, sessions)| {
+        (Some(tunnels), Some(sessions))
+    });
+    let sensors = Sensors::new(
+        prober,
+        config.mtu,
+        config.sensor_prefer,
+        listed(config),
+        tunnels,
+    );
     let published = Arc::new(Published::default());
     let (event_sender, events) = EventSender::channel();
     let (stop, first_list) = (Flag::new()?, Flag::new()?);
@@ -174,6 +192,7 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
         rings,
         transmitter,
         mirror,
+        sessions,
         table: Arc::clone(sensors.table()),
         published: Arc::clone(&published),
         events: event_sender,
@@ -192,13 +211,15 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
     let mut control = Control::new(sensors, filters, published, events);
     let is_requested = runtime.block_on(async {
         let inputs = Inputs {
+            answers: control.answers().map_err(RunError::Runtime)?,
             lists: SensorLists::watch(config, has_ipv6),
             annotations: OwnAnnotationChanges::follow(config),
         };
-        control.run(inputs, &first_list, &mut signals).await
+        Ok::<_, RunError>(control.run(inputs, &first_list, &mut signals).await)
     });
     stop.raise();
     let last = worker.join().map_err(|_| RunError::WorkerLost)??;
+    let is_requested = is_requested?;
     // This makes room in the queue for the totals.
     log::flush();
     control.end(&last);
@@ -212,6 +233,7 @@ struct Opened {
     ring_plan: ring_size::Plan,
     transmitter: Transmitter,
     prober: Prober,
+    tunnels: Option<(Tunnels, Sessions)>,
 }
 
 impl Opened {
@@ -222,18 +244,21 @@ impl Opened {
             yields: ring_plan.has_cpu_quota(),
             source_ports: config.source_ports,
             trailers: config.trailers,
+            has_tunnel: config.has_tunnel_keys(),
             ..SocketConfig::new(mark.get())
         };
         let filter_handles = rings
             .iter()
             .map(Ring::filter_handle)
             .collect::<Result<_, _>>()?;
+        let transmitter = Transmitter::open(&sockets)?;
         Ok(Self {
             rings,
             filter_handles,
             ring_plan,
-            transmitter: Transmitter::open(&sockets)?,
+            tunnels: tunnels(config, &transmitter)?,
             prober: Prober::open(&sockets)?,
+            transmitter,
         })
     }
 
@@ -244,22 +269,53 @@ impl Opened {
     }
 }
 
-/// How long frames wait for the first list of sensors; zero if the sensors are addresses.
+/// Both sides of the encrypted tunnels; none without keys.
+fn tunnels(
+    config: &Config,
+    transmitter: &Transmitter,
+) -> Result<Option<(Tunnels, Sessions)>, RunError> {
+    let Some(sources) = Sources::of(config) else {
+        return Ok(None);
+    };
+    let files = KeyFiles::open(sources)?;
+    // The settings have refused addresses of two families.
+    let inner = Inner::new(config.wg_address.get(), config.wg_sensor_address.get());
+    let inner = inner.unwrap_or(Inner::DEFAULT);
+    let sockets = transmitter.tunnel_sockets().map_err(RunError::Runtime)?;
+    let (to_worker, sessions) = Sessions::channel(transmitter.source_ports())?;
+    Ok(Some((
+        Tunnels::new(sockets, files, inner, to_worker),
+        sessions,
+    )))
+}
+
+/// How long frames wait for the first list of sensors, and for the first session with one that has a tunnel; zero
+/// if the sensors are addresses without tunnels.
 fn start_wait(config: &Config) -> Duration {
     match config.sensor {
-        SensorSetting::Name(_) => config.start_wait.duration(),
-        SensorSetting::Addresses(_) => Duration::ZERO,
+        SensorSetting::Addresses(_) if !has_tunnel(config) => Duration::ZERO,
+        _ => config.start_wait.duration(),
     }
+}
+
+/// Whether sensors that the configuration has as addresses have an encrypted tunnel.
+fn has_tunnel(config: &Config) -> bool {
+    config.tunnel_of_addresses().is_some()
 }
 
 /// The list of sensors, if the configuration has addresses.
 fn listed(config: &Config) -> Vec<ListedSensor> {
-    let receiver = config.receiver;
+    let has_tunnel = has_tunnel(config);
     config
         .sensor_addresses()
         .map(|address| ListedSensor {
             address,
-            receiver,
+            receiver: if has_tunnel {
+                Receiver::Socket
+            } else {
+                config.receiver
+            },
+            has_tunnel,
             on_this_node: false,
         })
         .collect()

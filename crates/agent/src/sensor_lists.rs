@@ -6,7 +6,10 @@
 
 use std::net::IpAddr;
 
-use discovery::{ClientSource, Families, FoundSensor, OwnPod, Scope, SensorList, Settings, Timing};
+use discovery::{
+    ClientSource, Families, FoundSensor, OwnPod, Scope, SensorList, Settings, Timing,
+    TunnelSettings,
+};
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use tokio::sync::watch;
 
@@ -50,6 +53,7 @@ fn listed(sensor: &FoundSensor) -> ListedSensor {
     ListedSensor {
         address: sensor.address,
         receiver: sensor.receiver,
+        has_tunnel: sensor.tunnel.is_some(),
         on_this_node: sensor.on_this_node,
     }
 }
@@ -67,6 +71,11 @@ fn settings(config: &Config, name: &str, has_ipv6: bool) -> Settings {
         },
         default_port: config.sensor_port,
         default_receiver: config.receiver,
+        tunnel: TunnelSettings {
+            default: config.tunnel,
+            port: config.tunnel_port,
+            has_keys: config.has_tunnel_keys(),
+        },
         node: text(config.node_name.as_ref().map(ObjectName::as_str)),
         own_pod: OwnPod {
             uid: text(config.pod_uid.as_ref().map(PodUid::as_str)),

@@ -4,8 +4,10 @@
 //! sending; answers to probes; the kernel's routes. Out: a new [`SensorTable`] for the worker when the
 //! sensors in use change, with each path's MTU; and log lines about these changes.
 //!
-//! Ejection comes first and preference second ([`in_use`]): a sensor on this node is preferred among
-//! the sensors that are not ejected. If it fails, the sensors on other nodes get its flows.
+//! Ejection comes first, then whether a tunnel is ready, and preference is last ([`in_use`]): a sensor on this
+//! node is preferred among the sensors that are not ejected and have a session, if they have a tunnel. If it
+//! fails, the sensors on other nodes get its flows. If no tunnel is ready, its sensors are used all the same, and
+//! frames count as `no_session`. A sensor with a tunnel is never sent a plain datagram.
 //!
 //! The kernel gives a path's MTU: the minimum of the interface's, the route's, and what ICMP reported.
 //! The query needs a socket and sends no datagram. A path without a route may get one later, so it
@@ -13,6 +15,8 @@
 
 use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashMap};
+use std::future::pending;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,13 +24,14 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use mirror::{Sensor, SensorTable};
 use settings::Receiver;
-use transmit::{Prober, Report, SensorReport};
+use transmit::{Answers, Prober, Report, SensorReport};
 use wire::Mtu;
 
 use crate::ejection::{Ejections, Failure, HealthChange, Observation};
 use crate::observation::{Authentic, from_answer, from_report};
 use crate::sensor_lists::own_addresses;
 use crate::sensor_log::{SensorChanges, SensorLog};
+use crate::tunnels::Tunnels;
 use settings::Prefer;
 
 /// How long an answer to a probe can take. The kernel needs three seconds to detect that a neighbour is
@@ -38,28 +43,30 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) struct ListedSensor {
     pub(crate) address: SocketAddr,
     pub(crate) receiver: Receiver,
+    /// Whether it has an encrypted tunnel; the address is the tunnel's then.
+    pub(crate) has_tunnel: bool,
     /// Whether it runs on this node; false if this is unknown.
     pub(crate) on_this_node: bool,
 }
 
-/// The sensors in use: of those that are not ejected, the ones on this node if they are preferred and
-/// there are any, else all.
+/// The sensors in use: of those that are not ejected, the ones that are ready if there are any; of these, the ones
+/// on this node if they are preferred and there are any.
 fn in_use(
     list: &[ListedSensor],
     prefer: Prefer,
     is_ejected: impl Fn(SocketAddr) -> bool,
+    is_ready: impl Fn(&ListedSensor) -> bool,
 ) -> Vec<ListedSensor> {
-    let usable = list.iter().filter(|sensor| !is_ejected(sensor.address));
-    let on_this_node = usable.clone().filter(|sensor| sensor.on_this_node);
-    let preferred: Vec<_> = match prefer {
-        Prefer::Node => on_this_node.copied().collect(),
-        Prefer::Any => Vec::new(),
-    };
-    if preferred.is_empty() {
-        usable.copied().collect()
-    } else {
-        preferred
+    let mut usable: Vec<_> = list.to_vec();
+    usable.retain(|sensor| !is_ejected(sensor.address));
+    if usable.iter().any(&is_ready) {
+        usable.retain(&is_ready);
     }
+    let is_preferred = |sensor: &ListedSensor| prefer == Prefer::Node && sensor.on_this_node;
+    if usable.iter().any(is_preferred) {
+        usable.retain(is_preferred);
+    }
+    usable
 }
 
 /// All sensors, and their health.
@@ -68,6 +75,8 @@ pub(crate) struct Sensors {
     prefer: Prefer,
     ejections: Ejections,
     prober: Prober,
+    /// None without keys; then no sensor with a tunnel is used.
+    tunnels: Option<Tunnels>,
     table: Arc<ArcSwap<SensorTable>>,
     /// Until when answers to probes may come.
     answers_until: Instant,
@@ -84,19 +93,21 @@ impl Sensors {
         mtu: Option<Mtu>,
         prefer: Prefer,
         list: Vec<ListedSensor>,
+        tunnels: Option<Tunnels>,
     ) -> Self {
         let mut sensors = Self {
             list: Vec::new(),
             prefer,
             ejections: Ejections::default(),
             prober,
+            tunnels,
             table: Arc::new(ArcSwap::from_pointee(SensorTable::default())),
             answers_until: Instant::now(),
             log: SensorLog::default(),
             mtu,
         };
         sensors.set_list(list, Instant::now());
-        sensors.refresh_table();
+        sensors.refresh_table(Instant::now());
         sensors
     }
 
@@ -124,6 +135,11 @@ impl Sensors {
                 continue;
             };
             self.log.log_refusals(report, receiver, now);
+            if let Some(tunnels) = &mut self.tunnels
+                && report.port_unreachable > 0
+            {
+                tunnels.suspect(report.sensor, now);
+            }
             let kernel = Kernel::queried_about(report, &own);
             for observation in from_report(report, receiver, &kernel) {
                 self.observe(report.sensor, observation, &mut changes, now);
@@ -140,6 +156,9 @@ impl Sensors {
     /// Reads the answers to probes, ends ejections, and probes the sensors that are not healthy. Call it
     /// about once a second while [`Sensors::needs_check`].
     pub(crate) fn check(&mut self, now: Instant) {
+        if let Some(tunnels) = &mut self.tunnels {
+            tunnels.check(now);
+        }
         let mut changes = SensorChanges::default();
         let own: OwnAddresses = LazyCell::new(own_addresses);
         for (host, answer) in self.prober.results() {
@@ -167,7 +186,43 @@ impl Sensors {
         self.answers_until = now + ANSWERS_WITHIN;
     }
 
-    fn set_list(&mut self, list: Vec<ListedSensor>, now: Instant) {
+    /// Prepares to wait for the answers of the tunnels; none without tunnels. Must be called within the runtime.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn answers(&self) -> io::Result<Option<Answers>> {
+        self.tunnels.as_ref().map(Tunnels::answers).transpose()
+    }
+
+    /// Exchanges handshakes until the tunnel to a sensor is ready, or is no longer, and then applies this.
+    pub(crate) async fn tunnel_changed(&mut self, answers: Option<&Answers>) {
+        match (&mut self.tunnels, answers) {
+            (Some(tunnels), Some(answers)) => tunnels.changed(answers).await,
+            _ => pending().await,
+        }
+        self.apply(&SensorChanges::default(), Instant::now());
+    }
+
+    /// Whether frames have somewhere to go: a sensor in the table is ready, or the list is empty, and waiting for
+    /// one does not help.
+    pub(crate) fn is_usable(&self, now: Instant) -> bool {
+        self.list.is_empty() || self.list.iter().any(|listed| self.is_ready(listed, now))
+    }
+
+    fn is_ready(&self, listed: &ListedSensor, now: Instant) -> bool {
+        let is_up = |tunnels: &Tunnels| tunnels.is_ready(listed.address, now);
+        !listed.has_tunnel || self.tunnels.as_ref().is_some_and(is_up)
+    }
+
+    fn set_list(&mut self, mut list: Vec<ListedSensor>, now: Instant) {
+        match &mut self.tunnels {
+            Some(tunnels) => {
+                let with_tunnel = list.iter().filter(|listed| listed.has_tunnel);
+                tunnels.set_sensors(with_tunnel.map(|listed| listed.address), now);
+            }
+            // The settings and discovery leave them out already.
+            None => list.retain(|listed| !listed.has_tunnel),
+        }
         let addresses = list.iter().map(|listed| listed.address);
         self.ejections.update_list(addresses, now);
         self.list = list;
@@ -205,7 +260,7 @@ impl Sensors {
     /// Makes a new table if the sensors in use have changed, and logs the changes.
     fn apply(&mut self, changes: &SensorChanges, now: Instant) {
         let before = self.table.load_full();
-        let is_new = self.refresh_table();
+        let is_new = self.refresh_table(now);
         let addresses = |table: &SensorTable| -> Vec<_> {
             table.sensors().iter().map(Sensor::address).collect()
         };
@@ -221,7 +276,7 @@ impl Sensors {
 
     /// Gives the worker a new table if the sensors in use have changed; returns whether it did. It asks
     /// the kernel only for the paths to new sensors.
-    fn refresh_table(&self) -> bool {
+    fn refresh_table(&self, now: Instant) -> bool {
         let before = self.table.load();
         let mut sensors_before: HashMap<_, _> = before
             .sensors()
@@ -230,16 +285,22 @@ impl Sensors {
             .collect();
         let count_before = sensors_before.len();
         let mut any_other_kind = false;
+        let tunnel = self.tunnels.as_ref().map(Tunnels::added);
         let sensor = |listed: &ListedSensor| {
-            let is_socket = listed.receiver == Receiver::Socket;
             let before = sensors_before.remove(&listed.address);
-            any_other_kind |= before.is_some_and(|before| before.is_socket() != is_socket);
             let path_mtu = before.map(Sensor::path_mtu);
             let path_mtu = path_mtu.unwrap_or_else(|| self.path_mtu(listed.address));
-            Sensor::new(listed.address, path_mtu).with_socket(is_socket)
+            let sensor = Sensor::new(listed.address, path_mtu);
+            let sensor = match tunnel.filter(|_| listed.has_tunnel) {
+                Some(added) => sensor.with_tunnel(added),
+                None => sensor.with_socket(listed.receiver == Receiver::Socket),
+            };
+            any_other_kind |= before.is_some_and(|before| before.lane() != sensor.lane());
+            sensor
         };
         let is_ejected = |address| self.ejections.is_ejected(address);
-        let in_use = in_use(&self.list, self.prefer, is_ejected);
+        let is_ready = |listed: &ListedSensor| self.is_ready(listed, now);
+        let in_use = in_use(&self.list, self.prefer, is_ejected, is_ready);
         let sensors: Vec<_> = in_use.iter().map(sensor).collect();
         let is_new = sensors.len() != count_before || !sensors_before.is_empty() || any_other_kind;
         if is_new {
@@ -306,6 +367,7 @@ mod tests {
         ListedSensor {
             address: address(number),
             receiver: Receiver::Sniffer,
+            has_tunnel: false,
             on_this_node,
         }
     }
@@ -337,7 +399,7 @@ mod tests {
         for (ejected, node, any) in cases {
             let used = |prefer| {
                 let is_ejected = |sensor| ejected.iter().any(|number| address(*number) == sensor);
-                addresses_of(&in_use(&all, prefer, is_ejected))
+                addresses_of(&in_use(&all, prefer, is_ejected, |_| true))
             };
             let addresses = |numbers: &[u8]| -> Vec<_> {
                 numbers.iter().map(|number| address(*number)).collect()
@@ -350,7 +412,28 @@ mod tests {
     #[test]
     fn without_a_sensor_on_this_node_all_are_used() {
         let on_other_nodes = [listed(3, false), listed(4, false)];
-        let used = in_use(&on_other_nodes, Prefer::Node, |_| false);
+        let used = in_use(&on_other_nodes, Prefer::Node, |_| false, |_| true);
         assert_eq!(addresses_of(&used), [address(3), address(4)]);
+    }
+
+    #[test]
+    fn sensors_without_a_session_are_used_only_if_no_other_is_left() {
+        let all = [listed(1, true), listed(2, true), listed(3, false)];
+        // The ejected sensors, the ready ones, and those in use.
+        let cases: [(&[u8], &[u8], &[u8]); 5] = [
+            (&[], &[2, 3], &[2]),
+            (&[], &[3], &[3]),
+            (&[], &[], &[1, 2]),
+            (&[3], &[3], &[1, 2]),
+            (&[2], &[2, 3], &[3]),
+        ];
+        for (ejected, ready, used) in cases {
+            let has = |numbers: &[u8], sensor| numbers.iter().any(|one| address(*one) == sensor);
+            let is_ejected = |sensor| has(ejected, sensor);
+            let is_ready = |sensor: &ListedSensor| has(ready, sensor.address);
+            let found = addresses_of(&in_use(&all, Prefer::Node, is_ejected, is_ready));
+            let expected: Vec<_> = used.iter().map(|number| address(*number)).collect();
+            assert_eq!(found, expected, "ejected {ejected:?}, ready {ready:?}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The descriptors that wake the worker: rings, flags, and changes of the network.
+//! The descriptors that wake the worker: rings, flags, changes of the network, and sessions of tunnels.
 //!
 //! In: descriptors. Out: a wait in epoll(7) that ends when one of them is ready, and which kind ended it
 //! if the worker cannot find out otherwise.
@@ -16,6 +16,8 @@ use crate::flag::Flag;
 #[derive(Debug, Default)]
 pub(crate) struct Woken {
     pub(crate) network_changed: bool,
+    /// There is a session of a tunnel, or a keepalive.
+    pub(crate) has_message: bool,
     pub(crate) interface_failed: bool,
 }
 
@@ -28,6 +30,8 @@ impl Sources {
     pub(crate) const OTHERS: u64 = 0;
     /// The data of the event for a change of the network.
     pub(crate) const CHANGES: u64 = 1;
+    /// The data of the event for sessions of tunnels.
+    pub(crate) const SESSIONS: u64 = 2;
     /// The most events of one wait; the next wait returns the others.
     const EVENTS: usize = 8;
 
@@ -72,10 +76,10 @@ impl Sources {
         };
         let mut woken = Woken::default();
         for event in events.iter().take(count) {
-            if event.data() == Self::CHANGES {
-                woken.network_changed = true;
-            } else {
-                woken.interface_failed |= event.events().contains(EpollFlags::EPOLLERR);
+            match event.data() {
+                Self::CHANGES => woken.network_changed = true,
+                Self::SESSIONS => woken.has_message = true,
+                _ => woken.interface_failed |= event.events().contains(EpollFlags::EPOLLERR),
             }
         }
         Ok(woken)

@@ -1,7 +1,8 @@
 //! The one thread that frames pass through.
 //!
 //! In: the rings, the sockets, and a snapshot of the sensors. Each block is processed completely: every
-//! frame is pushed into a batch, and the batch is sent when it is full and at the end of the block. Only
+//! frame is pushed into a batch, and the batch is sealed for the sensors with a tunnel, and sent, when it is full
+//! and at the end of the block. Only
 //! then the block goes back to the kernel, because datagrams are ranges of its memory. This path has no
 //! lock, no allocation and no logging; the totals are published once a block.
 //!
@@ -36,6 +37,7 @@ use wire::BlockMemory;
 use crate::flag::Flag;
 use crate::published::{Event, EventSender, Published, RingTotals, Snapshot};
 use crate::report_schedule::ReportSchedule;
+use crate::sealing::Sessions;
 use crate::sources::Sources;
 use crate::start_wait::{Backlog, WaitEnd, WaitState};
 
@@ -65,6 +67,8 @@ pub(crate) struct Worker {
     pub(crate) transmitter: Transmitter,
     /// What builds the datagrams.
     pub(crate) mirror: Mirror,
+    /// What seals those of sensors with a tunnel; none without tunnels.
+    pub(crate) sessions: Option<Sessions>,
     /// The table of sensors; the control side replaces it.
     pub(crate) table: Arc<ArcSwap<SensorTable>>,
     /// The worker stores its numbers here.
@@ -91,11 +95,15 @@ impl Worker {
         if let Some(changes) = &changes {
             sources.add(changes, Sources::CHANGES)?;
         }
+        if let Some(sessions) = &self.sessions {
+            sources.add(sessions, Sources::SESSIONS)?;
+        }
         let mut running = Running {
             rings: self.rings,
             path: DataPath {
                 transmitter: self.transmitter,
                 mirror: self.mirror,
+                sessions: self.sessions,
                 table: self.table,
                 batch: Batch::new(),
                 totals: Totals::default(),
@@ -161,6 +169,11 @@ impl Running {
         }
         if woken.network_changed {
             self.network_changed();
+        }
+        if woken.has_message
+            && let Some(sessions) = &mut self.path.sessions
+        {
+            sessions.receive(Instant::now());
         }
         Ok(())
     }
@@ -379,6 +392,7 @@ fn fill(backlog: &mut Backlog, rings: &mut [Ring]) {
 struct DataPath {
     transmitter: Transmitter,
     mirror: Mirror,
+    sessions: Option<Sessions>,
     table: Arc<ArcSwap<SensorTable>>,
     batch: Batch,
     totals: Totals,
@@ -430,8 +444,13 @@ impl DataPath {
         self.publish();
     }
 
-    fn send(&mut self, block: &mut (impl BlockMemory + ?Sized), table: &SensorTable) {
+    fn send(&mut self, block: &mut (impl BlockMemory + ?Sized), table: &Arc<SensorTable>) {
         if !self.batch.is_empty() {
+            if let Some(sessions) = &mut self.sessions {
+                sessions.begin(table, Instant::now());
+                self.batch.seal(block, table, sessions);
+                sessions.publish();
+            }
             let sent = self.transmitter.send(&mut self.batch, block, table);
             self.totals.messages_sent += sent.messages;
             self.totals.trailer_bytes += sent.trailer_bytes;

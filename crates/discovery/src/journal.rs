@@ -164,10 +164,14 @@ impl Journal {
             } else {
                 ""
             };
+            let tunnel = match sensor.tunnel {
+                Some(_) => ", through WireGuard",
+                None => "",
+            };
             // Writing to a string cannot fail.
             let _ = write!(
                 text,
-                "{separator}{} ({}, {}{node})",
+                "{separator}{} ({}, {}{tunnel}{node})",
                 sensor.address,
                 Foreign(&sensor.pod),
                 sensor.receiver

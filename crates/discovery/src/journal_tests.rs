@@ -112,11 +112,13 @@ fn any_target() -> impl Strategy<Value = Target> {
 }
 
 fn any_remark() -> impl Strategy<Value = Remark> {
-    (any_text(), 0..5).prop_map(|(text, kind)| match kind {
+    (any_text(), 0..7).prop_map(|(text, kind)| match kind {
         0 => Remark::NotRunning(text),
         1 => Remark::BadPort(text),
         2 => Remark::BadReceiver(text),
-        3 => Remark::OtherFamily(IpAddr::from([10, 0, 0, 1])),
+        3 => Remark::BadTunnel(text),
+        4 => Remark::BadTunnelPort(text),
+        5 => Remark::OtherFamily(IpAddr::from([10, 0, 0, 1])),
         _ => Remark::OwnPod,
     })
 }
@@ -130,6 +132,7 @@ fn any_list() -> impl Strategy<Value = SensorList> {
     let sensor = any_text().prop_map(|pod| FoundSensor {
         address: SocketAddr::from(([10, 0, 0, 1], 4789)),
         receiver: Receiver::Sniffer,
+        tunnel: None,
         pod,
         on_this_node: false,
     });

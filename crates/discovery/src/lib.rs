@@ -51,5 +51,6 @@ pub use own_pod::{FILTER_ANNOTATION, MAX_ANNOTATION, MIRROR_ANNOTATION, OwnAnnot
 pub use source::ClientSource;
 pub use types::{
     Families, FoundSensor, OwnPod, OwnPodSettings, Scope, SensorList, Settings, Timing,
+    TunnelSettings,
 };
 pub use watch::{watch, watch_own_pod};

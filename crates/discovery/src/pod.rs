@@ -12,12 +12,16 @@ use std::num::NonZeroU16;
 use serde::Deserialize;
 
 use settings::Foreign;
-use settings::Receiver;
+use settings::{Receiver, Tunnel};
 
 /// The annotation that names a sensor's UDP port.
 pub(crate) const PORT: &str = "podspan.dev/port";
 /// The annotation for how a sensor receives the copies.
 pub(crate) const RECEIVER: &str = "podspan.dev/receiver";
+/// The annotation for whether a sensor's copies go through WireGuard.
+pub(crate) const TUNNEL: &str = "podspan.dev/tunnel";
+/// The annotation that names the UDP port of a sensor's tunnel.
+pub(crate) const TUNNEL_PORT: &str = "podspan.dev/tunnel-port";
 
 /// The most characters of an annotation that are shown. An annotation can have 256 KB.
 const SHOWN: usize = 40;
@@ -47,6 +51,29 @@ pub(crate) enum Annotation<T> {
     Invalid(String),
 }
 
+/// What a sensor's pod declares about the tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Declared {
+    /// There is none.
+    Plain,
+    /// podspan-receive or a WireGuard interface is in the pod.
+    Tunnel,
+}
+
+impl Declared {
+    /// Reads a word in upper or lower case. `required` is none: it is for podspans, not for sensors.
+    fn from_word(word: &str) -> Option<Self> {
+        let words = [
+            (Tunnel::Off, Self::Plain),
+            (Tunnel::Wireguard, Self::Tunnel),
+        ];
+        let mut words = words.into_iter();
+        words
+            .find(|(known, _)| word.eq_ignore_ascii_case(known.word()))
+            .map(|(_, declared)| declared)
+    }
+}
+
 /// A pod as the API server last reported it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "Object")]
@@ -63,6 +90,8 @@ pub(crate) struct Pod {
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) port: Annotation<NonZeroU16>,
     pub(crate) receiver: Annotation<Receiver>,
+    pub(crate) tunnel: Annotation<Declared>,
+    pub(crate) tunnel_port: Annotation<NonZeroU16>,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +119,10 @@ struct Annotations {
     port: Option<String>,
     #[serde(rename = "podspan.dev/receiver")]
     receiver: Option<String>,
+    #[serde(rename = "podspan.dev/tunnel")]
+    tunnel: Option<String>,
+    #[serde(rename = "podspan.dev/tunnel-port")]
+    tunnel_port: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -141,6 +174,8 @@ impl From<Object> for Pod {
             terminating: metadata.deletion_timestamp.is_some(),
             port: annotation(annotations.port, |word| word.parse().ok()),
             receiver: annotation(annotations.receiver, Receiver::from_word),
+            tunnel: annotation(annotations.tunnel, Declared::from_word),
+            tunnel_port: annotation(annotations.tunnel_port, |word| word.parse().ok()),
         }
     }
 }
@@ -194,6 +229,7 @@ mod tests {
                 "namespace": "ids", "name": "zeek-0", "uid": "u", "resourceVersion": "7",
                 "managedFields": [{"manager": "kubelet"}],
                 "annotations": {"podspan.dev/port": " 4790 ", "podspan.dev/receiver": "Socket",
+                                "podspan.dev/tunnel": "WireGuard", "podspan.dev/tunnel-port": "51821",
                                 "other": "x"},
             },
             "spec": {"nodeName": "n1", "containers": []},
@@ -212,6 +248,9 @@ mod tests {
         assert_eq!(pod.addresses, addresses);
         assert_eq!(pod.port, Annotation::Valid(NonZeroU16::new(4790).unwrap()));
         assert_eq!(pod.receiver, Annotation::Valid(Receiver::Socket));
+        assert_eq!(pod.tunnel, Annotation::Valid(Declared::Tunnel));
+        let tunnel_port = NonZeroU16::new(51821).unwrap();
+        assert_eq!(pod.tunnel_port, Annotation::Valid(tunnel_port));
     }
 
     #[test]
@@ -225,6 +264,8 @@ mod tests {
             let pod = pod(value);
             assert!(!pod.ready && pod.addresses.is_empty() && pod.phase.is_none());
             assert_eq!(pod.port, Annotation::Missing);
+            assert_eq!(pod.tunnel, Annotation::Missing);
+            assert_eq!(pod.tunnel_port, Annotation::Missing);
         }
     }
 
@@ -237,10 +278,25 @@ mod tests {
     #[test]
     fn invalid_annotations_are_kept_short() {
         for text in ["0", "65536", "-1", "vxlan", "", &"9".repeat(100_000)] {
-            let pod = pod(json!({"metadata": {"annotations": {PORT: text, RECEIVER: text}}}));
+            let annotations = json!({PORT: text, RECEIVER: text, TUNNEL: text, TUNNEL_PORT: text});
+            let pod = pod(json!({"metadata": {"annotations": annotations}}));
             let shown: String = text.chars().take(SHOWN).collect();
             assert_eq!(pod.port, Annotation::Invalid(shown.clone()));
-            assert_eq!(pod.receiver, Annotation::Invalid(shown));
+            assert_eq!(pod.receiver, Annotation::Invalid(shown.clone()));
+            assert_eq!(pod.tunnel, Annotation::Invalid(shown.clone()));
+            assert_eq!(pod.tunnel_port, Annotation::Invalid(shown));
+        }
+    }
+
+    #[test]
+    fn a_sensor_declares_a_tunnel_or_none() {
+        let declared =
+            |word: &str| pod(json!({"metadata": {"annotations": {TUNNEL: word}}})).tunnel;
+        for (word, expected) in [("wireguard", Declared::Tunnel), (" OFF", Declared::Plain)] {
+            assert_eq!(declared(word), Annotation::Valid(expected));
+        }
+        for word in ["required", "on", "WireGuard!"] {
+            assert_eq!(declared(word), Annotation::Invalid(word.to_owned()));
         }
     }
 }

@@ -4,8 +4,18 @@
 //! or not used as its annotation requires.
 //!
 //! A pod is used if it is not podspan's own pod, is not being deleted, is in the phase Running and
-//! Ready, has an address that podspan can send to, and a valid port. podspan uses the first address,
-//! in the cluster's order, whose family it can send to.
+//! Ready, has an address that podspan can send to, valid ports, and a valid annotation about the tunnel.
+//! podspan uses the first address, in the cluster's order, whose family it can send to.
+//!
+//! | `podspan.dev/tunnel` | `TUNNEL=off` | `TUNNEL=wireguard` | `TUNNEL=required` |
+//! |-|-|-|-|
+//! | `wireguard` | tunnel | tunnel | tunnel |
+//! | missing | plain | tunnel | not used |
+//! | `off` | plain | plain | not used |
+//! | another value | not used | not used | not used |
+//!
+//! Where this says tunnel and podspan has no keys, the pod is not used. So a pod that declares the tunnel never gets
+//! a plain copy, even if it shares address and port with another one.
 //!
 //! Invariant: the list does not depend on the order of the events, so two podspans with the same pods
 //! have the same list. The list has for each sensor whether it runs on podspan's node. The agent
@@ -15,11 +25,11 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 
-use crate::pod::{Annotation, PORT, Pod, PodName, RECEIVER};
-use crate::types::{Families, FoundSensor, OwnPod, SensorList, Settings};
-use settings::Foreign;
-use settings::Receiver;
+use crate::pod::{Annotation, Declared, PORT, Pod, PodName, RECEIVER, TUNNEL, TUNNEL_PORT};
+use crate::types::{Families, FoundSensor, OwnPod, SensorList, Settings, TunnelSettings};
+use settings::{Foreign, Receiver, Tunnel};
 
 /// The result for all pods.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,6 +56,12 @@ pub(crate) enum Remark {
     SameAddress(SocketAddr),
     /// It is used, as a sniffer.
     BadReceiver(String),
+    BadTunnel(String),
+    BadTunnelPort(String),
+    /// It is behind a tunnel, and podspan has no keys.
+    NoKeys,
+    /// podspan sends through tunnels only, and the pod does not declare one.
+    NoTunnel,
 }
 
 impl Remark {
@@ -104,6 +120,27 @@ impl fmt::Display for Remark {
                  socket",
                 Foreign(text)
             ),
+            Self::BadTunnel(text) => write!(
+                f,
+                "not used: its annotation {TUNNEL} is {:?}; on a sensor's pod it must be wireguard or off",
+                Foreign(text)
+            ),
+            Self::BadTunnelPort(text) => write!(
+                f,
+                "not used: its annotation {TUNNEL_PORT} is {:?}; it must be a UDP port from 1 to 65535, such as \
+                 \"51820\"",
+                Foreign(text)
+            ),
+            Self::NoKeys => write!(
+                f,
+                "not used: its annotation {TUNNEL} is wireguard, and podspan has no keys for a tunnel; set \
+                 WG_SENSOR_KEY_FILE and WG_PRESHARED_KEY_FILE"
+            ),
+            Self::NoTunnel => write!(
+                f,
+                "not used: TUNNEL is required, and the pod does not declare a tunnel; run podspan-receive in it, \
+                 and give it the annotation {TUNNEL}: wireguard"
+            ),
         }
     }
 }
@@ -113,7 +150,7 @@ pub(crate) fn select<'p>(
     pods: impl IntoIterator<Item = &'p Pod>,
     settings: &Settings,
 ) -> Selection {
-    let mut sensors: BTreeMap<SocketAddr, FoundSensor> = BTreeMap::new();
+    let mut sensors: BTreeMap<SocketAddr, (&PodName, FoundSensor)> = BTreeMap::new();
     let mut remarks = BTreeMap::new();
     for pod in pods {
         let sensor = match check(pod, settings) {
@@ -128,20 +165,34 @@ pub(crate) fn select<'p>(
         }
         match sensors.entry(sensor.address) {
             Entry::Vacant(entry) => {
-                entry.insert(sensor);
+                entry.insert((&pod.name, sensor));
             }
             Entry::Occupied(mut entry) => {
-                remarks.insert(pod.name.clone(), Remark::SameAddress(sensor.address));
-                let first = entry.get_mut();
-                // Either of them may get the datagrams, so use what is right for both.
-                first.receiver = first.receiver.min(sensor.receiver);
-                first.on_this_node |= sensor.on_this_node;
+                let (name, used) = entry.get_mut();
+                let not_used = merge((name, used), (&pod.name, sensor));
+                remarks.insert(not_used.clone(), Remark::SameAddress(used.address));
             }
         }
     }
-    let sensors = sensors.into_values().collect();
+    let sensors = sensors.into_values().map(|(_, sensor)| sensor).collect();
     let list = SensorList { sensors };
     Selection { list, remarks }
+}
+
+/// Makes one sensor of two with the same address and port, and returns the name of the other one. Either of the
+/// pods may get the datagrams, so it is what is right for both: a tunnel, if one of them declares it.
+fn merge<'p>(
+    (name, used): (&mut &'p PodName, &mut FoundSensor),
+    (other_name, mut other): (&'p PodName, FoundSensor),
+) -> &'p PodName {
+    let mut not_used = other_name;
+    if used.tunnel.is_none() && other.tunnel.is_some() {
+        std::mem::swap(used, &mut other);
+        std::mem::swap(name, &mut not_used);
+    }
+    used.receiver = used.receiver.min(other.receiver);
+    used.on_this_node |= other.on_this_node;
+    not_used
 }
 
 /// The sensor that a pod is, or why it is not used.
@@ -176,12 +227,36 @@ fn check(pod: &Pod, settings: &Settings) -> Result<FoundSensor, Remark> {
         // Right for every receiver, but not the cheapest.
         Annotation::Invalid(_) => Receiver::Sniffer,
     };
+    let tunnel_port = tunnel_port(pod, settings.tunnel)?;
     Ok(FoundSensor {
-        address: SocketAddr::new(address, port.get()),
+        address: SocketAddr::new(address, tunnel_port.unwrap_or(port).get()),
+        tunnel: tunnel_port.map(|_| port),
         receiver,
         pod: pod.name.to_string(),
         on_this_node: settings.node.is_some() && pod.node == settings.node,
     })
+}
+
+/// The UDP port of the tunnel to a pod; `None` if its copies are plain.
+fn tunnel_port(pod: &Pod, settings: TunnelSettings) -> Result<Option<NonZeroU16>, Remark> {
+    let port = match &pod.tunnel_port {
+        Annotation::Missing => settings.port,
+        Annotation::Valid(port) => *port,
+        Annotation::Invalid(text) => return Err(Remark::BadTunnelPort(text.clone())),
+    };
+    let declared = match &pod.tunnel {
+        Annotation::Missing => None,
+        Annotation::Valid(declared) => Some(*declared),
+        Annotation::Invalid(text) => return Err(Remark::BadTunnel(text.clone())),
+    };
+    match (declared, settings.default) {
+        (Some(Declared::Tunnel), _) | (None, Tunnel::Wireguard) if settings.has_keys => {
+            Ok(Some(port))
+        }
+        (Some(Declared::Tunnel), _) | (None, Tunnel::Wireguard) => Err(Remark::NoKeys),
+        (Some(Declared::Plain) | None, Tunnel::Required) => Err(Remark::NoTunnel),
+        (Some(Declared::Plain), Tunnel::Off | Tunnel::Wireguard) | (None, Tunnel::Off) => Ok(None),
+    }
 }
 
 fn is_own_pod(pod: &Pod, own: &OwnPod) -> bool {

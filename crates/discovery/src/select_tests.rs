@@ -13,6 +13,11 @@ fn settings() -> Settings {
         scope: Scope::Own,
         default_port: NonZeroU16::new(4789).unwrap(),
         default_receiver: Receiver::Socket,
+        tunnel: TunnelSettings {
+            default: Tunnel::Off,
+            port: NonZeroU16::new(51820).unwrap(),
+            has_keys: true,
+        },
         node: Some("here".to_owned()),
         own_pod: OwnPod {
             uid: Some("my-uid".to_owned()),
@@ -46,6 +51,8 @@ fn pod(name: &str, address: &str) -> Pod {
             .collect(),
         port: Annotation::Missing,
         receiver: Annotation::Missing,
+        tunnel: Annotation::Missing,
+        tunnel_port: Annotation::Missing,
     }
 }
 
@@ -69,6 +76,7 @@ fn a_usable_pod_is_used_with_the_defaults() {
     assert_eq!(selection.remarks, BTreeMap::new());
     let sensor = FoundSensor {
         address: "10.0.0.1:4789".parse().unwrap(),
+        tunnel: None,
         receiver: Receiver::Socket,
         pod: "shop/a".to_owned(),
         on_this_node: false,
@@ -111,6 +119,14 @@ fn each_reason_not_to_use_a_pod() {
     assert_eq!(
         of(&|pod| pod.port = Annotation::Invalid("0".into())),
         Some(Remark::BadPort("0".into()))
+    );
+    assert_eq!(
+        of(&|pod| pod.tunnel = Annotation::Invalid("required".into())),
+        Some(Remark::BadTunnel("required".into()))
+    );
+    assert_eq!(
+        of(&|pod| pod.tunnel_port = Annotation::Invalid("0".into())),
+        Some(Remark::BadTunnelPort("0".into()))
     );
     for invalid in [
         "0.0.0.0",
@@ -204,6 +220,120 @@ fn a_sensor_of_this_node_is_marked_and_the_others_stay() {
     assert_eq!(marks(&nowhere), [false, false]);
 }
 
+/// Every setting, with and without keys, and everything that a pod declares.
+#[test]
+fn the_tunnel_is_used_where_the_sensor_or_the_setting_says_so() {
+    use Tunnel::{Off, Required, Wireguard};
+    let declares = Annotation::Valid(Declared::Tunnel);
+    let declines = Annotation::Valid(Declared::Plain);
+    let (tunnel, plain) = (Ok(Some(51820)), Ok(None));
+    let (no_keys, no_tunnel) = (Err(Remark::NoKeys), Err(Remark::NoTunnel));
+    // With keys, and without.
+    let rows = [
+        (&declares, Off, &tunnel, &no_keys),
+        (&declares, Wireguard, &tunnel, &no_keys),
+        (&declares, Required, &tunnel, &no_keys),
+        (&Annotation::Missing, Off, &plain, &plain),
+        (&Annotation::Missing, Wireguard, &tunnel, &no_keys),
+        (&Annotation::Missing, Required, &no_tunnel, &no_tunnel),
+        (&declines, Off, &plain, &plain),
+        (&declines, Wireguard, &plain, &plain),
+        (&declines, Required, &no_tunnel, &no_tunnel),
+    ];
+    for (declared, default, with_keys, without_keys) in rows {
+        for (has_keys, expected) in [(true, with_keys), (false, without_keys)] {
+            let settings = TunnelSettings {
+                default,
+                has_keys,
+                ..settings().tunnel
+            };
+            let mut pod = pod("a", "10.0.0.1");
+            pod.tunnel = declared.clone();
+            let found = tunnel_port(&pod, settings).map(|port| port.map(NonZeroU16::get));
+            assert_eq!(&found, expected, "{declared:?} {default} {has_keys}");
+        }
+    }
+}
+
+#[test]
+fn a_sensor_behind_a_tunnel_has_the_tunnels_port_outside_and_its_own_inside() {
+    let mut declared = pod("a", "10.0.0.1");
+    declared.tunnel = Annotation::Valid(Declared::Tunnel);
+    let found = |pod: &Pod| {
+        let sensor = select([pod], &settings()).list.sensors.remove(0);
+        let inside = sensor.tunnel.map(NonZeroU16::get);
+        (sensor.address.to_string(), inside)
+    };
+    assert_eq!(found(&declared), ("10.0.0.1:51820".to_owned(), Some(4789)));
+    declared.port = Annotation::Valid(NonZeroU16::new(4790).unwrap());
+    declared.tunnel_port = Annotation::Valid(NonZeroU16::new(4789).unwrap());
+    assert_eq!(found(&declared), ("10.0.0.1:4789".to_owned(), Some(4790)));
+    declared.tunnel = Annotation::Missing;
+    assert_eq!(found(&declared), ("10.0.0.1:4790".to_owned(), None));
+}
+
+/// Whichever comes first.
+#[test]
+fn of_two_pods_with_one_address_the_one_behind_a_tunnel_is_used() {
+    let port = NonZeroU16::new(9000).unwrap();
+    for tunnelled in ["a", "b"] {
+        let mut pods = [pod("a", "10.0.0.1"), pod("b", "10.0.0.1")];
+        for pod in &mut pods {
+            if pod.name.name == tunnelled {
+                pod.tunnel = Annotation::Valid(Declared::Tunnel);
+                pod.tunnel_port = Annotation::Valid(port);
+            } else {
+                pod.port = Annotation::Valid(port);
+                pod.receiver = Annotation::Valid(Receiver::Sniffer);
+                pod.node = Some("here".to_owned());
+            }
+        }
+        let Selection { list, remarks } = select(&pods, &settings());
+        let merged = FoundSensor {
+            address: "10.0.0.1:9000".parse().unwrap(),
+            tunnel: NonZeroU16::new(4789),
+            receiver: Receiver::Sniffer,
+            pod: format!("shop/{tunnelled}"),
+            on_this_node: true,
+        };
+        assert_eq!(list.sensors, [merged]);
+        let remarks: Vec<_> = remarks.into_iter().collect();
+        let [(name, Remark::SameAddress(_))] = remarks.as_slice() else {
+            panic!("{remarks:?}");
+        };
+        assert_ne!(name.name, tunnelled);
+    }
+}
+
+#[test]
+fn a_remark_about_a_tunnel_says_what_to_set() {
+    for (remark, words) in [
+        (
+            Remark::BadTunnel("on".to_owned()),
+            vec!["podspan.dev/tunnel is \"on\"", "wireguard or off"],
+        ),
+        (
+            Remark::BadTunnelPort("x".to_owned()),
+            vec!["podspan.dev/tunnel-port is \"x\"", "1 to 65535"],
+        ),
+        (
+            Remark::NoKeys,
+            vec!["WG_SENSOR_KEY_FILE", "WG_PRESHARED_KEY_FILE"],
+        ),
+        (
+            Remark::NoTunnel,
+            vec!["TUNNEL is required", "podspan.dev/tunnel: wireguard"],
+        ),
+    ] {
+        let text = remark.to_string();
+        assert!(
+            remark.needs_action() && text.starts_with("not used: "),
+            "{text}"
+        );
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    }
+}
+
 fn any_pod() -> impl Strategy<Value = Pod> {
     let address = prop_oneof![
         (0_u8..4).prop_map(|last| IpAddr::from([10, 0, 0, last])),
@@ -220,6 +350,17 @@ fn any_pod() -> impl Strategy<Value = Pod> {
         Just(Annotation::Valid(Receiver::Sniffer)),
         Just(Annotation::Invalid("x".to_owned())),
     ];
+    let tunnel = prop_oneof![
+        Just(Annotation::Missing),
+        Just(Annotation::Valid(Declared::Plain)),
+        Just(Annotation::Valid(Declared::Tunnel)),
+        Just(Annotation::Invalid("x".to_owned())),
+    ];
+    let tunnel_port = prop_oneof![
+        Just(Annotation::Missing),
+        (1_u16..4).prop_map(|port| Annotation::Valid(NonZeroU16::new(port).unwrap())),
+        Just(Annotation::Invalid("x".to_owned())),
+    ];
     let node = prop::option::of(prop_oneof![
         Just("here".to_owned()),
         Just("there".to_owned())
@@ -229,17 +370,27 @@ fn any_pod() -> impl Strategy<Value = Pod> {
         prop::collection::vec(address, 0..3),
         port,
         receiver,
+        (tunnel, tunnel_port),
         node,
         flags,
     )
         .prop_map(
-            |(addresses, port, receiver, node, (ready, terminating, name))| Pod {
+            |(
+                addresses,
+                port,
+                receiver,
+                (tunnel, tunnel_port),
+                node,
+                (ready, terminating, name),
+            )| Pod {
                 node,
                 ready,
                 terminating,
                 addresses,
                 port,
                 receiver,
+                tunnel,
+                tunnel_port,
                 ..pod(&name.to_string(), "")
             },
         )
@@ -249,10 +400,13 @@ proptest! {
     #[test]
     fn every_sensor_is_a_usable_pod_and_every_other_pod_has_a_remark(
         pods in prop::collection::vec(any_pod(), 0..12),
+        default in prop::sample::select(vec![Tunnel::Off, Tunnel::Wireguard, Tunnel::Required]),
+        has_keys: bool,
     ) {
         let pods: BTreeMap<PodName, Pod> =
             pods.into_iter().map(|pod| (pod.name.clone(), pod)).collect();
-        let settings = settings();
+        let mut settings = settings();
+        settings.tunnel = TunnelSettings { default, has_keys, ..settings.tunnel };
         let Selection { list, remarks } = select(pods.values(), &settings);
         for pair in list.sensors.windows(2) {
             prop_assert!(pair[0].address < pair[1].address, "ordered, and each once");
@@ -263,6 +417,10 @@ proptest! {
             prop_assert!(pod.addresses.contains(&sensor.address.ip()));
             prop_assert!(sensor.address.is_ipv4(), "only usable families");
             prop_assert!(!sensor.address.ip().is_loopback());
+            prop_assert!(sensor.tunnel.is_none() || has_keys);
+            if pod.tunnel == Annotation::Valid(Declared::Tunnel) || default == Tunnel::Required {
+                prop_assert!(sensor.tunnel.is_some(), "never plain");
+            }
         }
         let unused = remarks
             .values()

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use settings::Receiver;
+use settings::{Receiver, Tunnel};
 
 /// Which pods are sensors, and how they are used.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct Settings {
     pub default_port: NonZeroU16,
     /// The kind of sensors without the annotation `podspan.dev/receiver`.
     pub default_receiver: Receiver,
+    /// Which of them get their copies through WireGuard.
+    pub tunnel: TunnelSettings,
     /// The name of podspan's node. Without it, no sensor counts as a sensor on this node.
     pub node: Option<String>,
     /// podspan's own pod, which is never a sensor.
@@ -25,6 +27,17 @@ pub struct Settings {
     pub families: Families,
     /// Time limits and intervals.
     pub timing: Timing,
+}
+
+/// Which sensors get their copies through WireGuard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelSettings {
+    /// What holds for sensors without the annotation `podspan.dev/tunnel`.
+    pub default: Tunnel,
+    /// The UDP port of the tunnel to sensors without the annotation `podspan.dev/tunnel-port`.
+    pub port: NonZeroU16,
+    /// Whether podspan can make a tunnel: it has the sensors' public key and a pre-shared key.
+    pub has_keys: bool,
 }
 
 /// The namespaces that are searched.
@@ -122,8 +135,11 @@ pub struct SensorList {
 /// A pod to mirror to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundSensor {
-    /// Where the copies are sent.
+    /// Where the copies are sent: the port is that of the tunnel if there is one.
     pub address: SocketAddr,
+    /// `Some`: the copies go through WireGuard, never plain; the VXLAN port inside the tunnel. `None`: they are
+    /// plain.
+    pub tunnel: Option<NonZeroU16>,
     /// How it receives them.
     pub receiver: Receiver,
     /// `namespace/name` of the pod, for the log.

@@ -6,7 +6,8 @@
 //!
 //! 1. `socket`: one socket for each source port, address family and kind of sensor, opened before the
 //!    capabilities are dropped. It is never read: a filter drops what it receives. `peer`: it is connected
-//!    if there is one sensor; else each message has the sensor's address.
+//!    if there is one sensor; else each message has the sensor's address. The sockets of tunnels are read by the
+//!    control side, on duplicates: `answers` waits for it.
 //! 2. `message`: ranges become iovecs, and one `sendmmsg` sends up to 16 messages. A message is a datagram,
 //!    or, to a sensor that is a socket, a run of up to 64, which the kernel splits. The kernel reads the
 //!    payload from the ring's memory.
@@ -42,6 +43,7 @@
 //! `net/ipv4/udp.c` (`__udp4_lib_err`), `net/ipv4/ip_output.c`, `net/ipv6/ip6_output.c` and
 //! `net/core/skbuff.c` (`sock_dequeue_err_skb`).
 
+mod answers;
 mod delivery;
 mod destination;
 mod division;
@@ -58,6 +60,7 @@ mod report;
 mod socket;
 mod transmitter;
 
+pub use answers::Answers;
 pub use delivery::{SentMessages, WAIT_MAX};
 pub use icmp::IcmpError;
 pub use message::{Messages, Run};

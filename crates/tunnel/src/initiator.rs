@@ -206,12 +206,17 @@ impl Initiator {
         self.session.as_ref().is_some_and(|session| session.silent)
     }
 
-    /// Changes the pre-shared key. The session in use stays; the next handshake starts now.
-    pub fn set_preshared(&mut self, key: PresharedKey, now: Instant) {
-        if key != self.config.preshared {
-            self.config.preshared = key;
-            self.restart(now);
+    /// Changes the keys. The session in use stays; the next handshake starts now. A fresh static key of podspan
+    /// stays too.
+    pub fn set_config(&mut self, config: InitiatorConfig, now: Instant) {
+        if !matches!(
+            (&self.config.identity, &config.identity),
+            (Identity::Fresh, Identity::Fresh)
+        ) {
+            (self.private, self.limiter) = identity(&config.identity);
         }
+        self.config = config;
+        self.restart(now);
     }
 
     /// Starts a handshake now: the sensor has just become ready, or is another one behind the same address.

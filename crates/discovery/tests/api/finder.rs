@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use discovery::{ClientSource, Families, OwnPod, Scope, SensorList, Settings, Timing};
-use settings::Receiver;
+use discovery::{
+    ClientSource, Families, OwnPod, Scope, SensorList, Settings, Timing, TunnelSettings,
+};
+use settings::{Receiver, Tunnel};
 use tokio::sync::oneshot;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
@@ -23,6 +25,11 @@ pub(crate) fn settings(scope: Scope) -> Settings {
         scope,
         default_port: NonZeroU16::new(4789).unwrap(),
         default_receiver: Receiver::Sniffer,
+        tunnel: TunnelSettings {
+            default: Tunnel::Off,
+            port: NonZeroU16::new(51820).unwrap(),
+            has_keys: false,
+        },
         node: None,
         own_pod: OwnPod::default(),
         families: Families {

@@ -86,7 +86,13 @@ fn a_rotation_under_load_loses_and_doubles_nothing() {
                 let both = PresharedKeys::two(old.clone(), new.clone());
                 fixture.responder.set_preshared(both);
             }
-            200 => podspan.initiator.set_preshared(new.clone(), fixture.now),
+            200 => {
+                let config = InitiatorConfig {
+                    preshared: new.clone(),
+                    ..fixture.keys.initiator()
+                };
+                podspan.initiator.set_config(config, fixture.now);
+            }
             300 => {
                 let last = PresharedKeys::one(new.clone());
                 fixture.responder.set_preshared(last);
@@ -118,11 +124,23 @@ fn a_key_that_was_removed_gives_no_new_session() {
 }
 
 #[test]
-fn the_same_key_at_podspan_starts_no_handshake() {
+fn other_keys_at_podspan_start_a_handshake_and_only_a_given_private_key_changes_the_identity() {
     let mut fixture = Fixture::new();
     let mut podspan = fixture.peer(1);
-    let due = podspan.initiator.due();
-    let key = fixture.keys.preshared.clone();
-    podspan.initiator.set_preshared(key, fixture.now);
-    assert_eq!(podspan.initiator.due(), due);
+    let before = podspan.initiator.public_key();
+    podspan
+        .initiator
+        .set_config(fixture.keys.initiator(), fixture.now);
+    assert_eq!(podspan.initiator.due(), fixture.now);
+    assert_eq!(podspan.initiator.public_key(), before);
+    assert!(podspan.handshake(&mut fixture));
+
+    let private = PrivateKey::generate();
+    let fixed = InitiatorConfig {
+        identity: Identity::Fixed(private.clone()),
+        ..fixture.keys.initiator()
+    };
+    podspan.initiator.set_config(fixed, fixture.now);
+    assert_eq!(podspan.initiator.public_key(), private.public());
+    assert!(podspan.handshake(&mut fixture));
 }

@@ -1,0 +1,334 @@
+//! The encrypted tunnels to sensors: the control side.
+//!
+//! In: the addresses of the sensors that have a tunnel; their answers; the keys; what the worker has sealed and
+//! heard. Out: handshakes, sessions for the worker ([`crate::sealing`]), and which of these sensors can be used
+//! now ([`Tunnels::is_ready`]).
+//!
+//! One [`Initiator`] for each sensor decides what to send and when; nothing here waits for an answer. The answers
+//! come to the port that the worker's sealed datagrams are sent from, so they are sent and read on duplicates of
+//! these sockets. A datagram as long as a keepalive belongs to the session and goes to the worker.
+//!
+//! A sensor is *ready* while there is a session with it that is not over and the sensor gives a sign of life while
+//! data are sent. Sensors that are not ready are not used as long as another one is.
+//!
+//! Anybody can send to the port. So at most [`READ_AT_ONCE`] datagrams of each address family are read per
+//! [`READ_PAUSE`]; what does not fit the small buffer is dropped by the kernel, and the handshake is tried again.
+
+pub(crate) mod keys;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+use tokio::time::sleep_until;
+use transmit::Answers;
+use tunnel::initiator::{Answer, Initiator, InitiatorConfig};
+use tunnel::protocol::{INITIATION_LEN, KEEPALIVE_LEN, RESPONSE_LEN};
+use tunnel::{Inner, overhead};
+
+use crate::reminders::Reminders;
+use crate::sealing::{Message, Progress, Session, ToWorker};
+use keys::KeyFiles;
+
+/// How many datagrams are read before a pause.
+const READ_AT_ONCE: usize = 64;
+/// The pause.
+const READ_PAUSE: Duration = Duration::from_millis(20);
+/// How long a sensor can take to answer before a line of the log says that it does not.
+const UNANSWERED: Duration = Duration::from_secs(5);
+/// A message that the worker had no room for is made again after this time.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// All tunnels.
+pub(crate) struct Tunnels {
+    /// One for each address family, IPv4 first.
+    sockets: [Option<UdpSocket>; 2],
+    files: KeyFiles,
+    inner: Inner,
+    by_sensor: BTreeMap<SocketAddr, Tunnel>,
+    to_worker: ToWorker,
+    /// After the pause, if answers were read a short time ago.
+    read_again: Option<Instant>,
+    reminders: Reminders,
+}
+
+/// The tunnel to one sensor.
+struct Tunnel {
+    initiator: Initiator,
+    /// What the worker has done in the newest session.
+    progress: Arc<Progress>,
+    /// Whether the sensor was ready when this was last asked.
+    was_ready: bool,
+    /// Since when it is not.
+    unready_since: Instant,
+    /// When the network last reported that nothing listens on its port.
+    suspected: Option<Instant>,
+}
+
+impl Tunnels {
+    /// No tunnels. `sockets`: those that sealed datagrams are sent from, IPv4 first.
+    pub(crate) fn new(
+        sockets: [Option<Socket>; 2],
+        files: KeyFiles,
+        inner: Inner,
+        to_worker: ToWorker,
+    ) -> Self {
+        Self {
+            sockets: sockets.map(|socket| socket.map(UdpSocket::from)),
+            files,
+            inner,
+            by_sensor: BTreeMap::new(),
+            to_worker,
+            read_again: None,
+            reminders: Reminders::default(),
+        }
+    }
+
+    /// Prepares to wait for answers. Must be called within the runtime.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn answers(&self) -> io::Result<Answers> {
+        Answers::of(&self.sockets)
+    }
+
+    /// How many bytes a tunnel adds to each datagram.
+    pub(crate) fn added(&self) -> NonZeroU16 {
+        let added = u16::try_from(overhead::sealed_len(0, self.inner.family()));
+        added
+            .ok()
+            .and_then(NonZeroU16::new)
+            .unwrap_or(NonZeroU16::MIN)
+    }
+
+    /// Sets the addresses of all sensors with a tunnel. Handshakes with new ones are due at once.
+    pub(crate) fn set_sensors(&mut self, sensors: impl Iterator<Item = SocketAddr>, now: Instant) {
+        let mut before = std::mem::take(&mut self.by_sensor);
+        for address in sensors {
+            let tunnel = before.remove(&address);
+            let tunnel = tunnel.unwrap_or_else(|| self.tunnel(now));
+            self.by_sensor.insert(address, tunnel);
+        }
+    }
+
+    fn config(&self) -> InitiatorConfig {
+        let keys = self.files.keys();
+        InitiatorConfig {
+            identity: keys.identity.clone(),
+            sensor: keys.sensor,
+            preshared: keys.preshared.clone(),
+            inner: self.inner,
+        }
+    }
+
+    fn tunnel(&self, now: Instant) -> Tunnel {
+        Tunnel {
+            initiator: Initiator::new(self.config(), Initiator::random_seed(), now),
+            progress: Arc::default(),
+            was_ready: false,
+            unready_since: now,
+            suspected: None,
+        }
+    }
+
+    /// Whether a sensor can be used.
+    pub(crate) fn is_ready(&self, sensor: SocketAddr, now: Instant) -> bool {
+        let tunnel = self.by_sensor.get(&sensor);
+        tunnel.is_some_and(|tunnel| tunnel.is_ready(now))
+    }
+
+    /// Handles a report that nothing listens on a sensor's port: if it comes back, it has no sessions.
+    pub(crate) fn suspect(&mut self, sensor: SocketAddr, now: Instant) {
+        let Some(tunnel) = self.by_sensor.get_mut(&sensor) else {
+            return;
+        };
+        // Anybody can forge the report.
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < AGAIN;
+        if !tunnel.suspected.is_some_and(is_recent) {
+            tunnel.suspected = Some(now);
+            tunnel.initiator.restart(now);
+        }
+    }
+
+    /// Reads the files of keys again, and what the worker has done. Call it about once a second while there is
+    /// traffic.
+    pub(crate) fn check(&mut self, now: Instant) {
+        for tunnel in self.by_sensor.values_mut() {
+            tunnel.initiator.observe(tunnel.progress.counts(), now);
+        }
+        if self.files.changed().is_some() {
+            tracing::info!(
+                "the keys of the tunnels have changed; sessions stay until the next one is made"
+            );
+            let config = self.config();
+            for tunnel in self.by_sensor.values_mut() {
+                tunnel.initiator.set_config(config.clone(), now);
+            }
+        }
+    }
+
+    /// Exchanges handshakes until a sensor becomes ready, or is no longer ready.
+    pub(crate) async fn changed(&mut self, answers: &Answers) {
+        loop {
+            if self.update(Instant::now()) {
+                return;
+            }
+            let answer = async {
+                match self.read_again {
+                    Some(time) => sleep_until(time.into()).await,
+                    None => answers.wait().await,
+                }
+            };
+            tokio::select! {
+                () = sleep_until(self.due().into()) => self.poll(Instant::now()),
+                () = answer => self.read(Instant::now()),
+            }
+        }
+    }
+
+    /// When a handshake is due.
+    fn due(&self) -> Instant {
+        let due = self.by_sensor.values().map(|tunnel| tunnel.initiator.due());
+        // An hour, because there is nothing to do.
+        due.min()
+            .unwrap_or_else(|| Instant::now() + Duration::from_hours(1))
+    }
+
+    /// Sends the initiations that are due.
+    fn poll(&mut self, now: Instant) {
+        for (sensor, tunnel) in &mut self.by_sensor {
+            let mut out = [0; INITIATION_LEN];
+            if let Some(initiation) = tunnel.initiator.poll(now, &mut out) {
+                send(&self.sockets, *sensor, initiation);
+            }
+        }
+    }
+
+    /// Reads the answers that have arrived, and again after the pause if there were any.
+    fn read(&mut self, now: Instant) {
+        self.read_again = None;
+        for number in 0..self.sockets.len() {
+            // One byte more than the longest answer: what is longer is none.
+            let mut buffer = [0; RESPONSE_LEN + 1];
+            for _ in 0..READ_AT_ONCE {
+                let Some(socket) = self.sockets.get(number).and_then(Option::as_ref) else {
+                    break;
+                };
+                let received = socket.recv_from(&mut buffer);
+                if !received.as_ref().is_err_and(is_nothing) {
+                    self.read_again = Some(now + READ_PAUSE);
+                }
+                match received {
+                    Ok((length, from)) => {
+                        let datagram = buffer.get(..length).unwrap_or_default();
+                        self.receive(from, datagram, now);
+                    }
+                    Err(error) if is_nothing(&error) => break,
+                    // An ICMP message about an earlier datagram; the worker reads it from the error queue.
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Takes an answer of a sensor. Anybody can send one.
+    fn receive(&mut self, from: SocketAddr, datagram: &[u8], now: Instant) {
+        let Some(tunnel) = self.by_sensor.get_mut(&from) else {
+            tracing::debug!(%from, "a datagram to the port of the tunnels, and not from a sensor");
+            return;
+        };
+        if let Ok(keepalive) = <[u8; KEEPALIVE_LEN]>::try_from(datagram) {
+            self.to_worker.send(Message::Keepalive(from, keepalive));
+            return;
+        }
+        match tunnel.initiator.receive(datagram, now) {
+            Ok(Answer::Established(established)) => {
+                tracing::debug!(sensor = %from, "a session of the tunnel is established");
+                let progress = Arc::<Progress>::default();
+                let session = Session {
+                    sensor: from,
+                    sealer: established.sealer,
+                    progress: Arc::clone(&progress),
+                };
+                tunnel.progress = progress;
+                tunnel.suspected = None;
+                // Before the first data, so that the sensor has confirmed the session.
+                send(&self.sockets, from, &established.confirm);
+                if !self.to_worker.send(Message::Session(Box::new(session))) {
+                    tunnel.initiator.restart(now + AGAIN);
+                }
+            }
+            Ok(Answer::Cookie) => {
+                tracing::debug!(sensor = %from, "the sensor's end of the tunnel is under load; the handshake is repeated");
+            }
+            Err(refusal) => {
+                if self.reminders.is_due(format!("answer of {from}"), now) {
+                    tracing::warn!(
+                        sensor = %from, %refusal,
+                        "an answer of a sensor's end of the tunnel is refused; if this repeats, compare the pre-shared \
+                         key and the sensor's public key here with those of the sensor"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Logs which sensors have become ready or are no longer; returns whether there is one.
+    fn update(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        for (sensor, tunnel) in &mut self.by_sensor {
+            let is_ready = tunnel.is_ready(now);
+            if is_ready != tunnel.was_ready {
+                any = true;
+                tunnel.was_ready = is_ready;
+                tunnel.unready_since = now;
+                if is_ready {
+                    tracing::info!(%sensor, "the tunnel to a sensor is up");
+                } else {
+                    tracing::warn!(%sensor, "the tunnel to a sensor is down: the sensor gives no sign of life");
+                }
+            }
+            let unready = now.saturating_duration_since(tunnel.unready_since);
+            if !is_ready
+                && unready >= UNANSWERED
+                && self.reminders.is_due(format!("no answer of {sensor}"), now)
+            {
+                tracing::warn!(
+                    %sensor, ?unready,
+                    "a sensor's end of the tunnel does not answer; check that podspan-receive runs there, that UDP to \
+                     this port is allowed, and that both ends have the same pre-shared key and the sensor's key pair"
+                );
+            }
+        }
+        any
+    }
+}
+
+/// Whether nothing has arrived.
+fn is_nothing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+impl Tunnel {
+    fn is_ready(&self, now: Instant) -> bool {
+        self.initiator.has_session(now) && !self.initiator.is_silent()
+    }
+}
+
+/// Sends a message of a handshake. If it is lost, it is sent again.
+fn send([v4, v6]: &[Option<UdpSocket>; 2], sensor: SocketAddr, message: &[u8]) {
+    let socket = if sensor.is_ipv4() { v4 } else { v6 };
+    let Some(socket) = socket else {
+        return;
+    };
+    // The first try may return the error of an earlier datagram.
+    if socket.send_to(message, sensor).is_err()
+        && let Err(error) = socket.send_to(message, sensor)
+    {
+        tracing::debug!(%sensor, %error, "a message of a handshake was not sent");
+    }
+}
