@@ -33,6 +33,7 @@ mod streams;
 #[path = "../shared/totals.rs"]
 mod totals;
 mod truth;
+mod tunnel;
 
 use std::process::ExitCode;
 
@@ -59,6 +60,11 @@ fn main() -> ExitCode {
     if let Some(code) = sensor::run_as_receiver() {
         return code;
     }
+    if let Some(code) = tunnel::run_as_receive() {
+        return code;
+    }
+    // Building may need a network, which a new namespace does not have.
+    tunnel::build();
     testbed::user_namespace::enter().expect("a user namespace for the lab");
     run_on_one_processor();
     let mut arguments = Arguments::from_args();
@@ -84,6 +90,7 @@ fn main() -> ExitCode {
     // Scenes that need the processor or measure it run one at a time.
     let alone = [
         truth::TESTS,
+        tunnel::TESTS,
         runs::TESTS,
         bytes::TESTS,
         crash::TESTS,

@@ -30,6 +30,8 @@ type Test = (&'static str, fn());
 const LIMIT: Duration = Duration::from_mins(1);
 
 fn main() {
+    // Building may need a network, which a new namespace does not have.
+    program();
     if let Err(error) = testbed::user_namespace::enter() {
         eprintln!("{error}");
         std::process::exit(1);
