@@ -4,10 +4,12 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use settings::{Namespace, ObjectName, Value as _};
 
 use crate::connection::Connection;
 use crate::manifests::{Name, Scope, Version};
 use crate::results::Format;
+use crate::secrets::Form;
 
 /// Mirrors the traffic of pods to network sensors.
 #[derive(Debug, Parser)]
@@ -44,6 +46,15 @@ pub(crate) enum Command {
     /// The version of Kubernetes and the versions of its API decide what is printed: those of the cluster that
     /// kubectl talks to, or those of --kubernetes-version.
     Manifests(ManifestsArguments),
+    /// Print the keys of encrypted copies as Secrets, for kubectl create and kubectl replace
+    ///
+    /// Without -f: new keys. One Secret is for podspan-receive beside the sensor, the others are for podspans, one
+    /// in each namespace of -n.
+    ///
+    /// With -f: the Secret of podspan-receive is read, as kubectl get -o yaml prints it. What is printed are the
+    /// Secrets for podspans that fit it, with its newest pre-shared key; or with --rotate and --finish that Secret
+    /// itself, with a second pre-shared key and without the older one.
+    Keys(KeysArguments),
     /// Print the version, and the image that is injected
     Version {
         /// A document, or a table
@@ -132,6 +143,43 @@ pub(crate) struct ManifestsArguments {
     pub(crate) sensor_namespace: String,
     #[command(flatten)]
     pub(crate) connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysArguments {
+    /// The file with the Secret of podspan-receive; - is the standard input
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    pub(crate) file: Option<String>,
+    /// Print the Secret of podspan-receive with a new pre-shared key in addition
+    #[arg(long, requires = "file", conflicts_with_all = ["finish", "namespaces", "name"])]
+    pub(crate) rotate: bool,
+    /// Print the Secret of podspan-receive without the older pre-shared key
+    #[arg(long, requires = "file", conflicts_with_all = ["namespaces", "name"])]
+    pub(crate) finish: bool,
+    /// A namespace of podspans; can be repeated. Without it, the Secret has none, and kubectl chooses
+    #[arg(short, long = "namespace", value_name = "NAME", value_parser = Namespace::parse)]
+    pub(crate) namespaces: Vec<Namespace>,
+    /// The name of the Secret for podspans
+    #[arg(long, value_name = "NAME", value_parser = ObjectName::parse, default_value = "podspan-tunnel")]
+    pub(crate) name: ObjectName,
+    /// The namespace of podspan-receive
+    #[arg(long, value_name = "NAME", value_parser = Namespace::parse, conflicts_with = "file")]
+    pub(crate) sensor_namespace: Option<Namespace>,
+    /// The name of the Secret for podspan-receive
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_parser = ObjectName::parse,
+        default_value = "podspan-receive",
+        conflicts_with = "file"
+    )]
+    pub(crate) sensor_name: ObjectName,
+    /// The form of the Secrets
+    #[arg(short, long, value_enum, default_value_t = Form::Yaml)]
+    pub(crate) output: Form,
+    /// Print nothing on the standard error but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 /// Name and value of a setting.

@@ -57,6 +57,37 @@ kubectl podspan manifests rbac -n shop | kubectl apply -f -
 kubectl podspan manifests policy --image registry.example/podspan:0.1.0 --set sensor=zeek | kubectl apply -f -
 kubectl podspan manifests policy --kubernetes-version 1.35
 ```
+
+## Keys of encrypted copies
+
+[encryption.md](encryption.md#keys) says what each key does. New keys, for a sensor and for podspans in two namespaces:
+
+```
+kubectl podspan keys --sensor-namespace sensors -n shop -n web | kubectl create -f -
+```
+
+`kubectl create` refuses to replace keys that are there; `kubectl apply` would. Another namespace gets the same keys:
+
+```
+kubectl get secret podspan-receive -n sensors -o yaml | kubectl podspan keys -f - -n bank | kubectl create -f -
+```
+
+The pre-shared key is changed in three steps. No copy is lost, and a step that is repeated changes nothing.
+
+```
+# 1. The sensor gets a second key. Wait until each podspan-receive has logged keys=2.
+kubectl get secret podspan-receive -n sensors -o yaml | kubectl podspan keys --rotate -f - | kubectl replace -f -
+# 2. podspans get this key. Wait until all of them use it.
+kubectl get secret podspan-receive -n sensors -o yaml | kubectl podspan keys -f - -n shop -n web | kubectl replace -f -
+# 3. The older key is removed.
+kubectl get secret podspan-receive -n sensors -o yaml | kubectl podspan keys --finish -f - | kubectl replace -f -
+```
+
+- `--rotate` is refused if there are two keys already, and `--finish` if there is one.
+- Step 1 makes a key and gives it to the sensor alone, so no podspan has it first. Step 2 makes none: it takes the newer one.
+- Steps 1 and 3 keep the `resourceVersion` that was read. If somebody else has changed the Secret meanwhile, the API server
+  refuses the step, and nothing is changed.
+- A new private key of the sensor has no such way: podspans know one public key at a time. Make both Secrets anew.
 ";
 
 const ANNOTATIONS: &str = "

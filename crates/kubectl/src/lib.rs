@@ -5,7 +5,7 @@
 //! never leaves a part of it for `kubectl apply`.
 //!
 //! `arguments` declares the commands; each has a module, and [`run`] is their table: `stream` changes files, `live`
-//! changes objects of a cluster through `connection`, `manifests` prints objects. The settings that annotations can
+//! changes objects of a cluster through `connection`, `manifests` prints objects, `secrets` keys. The settings that annotations can
 //! have are those of the crate `settings`, which podspan reads itself. `document` writes `docs/kubectl.md`, and
 //! `results` tells what happened.
 
@@ -18,6 +18,7 @@ mod document;
 mod live;
 mod manifests;
 mod results;
+mod secrets;
 mod stream;
 mod yaml;
 
@@ -43,6 +44,8 @@ pub enum Error {
     Live(#[from] live::Error),
     #[error(transparent)]
     Manifests(#[from] manifests::Error),
+    #[error(transparent)]
+    Secrets(#[from] secrets::Error),
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
 }
@@ -64,6 +67,7 @@ pub fn run(arguments: &Arguments, console: &mut Console<'_>) -> Result<(), Error
             change(&uninject.files, &uninject.live, &Action::Remove, console)
         }
         Command::Manifests(manifests) => Ok(manifests::run(manifests, console)?),
+        Command::Keys(keys) => Ok(secrets::run(keys, console)?),
         Command::Version { output } => Ok(results::write_version(*output, console.output)?),
         Command::Completion { shell } => {
             let mut script = Vec::new();

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         output: &mut stdout(),
         messages: &mut stderr(),
         is_interactive: stdin().is_terminal() && stderr().is_terminal(),
+        is_shown: stdout().is_terminal(),
         is_coloured: stdout().is_terminal() && !no_color,
     };
     match run(&arguments, &mut console) {

@@ -1,6 +1,5 @@
 //! Injection into a YAML or JSON stream, and removal from it.
 
-use std::fs;
 use std::io;
 
 use inject::yaml::{self, Object};
@@ -28,13 +27,7 @@ pub(crate) fn run(
     action: &Action<'_>,
     console: &mut Console<'_>,
 ) -> Result<(), Error> {
-    let (name, bytes) = if file == "-" {
-        let mut bytes = Vec::new();
-        let read = console.input.read_to_end(&mut bytes).map(|_| bytes);
-        ("the standard input".to_owned(), read)
-    } else {
-        (file.to_owned(), fs::read(file))
-    };
+    let (name, bytes) = console.read(file);
     let bytes = bytes.map_err(|error| Error::Read {
         name: name.clone(),
         error,

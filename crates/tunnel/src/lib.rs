@@ -28,7 +28,6 @@ mod initiation;
 pub mod initiator;
 mod inner;
 mod jitter;
-pub mod keys;
 pub mod overhead;
 pub mod protocol;
 pub mod refusal;
@@ -37,6 +36,7 @@ pub mod sealer;
 
 pub use initiator::Initiator;
 pub use inner::Inner;
+pub use keys;
 pub use keys::{InvalidKey, InvalidKeys, PresharedKey, PresharedKeys, PrivateKey, PublicKey};
 pub use refusal::{Refusal, Refused};
 pub use responder::Responder;

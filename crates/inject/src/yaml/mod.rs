@@ -80,10 +80,40 @@ pub fn remove(input: &[u8]) -> Result<Output, Error> {
     run(input, None)
 }
 
-/// With options injection, without them removal.
-fn run(input: &[u8], options: Option<&Options<'_>>) -> Result<Output, Error> {
+/// The values of all documents of a stream, as Kubernetes reads them.
+///
+/// # Errors
+/// When the text is not valid, or a value is not one of Kubernetes; all of these are in the error.
+pub fn values(input: &[u8]) -> Result<Vec<Value>, Error> {
+    let (_, documents) = parse(input)?;
+    let (mut values, mut refusals) = (Vec::new(), Vec::new());
+    for (number, document) in (1..).zip(&documents) {
+        match value::value(&document.root) {
+            Ok(value) => values.push(value),
+            Err(why) => refusals.push(Refusal {
+                document: number,
+                kind: String::new(),
+                name: String::new(),
+                line: document.root.line,
+                why,
+            }),
+        }
+    }
+    if refusals.is_empty() {
+        return Ok(values);
+    }
+    Err(Error::Objects(refusals))
+}
+
+fn parse(input: &[u8]) -> Result<(&str, Vec<Document>), Error> {
     let text = std::str::from_utf8(input).map_err(|error| Error::NotUtf8(error.valid_up_to()))?;
     let documents = node::documents(text).map_err(|broken| with_hint(text, broken))?;
+    Ok((text, documents))
+}
+
+/// With options injection, without them removal.
+fn run(input: &[u8], options: Option<&Options<'_>>) -> Result<Output, Error> {
+    let (text, documents) = parse(input)?;
     let mut stream = Stream {
         text,
         options,

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod keys;
+
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};

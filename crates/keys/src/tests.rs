@@ -76,6 +76,11 @@ fn one_or_two_pre_shared_keys_are_read_one_a_line() {
     let two = parsed(&[&a, &b]).unwrap();
     assert_eq!(two.iter().collect::<Vec<_>>(), [&a, &b]);
     assert_eq!(two.count(), 2);
+    assert_eq!(
+        (two.newest(), PresharedKeys::one(a.clone()).newest()),
+        (&b, &a)
+    );
+    assert_eq!(two.to_lines().parse(), Ok(two));
     assert_eq!(parsed(&[&a, &a]), Ok(PresharedKeys::one(a.clone())));
     assert_eq!(parsed(&[]), Err(InvalidKeys::None));
     assert_eq!(parsed(&[&a, &b, &c]), Err(InvalidKeys::Many(3)));

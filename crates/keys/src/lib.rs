@@ -1,19 +1,24 @@
-//! Keys: read and written as `wg` does, 32 bytes in base64.
+//! Keys of the tunnel: read and written as `wg` does, 32 bytes in base64.
 //!
-//! In: a text, or the kernel's random numbers. Out: a key that is usable: a key of zeros is none, and refused.
+//! They are a crate of their own, without the protocol and its C code: the plugin of kubectl makes keys on every
+//! system.
+//!
+//! In: a text, or the system's random numbers. Out: a key that is usable: a key of zeros is none, and refused.
 //! No `Debug`, no error and no log line shows a secret key or a part of it, and secret keys are overwritten
-//! when they are dropped. boringtun copies them: a private key there is overwritten too, a pre-shared key and
-//! the keys of sessions are not.
+//! when they are dropped. boringtun, which the crate `tunnel` hands them to, copies them: a private key there is
+//! overwritten too, a pre-shared key and the keys of sessions are not.
 //!
 //! Source: `key_from_base64()` in `src/encoding.c` of wireguard-tools, RFC 7748 section 5 (clamping).
+
+#![forbid(unsafe_code)]
 
 use core::fmt;
 use core::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use boringtun::x25519;
 use rand_core::{OsRng, RngCore as _};
+use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
 /// Bytes of a key.
@@ -103,11 +108,12 @@ fn parse(text: &str, kind: KeyKind) -> Result<Zeroizing<[u8; KEY_LEN]>, InvalidK
     Ok(key)
 }
 
-/// Random bytes from the kernel.
+/// Random bytes from the system.
 ///
 /// # Panics
-/// If the kernel has none: `getrandom(2)` fails only on a kernel without it.
-pub(crate) fn random<const LEN: usize>() -> [u8; LEN] {
+/// If the system has none: `getrandom(2)` fails only on a kernel without it.
+#[must_use]
+pub fn random<const LEN: usize>() -> [u8; LEN] {
     let mut bytes = [0; LEN];
     OsRng.fill_bytes(&mut bytes);
     bytes
@@ -115,7 +121,7 @@ pub(crate) fn random<const LEN: usize>() -> [u8; LEN] {
 
 /// A private key of X25519: the secret identity of one end.
 #[derive(Clone)]
-pub struct PrivateKey(x25519::StaticSecret);
+pub struct PrivateKey(StaticSecret);
 
 impl PrivateKey {
     /// A new one.
@@ -125,13 +131,13 @@ impl PrivateKey {
         // As `wg genkey`: RFC 7748 section 5.
         bytes[0] &= 0b1111_1000;
         bytes[31] = bytes[31] & 0b0111_1111 | 0b0100_0000;
-        Self(x25519::StaticSecret::from(*bytes))
+        Self(StaticSecret::from(*bytes))
     }
 
     /// The public key that belongs to it.
     #[must_use]
     pub fn public(&self) -> PublicKey {
-        PublicKey(x25519::PublicKey::from(&self.0).to_bytes())
+        PublicKey(x25519_dalek::PublicKey::from(&self.0).to_bytes())
     }
 
     /// As `wg` writes it.
@@ -140,7 +146,9 @@ impl PrivateKey {
         Zeroizing::new(STANDARD.encode(self.0.as_bytes()))
     }
 
-    pub(crate) const fn secret(&self) -> &x25519::StaticSecret {
+    /// What it is in calculations.
+    #[must_use]
+    pub const fn secret(&self) -> &StaticSecret {
         &self.0
     }
 }
@@ -150,7 +158,7 @@ impl FromStr for PrivateKey {
 
     fn from_str(text: &str) -> Result<Self, InvalidKey> {
         let bytes = parse(text, KeyKind::Private)?;
-        Ok(Self(x25519::StaticSecret::from(*bytes)))
+        Ok(Self(StaticSecret::from(*bytes)))
     }
 }
 
@@ -165,16 +173,22 @@ impl fmt::Debug for PrivateKey {
 pub struct PublicKey([u8; KEY_LEN]);
 
 impl PublicKey {
-    pub(crate) const fn new(bytes: [u8; KEY_LEN]) -> Self {
+    /// Of the bytes that a message has.
+    #[must_use]
+    pub const fn new(bytes: [u8; KEY_LEN]) -> Self {
         Self(bytes)
     }
 
-    pub(crate) const fn as_bytes(&self) -> &[u8; KEY_LEN] {
+    /// Its bytes, as messages have them.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; KEY_LEN] {
         &self.0
     }
 
-    pub(crate) fn point(self) -> x25519::PublicKey {
-        x25519::PublicKey::from(self.0)
+    /// What it is in calculations.
+    #[must_use]
+    pub fn point(self) -> x25519_dalek::PublicKey {
+        x25519_dalek::PublicKey::from(self.0)
     }
 }
 
@@ -215,7 +229,9 @@ impl PresharedKey {
         Zeroizing::new(STANDARD.encode(self.0.as_slice()))
     }
 
-    pub(crate) fn bytes(&self) -> [u8; KEY_LEN] {
+    /// Its bytes, as the protocol takes them.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; KEY_LEN] {
         *self.0
     }
 }
@@ -234,7 +250,7 @@ impl fmt::Debug for PresharedKey {
     }
 }
 
-/// The pre-shared keys that are valid at a receiver: one, or two during a rotation.
+/// The pre-shared keys that are valid at a receiver: one, or two during a rotation, the older one first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresharedKeys {
     first: PresharedKey,
@@ -289,6 +305,24 @@ impl PresharedKeys {
             .flatten()
     }
 
+    /// The last one.
+    #[must_use]
+    pub fn newest(&self) -> &PresharedKey {
+        self.second.as_ref().unwrap_or(&self.first)
+    }
+
+    /// A line for each, as they are read.
+    #[must_use]
+    pub fn to_lines(&self) -> Zeroizing<String> {
+        // Room for all: a text that grows leaves copies behind.
+        let mut lines = Zeroizing::new(String::with_capacity(Self::MAX * (TEXT_LEN + 1)));
+        for key in self.iter() {
+            lines.push_str(&key.to_base64());
+            lines.push('\n');
+        }
+        lines
+    }
+
     /// How many there are, one or two.
     #[must_use]
     pub const fn count(&self) -> usize {
@@ -320,5 +354,4 @@ impl FromStr for PresharedKeys {
 }
 
 #[cfg(test)]
-#[path = "keys_tests.rs"]
 mod tests;
