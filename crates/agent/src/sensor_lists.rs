@@ -145,12 +145,22 @@ mod tests {
             ("POD_NAME", "cart-1"),
             ("POD_NAMESPACE", "shop"),
             ("POD_UID", "u-1"),
+            ("TUNNEL", "required"),
+            ("TUNNEL_PORT", "51821"),
+            ("WG_SENSOR_KEY_FILE", "/s"),
+            ("WG_PRESHARED_KEY_FILE", "/p"),
         ]);
         let settings = settings(&all, "zeek", false);
         assert_eq!(settings.scope, Scope::All);
         assert_eq!(settings.default_port.get(), 4790);
         assert_eq!(settings.default_receiver, ::settings::Receiver::Socket);
         assert_eq!(settings.node.as_deref(), Some("worker-1"));
+        let tunnel = TunnelSettings {
+            default: ::settings::Tunnel::Required,
+            port: 51821.try_into().unwrap(),
+            has_keys: true,
+        };
+        assert_eq!(settings.tunnel, tunnel);
         let me = ["u-1", "cart-1", "shop"].map(|text| Some(text.to_owned()));
         let [uid, name, namespace] = me;
         assert_eq!(
