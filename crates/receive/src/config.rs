@@ -32,6 +32,8 @@ pub struct Config {
     pub forward: SocketAddr,
     /// What takes them.
     pub receiver: Receiver,
+    /// Where metrics and the state are; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// How many threads decrypt.
     pub threads: NonZeroU8,
     /// What podspans may cost each thread.
@@ -50,6 +52,10 @@ impl Config {
             "socket" => Ok(Receiver::Socket),
             _ => Err(UNKNOWN_WORD.to_owned()),
         });
+        let metrics = reading.value(&table::METRICS, |text| match text {
+            "off" => Ok(None),
+            text => parsed(text).map(Some),
+        });
         let threads = reading.value(&table::THREADS, |text| number(text, 1, 16));
         let peers = reading.value(&table::PEERS, |text| number(text, 1, 16_384));
         let handshakes = reading.value(&table::HANDSHAKES, |text| number(text, 1, 10_000));
@@ -59,6 +65,7 @@ impl Config {
             preshared_keys: preshared_keys?,
             forward: forward?,
             receiver: receiver?,
+            metrics: metrics?,
             threads: NonZeroU8::new(threads?)?,
             limits: Limits {
                 peers: peers?,
@@ -117,6 +124,7 @@ mod tests {
         assert_eq!(config.listen, "[::]:51820".parse().unwrap());
         assert_eq!(config.forward, "127.0.0.1:4789".parse().unwrap());
         assert_eq!(config.receiver, Receiver::Sniffer);
+        assert_eq!(config.metrics, "[::]:9470".parse().ok());
         assert_eq!(config.threads.get(), 1);
         assert_eq!(config.limits, Limits::default());
         assert_eq!(log.level, Level::INFO);
@@ -139,6 +147,7 @@ mod tests {
             ("PRIVATE_KEY_FILE", "key"),
             ("THREADS", "17"),
             ("RECEIVER", "device"),
+            ("METRICS", "on"),
         ])
         .unwrap_err();
         let names: Vec<_> = errors
@@ -151,6 +160,7 @@ mod tests {
             "PRIVATE_KEY_FILE",
             "FORWARD",
             "RECEIVER",
+            "METRICS",
             "THREADS",
             "HANDSHAKES",
         ];

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use thiserror::Error;
 use tracing::{info, warn};
@@ -59,11 +60,23 @@ pub(crate) fn private(path: &Path) -> Result<PrivateKey, KeyError> {
     Ok(key)
 }
 
+/// What is known about the file of the pre-shared keys.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FileState {
+    /// How many keys are in use.
+    pub(crate) keys: usize,
+    /// When the file was last read without an error.
+    pub(crate) read_at: SystemTime,
+    /// How often it could not be read, or was wrong.
+    pub(crate) failures: u64,
+}
+
 /// The pre-shared keys, and their file.
 #[derive(Debug)]
 pub(crate) struct PresharedFile {
     path: PathBuf,
     text: Zeroizing<String>,
+    state: FileState,
     /// The last reason why the file could not be used.
     reason: Option<String>,
 }
@@ -71,9 +84,22 @@ pub(crate) struct PresharedFile {
 impl PresharedFile {
     /// Reads the file for the first time.
     pub(crate) fn open(path: PathBuf) -> Result<(Self, PresharedKeys), KeyError> {
-        let (keys, text) = read(PRESHARED_KEYS_FILE.name, &path)?;
-        let reason = None;
-        Ok((Self { path, text, reason }, keys))
+        let (keys, text) = read::<PresharedKeys>(PRESHARED_KEYS_FILE.name, &path)?;
+        let file = Self {
+            path,
+            text,
+            state: FileState {
+                keys: keys.count(),
+                read_at: SystemTime::now(),
+                failures: 0,
+            },
+            reason: None,
+        };
+        Ok((file, keys))
+    }
+
+    pub(crate) const fn state(&self) -> FileState {
+        self.state
     }
 
     /// The keys, if they have changed.
@@ -81,18 +107,20 @@ impl PresharedFile {
         match read::<PresharedKeys>(PRESHARED_KEYS_FILE.name, &self.path) {
             Ok((keys, text)) => {
                 self.reason = None;
+                self.state.read_at = SystemTime::now();
                 if *text == *self.text {
                     return None;
                 }
                 self.text = text;
-                let count = keys.count();
+                self.state.keys = keys.count();
                 info!(
-                    keys = count,
+                    keys = self.state.keys,
                     "the pre-shared keys have changed; sessions stay"
                 );
                 Some(keys)
             }
             Err(error) => {
+                self.state.failures += 1;
                 let reason = error.to_string();
                 if self.reason.as_ref() != Some(&reason) {
                     warn!("{reason}; the keys read before stay in use");
@@ -134,6 +162,8 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert!(file.changed().is_none());
         assert!(file.reason.as_ref().unwrap().contains("no such file"));
+        let FileState { keys, failures, .. } = file.state();
+        assert_eq!((keys, failures), (2, 2), "the keys read before stay in use");
 
         // As the kubelet does it.
         let other = folder.path().join("other");

@@ -8,25 +8,31 @@
 //!                                  ^ replies: handshakes, cookies, keepalives  |
 //!                                  '-------------------------------------------'
 //! ```
-//! `worker` is the thread that does it, `keys` reads and follows the files of keys, and `report` logs the counts. What
-//! comes from the network is decided in the crate `tunnel`, without I/O; docs/encryption.md has the protocol and what
+//! `worker` is the thread that does it, and `keys` reads and follows the files of keys. What is known about the work is a
+//! `status`; `figures` declares each number of it once, for the log and for `metrics`, which `http` serves on the main
+//! thread. What comes from the network is decided in the crate `tunnel`, without I/O; docs/encryption.md has the protocol and what
 //! it protects from.
 
 #![forbid(unsafe_code)]
 
 mod config;
+mod figures;
 mod forward;
+mod http;
 mod keys;
-mod report;
+mod metrics;
 mod socket;
+mod status;
 mod variable;
 mod worker;
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,17 +40,20 @@ use capture::privilege::{PrivilegeError, drop_all};
 use program::{Failure, OS_ERROR, USAGE};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use thiserror::Error;
+use tokio::time::sleep;
 use tracing::info;
 use tunnel::PresharedKeys;
 use tunnel::responder::{Responder, ResponderConfig};
 
 pub use config::{Config, Receiver};
 pub use keys::KeyError;
+pub use metrics::metrics_markdown;
 pub use variable::{PROGRAM, SETTINGS};
 
 use forward::{Forward, keep_open};
 use keys::PresharedFile;
-use worker::{Published, Snapshot, Worker};
+use status::State;
+use worker::{Shared, Snapshot, Worker};
 
 /// How often the request to stop and the file of keys are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -67,6 +76,13 @@ pub enum Error {
         address: SocketAddr,
         error: io::Error,
     },
+    #[error("METRICS={address}: cannot listen there: {error}; set another METRICS, or off")]
+    Metrics {
+        address: SocketAddr,
+        error: io::Error,
+    },
+    #[error("metrics cannot be served: {0}; METRICS=off does without them")]
+    Runtime(io::Error),
     #[error("signals cannot be handled: {0}")]
     Signals(io::Error),
     #[error(transparent)]
@@ -96,13 +112,13 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let private = keys::private(&config.private_key)?;
     let public = private.public();
     let (mut file, preshared) = PresharedFile::open(config.preshared_keys.clone())?;
-    let count = preshared.count();
     let responder = ResponderConfig {
         private,
         preshared,
         limits: config.limits,
     };
-    let (workers, senders, published) = workers(config, &responder, &stop)?;
+    let (workers, senders, shared) = workers(config, &responder, &stop)?;
+    let listener = config.metrics.map(listen).transpose()?;
     let _kept_open = match config.receiver {
         Receiver::Sniffer => keep_open(config.forward).map_err(forwarding(config.forward))?,
         Receiver::Socket => None,
@@ -115,10 +131,25 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let address = address
         .and_then(|address| address.as_socket())
         .unwrap_or(config.listen);
+    let metrics = listener
+        .as_ref()
+        .and_then(|listener| listener.local_addr().ok());
     info!(
-        listen = %address, forward = %config.forward, public_key = %public, preshared_keys = count,
-        threads = config.threads, "podspan-receive {} receives", env!("CARGO_PKG_VERSION")
+        listen = %address, forward = %config.forward, public_key = %public, preshared_keys = file.state().keys,
+        threads = config.threads, metrics = %metrics.map_or_else(|| "off".to_owned(), |address| address.to_string()),
+        "podspan-receive {} receives", env!("CARGO_PKG_VERSION")
     );
+    let peers_limit = u64::from(config.threads.get()) * config.limits.peers as u64;
+    let state = Arc::new(State::new(
+        shared,
+        peers_limit,
+        file.state(),
+        Instant::now(),
+    ));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)?;
     thread::scope(|scope| {
         let mut running = Vec::new();
         for worker in workers {
@@ -132,11 +163,29 @@ pub fn run(config: &Config) -> Result<(), Error> {
                 }
             }
         }
-        follow(&mut file, &senders, &published, &stop);
-        Ok(())
+        let served = runtime.block_on(async {
+            tokio::select! {
+                served = serve(listener, Arc::clone(&state)) => served.map(|never| match never {}),
+                () = follow(&mut file, &senders, &state, &stop) => Ok(()),
+            }
+        });
+        stop.store(true, Ordering::Relaxed);
+        served.map_err(Error::Runtime)
     })?;
-    report::log("ended", &report::sum(&published));
+    figures::log("ended", &state.status());
     Ok(())
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    http::listen(address).map_err(|error| Error::Metrics { address, error })
+}
+
+/// Serves metrics, or nothing.
+async fn serve(listener: Option<TcpListener>, state: Arc<State>) -> io::Result<Infallible> {
+    match listener {
+        Some(listener) => http::serve(listener, state).await,
+        None => pending().await,
+    }
 }
 
 fn forwarding(address: SocketAddr) -> impl FnOnce(io::Error) -> Error {
@@ -144,7 +193,7 @@ fn forwarding(address: SocketAddr) -> impl FnOnce(io::Error) -> Error {
 }
 
 /// What each thread works with.
-type Workers = (Vec<Worker>, Vec<Sender<PresharedKeys>>, Vec<Published>);
+type Workers = (Vec<Worker>, Vec<Sender<PresharedKeys>>, Vec<Shared>);
 
 fn workers(
     config: &Config,
@@ -159,7 +208,7 @@ fn workers(
     for (socket, responder) in sockets.into_iter().zip(responders) {
         let forward = Forward::open(config.forward, config.receiver);
         let (sender, keys) = mpsc::channel();
-        let published: Published = Arc::new(Mutex::new(Snapshot::default()));
+        let published = Shared::default();
         senders.push(sender);
         all.push(Arc::clone(&published));
         workers.push(Worker {
@@ -175,30 +224,31 @@ fn workers(
 }
 
 /// Follows the file of keys and logs the counts, until the request to stop.
-fn follow(
+async fn follow(
     file: &mut PresharedFile,
     senders: &[Sender<PresharedKeys>],
-    published: &[Published],
+    state: &State,
     stop: &AtomicBool,
 ) {
     let mut reported = Snapshot::default();
     let mut next_report = Instant::now() + REPORT_EVERY;
     while !stop.load(Ordering::Relaxed) {
         // Not longer: a signal only sets the flag.
-        thread::park_timeout(LOOK_EVERY);
+        sleep(LOOK_EVERY).await;
         if let Some(keys) = file.changed() {
             for sender in senders {
                 // A thread that has ended needs none.
                 let _ = sender.send(keys.clone());
             }
         }
+        state.set_keys(file.state());
         let now = Instant::now();
         if now >= next_report {
             next_report = now + REPORT_EVERY;
-            let sum = report::sum(published);
-            if sum != reported {
-                report::log("received", &sum);
-                reported = sum;
+            let status = state.status();
+            if status.work != reported {
+                figures::log("received", &status);
+                reported = status.work;
             }
         }
     }

@@ -50,6 +50,13 @@ settings! {
         example: "socket",
     }
 
+    METRICS {
+        default: "[::]:9470",
+        expected: "an address with a TCP port, or off",
+        text: "Where /metrics, /livez and /readyz are, by HTTP. off: nowhere.",
+        example: "127.0.0.1:9470",
+    }
+
     THREADS {
         default: "1",
         expected: "a number from 1 to 16",

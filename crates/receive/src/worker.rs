@@ -2,9 +2,13 @@
 //!
 //! A batch is read, each datagram is opened, the copies are sent, and then the next batch is read. Nothing is shared
 //! with other threads: each has its socket and its part of the sessions. Once a second it removes old sessions, sends
-//! keepalives, takes new keys and publishes its counts.
+//! keepalives, takes new keys and publishes its counts, also while nothing arrives: so it shows that it is not stuck.
+//!
+//! Invariant: the counts are published between two batches, where each datagram that was received is counted as what
+//! became of it too.
 
 use std::net::SocketAddr;
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +28,11 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// The numbers of a thread, or the sum of several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Snapshot {
+    /// Datagrams from the network, and their bytes.
+    pub(crate) received: Sum,
     pub(crate) totals: Totals,
+    /// Bytes of the VXLAN datagrams that were opened.
+    pub(crate) opened_bytes: u64,
     pub(crate) forward: Counts,
     /// Datagrams, or messages of several, that found a full receive buffer.
     pub(crate) overflowed: u64,
@@ -32,10 +40,45 @@ pub(crate) struct Snapshot {
     pub(crate) replies_failed: u64,
     /// Podspans with a session.
     pub(crate) peers: u64,
+    /// Sessions, and those of them that are not confirmed yet.
+    pub(crate) sessions: u64,
+    pub(crate) half_open: u64,
 }
 
-/// A snapshot that a thread publishes.
-pub(crate) type Published = Arc<Mutex<Snapshot>>;
+impl AddAssign for Snapshot {
+    fn add_assign(&mut self, other: Self) {
+        self.received.datagrams += other.received.datagrams;
+        self.received.bytes += other.received.bytes;
+        self.totals += other.totals;
+        self.opened_bytes += other.opened_bytes;
+        self.forward.forwarded += other.forward.forwarded;
+        self.forward.queue_full += other.forward.queue_full;
+        self.forward.send_error += other.forward.send_error;
+        self.overflowed += other.overflowed;
+        self.replies_failed += other.replies_failed;
+        self.peers += other.peers;
+        self.sessions += other.sessions;
+        self.half_open += other.half_open;
+    }
+}
+
+/// Datagrams and their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Sum {
+    pub(crate) datagrams: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What a thread publishes.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    pub(crate) snapshot: Snapshot,
+    /// When; `None` before the thread has begun.
+    pub(crate) at: Option<Instant>,
+}
+
+/// What a thread publishes, for who reads it.
+pub(crate) type Shared = Arc<Mutex<Published>>;
 
 /// What a thread works with.
 pub(crate) struct Worker {
@@ -43,7 +86,7 @@ pub(crate) struct Worker {
     pub(crate) responder: Responder,
     pub(crate) forward: Forward,
     pub(crate) keys: Receiver<PresharedKeys>,
-    pub(crate) published: Published,
+    pub(crate) published: Shared,
     pub(crate) stop: Arc<AtomicBool>,
 }
 
@@ -59,8 +102,11 @@ impl Worker {
             received: Received::new(),
             replies: Replies::new(),
             replies_failed: 0,
+            sum: Sum::default(),
+            opened_bytes: 0,
             worker: self,
         };
+        running.publish();
         let mut next_tick = Instant::now() + TICK;
         let mut ends = None;
         loop {
@@ -95,6 +141,8 @@ struct Running {
     received: Received,
     replies: Replies,
     replies_failed: u64,
+    sum: Sum,
+    opened_bytes: u64,
 }
 
 impl Running {
@@ -106,9 +154,12 @@ impl Running {
             ..
         } = &mut self.worker;
         for (datagram, from) in self.received.datagrams() {
+            self.sum.datagrams += 1;
+            self.sum.bytes += datagram.len() as u64;
             let replies = &mut self.replies;
             let opened = responder.receive(datagram, from, now, forward.room(), replies);
             if let Ok(Opened::Vxlan { bytes, .. }) = opened {
+                self.opened_bytes += bytes.len() as u64;
                 forward.push(&bytes);
             } else {
                 for reply in replies.iter() {
@@ -135,15 +186,23 @@ impl Running {
     }
 
     fn publish(&self) {
+        let responder = &self.worker.responder;
         let snapshot = Snapshot {
-            totals: *self.worker.responder.totals(),
+            received: self.sum,
+            totals: *responder.totals(),
+            opened_bytes: self.opened_bytes,
             forward: self.worker.forward.counts(),
             overflowed: self.received.overflowed.into(),
             replies_failed: self.replies_failed,
-            peers: self.worker.responder.peers() as u64,
+            peers: responder.peers() as u64,
+            sessions: responder.sessions() as u64,
+            half_open: responder.half_open() as u64,
         };
         let published = self.worker.published.lock();
-        *published.unwrap_or_else(PoisonError::into_inner) = snapshot;
+        *published.unwrap_or_else(PoisonError::into_inner) = Published {
+            snapshot,
+            at: Some(Instant::now()),
+        };
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why a datagram from the network is refused.
 //!
-//! Each reason is declared once, with its label. The labels are stable: logs contain them, and metrics will.
+//! Each reason is declared once, with its label. The labels are stable: logs and metrics contain them.
 
 use core::fmt;
 

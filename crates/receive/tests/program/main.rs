@@ -5,6 +5,7 @@
     reason = "a test fails by a panic; clippy.toml's exception is for #[test] only"
 )]
 
+mod metrics;
 mod podspan;
 
 use std::fs;
@@ -22,6 +23,7 @@ use podspan::{LIMIT, Podspan};
 struct Fixture {
     process: Process,
     address: SocketAddr,
+    metrics: Option<SocketAddr>,
     sensor: UdpSocket,
     public: PublicKey,
     keys: Vec<PresharedKey>,
@@ -40,6 +42,7 @@ impl Fixture {
         let mut command = Command::new(env!("CARGO_BIN_EXE_podspan-receive"));
         command
             .env("LISTEN", "127.0.0.1:0")
+            .env("METRICS", "127.0.0.1:0")
             .env("FORWARD", sensor.local_addr().unwrap().to_string())
             .env("PRIVATE_KEY_FILE", folder.path().join("private"))
             .env("PRESHARED_KEYS_FILE", folder.path().join("preshared"))
@@ -47,11 +50,14 @@ impl Fixture {
         let mut process = Process::spawn(command).unwrap();
         process.wait_for_output("receives", LIMIT).unwrap();
         let line = process.stderr();
-        let address = line.split("listen=").nth(1).unwrap();
-        let address = address.split_whitespace().next().unwrap().parse().unwrap();
+        let field = |name: &str| {
+            let value = line.split(name).nth(1).unwrap();
+            value.split_whitespace().next().unwrap().to_owned()
+        };
         Self {
+            address: field("listen=").parse().unwrap(),
+            metrics: field("metrics=").parse().ok(),
             process,
-            address,
             sensor,
             public: private.public(),
             keys,

@@ -1,0 +1,170 @@
+//! The figures, each declared once: its name in the log and as a metric, and where it is in a [`Status`]. The log line,
+//! the metrics and the table of docs/encryption.md come from the declaration.
+//!
+//! The sums are exact, in the log and on each scrape:
+//! - received = opened + keepalives + handshakes + refused;
+//! - opened = forwarded + dropped.
+
+use std::time::SystemTime;
+
+use tracing::info;
+use tunnel::refusal::{Refusal, Refused};
+
+use crate::status::Status;
+
+/// The kind of a figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It only grows. The name of its metric ends with `_total`.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+}
+
+/// Names and values of labels.
+pub(crate) type Labels = &'static [(&'static str, &'static str)];
+
+/// One figure, or several with a label each.
+pub(crate) struct Figure {
+    /// The name of its metric, without the prefix and the suffix.
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) labels: Labels,
+    /// What it counts, as a sentence.
+    pub(crate) help: &'static str,
+    pub(crate) value: Value,
+}
+
+/// Where a figure is.
+pub(crate) enum Value {
+    One(fn(&Status) -> u64),
+    /// One for each [`Refusal`], labelled with its reason.
+    Refused(fn(&Status) -> &Refused),
+}
+
+/// Figures with one name are neighbours.
+macro_rules! figures {
+    (
+        log_and_metric { $($key:ident $kind:ident $name:literal $({$label:ident: $text:literal})? $help:literal = $get:expr;)+ }
+        by_reason { $each:ident $each_name:literal $each_help:literal = $each_get:expr; }
+        metric_only { $($only_kind:ident $only_name:literal $({$only_label:ident: $only_text:expr})? $only_help:literal = $only_get:expr;)+ }
+    ) => {
+        pub(crate) const FIGURES: &[Figure] = &[
+            $(Figure {
+                name: $name,
+                kind: Kind::$kind,
+                labels: &[$((stringify!($label), $text))?],
+                help: $help,
+                value: Value::One($get),
+            },)+
+            Figure {
+                name: $each_name,
+                kind: Kind::Counter,
+                labels: &[],
+                help: $each_help,
+                value: Value::Refused($each_get),
+            },
+            $(Figure {
+                name: $only_name,
+                kind: Kind::$only_kind,
+                labels: &[$((stringify!($only_label), $only_text))?],
+                help: $only_help,
+                value: Value::One($only_get),
+            },)+
+        ];
+
+        /// Logs the figures.
+        pub(crate) fn log(what: &'static str, status: &Status) {
+            $(let $key: fn(&Status) -> u64 = $get;)+
+            let $each: fn(&Status) -> &Refused = $each_get;
+            info!($($key = $key(status),)+ $each = %reasons($each(status)), "{what}");
+        }
+    };
+}
+
+figures! {
+    log_and_metric {
+    peers Gauge "peers" "Podspans with a session." = |status| status.work.peers;
+    sessions Gauge "sessions" "Sessions, with those that are half-open: a podspan has up to two." = |status| status.work.sessions;
+    half_open Gauge "half_open_sessions" "Sessions that no datagram has confirmed yet." = |status| status.work.half_open;
+    received Counter "received_datagrams" "Datagrams from the network." = |status| status.work.received.datagrams;
+    received_bytes Counter "received_bytes" "Bytes of these datagrams." = |status| status.work.received.bytes;
+    opened Counter "opened_datagrams" "Copies that were decrypted." = |status| status.work.totals.opened;
+    opened_bytes Counter "opened_bytes" "Bytes of these copies, from the VXLAN header on." = |status| status.work.opened_bytes;
+    forwarded Counter "forwarded_datagrams" "Copies that were given to the sensor." = |status| status.work.forward.forwarded;
+    queue_full Counter "dropped_datagrams" {reason: "queue_full"} "Copies that were decrypted and not given to the sensor." = |status| status.work.forward.queue_full;
+    send_error Counter "dropped_datagrams" {reason: "send_error"} "Copies that were decrypted and not given to the sensor." = |status| status.work.forward.send_error;
+    overflowed Counter "overflowed_messages" "Messages that found a full receive buffer. One has up to 64 datagrams; they are in no other figure." = |status| status.work.overflowed;
+    keepalives Counter "keepalives" "Datagrams of podspans without a copy." = |status| status.work.totals.keepalives;
+    handshakes Counter "handshakes" "Initiations that were answered." = |status| status.work.totals.answered;
+    peers_new Counter "sessions_confirmed" {of: "new_peer"} "Sessions that a podspan has confirmed, by whether it had one before." = |status| status.work.totals.peers_new;
+    rekeyed Counter "sessions_confirmed" {of: "known_peer"} "Sessions that a podspan has confirmed, by whether it had one before." = |status| status.work.totals.rekeyed;
+    evicted Counter "half_open_sessions_evicted" "Half-open sessions that were removed early, to make room." = |status| status.work.totals.half_open_evicted;
+    replies_failed Counter "replies_failed" "Answers and keepalives that the kernel refused. Podspans ask again." = |status| status.work.replies_failed;
+    key_failures Counter "preshared_keys_read_failures" "How often the file of pre-shared keys could not be read, or was wrong; it is read twice a second." = |status| status.keys.failures;
+    }
+
+    by_reason {
+    refused "refused_datagrams" "Datagrams that were not taken." = |status| &status.work.totals.refused;
+    }
+
+    metric_only {
+    Gauge "peers_limit" "How many podspans there can be: PEERS on each of the THREADS." = |status| status.peers_limit;
+    Gauge "preshared_keys" "Pre-shared keys in use; two during a rotation." = |status| status.keys.keys as u64;
+    Gauge "preshared_keys_read_timestamp_seconds" "When the file of pre-shared keys was last read without an error." = |status| seconds(status.keys.read_at);
+    Counter "http_connections_evicted" "Connections to METRICS that were closed because there were too many." = |status| status.connections_evicted;
+    Gauge "build_info" {version: env!("CARGO_PKG_VERSION")} "Always 1; the label is the version." = |_| 1;
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+/// The values of a figure, with their labels.
+pub(crate) fn values(
+    figure: &Figure,
+    status: &Status,
+) -> Vec<(Vec<(&'static str, &'static str)>, u64)> {
+    match figure.value {
+        Value::One(get) => vec![(figure.labels.to_vec(), get(status))],
+        Value::Refused(get) => {
+            let one = |reason: &Refusal| (vec![(REASON, reason.label())], get(status).of(*reason));
+            Refusal::ALL.iter().map(one).collect()
+        }
+    }
+}
+
+/// The label of refusals.
+pub(crate) const REASON: &str = "reason";
+
+/// The reasons that occurred, such as `mac1=3 replayed=1`.
+fn reasons(refused: &Refused) -> String {
+    let reasons: Vec<_> = refused
+        .iter()
+        .map(|(reason, count)| format!("{reason}={count}"))
+        .collect();
+    if reasons.is_empty() {
+        "0".to_owned()
+    } else {
+        reasons.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tunnel::Refusal;
+
+    use super::*;
+
+    #[test]
+    fn refusals_are_shown_by_reason() {
+        let mut refused = Refused::default();
+        assert_eq!(reasons(&refused), "0");
+        refused.count(Refusal::Mac1);
+        refused.count(Refusal::Replayed);
+        refused.count(Refusal::Replayed);
+        assert_eq!(reasons(&refused), "replayed=2 mac1=1");
+    }
+}
