@@ -12,6 +12,7 @@
 //! | `podspan.dev/host-network` | here |
 //! | `podspan.dev/mirror` | podspan while it runs; here only checked |
 //! | `podspan.dev/port`, `podspan.dev/receiver` | other podspans, if the pod is a sensor |
+//! | `podspan.dev/tunnel`, `podspan.dev/tunnel-port` | here, as settings; and by other podspans, if the pod is a sensor |
 //!
 //! `FILTER` has the annotation's filter too, because it applies until podspan has the first answer of the API
 //! server, and always if podspan may not read its own pod: otherwise it would mirror what the annotation

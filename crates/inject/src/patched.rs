@@ -15,7 +15,7 @@ use crate::Options;
 use crate::given::Given;
 use crate::quantity::thousandths;
 use crate::refused::{Name, Reason, Shown};
-use crate::setting::Setting;
+use crate::setting::{Setting, is_key};
 use crate::sidecar::{Amount, BASE, CPU, DOWNWARD, IMAGE, MEMORY, RESTORE, Security, Sidecar};
 
 const REMOVE: &str = "remove podspan's container first (uninject)";
@@ -95,6 +95,10 @@ fn is_given(variable: &str, given: &Given<'_>, settings: &[Setting]) -> bool {
 }
 
 fn variable(name: &str, value: &str, settings: &[Setting]) -> Reason {
+    if is_key(name) {
+        // Whatever the value is, nobody may read it here.
+        return patched(format!("the variable {name}"), capitalised(REMOVE));
+    }
     let what = format!("{}={}", Name(name), Shown(value));
     let setting = settings.iter().find(|setting| setting.variable == name);
     let annotation = match (name, setting.and_then(Setting::name)) {

@@ -42,6 +42,21 @@ const NOT_SETTABLE: [(&str, &str); 3] = [
     ),
 ];
 
+/// Settings that are keys or files with them. No annotation sets them: everybody who reads pods would read the
+/// pre-shared key there, and whoever writes a pod would choose who can decrypt its copies.
+const KEYS: [&str; 5] = [
+    "WG_SENSOR_KEY",
+    "WG_SENSOR_KEY_FILE",
+    "WG_PRESHARED_KEY",
+    "WG_PRESHARED_KEY_FILE",
+    "WG_PRIVATE_KEY_FILE",
+];
+
+/// Whether a setting is a key or a file with one.
+pub(crate) fn is_key(variable: &str) -> bool {
+    KEYS.contains(&variable)
+}
+
 /// One setting of podspan: a variable, and the annotation that sets it.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
@@ -59,7 +74,8 @@ pub struct Setting {
 
 impl Setting {
     /// The name of its annotation; `None` if no annotation sets it: the downward API sets four variables and
-    /// the kubelet two, a file needs a volume, and podspan itself follows the annotation `podspan.dev/filter`.
+    /// the kubelet two, a file needs a volume, keys are in no annotation, and podspan itself follows the annotation
+    /// `podspan.dev/filter`.
     #[must_use]
     pub fn annotation(&self) -> Option<String> {
         self.name().map(|name| format!("{PREFIX}{name}"))
@@ -70,6 +86,7 @@ impl Setting {
     pub fn name(&self) -> Option<String> {
         let variable = self.variable;
         let is_other = variable == "FILTER"
+            || is_key(variable)
             || DOWNWARD.iter().any(|(name, _)| *name == variable)
             || NOT_SETTABLE.iter().any(|(name, _)| *name == variable);
         // podspan.dev/receiver is an annotation of sensors.
@@ -107,6 +124,9 @@ pub(crate) fn refused(origin: Origin, name: &str, settings: &[Setting]) -> Optio
     let variable = name.to_ascii_uppercase().replace('-', "_");
     if DOWNWARD.iter().any(|(name, _)| *name == variable) {
         return not_settable("podspan gets this value from the pod itself");
+    }
+    if is_key(&variable) {
+        return not_settable("keys belong into a Secret, and everybody who reads pods reads this");
     }
     if let Some((_, why)) = NOT_SETTABLE.iter().find(|(name, _)| *name == variable) {
         return not_settable(why);

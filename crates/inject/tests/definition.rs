@@ -161,6 +161,11 @@ fn each_refusal_names_the_cause_and_the_remedy() {
              file",
         ),
         (
+            annotated("wg-preshared-key", "secret".into()),
+            "the annotation podspan.dev/wg-preshared-key cannot be set: keys belong into a Secret, and everybody who \
+             reads pods reads this",
+        ),
+        (
             annotated("kubernetes-service-port", "443".into()),
             "the annotation podspan.dev/kubernetes-service-port cannot be set: the kubelet sets this variable in \
              every container",

@@ -67,6 +67,12 @@ fn a_patch_is_not_lost() {
             "HTTP_PROXY=\"a\"",
             "Remove podspan's container first (uninject)",
         ),
+        // The value may be a key.
+        (
+            with_variable("WG_PRESHARED_KEY", "secret"),
+            "the variable WG_PRESHARED_KEY",
+            "Remove podspan's container first (uninject)",
+        ),
         (
             with_variable("SENSOR", "sensor"),
             "the variable SENSOR twice",

@@ -115,6 +115,7 @@ copy would be mirrored again.
 | `podspan.dev/filter` | read by podspan [while it runs](filter.md). It becomes the variable `FILTER` too, which applies until podspan has read the annotation, and always if it may not read its own pod |
 | `podspan.dev/mirror` | read by podspan [while it runs](filter.md); here it is only checked |
 | `podspan.dev/port`, `podspan.dev/receiver` | of [sensors](discovery.md); they change nothing here |
+| `podspan.dev/tunnel`, `podspan.dev/tunnel-port` | settings of the pod's podspan, as below. On the pod of a [sensor](discovery.md#annotations-of-a-sensor) other podspans read them too: there the tunnel is `wireguard` or `off`. Keys are in no annotation. |
 ";
 
 const SETTINGS_TABLE: &str = "
