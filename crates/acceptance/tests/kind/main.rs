@@ -52,6 +52,7 @@ const ON_ANY_CLUSTER: &[&str] = &[
     "in_the_pod_both_forms_deliver",
     "on_the_node_all_forms_deliver",
     "central_both_forms_deliver",
+    "central_through_encrypted_tunnels_delivers",
     "the_classic_way_delivers",
     "a_rollout_of_the_application_fails_no_request_and_loses_no_copy",
     "all_that_two_hosts_send_each_other_is_at_one_of_three_sensors",

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use acceptance::objects::until;
 use acceptance::scenario::text;
 use acceptance::{Load, Received, Scenario};
+use keys::{PresharedKey, PrivateKey};
 use serde_json::Value;
 
 use testbed::kind::Cluster;
@@ -26,6 +27,10 @@ pub(crate) const TESTS: &[Test] = &[
         on_the_node_all_forms_deliver,
     ),
     ("central_both_forms_deliver", central_both_forms_deliver),
+    (
+        "central_through_encrypted_tunnels_delivers",
+        central_through_encrypted_tunnels_delivers,
+    ),
     ("the_classic_way_delivers", the_classic_way_delivers),
     (
         "no_copy_leaves_the_node_while_its_sensor_is_ready",
@@ -37,24 +42,28 @@ pub(crate) const TESTS: &[Test] = &[
 /// sent: each frame, once.
 fn delivers(cluster: &Cluster, namespace: &str, example: &str) -> Outcome {
     let scenario = Scenario::new(cluster, namespace, &[])?;
+    delivers_in(&scenario, example)
+}
+
+fn delivers_in(scenario: &Scenario<'_>, example: &str) -> Outcome {
     let manifests = scenario.manifests().resource(example);
-    apply_sensors_first(&scenario, &manifests, "app=web")?;
+    apply_sensors_first(scenario, &manifests, "app=web")?;
     for object in scenario
         .kubectl(&["get", "deployments,daemonsets", "-o", "name"])?
         .lines()
     {
         scenario.rolled_out(&[object], LIMIT)?;
     }
-    web_mirrors(&scenario)?;
+    web_mirrors(scenario)?;
     let load = Load::new("load", "http://web/", 50, 2);
-    let report = load.run(&scenario)?;
+    let report = load.run(scenario)?;
     report.complete(&load)?;
     // In the pod, the sensor ends with podspan: its own last second is not in its log any more.
-    let logs: Vec<_> = sensor_pods(&scenario)?
+    let logs: Vec<_> = sensor_pods(scenario)?
         .iter()
-        .map(|pod| Followed::start(&scenario, pod, "sensor"))
+        .map(|pod| Followed::start(scenario, pod, "sensor"))
         .collect();
-    let totals = delete_and_read_totals(&scenario, "web", "app=web")?;
+    let totals = delete_and_read_totals(scenario, "web", "app=web")?;
     scenario.kubectl(&["delete", "deployments,daemonsets", "--all", "--wait=false"])?;
     let mut received = Received::default();
     for log in logs {
@@ -109,6 +118,35 @@ fn on_the_node_all_forms_deliver(cluster: &Cluster) -> Outcome {
 fn central_both_forms_deliver(cluster: &Cluster) -> Outcome {
     delivers(cluster, "central-sniffing", "examples/central/sniffing")?;
     delivers(cluster, "central-device", "examples/central/vxlan-device")
+}
+
+/// Nobody between the pods reads a copy; what podspan sends is what arrives all the same.
+fn central_through_encrypted_tunnels_delivers(cluster: &Cluster) -> Outcome {
+    let scenario = Scenario::new(cluster, "encrypted", &[])?;
+    let (sensor, preshared) = (PrivateKey::generate(), PresharedKey::generate());
+    scenario.apply(&format!(
+        r"
+apiVersion: v1
+kind: Secret
+metadata: {{name: podspan-receive}}
+stringData:
+  private-key: {}
+  preshared-keys: {}
+---
+apiVersion: v1
+kind: Secret
+metadata: {{name: podspan-tunnel}}
+stringData:
+  sensor-key: {}
+  preshared-key: {}
+",
+        *sensor.to_base64(),
+        *preshared.to_base64(),
+        sensor.public(),
+        *preshared.to_base64(),
+    ))?;
+    delivers_in(&scenario, "examples/encrypted")?;
+    Ok(())
 }
 
 /// The way of the script that podspan replaces: a second plain container, `default` bound to `view`.

@@ -13,7 +13,7 @@ use crate::spread::Spreader;
 use crate::{DropReason, Sensor, SensorTable, Spread};
 
 const WIRE_TRUTH: &str = include_str!("../../../../docs/wire-truth.md");
-const DOCUMENTS: [(&str, &str); 11] = [
+const DOCUMENTS: [(&str, &str); 12] = [
     ("README.md", include_str!("../../../../README.md")),
     (
         "docs/ARCHITECTURE.md",
@@ -49,6 +49,10 @@ const DOCUMENTS: [(&str, &str); 11] = [
         include_str!("../../../../docs/performance.md"),
     ),
     ("docs/filter.md", include_str!("../../../../docs/filter.md")),
+    (
+        "docs/encryption.md",
+        include_str!("../../../../docs/encryption.md"),
+    ),
 ];
 
 fn packet(payload: &[u8], header: impl FnOnce(&mut Vec<u8>, &[u8])) -> TestFrame {

@@ -89,6 +89,10 @@ fn main() -> ExitCode {
         asks("the_wrong_ca_is_refused", access::wrong_ca),
         asks("every_manifest_builds_and_is_accepted", manifests::accepted),
         asks("the_examples_have_both_forms", manifests::forms),
+        asks(
+            "the_encrypted_example_has_its_keys_where_they_are_needed",
+            manifests::encrypted,
+        ),
         asks("the_sidecar_starts_first", manifests::sidecar_first),
         asks(
             "the_components_and_the_injection_give_the_same_pod",

@@ -11,7 +11,7 @@ use testbed::kubernetes::{ControlPlane, Error};
 use crate::{Outcome, manifest};
 
 /// How many folders of `manifests/rbac` and `manifests/examples` can be applied.
-const FOLDERS: usize = 22;
+const FOLDERS: usize = 23;
 
 pub(crate) fn accepted(control_plane: &ControlPlane) -> Outcome {
     control_plane.create_namespace("sensors")?;
@@ -87,6 +87,61 @@ pub(crate) fn forms(control_plane: &ControlPlane) -> Outcome {
         };
         assert_eq!(value("SENSOR"), Some("127.0.0.1"), "{pod}");
         assert_eq!(value("RECEIVER"), receiver, "{pod}");
+    }
+    Ok(())
+}
+
+/// Both ends of the tunnels have their keys, and only the ends that need them.
+pub(crate) fn encrypted(control_plane: &ControlPlane) -> Outcome {
+    let template = |name| -> Result<Value, Failed> {
+        let object = applied(control_plane, "encrypted", "Deployment", name)?;
+        Ok(object["spec"]["template"].clone())
+    };
+    let (web, sensor) = (template("web")?, template("sensor")?);
+    let volumes = |pod: &Value| -> Vec<Value> {
+        let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+        volumes
+            .map(|volume| volume["secret"]["secretName"].clone())
+            .collect()
+    };
+    assert_eq!(volumes(&web), ["podspan-tunnel"]);
+    assert_eq!(volumes(&sensor), ["podspan-receive"]);
+    let podspan = &web["spec"]["initContainers"][0];
+    let variables = podspan["env"].as_array().ok_or("no variables")?;
+    let value = |name: &str| {
+        let variable = variables.iter().find(|variable| variable["name"] == name)?;
+        variable["value"].as_str()
+    };
+    assert_eq!(value("TUNNEL"), Some("required"));
+    let mount = &podspan["volumeMounts"][0]["mountPath"];
+    for (variable, file) in [
+        ("WG_SENSOR_KEY_FILE", "sensor-key"),
+        ("WG_PRESHARED_KEY_FILE", "preshared-key"),
+    ] {
+        let path = format!("{}/{file}", mount.as_str().unwrap_or_default());
+        assert_eq!(value(variable), Some(path.as_str()));
+    }
+    let annotations = &sensor["metadata"]["annotations"];
+    assert_eq!(annotations["podspan.dev/tunnel"], "wireguard");
+    let names = |pod: &Value| -> Vec<Value> {
+        let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+        containers
+            .map(|container| container["name"].clone())
+            .collect()
+    };
+    assert_eq!(names(&web), ["web"]);
+    let mut of_sensor = names(&sensor);
+    of_sensor.sort_by_key(ToString::to_string);
+    assert_eq!(of_sensor, ["podspan-receive", "sensor"]);
+    let receive = sensor["spec"]["containers"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    for container in receive.filter(|container| container["name"] == "podspan-receive") {
+        let security = &container["securityContext"];
+        assert_eq!(security["capabilities"], json!({"drop": ["ALL"]}));
+        assert_eq!(security["readOnlyRootFilesystem"], true);
+        assert_eq!(security["runAsNonRoot"], true);
     }
     Ok(())
 }
