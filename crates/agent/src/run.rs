@@ -293,19 +293,14 @@ fn tunnels(
 /// if the sensors are addresses without tunnels.
 fn start_wait(config: &Config) -> Duration {
     match config.sensor {
-        SensorSetting::Addresses(_) if !has_tunnel(config) => Duration::ZERO,
+        SensorSetting::Addresses(_) if !config.have_addresses_tunnels() => Duration::ZERO,
         _ => config.start_wait.duration(),
     }
 }
 
-/// Whether sensors that the configuration has as addresses have an encrypted tunnel.
-fn has_tunnel(config: &Config) -> bool {
-    config.tunnel_of_addresses().is_some()
-}
-
 /// The list of sensors, if the configuration has addresses.
 fn listed(config: &Config) -> Vec<ListedSensor> {
-    let has_tunnel = has_tunnel(config);
+    let has_tunnel = config.have_addresses_tunnels();
     config
         .sensor_addresses()
         .map(|address| ListedSensor {

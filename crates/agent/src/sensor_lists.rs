@@ -14,7 +14,7 @@ use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use tokio::sync::watch;
 
 use crate::sensors::ListedSensor;
-use settings::{Config, Namespace, Namespaces, ObjectName, PodUid, SensorSetting};
+use settings::{Config, Namespace, Namespaces, ObjectName, PodUid, Receiver, SensorSetting};
 
 /// The lists of the sensors that have the name.
 pub(crate) struct SensorLists(watch::Receiver<SensorList>);
@@ -52,8 +52,13 @@ impl SensorLists {
 fn listed(sensor: &FoundSensor) -> ListedSensor {
     ListedSensor {
         address: sensor.address,
-        receiver: sensor.receiver,
-        has_tunnel: sensor.tunnel.is_some(),
+        // The end of a tunnel is one: a closed port means that nothing arrives.
+        receiver: if sensor.has_tunnel {
+            Receiver::Socket
+        } else {
+            sensor.receiver
+        },
+        has_tunnel: sensor.has_tunnel,
         on_this_node: sensor.on_this_node,
     }
 }

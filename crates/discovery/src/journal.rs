@@ -164,9 +164,10 @@ impl Journal {
             } else {
                 ""
             };
-            let tunnel = match sensor.tunnel {
-                Some(_) => ", through WireGuard",
-                None => "",
+            let tunnel = if sensor.has_tunnel {
+                ", through WireGuard"
+            } else {
+                ""
             };
             // Writing to a string cannot fail.
             let _ = write!(

@@ -132,7 +132,7 @@ fn any_list() -> impl Strategy<Value = SensorList> {
     let sensor = any_text().prop_map(|pod| FoundSensor {
         address: SocketAddr::from(([10, 0, 0, 1], 4789)),
         receiver: Receiver::Sniffer,
-        tunnel: None,
+        has_tunnel: false,
         pod,
         on_this_node: false,
     });

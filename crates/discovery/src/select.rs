@@ -186,7 +186,7 @@ fn merge<'p>(
     (other_name, mut other): (&'p PodName, FoundSensor),
 ) -> &'p PodName {
     let mut not_used = other_name;
-    if used.tunnel.is_none() && other.tunnel.is_some() {
+    if !used.has_tunnel && other.has_tunnel {
         std::mem::swap(used, &mut other);
         std::mem::swap(name, &mut not_used);
     }
@@ -230,7 +230,7 @@ fn check(pod: &Pod, settings: &Settings) -> Result<FoundSensor, Remark> {
     let tunnel_port = tunnel_port(pod, settings.tunnel)?;
     Ok(FoundSensor {
         address: SocketAddr::new(address, tunnel_port.unwrap_or(port).get()),
-        tunnel: tunnel_port.map(|_| port),
+        has_tunnel: tunnel_port.is_some(),
         receiver,
         pod: pod.name.to_string(),
         on_this_node: settings.node.is_some() && pod.node == settings.node,

@@ -76,7 +76,7 @@ fn a_usable_pod_is_used_with_the_defaults() {
     assert_eq!(selection.remarks, BTreeMap::new());
     let sensor = FoundSensor {
         address: "10.0.0.1:4789".parse().unwrap(),
-        tunnel: None,
+        has_tunnel: false,
         receiver: Receiver::Socket,
         pod: "shop/a".to_owned(),
         on_this_node: false,
@@ -256,20 +256,19 @@ fn the_tunnel_is_used_where_the_sensor_or_the_setting_says_so() {
 }
 
 #[test]
-fn a_sensor_behind_a_tunnel_has_the_tunnels_port_outside_and_its_own_inside() {
+fn a_sensor_behind_a_tunnel_has_the_tunnels_port() {
     let mut declared = pod("a", "10.0.0.1");
     declared.tunnel = Annotation::Valid(Declared::Tunnel);
     let found = |pod: &Pod| {
         let sensor = select([pod], &settings()).list.sensors.remove(0);
-        let inside = sensor.tunnel.map(NonZeroU16::get);
-        (sensor.address.to_string(), inside)
+        (sensor.address.to_string(), sensor.has_tunnel)
     };
-    assert_eq!(found(&declared), ("10.0.0.1:51820".to_owned(), Some(4789)));
+    assert_eq!(found(&declared), ("10.0.0.1:51820".to_owned(), true));
     declared.port = Annotation::Valid(NonZeroU16::new(4790).unwrap());
     declared.tunnel_port = Annotation::Valid(NonZeroU16::new(4789).unwrap());
-    assert_eq!(found(&declared), ("10.0.0.1:4789".to_owned(), Some(4790)));
+    assert_eq!(found(&declared), ("10.0.0.1:4789".to_owned(), true));
     declared.tunnel = Annotation::Missing;
-    assert_eq!(found(&declared), ("10.0.0.1:4790".to_owned(), None));
+    assert_eq!(found(&declared), ("10.0.0.1:4790".to_owned(), false));
 }
 
 /// Whichever comes first.
@@ -291,7 +290,7 @@ fn of_two_pods_with_one_address_the_one_behind_a_tunnel_is_used() {
         let Selection { list, remarks } = select(&pods, &settings());
         let merged = FoundSensor {
             address: "10.0.0.1:9000".parse().unwrap(),
-            tunnel: NonZeroU16::new(4789),
+            has_tunnel: true,
             receiver: Receiver::Sniffer,
             pod: format!("shop/{tunnelled}"),
             on_this_node: true,
@@ -417,9 +416,9 @@ proptest! {
             prop_assert!(pod.addresses.contains(&sensor.address.ip()));
             prop_assert!(sensor.address.is_ipv4(), "only usable families");
             prop_assert!(!sensor.address.ip().is_loopback());
-            prop_assert!(sensor.tunnel.is_none() || has_keys);
+            prop_assert!(!sensor.has_tunnel || has_keys);
             if pod.tunnel == Annotation::Valid(Declared::Tunnel) || default == Tunnel::Required {
-                prop_assert!(sensor.tunnel.is_some(), "never plain");
+                prop_assert!(sensor.has_tunnel, "never plain");
             }
         }
         let unused = remarks

@@ -137,9 +137,8 @@ pub struct SensorList {
 pub struct FoundSensor {
     /// Where the copies are sent: the port is that of the tunnel if there is one.
     pub address: SocketAddr,
-    /// `Some`: the copies go through WireGuard, never plain; the VXLAN port inside the tunnel. `None`: they are
-    /// plain.
-    pub tunnel: Option<NonZeroU16>,
+    /// Whether the copies go through WireGuard, never plain; the VXLAN port inside the tunnel is the usual one.
+    pub has_tunnel: bool,
     /// How it receives them.
     pub receiver: Receiver,
     /// `namespace/name` of the pod, for the log.

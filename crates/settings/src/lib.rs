@@ -90,7 +90,7 @@ impl Config {
     }
 
     /// The addresses of `SENSOR` with their ports; none when it is a name. The ports are those of the tunnel if
-    /// there is one: [`Self::tunnel_of_addresses`].
+    /// there is one: [`Self::have_addresses_tunnels`].
     pub fn sensor_addresses(&self) -> impl Iterator<Item = SocketAddr> {
         let default_port = match self.tunnel {
             Tunnel::Off => self.sensor_port,

@@ -102,8 +102,8 @@ settings! {
         default: "4789",
         expected: "a UDP port from 1 to 65535",
         text: "The UDP port of sensors found by name without the annotation podspan.dev/port, and of \
-               addresses in SENSOR without a port. Of a sensor behind a tunnel it is the port inside the tunnel: \
-               see TUNNEL. Kubernetes sets this variable to tcp://... if there \
+               addresses in SENSOR without a port. Not of sensors behind a tunnel: see \
+               TUNNEL_PORT. Kubernetes sets this variable to tcp://... if there \
                is a Service named sensor; podspan ignores such a value.",
         example: "4789",
         pattern: whole!(port!()),

@@ -13,7 +13,6 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
-use std::num::NonZeroU16;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -281,9 +280,9 @@ impl Config {
             && (self.wg_preshared_key.is_some() || self.wg_preshared_key_file.is_some())
     }
 
-    /// The VXLAN port inside the tunnel of the addresses in `SENSOR`; `None` if they get plain copies.
+    /// Whether the addresses in `SENSOR` are ends of tunnels.
     #[must_use]
-    pub fn tunnel_of_addresses(&self) -> Option<NonZeroU16> {
-        (self.tunnel != Tunnel::Off).then_some(self.sensor_port)
+    pub fn have_addresses_tunnels(&self) -> bool {
+        self.tunnel != Tunnel::Off
     }
 }

@@ -161,7 +161,9 @@ fn the_files_and_tests_that_the_documents_name_exist() {
             let is_path = ["crates/", "benches/", "docs/", "manifests/"]
                 .iter()
                 .any(|start| code.starts_with(start));
+            // The names of metrics are put together in the code, and tested there.
             let is_test = code.matches('_').count() >= 3
+                && !code.starts_with("podspan_receive_")
                 && code
                     .bytes()
                     .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
