@@ -56,6 +56,10 @@ pub enum Error {
         text: String,
     },
 
+    /// A tunnel could not be made.
+    #[error("the tunnel of the measurement: {0}")]
+    Tunnel(String),
+
     /// There is no CPU quota.
     #[error(
         "this user may not make a control group with a CPU quota: run the bench as root, with cgroup v1 or v2"

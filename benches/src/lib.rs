@@ -28,6 +28,8 @@ pub mod handshakes;
 pub mod latency;
 #[cfg(feature = "matrix")]
 pub mod matrix;
+#[cfg(feature = "opening")]
+pub mod opening;
 #[cfg(any(feature = "cluster", feature = "matrix"))]
 pub mod options;
 mod random;

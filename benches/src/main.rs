@@ -1,5 +1,5 @@
 //! Runs the measurements and prints one table: `cargo xtask bench` builds podspan and calls this.
-//! `checksums` measures only checksums, `ring` only rings, `seal` only the tunnel's sealing, `senders` kinds of sockets, and
+//! `checksums` measures only checksums, `ring` only rings, `seal` only the tunnel's sealing, `opening` the sensor's end of it, `senders` kinds of sockets, and
 //! `latency` the latency of copies; `record-frames FILE` records frames.
 
 #![forbid(unsafe_code)]
@@ -47,6 +47,8 @@ fn main() -> ExitCode {
             print!("{}", benches::handshakes::table());
             Ok(true)
         }
+        #[cfg(feature = "opening")]
+        [word, binary] if word == "opening" => opening(Path::new(binary)),
         [word] if word == "ring" => rings(),
         [word, rounds, packets] if word == "senders" => senders(rounds, packets),
         #[cfg(feature = "report")]
@@ -89,6 +91,20 @@ fn ended_with<E: std::fmt::Display>(
 fn checksums() {
     println!("Checksums: sums of buffers and copies of the same buffers in turns");
     print!("{}", benches::checksums::table());
+}
+
+#[cfg(feature = "opening")]
+fn opening(binary: &Path) -> benches::Result<bool> {
+    const ROUNDS: usize = 11;
+    testbed::user_namespace::enter()?;
+    println!(
+        "Opening: the same copies to each end of a tunnel in turns, medians of {ROUNDS} rounds"
+    );
+    let table = benches::opening::table(binary, ROUNDS, |round| {
+        eprintln!("round {round} of {ROUNDS}");
+    })?;
+    print!("{table}");
+    Ok(true)
 }
 
 fn rings() -> benches::Result<bool> {

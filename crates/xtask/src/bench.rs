@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use testbed::kind::{self, Options, Stages};
 
 use crate::arguments::Arguments;
-use crate::build::release_binary;
+use crate::build::{RECEIVE, release_binary, static_binary};
 use crate::cargo::{cargo, root, run as run_command, target_dir};
 use crate::cluster_test::load_images;
 use crate::failure::{Failure, Result};
@@ -36,6 +36,12 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
     if arguments.flag("--seal") {
         arguments.finish()?;
         return run_benches(&["--features", "seal"], vec!["seal".into()]);
+    }
+    if arguments.flag("--opening") {
+        arguments.finish()?;
+        let binary = static_binary(RECEIVE, None)?;
+        let words = vec!["opening".into(), binary.into()];
+        return run_benches(&["--features", "opening"], words);
     }
     let checksums = arguments.flag("--checksums");
     let ring = arguments.flag("--ring");
