@@ -86,7 +86,7 @@ kubectl get secret podspan-receive -n sensors -o yaml | kubectl podspan keys --f
 - `--rotate` is refused if there are two keys already, and `--finish` if there is one.
 - Step 1 makes a key and gives it to the sensor alone, so no podspan has it first. Step 2 makes none: it takes the newer one.
 - Steps 1 and 3 keep the `resourceVersion` that was read. If somebody else has changed the Secret meanwhile, the API server
-  refuses the step, and nothing is changed.
+  refuses the step, and nothing is changed (`a_step_from_a_secret_that_has_changed_meanwhile_is_refused`).
 - A new private key of the sensor has no such way: podspans know one public key at a time. Make both Secrets anew.
 ";
 

@@ -10,6 +10,7 @@
 
 mod changes;
 mod fixture;
+mod keys;
 mod manifests;
 mod refusals;
 mod selection;
@@ -40,6 +41,7 @@ fn run() -> ExitCode {
     };
     let tests = [
         changes::TESTS,
+        keys::TESTS,
         refusals::TESTS,
         selection::TESTS,
         manifests::TESTS,
