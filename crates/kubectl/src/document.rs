@@ -77,7 +77,8 @@ The pre-shared key is changed in three steps. No copy is lost, and a step that i
 ```
 # 1. The sensor gets a second key. Wait until each podspan-receive has logged keys=2.
 kubectl get secret podspan-receive -n sensors -o yaml | kubectl podspan keys --rotate -f - | kubectl replace -f -
-# 2. podspans get this key. Wait until all of them use it.
+# 2. podspans get this key. Wait until all of them use it: podspan_receive_sessions_confirmed_with_older_key_total of
+#    each podspan-receive does not grow for five minutes.
 kubectl get secret podspan-receive -n sensors -o yaml | kubectl podspan keys -f - -n shop -n web | kubectl replace -f -
 # 3. The older key is removed.
 kubectl get secret podspan-receive -n sensors -o yaml | kubectl podspan keys --finish -f - | kubectl replace -f -

@@ -99,6 +99,7 @@ figures! {
     handshakes Counter "handshakes" "Initiations that were answered." = |status| status.work.totals.answered;
     peers_new Counter "sessions_confirmed" {of: "new_peer"} "Sessions that a podspan has confirmed, by whether it had one before." = |status| status.work.totals.peers_new;
     rekeyed Counter "sessions_confirmed" {of: "known_peer"} "Sessions that a podspan has confirmed, by whether it had one before." = |status| status.work.totals.rekeyed;
+    older_key Counter "sessions_confirmed_with_older_key" "Those of them with the older one of two pre-shared keys. A podspan makes a session each two minutes: when this has not grown for five, all podspans have the newer key." = |status| status.work.totals.with_older_key;
     evicted Counter "half_open_sessions_evicted" "Half-open sessions that were removed early, to make room." = |status| status.work.totals.half_open_evicted;
     replies_failed Counter "replies_failed" "Answers and keepalives that the kernel refused. Podspans ask again." = |status| status.work.replies_failed;
     key_failures Counter "preshared_keys_read_failures" "How often the file of pre-shared keys could not be read, or was wrong; it is read twice a second." = |status| status.keys.failures;

@@ -316,7 +316,13 @@ impl Responder {
     }
 
     fn confirm(&mut self, index: u32) -> Result<(), Refusal> {
-        match self.sessions.confirm(index).ok_or(Refusal::Full)? {
+        let has_older_key = self
+            .sessions
+            .get_mut(index)
+            .is_some_and(|session| session.has_older_key);
+        let confirmed = self.sessions.confirm(index).ok_or(Refusal::Full)?;
+        self.totals.with_older_key += u64::from(has_older_key);
+        match confirmed {
             Confirmed::New => self.totals.peers_new += 1,
             Confirmed::Rekeyed => self.totals.rekeyed += 1,
         }
@@ -407,6 +413,7 @@ impl Responder {
                 sibling: None,
                 timestamp,
             },
+            has_older_key: key != self.preshared.newest(),
             born: now,
             endpoint: from,
             owes_keepalive: false,

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use libtest_mimic::Failed;
 use tempfile::TempDir;
@@ -52,7 +52,7 @@ impl<'c> Files<'c> {
         Ok(path.display().to_string())
     }
 
-    fn kubectl(&self, verb: &str, file: &PathBuf) -> Result<String, Failed> {
+    fn kubectl(&self, verb: &str, file: &Path) -> Result<String, Failed> {
         let arguments = [OsStr::new(verb), OsStr::new("-f"), file.as_os_str()];
         Ok(self.cluster.plane.kubectl(arguments)?)
     }

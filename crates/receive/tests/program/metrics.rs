@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tunnel::PresharedKey;
+
 use super::podspan::LIMIT;
 use super::{Fixture, datagram};
 
@@ -109,6 +111,7 @@ fn metrics_have_the_sums_of_the_log_and_are_exact_on_each_scrape() {
         ("opened_bytes_total", 20_000),
         ("handshakes_total", 2),
         ("sessions_confirmed_total{of=\"new_peer\"}", 2),
+        ("sessions_confirmed_with_older_key_total", 0),
         ("dropped_datagrams_total{reason=\"queue_full\"}", 0),
         ("overflowed_messages_total", 0),
         ("peers", 2),
@@ -128,6 +131,22 @@ fn metrics_have_the_sums_of_the_log_and_are_exact_on_each_scrape() {
             "refused=too_short=1",
         ],
     );
+}
+
+#[test]
+fn sessions_with_the_older_key_are_counted_until_a_rotation_has_reached_all() {
+    let mut fixture = Fixture::start(&[]);
+    fixture.keys.push(PresharedKey::generate());
+    super::write_keys(&fixture.folder, &fixture.keys);
+    fixture.process.wait_for_output("keys=2", LIMIT).unwrap();
+    let from = fixture.metrics.unwrap();
+    // A thread takes the keys within a second.
+    fixture.connected(1);
+    fixture.connected(0);
+    fixture.connected(1);
+    let samples = scrape_until(from, "sessions_confirmed_total{of=\"new_peer\"}", 3);
+    assert_eq!(samples["sessions_confirmed_with_older_key_total"], 1);
+    assert_eq!(samples["preshared_keys"], 2);
 }
 
 #[test]

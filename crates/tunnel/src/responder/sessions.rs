@@ -55,6 +55,8 @@ pub(super) struct Session {
     pub(super) index: u32,
     pub(super) peer: PublicKey,
     pub(super) role: Role,
+    /// Whether a newer pre-shared key was there when it was made.
+    pub(super) has_older_key: bool,
     pub(super) born: Instant,
     /// Where its last authentic datagram came from.
     pub(super) endpoint: SocketAddr,

@@ -15,6 +15,9 @@ pub struct Totals {
     pub peers_new: u64,
     /// Sessions confirmed by peers that had one.
     pub rekeyed: u64,
+    /// Those of both that were made with a pre-shared key that was not the newest: podspans that a rotation has not
+    /// reached yet.
+    pub with_older_key: u64,
     /// Half-open sessions removed before their time, to make room.
     pub half_open_evicted: u64,
     /// Datagrams refused, by reason.
@@ -28,6 +31,7 @@ impl core::ops::AddAssign for Totals {
         self.answered += other.answered;
         self.peers_new += other.peers_new;
         self.rekeyed += other.rekeyed;
+        self.with_older_key += other.with_older_key;
         self.half_open_evicted += other.half_open_evicted;
         self.refused += other.refused;
     }

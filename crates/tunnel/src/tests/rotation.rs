@@ -36,6 +36,7 @@ fn either_key_gives_a_session_and_its_sibling_goes() {
         assert_eq!(fixture.open(podspan.address, &sealed), Ok(payload(1)));
     }
     assert_eq!(fixture.responder.peers(), 2);
+    assert_eq!(fixture.responder.totals().with_older_key, 1);
 }
 
 #[test]
