@@ -30,6 +30,8 @@ const MESSAGES_MAX: usize = 256;
 pub(crate) enum Message {
     /// A session, which replaces an earlier one.
     Session(Box<Session>),
+    /// The session with a sensor that is no longer listed: if it comes back, it may be another process.
+    Ended(SocketAddr),
     /// A datagram as long as a keepalive, from a sensor.
     Keepalive(SocketAddr, [u8; KEEPALIVE_LEN]),
 }
@@ -132,6 +134,7 @@ impl Sessions {
         while let Ok(message) = self.messages.try_recv() {
             match message {
                 Message::Session(session) => self.insert(*session, now),
+                Message::Ended(sensor) => self.remove(sensor),
                 Message::Keepalive(sensor, datagram) => self.hear(sensor, &datagram),
             }
         }
@@ -144,6 +147,11 @@ impl Sessions {
             .retain(|other| other.sensor != sensor && now < other.sealer.ends());
         self.established.push(session);
         // The places have changed.
+        self.table = None;
+    }
+
+    fn remove(&mut self, sensor: SocketAddr) {
+        self.established.retain(|session| session.sensor != sensor);
         self.table = None;
     }
 

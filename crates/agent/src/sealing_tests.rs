@@ -170,6 +170,24 @@ fn a_new_session_replaces_the_one_before_and_one_that_is_over_is_not_used() {
 }
 
 #[test]
+fn a_sensor_that_was_removed_has_no_session_when_it_comes_back() {
+    let [mut one, mut two] = [1, 2].map(Ends::new);
+    let (to_worker, mut sessions) = Sessions::channel(&PORTS).unwrap();
+    for session in [one.session(), two.session()] {
+        assert!(to_worker.send(Message::Session(Box::new(session))));
+    }
+    let table = table(&[1, 2]);
+    sessions.begin(&table, one.now);
+    assert!(seal(&mut sessions, 0).is_some() && seal(&mut sessions, 1).is_some());
+    assert!(to_worker.send(Message::Ended(one.address)));
+    sessions.receive(one.now);
+    sessions.begin(&table, one.now);
+    assert_eq!(seal(&mut sessions, 0), None);
+    let sealed = seal(&mut sessions, 1).unwrap();
+    assert_eq!(two.open(&sealed), Ok(datagram()));
+}
+
+#[test]
 fn keepalives_of_the_session_count_and_others_do_not() {
     let mut ends = Ends::new(1);
     let (to_worker, mut sessions) = Sessions::channel(&PORTS).unwrap();

@@ -113,6 +113,9 @@ impl Tunnels {
             let tunnel = tunnel.unwrap_or_else(|| self.tunnel(now));
             self.by_sensor.insert(address, tunnel);
         }
+        for removed in before.into_keys() {
+            self.to_worker.send(Message::Ended(removed));
+        }
     }
 
     fn config(&self) -> InitiatorConfig {
