@@ -76,6 +76,7 @@ fn main() -> ExitCode {
     };
     // Scenes that mostly wait run together, the longest first.
     let together = [
+        tunnel::LONG,
         idle::TESTS,
         answers::TESTS,
         lifecycle::TESTS,

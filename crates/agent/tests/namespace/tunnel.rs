@@ -25,6 +25,9 @@ use crate::streams::Streams;
 use crate::totals::Totals;
 use crate::truth::{compare_streams, mixed_traffic, verify_with_etherparse, verify_with_tshark};
 
+/// A scene that mostly waits: for the time after which sessions are made anew.
+pub(crate) const LONG: &[(&str, fn())] = &[("a_rekey_under_load_loses_and_doubles_nothing", rekey)];
+
 pub(crate) const TESTS: &[(&str, fn())] = &[
     (
         "all_traffic_arrives_right_through_a_tunnel_over_ipv4",
@@ -327,6 +330,31 @@ fn rotation() {
     );
     let log = end(receive);
     assert!(log.contains("the pre-shared keys have changed"), "{log}");
+    Wire::assert_sealed(wire);
+}
+
+/// The second session is made 100 to 120 seconds after the first one.
+fn rekey() {
+    const SECONDS: u32 = 130;
+    const PER_SECOND: u32 = 200;
+    let (lab, keys) = (Lab::builder().build().unwrap(), Keys::new());
+    let (receive, opened) = (keys.receive(&lab.sensor), opened_at(&lab.sensor));
+    let wire = Wire::at(&lab.sensor);
+    let mut agent = keys.podspan(&lab, &[sensor_at(&lab.sensor)], &[]);
+    agent.wait_for_output("a sensor is up", LIMIT).unwrap();
+    let all = 0..SECONDS * PER_SECOND;
+    stream(&lab, all.clone(), PER_SECOND);
+    let log = end(agent);
+    thread::sleep(Duration::from_millis(200));
+    let frames = stop(opened);
+    let sessions = log
+        .matches("a session of the tunnel is established")
+        .count();
+    assert_eq!(sessions, 2, "{log}");
+    assert!(!log.contains("is down"), "{log}");
+    Totals::read(&log).assert_lossless_but(&[]);
+    assert!(numbers(&frames) == all.collect::<Vec<_>>(), "{log}");
+    end(receive);
     Wire::assert_sealed(wire);
 }
 
