@@ -209,7 +209,8 @@ fn wireguard(namespace: &Namespace, keys: &Keys, port: u16) -> Result<End> {
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as the userspace interface of WireGuard takes them.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
     digits
         .filter_map(|digit| char::from_digit(digit.into(), 16))

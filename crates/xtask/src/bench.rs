@@ -43,6 +43,12 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
         let words = vec!["opening".into(), binary.into()];
         return run_benches(&["--features", "opening"], words);
     }
+    if arguments.flag("--tunnels") {
+        arguments.finish()?;
+        let receive = static_binary(RECEIVE, None)?;
+        let words = vec!["tunnels".into(), release_binary()?.into(), receive.into()];
+        return run_benches(&["--features", "tunnels"], words);
+    }
     let checksums = arguments.flag("--checksums");
     let ring = arguments.flag("--ring");
     let record = arguments.flag("--record-frames");
