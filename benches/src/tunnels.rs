@@ -267,13 +267,13 @@ fn cost(
     ))
 }
 
-/// The highest rate without loss under the quota.
+/// The highest rate without loss under the quota, and whether it is the highest that is tried.
 fn highest(
     stand: &Stand,
     programs: &Programs<'_>,
     contender: Contender,
     size: usize,
-) -> Result<f64> {
+) -> Result<(f64, bool)> {
     let group = ControlGroup::with_quota(QUOTA).ok_or(Error::NoQuota)?;
     let _running = Running::start(stand, programs, contender, Some(&group))?;
     let mut frames = Frames::of_size(size, FLOWS);
@@ -286,7 +286,7 @@ fn highest(
         let arrived = stand.await_arrivals(before + count, Instant::now() + LATE)?;
         search.report(arrived - before >= count);
     }
-    Ok(search.result().unwrap_or_default())
+    Ok((search.result().unwrap_or_default(), search.is_at_end()))
 }
 
 #[expect(
@@ -366,7 +366,7 @@ pub fn rates(programs: &Programs<'_>, rounds: usize) -> Result<Table> {
     ]);
     for size in FRAMES {
         let contenders = [Contender::Socket, Contender::Tunnel];
-        let mut all: Vec<Vec<f64>> = Vec::new();
+        let mut all: Vec<Vec<(f64, bool)>> = Vec::new();
         for round in 1..=rounds {
             eprintln!("{size} bytes under the quota, round {round} of {rounds}");
             let turn = |contender| highest(&stand, programs, contender, size);
@@ -375,12 +375,18 @@ pub fn rates(programs: &Programs<'_>, rounds: usize) -> Result<Table> {
         for (at, contender) in contenders.into_iter().enumerate() {
             let pairs = all
                 .iter()
-                .filter_map(|round| Some((*round.get(at)?, *round.first()?)));
-            let rate = median(all.iter().filter_map(|round| round.get(at).copied()));
+                .filter_map(|round| Some((round.get(at)?.0, round.first()?.0)));
+            let of = all.iter().filter_map(|round| round.get(at));
+            let more = if of.clone().any(|(_, is_end)| *is_end) {
+                ">= "
+            } else {
+                ""
+            };
+            let rate = median(of.map(|(rate, _)| *rate));
             table.row([
                 grouped(size as u64),
                 contender.name().to_owned(),
-                format!("{:.0}", rate.unwrap_or(f64::NAN)),
+                format!("{more}{:.0}", rate.unwrap_or(f64::NAN)),
                 format!("{:.2}", median_ratio(pairs).unwrap_or(f64::NAN)),
             ]);
         }
