@@ -11,8 +11,10 @@
 //! A sensor is *ready* while there is a session with it that is not over and the sensor gives a sign of life while
 //! data are sent. Sensors that are not ready are not used as long as another one is.
 //!
-//! Anybody can send to the port. So at most [`READ_AT_ONCE`] datagrams of each address family are read per
-//! [`READ_PAUSE`]; what does not fit the small buffer is dropped by the kernel, and the handshake is tried again.
+//! Anybody can send to the port. So the kernel passes only what looks like an answer and comes from a sensor's host
+//! ([`transmit::receive_answers`]). An attacker can pretend to be one, so at most [`READ_AT_ONCE`] datagrams of each
+//! address family are read per [`READ_PAUSE`]; what does not fit the small buffer is dropped by the kernel, and the
+//! handshake is tried again.
 
 pub(crate) mod keys;
 
@@ -112,6 +114,21 @@ impl Tunnels {
             let tunnel = before.remove(&address);
             let tunnel = tunnel.unwrap_or_else(|| self.tunnel(now));
             self.by_sensor.insert(address, tunnel);
+        }
+        self.set_sources();
+    }
+
+    /// Lets the kernel pass the answers of these sensors.
+    fn set_sources(&self) {
+        for socket in self.sockets.iter().flatten() {
+            let hosts = self.by_sensor.keys().map(SocketAddr::ip);
+            if let Err(error) = transmit::receive_answers(socket, hosts) {
+                tracing::warn!(
+                    %error,
+                    "the kernel refuses the filter for the answers of the tunnels, so new ones may not come up; raise \
+                     net.core.optmem_max of the node"
+                );
+            }
         }
     }
 
