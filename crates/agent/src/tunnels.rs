@@ -67,7 +67,7 @@ struct Tunnel {
     was_ready: bool,
     /// Since when it is not.
     unready_since: Instant,
-    /// When the network last reported that nothing listens on its port.
+    /// When a report that nothing listens on its port last started a handshake, or is going to.
     suspected: Option<Instant>,
 }
 
@@ -163,11 +163,13 @@ impl Tunnels {
         let Some(tunnel) = self.by_sensor.get_mut(&sensor) else {
             return;
         };
-        // Anybody can forge the report.
-        let is_recent = |at: Instant| now.saturating_duration_since(at) < AGAIN;
-        if !tunnel.suspected.is_some_and(is_recent) {
+        // Anybody can forge the report, so it starts one handshake a second at most, also if each is answered.
+        let next = tunnel.suspected.map_or(now, |at| now.max(at + AGAIN));
+        if next == now {
             tunnel.suspected = Some(now);
             tunnel.initiator.restart(now);
+        } else if tunnel.initiator.start_by(next) {
+            tunnel.suspected = Some(next);
         }
     }
 
@@ -272,7 +274,6 @@ impl Tunnels {
                     progress: Arc::clone(&progress),
                 };
                 tunnel.progress = progress;
-                tunnel.suspected = None;
                 // Before the first data, so that the sensor has confirmed the session.
                 send(&self.sockets, from, &established.confirm);
                 if !self.to_worker.send(Message::Session(Box::new(session))) {
@@ -349,3 +350,7 @@ fn send([v4, v6]: &[Option<UdpSocket>; 2], sensor: SocketAddr, message: &[u8]) {
         tracing::debug!(%sensor, %error, "a message of a handshake was not sent");
     }
 }
+
+#[cfg(test)]
+#[path = "tunnels/tests.rs"]
+mod tests;
