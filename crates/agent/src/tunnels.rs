@@ -30,7 +30,7 @@ use tokio::time::sleep_until;
 use transmit::Answers;
 use tunnel::initiator::{Answer, Initiator, InitiatorConfig};
 use tunnel::protocol::{INITIATION_LEN, KEEPALIVE_LEN, RESPONSE_LEN};
-use tunnel::{Inner, overhead};
+use tunnel::{Inner, Refusal, overhead};
 
 use crate::reminders::Reminders;
 use crate::sealing::{Message, Progress, Session, ToWorker};
@@ -282,6 +282,10 @@ impl Tunnels {
             }
             Ok(Answer::Cookie) => {
                 tracing::debug!(sensor = %from, "the sensor's end of the tunnel is under load; the handshake is repeated");
+            }
+            // With two pre-shared keys the sensor answers twice, and after a repeated initiation too.
+            Err(Refusal::UnknownIndex) => {
+                tracing::debug!(sensor = %from, "an answer to a handshake that is done");
             }
             Err(refusal) => {
                 if self.reminders.is_due(format!("answer of {from}"), now) {

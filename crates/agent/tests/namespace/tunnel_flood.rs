@@ -33,7 +33,7 @@ impl Sink for SourcePort {
     }
 }
 
-/// Half of the datagrams look like answers of a sensor, and half like nothing.
+/// Three of four datagrams look like answers of a sensor, and one like nothing.
 fn send_garbage(from: &Host, to: SocketAddr) {
     let bind = || UdpSocket::bind((from.ipv4, TUNNEL_PORT));
     let socket = from.namespace.run(bind).unwrap();
@@ -76,11 +76,15 @@ fn anonymous(agent: &Process) -> u64 {
     text.trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Bytes that wait in podspan's sockets, the fullest one of them.
-fn waiting(agent: &Process) -> u64 {
+/// Bytes that wait in podspan's socket with this port.
+fn waiting(agent: &Process, port: u16) -> u64 {
     let sockets = fs::read_to_string(format!("/proc/{}/net/udp", agent.id())).unwrap();
     let queue = |line: &str| {
-        let queues = line.split_whitespace().nth(4)?;
+        let mut fields = line.split_whitespace().skip(1);
+        let (own, queues) = (fields.next()?, fields.nth(2)?);
+        if !own.ends_with(&format!(":{port:04X}")) {
+            return None;
+        }
         u64::from_str_radix(queues.split_once(':')?.1, 16).ok()
     };
     sockets.lines().skip(1).filter_map(queue).max().unwrap()
@@ -113,7 +117,7 @@ pub(crate) fn flood() {
         // The handshake with the new key is done during the flood.
         keys.write("preshared-key", &[&next]);
         while !flood.is_finished() {
-            longest_queue = longest_queue.max(waiting(&agent));
+            longest_queue = longest_queue.max(waiting(&agent, port));
             thread::sleep(Duration::from_millis(20));
         }
         for thread in [stream, flood] {
@@ -137,14 +141,13 @@ pub(crate) fn flood() {
         .count();
     assert!(sessions >= 2, "{log}");
     assert!(!log.contains("is down"), "{log}");
-    // At most the buffer of one socket, with the kernel's own overhead.
-    assert!(longest_queue <= 512 << 10, "{longest_queue}");
+    // Not even a part of the flood waits in the socket's buffer.
+    assert!(longest_queue <= 16 << 10, "{longest_queue}");
     assert!(memory <= 16 << 10, "{memory} KiB");
     // The worker has sealed each frame. What the sensor did not send costs the control side nothing.
     assert!(control <= worker / 2 + 20, "{control} of {worker}");
-    assert!(
-        !log.contains("is refused") && !log.contains("not from a sensor"),
-        "{log}"
-    );
+    assert!(!log.contains("not from a sensor"), "{log}");
+    // The sensor has two keys and answers each initiation twice, which is no reason for a warning.
+    assert!(!log.contains("refusal=unknown_index"), "{log}");
     end(receive);
 }
