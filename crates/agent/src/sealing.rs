@@ -94,7 +94,7 @@ impl ToWorker {
 
 /// The worker's sessions.
 pub(crate) struct Sessions {
-    sessions: Receiver<Box<Session>>,
+    new: Receiver<Box<Session>>,
     keepalives: Receiver<Keepalive>,
     wakes: Arc<EventFd>,
     established: Vec<Session>,
@@ -118,7 +118,7 @@ impl Sessions {
     pub(crate) fn channel(ports: &[u16]) -> Result<(ToWorker, Self), Errno> {
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let wakes = Arc::new(EventFd::from_value_and_flags(0, flags)?);
-        let (session_sender, new_sessions) = sync_channel(MESSAGES_MAX);
+        let (session_sender, new) = sync_channel(MESSAGES_MAX);
         let (keepalive_sender, keepalives) = sync_channel(MESSAGES_MAX);
         let to_worker = ToWorker {
             sessions: session_sender,
@@ -126,7 +126,7 @@ impl Sessions {
             wakes: Arc::clone(&wakes),
         };
         let sessions = Self {
-            sessions: new_sessions,
+            new,
             keepalives,
             wakes,
             established: Vec::new(),
@@ -143,7 +143,7 @@ impl Sessions {
     pub(crate) fn receive(&mut self, now: Instant) {
         // Before the messages: one that comes in between is read now or wakes the worker again.
         let _ = self.wakes.read();
-        while let Ok(session) = self.sessions.try_recv() {
+        while let Ok(session) = self.new.try_recv() {
             self.insert(*session, now);
         }
         while let Ok((sensor, datagram)) = self.keepalives.try_recv() {
