@@ -67,6 +67,10 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         "a_flood_to_the_port_of_the_tunnel_loses_nothing_and_costs_little",
         crate::tunnel_flood::flood,
     ),
+    (
+        "forged_errors_delay_a_handshake_at_most_until_they_end",
+        crate::tunnel_flood::forged_errors,
+    ),
 ];
 
 /// Longer than anything here takes.

@@ -5,9 +5,11 @@ use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use testbed::traffic::RawSocket;
 use testbed::{Filter, FrameRef, Host, Lab, Process, Sink, Sniffer};
 use tunnel::PresharedKey;
 
+use crate::answers::unreachable;
 use crate::totals::Totals;
 use crate::tunnel::{Keys, LIMIT, TUNNEL_PORT, end, numbers, opened_at, sensor_at, stop, stream};
 
@@ -149,5 +151,55 @@ pub(crate) fn flood() {
     assert!(!log.contains("not from a sensor"), "{log}");
     // The sensor has two keys and answers each initiation twice, which is no reason for a warning.
     assert!(!log.contains("refusal=unknown_index"), "{log}");
+    end(receive);
+}
+
+/// Somebody forges ICMP errors about datagrams from the port of the tunnel. They wait in the error queue, which uses the
+/// memory of the receive buffer.
+pub(crate) fn forged_errors() {
+    let (lab, keys) = (Lab::builder().build().unwrap(), Keys::new());
+    let next = PresharedKey::generate().to_base64();
+    keys.write("preshared-keys", &[&keys.preshared.to_base64(), &next]);
+    let receive = keys.receive(&lab.sensor);
+    let port = Sniffer::start(
+        &lab.sensor.namespace,
+        "eth0",
+        Filter::All,
+        SourcePort::default(),
+    );
+    let mut agent = keys.podspan(&lab, &[sensor_at(&lab.sensor)], &[]);
+    agent.wait_for_output("a sensor is up", LIMIT).unwrap();
+    let port = port.unwrap().stop().unwrap().0.0.unwrap();
+    let forger = RawSocket::open(&lab.client.eth0).unwrap();
+    let error = unreachable(&lab, port);
+    let sessions = |agent: &Process| {
+        let log = agent.stderr();
+        log.matches("a session of the tunnel is established")
+            .count()
+    };
+    let start = Instant::now();
+    let (mut longest_queue, mut new_key) = (0, None);
+    for number in 0..FLOOD {
+        let due = Duration::from_secs(1) * number / FLOOD_PER_SECOND;
+        thread::sleep(due.saturating_sub(start.elapsed()));
+        forger.send(&error).unwrap();
+        if number == FLOOD_PER_SECOND {
+            keys.write("preshared-key", &[&next]);
+            new_key = Some(Instant::now());
+        }
+        if number % 100 == 0 {
+            longest_queue = longest_queue.max(waiting(&agent, port));
+        }
+    }
+    let new_key = new_key.unwrap();
+    while sessions(&agent) < 2 {
+        assert!(new_key.elapsed() < LIMIT, "{}", agent.stderr());
+        thread::sleep(Duration::from_millis(20));
+    }
+    let log = end(agent);
+    println!("bytes that waited: {longest_queue}");
+    // At most the buffer of the socket, with the kernel's own overhead.
+    assert!(longest_queue <= 512 << 10, "{longest_queue}");
+    assert!(!log.contains("is down"), "{log}");
     end(receive);
 }
