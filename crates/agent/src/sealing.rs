@@ -1,12 +1,13 @@
 //! The worker's sessions with sensors that have a tunnel.
 //!
-//! In: sessions and keepalives from the control side, through a bounded channel; the table of sensors; and
+//! In: sessions and keepalives from the control side, through a bounded channel each; the table of sensors; and
 //! datagrams to seal ([`mirror::Seal`]). Out: sealed datagrams, and for the control side what each session has
 //! sealed and heard ([`Progress`]).
 //!
 //! The control side makes sessions ([`crate::tunnels`]); each belongs to the worker alone from then on, so sealing
-//! takes no lock. An eventfd wakes the worker for what is in the channel, so an idle worker takes a new session
-//! too, and the channel does not fill. A busy worker looks at it several times a second.
+//! takes no lock. An eventfd wakes the worker for what is in the channels, so an idle worker takes a new session
+//! too, and the channels do not fill. A busy worker looks at them several times a second. Anybody can send what looks
+//! like a keepalive, so keepalives have a channel of their own: they take no room of a session.
 //!
 //! Invariant: a datagram for a sensor is sealed by the newest session with this sensor, or not at all.
 
@@ -23,7 +24,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tunnel::protocol::KEEPALIVE_LEN;
 use tunnel::sealer::{Counts, Scratch, Sealer};
 
-/// More than arrives while the worker is busy: a session and a keepalive of each of a hundred sensors.
+/// The messages of one kind. More than arrive while the worker is busy: one of each of a hundred sensors.
 const MESSAGES_MAX: usize = 256;
 
 /// What the control side gives the worker.
@@ -68,16 +69,34 @@ impl Progress {
     }
 }
 
-/// The control side's end of the channel.
+/// What happens to the session with a sensor, in this order.
+enum Change {
+    Established(Box<Session>),
+    Ended(SocketAddr),
+}
+
+/// A datagram as long as a keepalive, and the sensor that it comes from.
+type Keepalive = (SocketAddr, [u8; KEEPALIVE_LEN]);
+
+/// The control side's end of the channels.
 pub(crate) struct ToWorker {
-    messages: SyncSender<Message>,
+    changes: SyncSender<Change>,
+    keepalives: SyncSender<Keepalive>,
     wakes: Arc<EventFd>,
 }
 
 impl ToWorker {
     /// Gives the worker a message; returns whether there was room for it.
     pub(crate) fn send(&self, message: Message) -> bool {
-        let has_room = self.messages.try_send(message).is_ok();
+        let has_room = match message {
+            Message::Session(session) => {
+                self.changes.try_send(Change::Established(session)).is_ok()
+            }
+            Message::Ended(sensor) => self.changes.try_send(Change::Ended(sensor)).is_ok(),
+            Message::Keepalive(sensor, datagram) => {
+                self.keepalives.try_send((sensor, datagram)).is_ok()
+            }
+        };
         // A write to an eventfd fails only if its counter overflows.
         let _ = self.wakes.write(1);
         has_room
@@ -86,7 +105,8 @@ impl ToWorker {
 
 /// The worker's sessions.
 pub(crate) struct Sessions {
-    messages: Receiver<Message>,
+    changes: Receiver<Change>,
+    keepalives: Receiver<Keepalive>,
     wakes: Arc<EventFd>,
     established: Vec<Session>,
     /// The table that `of_sensor` was made for.
@@ -101,7 +121,7 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// No sessions, and the channel that they come through. `ports`: the source ports that the datagrams would
+    /// No sessions, and the channels that they and keepalives come through. `ports`: the source ports that the datagrams would
     /// have without a tunnel.
     ///
     /// # Errors
@@ -109,13 +129,16 @@ impl Sessions {
     pub(crate) fn channel(ports: &[u16]) -> Result<(ToWorker, Self), Errno> {
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let wakes = Arc::new(EventFd::from_value_and_flags(0, flags)?);
-        let (sender, messages) = sync_channel(MESSAGES_MAX);
+        let (change_sender, changes) = sync_channel(MESSAGES_MAX);
+        let (keepalive_sender, keepalives) = sync_channel(MESSAGES_MAX);
         let to_worker = ToWorker {
-            messages: sender,
+            changes: change_sender,
+            keepalives: keepalive_sender,
             wakes: Arc::clone(&wakes),
         };
         let sessions = Self {
-            messages,
+            changes,
+            keepalives,
             wakes,
             established: Vec::new(),
             table: None,
@@ -127,16 +150,18 @@ impl Sessions {
         Ok((to_worker, sessions))
     }
 
-    /// Takes what is in the channel. Call it when the descriptor is readable.
+    /// Takes what is in the channels. Call it when the descriptor is readable.
     pub(crate) fn receive(&mut self, now: Instant) {
         // Before the messages: one that comes in between is read now or wakes the worker again.
         let _ = self.wakes.read();
-        while let Ok(message) = self.messages.try_recv() {
-            match message {
-                Message::Session(session) => self.insert(*session, now),
-                Message::Ended(sensor) => self.remove(sensor),
-                Message::Keepalive(sensor, datagram) => self.hear(sensor, &datagram),
+        while let Ok(change) = self.changes.try_recv() {
+            match change {
+                Change::Established(session) => self.insert(*session, now),
+                Change::Ended(sensor) => self.remove(sensor),
             }
+        }
+        while let Ok((sensor, datagram)) = self.keepalives.try_recv() {
+            self.hear(sensor, &datagram);
         }
     }
 

@@ -223,3 +223,15 @@ fn a_worker_that_does_not_read_costs_bounded_memory() {
     sessions.receive(Instant::now());
     assert!(to_worker.send(message()));
 }
+
+#[test]
+fn forged_keepalives_take_no_room_of_a_session() {
+    let mut ends = Ends::new(1);
+    let (to_worker, mut sessions) = Sessions::channel(&PORTS).unwrap();
+    while to_worker.send(Message::Keepalive(ends.address, [0; KEEPALIVE_LEN])) {}
+    let session = Box::new(ends.session());
+    assert!(to_worker.send(Message::Session(session)));
+    sessions.begin(&table(&[1]), ends.now);
+    let sealed = seal(&mut sessions, 0).unwrap();
+    assert_eq!(ends.open(&sealed), Ok(datagram()));
+}

@@ -11,8 +11,10 @@
 //! A sensor is *ready* while there is a session with it that is not over and the sensor gives a sign of life while
 //! data are sent. Sensors that are not ready are not used as long as another one is.
 //!
-//! Anybody can send to the port. So at most [`READ_AT_ONCE`] datagrams of each address family are read per
-//! [`READ_PAUSE`]; what does not fit the small buffer is dropped by the kernel, and the handshake is tried again.
+//! Anybody can send to the port. So the kernel passes only what looks like an answer and comes from a sensor's host
+//! ([`transmit::receive_answers`]). An attacker can pretend to be one, so at most [`READ_AT_ONCE`] datagrams of each
+//! address family are read per [`READ_PAUSE`]; what does not fit the small buffer is dropped by the kernel, and the
+//! handshake is tried again.
 
 pub(crate) mod keys;
 
@@ -28,7 +30,7 @@ use tokio::time::sleep_until;
 use transmit::Answers;
 use tunnel::initiator::{Answer, Initiator, InitiatorConfig};
 use tunnel::protocol::{INITIATION_LEN, KEEPALIVE_LEN, RESPONSE_LEN};
-use tunnel::{Inner, overhead};
+use tunnel::{Inner, Refusal, overhead};
 
 use crate::reminders::Reminders;
 use crate::sealing::{Message, Progress, Session, ToWorker};
@@ -65,7 +67,7 @@ struct Tunnel {
     was_ready: bool,
     /// Since when it is not.
     unready_since: Instant,
-    /// When the network last reported that nothing listens on its port.
+    /// When a report that nothing listens on its port last started a handshake, or is going to.
     suspected: Option<Instant>,
 }
 
@@ -116,6 +118,21 @@ impl Tunnels {
         for removed in before.into_keys() {
             self.to_worker.send(Message::Ended(removed));
         }
+        self.set_sources();
+    }
+
+    /// Lets the kernel pass the answers of these sensors.
+    fn set_sources(&self) {
+        for socket in self.sockets.iter().flatten() {
+            let hosts = self.by_sensor.keys().map(SocketAddr::ip);
+            if let Err(error) = transmit::receive_answers(socket, hosts) {
+                tracing::warn!(
+                    %error,
+                    "the kernel refuses the filter for the answers of the tunnels, so new ones may not come up; raise \
+                     net.core.optmem_max of the node"
+                );
+            }
+        }
     }
 
     fn config(&self) -> InitiatorConfig {
@@ -149,11 +166,13 @@ impl Tunnels {
         let Some(tunnel) = self.by_sensor.get_mut(&sensor) else {
             return;
         };
-        // Anybody can forge the report.
-        let is_recent = |at: Instant| now.saturating_duration_since(at) < AGAIN;
-        if !tunnel.suspected.is_some_and(is_recent) {
+        // Anybody can forge the report, so it starts one handshake a second at most, also if each is answered.
+        let next = tunnel.suspected.map_or(now, |at| now.max(at + AGAIN));
+        if next == now {
             tunnel.suspected = Some(now);
             tunnel.initiator.restart(now);
+        } else if tunnel.initiator.start_by(next) {
+            tunnel.suspected = Some(next);
         }
     }
 
@@ -258,7 +277,6 @@ impl Tunnels {
                     progress: Arc::clone(&progress),
                 };
                 tunnel.progress = progress;
-                tunnel.suspected = None;
                 // Before the first data, so that the sensor has confirmed the session.
                 send(&self.sockets, from, &established.confirm);
                 if !self.to_worker.send(Message::Session(Box::new(session))) {
@@ -267,6 +285,10 @@ impl Tunnels {
             }
             Ok(Answer::Cookie) => {
                 tracing::debug!(sensor = %from, "the sensor's end of the tunnel is under load; the handshake is repeated");
+            }
+            // With two pre-shared keys the sensor answers twice, and after a repeated initiation too.
+            Err(Refusal::UnknownIndex) => {
+                tracing::debug!(sensor = %from, "an answer to a handshake that is done");
             }
             Err(refusal) => {
                 if self.reminders.is_due(format!("answer of {from}"), now) {
@@ -335,3 +357,7 @@ fn send([v4, v6]: &[Option<UdpSocket>; 2], sensor: SocketAddr, message: &[u8]) {
         tracing::debug!(%sensor, %error, "a message of a handshake was not sent");
     }
 }
+
+#[cfg(test)]
+#[path = "tunnels/tests.rs"]
+mod tests;

@@ -43,8 +43,8 @@ pub const EARLIER_SECONDS: u32 = 10;
 
 /// Types of WireGuard's messages: initiation, response, cookie, data. Three zeros follow.
 const TYPES: core::ops::RangeInclusive<u8> = 1..=4;
-/// The lengths of the answers by their types: response, cookie, keepalive.
-const ANSWERS: [(u8, usize); 3] = [(2, 92), (3, 64), (4, 32)];
+/// The types of the answers of a tunnel's other end, and the length of each: response, cookie, keepalive.
+pub const ANSWERS: [(u8, usize); 3] = [(2, 92), (3, 64), (4, 32)];
 
 /// Finds the ICMP messages about podspan's datagrams, and the datagrams of an earlier podspan.
 #[derive(Debug)]

@@ -43,6 +43,7 @@
 //! `net/ipv4/udp.c` (`__udp4_lib_err`), `net/ipv4/ip_output.c`, `net/ipv6/ip6_output.c` and
 //! `net/core/skbuff.c` (`sock_dequeue_err_skb`).
 
+mod answer_filter;
 mod answers;
 mod delivery;
 mod destination;
@@ -60,6 +61,7 @@ mod report;
 mod socket;
 mod transmitter;
 
+pub use answer_filter::receive_answers;
 pub use answers::Answers;
 pub use delivery::{SentMessages, WAIT_MAX};
 pub use icmp::IcmpError;

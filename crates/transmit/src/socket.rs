@@ -12,7 +12,8 @@
 //! The sockets send to every sensor and are never read: a filter, attached before the port is bound, drops
 //! what they receive, so it uses no memory. The error queue is not filtered. Those of tunnels are the exception:
 //! a session's handshake must come from the port that its datagrams come from, so the control side sends it on a
-//! duplicate of the descriptor ([`Sockets::tunnels`]) and reads the answers there. A small buffer bounds what waits.
+//! duplicate of the descriptor ([`Sockets::tunnels`]) and reads the answers there. The control side replaces their
+//! filter by one that passes the answers of sensors ([`crate::receive_answers`]). A small buffer bounds what waits.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -397,12 +398,12 @@ fn bound(family: Family, port: u16, kind: Kind, config: SocketConfig) -> Result<
     socket
         .set_send_buffer_size(config.send_buffer as usize)
         .map_err(failed("SO_SNDBUF"))?;
+    socket
+        .attach_filter(&DROP_EVERYTHING)
+        .map_err(failed("SO_ATTACH_FILTER"))?;
     let receive_buffer = if kind == Kind::Tunnel {
         TUNNEL_RECEIVE_BUFFER
     } else {
-        socket
-            .attach_filter(&DROP_EVERYTHING)
-            .map_err(failed("SO_ATTACH_FILTER"))?;
         RECEIVE_BUFFER
     };
     socket
@@ -492,11 +493,17 @@ mod tests {
         let port = sockets.tunnel_port.unwrap();
         assert!(!sockets.ports.contains(&port));
         let [duplicate, _] = sockets.tunnels().unwrap();
+        let duplicate = std::net::UdpSocket::from(duplicate.unwrap());
         let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        other.send_to(b"answer", ("127.0.0.1", port)).unwrap();
-        let mut buffer = [0; 16];
-        let received = std::net::UdpSocket::from(duplicate.unwrap()).recv(&mut buffer);
-        assert_eq!(&buffer[..received.unwrap()], b"answer");
+        let mut keepalive = [0; 32];
+        keepalive[0] = 4;
+        other.send_to(&keepalive, ("127.0.0.1", port)).unwrap();
+        let nothing = duplicate.recv(&mut [0; 64]).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+        let sensors = [Ipv4Addr::LOCALHOST.into()].into_iter();
+        crate::receive_answers(&duplicate, sensors).unwrap();
+        other.send_to(&keepalive, ("127.0.0.1", port)).unwrap();
+        assert_eq!(duplicate.recv(&mut [0; 64]).unwrap(), 32);
     }
 
     #[test]

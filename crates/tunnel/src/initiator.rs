@@ -225,6 +225,16 @@ impl Initiator {
         self.start = now;
     }
 
+    /// Starts a handshake at this time at the latest; returns whether this changes anything. It does not if a handshake
+    /// is under way or starts before.
+    pub fn start_by(&mut self, time: Instant) -> bool {
+        let is_earlier = self.handshake.is_none() && time < self.start;
+        if is_earlier {
+            self.start = time;
+        }
+        is_earlier
+    }
+
     /// Takes what the worker publishes about the [`Sealer`] of the newest session; nothing, if it has not
     /// taken it yet. To be called about once a second.
     pub fn observe(&mut self, counts: Counts, now: Instant) {

@@ -314,7 +314,7 @@ fn forged() {
 }
 
 /// "Host unreachable" about a datagram from a port of the pod to the sensor.
-fn unreachable(lab: &Lab, port: u16) -> Vec<u8> {
+pub(crate) fn unreachable(lab: &Lab, port: u16) -> Vec<u8> {
     let router = Ipv4Addr::new(10, 77, 0, 254);
     let mut udp = [port.to_be_bytes(), PORT.to_be_bytes(), [0, 8], [0, 0]].concat();
     let quoted = ipv4(17, lab.pod.ipv4, lab.sensor.ipv4, &mut udp);

@@ -34,6 +34,7 @@ mod streams;
 mod totals;
 mod truth;
 mod tunnel;
+mod tunnel_flood;
 
 use std::process::ExitCode;
 

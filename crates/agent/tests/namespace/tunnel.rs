@@ -66,14 +66,22 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         failover,
     ),
     ("wireguard_go_opens_what_podspan_seals", wireguard_go),
+    (
+        "a_flood_to_the_port_of_the_tunnel_loses_nothing_and_costs_little",
+        crate::tunnel_flood::flood,
+    ),
+    (
+        "forged_errors_delay_a_handshake_at_most_until_they_end",
+        crate::tunnel_flood::forged_errors,
+    ),
 ];
 
 /// Longer than anything here takes.
-const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 /// The usual port of WireGuard.
-const TUNNEL_PORT: u16 = 51_820;
+pub(crate) const TUNNEL_PORT: u16 = 51_820;
 /// In the payload of each datagram of a [`stream`], and nowhere else.
-const PATTERN: &[u8; 32] = b"plain bytes that nobody may read";
+pub(crate) const PATTERN: &[u8; 32] = b"plain bytes that nobody may read";
 /// A process with this variable is `podspan-receive`.
 const RUN_AS: &str = "PODSPAN_TEST_RUNS_AS_RECEIVE";
 
@@ -90,14 +98,14 @@ pub(crate) fn build() -> PathBuf {
 }
 
 /// Keys in files, as two Secrets have them.
-struct Keys {
+pub(crate) struct Keys {
     folder: TempDir,
     sensor: PrivateKey,
-    preshared: PresharedKey,
+    pub(crate) preshared: PresharedKey,
 }
 
 impl Keys {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let keys = Self {
             folder: tempfile::tempdir().unwrap(),
             sensor: PrivateKey::generate(),
@@ -116,14 +124,14 @@ impl Keys {
     }
 
     /// In one step, as the kubelet does it.
-    fn write(&self, file: &str, lines: &[&str]) {
+    pub(crate) fn write(&self, file: &str, lines: &[&str]) {
         let next = self.folder.path().join("next");
         fs::write(&next, lines.join("\n")).unwrap();
         fs::rename(next, self.path(file)).unwrap();
     }
 
     /// `podspan-receive` on a sensor's host; its sensor captures on `lo`.
-    fn receive(&self, host: &Host) -> Process {
+    pub(crate) fn receive(&self, host: &Host) -> Process {
         let program = std::env::current_exe().unwrap();
         let mut command = host.namespace.command_with_capabilities(program, &[]);
         command
@@ -139,7 +147,12 @@ impl Keys {
     }
 
     /// podspan with tunnels to these addresses.
-    fn podspan(&self, lab: &Lab, sensors: &[SocketAddr], more: &[(&str, &str)]) -> Process {
+    pub(crate) fn podspan(
+        &self,
+        lab: &Lab,
+        sensors: &[SocketAddr],
+        more: &[(&str, &str)],
+    ) -> Process {
         let sensors: Vec<_> = sensors.iter().map(ToString::to_string).collect();
         let mut command = podspan(lab, &[("SENSOR", &sensors.join(","))]);
         command
@@ -154,7 +167,7 @@ impl Keys {
 }
 
 /// What `podspan-receive` forwards on a host.
-fn opened_at(host: &Host) -> Sniffer<Decoded<Vec<Frame>>> {
+pub(crate) fn opened_at(host: &Host) -> Sniffer<Decoded<Vec<Frame>>> {
     let sink = Decoded {
         decoder: Decoder::new(VNI, PORT, 65_536),
         sink: Vec::new(),
@@ -163,7 +176,7 @@ fn opened_at(host: &Host) -> Sniffer<Decoded<Vec<Frame>>> {
 }
 
 /// The frames that were opened.
-fn stop(sniffer: Sniffer<Decoded<Vec<Frame>>>) -> Vec<Frame> {
+pub(crate) fn stop(sniffer: Sniffer<Decoded<Vec<Frame>>>) -> Vec<Frame> {
     let (Decoded { decoder, sink }, capture) = sniffer.stop().unwrap();
     assert_eq!(capture.dropped, 0, "the sniffer kept up");
     assert!(decoder.anomalies().is_empty(), "{:?}", decoder.anomalies());
@@ -171,7 +184,7 @@ fn stop(sniffer: Sniffer<Decoded<Vec<Frame>>>) -> Vec<Frame> {
 }
 
 /// Ends a program and returns its log.
-fn end(mut process: Process) -> String {
+pub(crate) fn end(mut process: Process) -> String {
     process.terminate().unwrap();
     let status = process.wait(LIMIT).unwrap();
     let log = process.stderr();
@@ -256,7 +269,7 @@ fn everything(lab: &LabBuilder, underlay: Family, inner: &[(&str, &str)]) {
 }
 
 /// Sends numbered datagrams with the pattern from the client to the pod, at a constant rate.
-fn stream(lab: &Lab, numbers: std::ops::Range<u32>, per_second: u32) {
+pub(crate) fn stream(lab: &Lab, numbers: std::ops::Range<u32>, per_second: u32) {
     let to = SocketAddr::from((lab.pod.ipv4, 7777));
     // So that the pod sends no ICMP errors.
     let _receiver = lab.pod.namespace.run(|| UdpSocket::bind(to)).unwrap();
@@ -275,7 +288,7 @@ fn stream(lab: &Lab, numbers: std::ops::Range<u32>, per_second: u32) {
 }
 
 /// The numbers of the stream in frames, in their order.
-fn numbers(frames: &[Frame]) -> Vec<u32> {
+pub(crate) fn numbers(frames: &[Frame]) -> Vec<u32> {
     let number = |frame: &Frame| {
         let payload = frame.bytes.get(14 + 20 + 8..)?;
         let (number, rest) = payload.split_first_chunk::<4>()?;
@@ -285,7 +298,7 @@ fn numbers(frames: &[Frame]) -> Vec<u32> {
     frames.iter().filter_map(number).collect()
 }
 
-fn sensor_at(host: &Host) -> SocketAddr {
+pub(crate) fn sensor_at(host: &Host) -> SocketAddr {
     SocketAddr::from((host.ipv4, TUNNEL_PORT))
 }
 
