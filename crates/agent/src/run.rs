@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use capture::privilege::{PrivilegeError, drop_all, raise_net_raw};
 use capture::{FilterHandle, Ring};
+use keys::KeyError;
 use mirror::{Mirror, MirrorConfig};
 use nix::errno::Errno;
 use nix::sys::utsname::uname;
@@ -37,7 +38,7 @@ use crate::sealing::Sessions;
 use crate::sensor_lists::SensorLists;
 use crate::sensors::{ListedSensor, Sensors};
 use crate::tunnels::Tunnels;
-use crate::tunnels::keys::{KeyError, KeyFiles, Sources};
+use crate::tunnels::keys::{KeyFiles, Sources};
 use crate::worker::Worker;
 use settings::{Config, OnFailure, Receiver, SensorSetting, Value as _};
 

@@ -32,9 +32,9 @@ use tunnel::initiator::{Answer, Initiator, InitiatorConfig};
 use tunnel::protocol::{INITIATION_LEN, KEEPALIVE_LEN, RESPONSE_LEN};
 use tunnel::{Inner, Refusal, overhead};
 
+use self::keys::KeyFiles;
 use crate::reminders::Reminders;
 use crate::sealing::{Message, Progress, Session, ToWorker};
-use keys::KeyFiles;
 
 /// How many datagrams are read before a pause.
 const READ_AT_ONCE: usize = 64;

@@ -3,7 +3,7 @@
 //! They are a crate of their own, without the protocol and its C code: the plugin of kubectl makes keys on every
 //! system.
 //!
-//! In: a text, or the system's random numbers. Out: a key that is usable: a key of zeros is none, and refused.
+//! In: a text or a [`file`](KeyFile), or the system's random numbers. Out: a key that is usable: a key of zeros is none, and refused.
 //! No `Debug`, no error and no log line shows a secret key or a part of it, and secret keys are overwritten
 //! when they are dropped. boringtun, which the crate `tunnel` hands them to, copies them: a private key there is
 //! overwritten too, a pre-shared key and the keys of sessions are not.
@@ -11,6 +11,8 @@
 //! Source: `key_from_base64()` in `src/encoding.c` of wireguard-tools, RFC 7748 section 5 (clamping).
 
 #![forbid(unsafe_code)]
+
+mod file;
 
 use core::fmt;
 use core::str::FromStr;
@@ -20,6 +22,8 @@ use base64::engine::general_purpose::STANDARD;
 use rand_core::{OsRng, RngCore as _};
 use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
+
+pub use file::{KeyError, KeyFile};
 
 /// Bytes of a key.
 pub const KEY_LEN: usize = 32;

@@ -1,62 +1,23 @@
 //! The files with the keys.
 //!
-//! In: paths. Out: keys, at the start and when a file has changed. A mounted Secret changes by a new link, in one step
-//! (`AtomicWriter` of the kubelet), so no half of a file is read. A file that is missing or wrong later changes
+//! In: paths. Out: keys, at the start and when a file has changed. A file that is missing or wrong later changes
 //! nothing: the keys in use stay, and the reason is logged once.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 use std::time::SystemTime;
 
-use thiserror::Error;
+use keys::{KeyError, KeyFile, PresharedKeys, PrivateKey};
 use tracing::{info, warn};
-use tunnel::{PresharedKeys, PrivateKey};
 use zeroize::Zeroizing;
 
 use crate::variable::{PRESHARED_KEYS_FILE, PRIVATE_KEY_FILE};
 
-/// A file of keys that cannot be used.
-#[derive(Debug, Error)]
-#[error("{setting}={}: {reason}", .path.display())]
-pub struct KeyError {
-    setting: &'static str,
-    path: PathBuf,
-    reason: String,
-}
-
-/// A key or keys, and the text that they were read from.
-type Parsed<T> = (T, Zeroizing<String>);
-
-fn read<T: FromStr>(setting: &'static str, path: &Path) -> Result<Parsed<T>, KeyError>
-where
-    T::Err: std::fmt::Display,
-{
-    let wrong = |reason| KeyError {
-        setting,
-        path: path.to_owned(),
-        reason,
-    };
-    let text = fs::read_to_string(path)
-        .map(Zeroizing::new)
-        .map_err(|error| {
-            wrong(match error.kind() {
-                io::ErrorKind::NotFound => {
-                    "there is no such file; mount the Secret of the sensor".to_owned()
-                }
-                _ => format!("it cannot be read: {error}"),
-            })
-        })?;
-    match text.parse() {
-        Ok(keys) => Ok((keys, text)),
-        Err(error) => Err(wrong(error.to_string())),
-    }
-}
+/// What is mounted where the files are.
+const SECRET: &str = "the Secret of the sensor";
 
 /// Reads the private key.
 pub(crate) fn private(path: &Path) -> Result<PrivateKey, KeyError> {
-    let (key, _) = read(PRIVATE_KEY_FILE.name, path)?;
+    let (key, _) = KeyFile::new(PRIVATE_KEY_FILE.name, path, SECRET).read()?;
     Ok(key)
 }
 
@@ -74,7 +35,7 @@ pub(crate) struct FileState {
 /// The pre-shared keys, and their file.
 #[derive(Debug)]
 pub(crate) struct PresharedFile {
-    path: PathBuf,
+    file: KeyFile,
     text: Zeroizing<String>,
     state: FileState,
     /// The last reason why the file could not be used.
@@ -83,10 +44,11 @@ pub(crate) struct PresharedFile {
 
 impl PresharedFile {
     /// Reads the file for the first time.
-    pub(crate) fn open(path: PathBuf) -> Result<(Self, PresharedKeys), KeyError> {
-        let (keys, text) = read::<PresharedKeys>(PRESHARED_KEYS_FILE.name, &path)?;
+    pub(crate) fn open(path: &Path) -> Result<(Self, PresharedKeys), KeyError> {
+        let file = KeyFile::new(PRESHARED_KEYS_FILE.name, path, SECRET);
+        let (keys, text) = file.read::<PresharedKeys>()?;
         let file = Self {
-            path,
+            file,
             text,
             state: FileState {
                 keys: keys.count(),
@@ -104,7 +66,7 @@ impl PresharedFile {
 
     /// The keys, if they have changed.
     pub(crate) fn changed(&mut self) -> Option<PresharedKeys> {
-        match read::<PresharedKeys>(PRESHARED_KEYS_FILE.name, &self.path) {
+        match self.file.read::<PresharedKeys>() {
             Ok((keys, text)) => {
                 self.reason = None;
                 self.state.read_at = SystemTime::now();
@@ -134,9 +96,10 @@ impl PresharedFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
-    use tunnel::PresharedKey;
+    use keys::PresharedKey;
 
     use super::*;
 
@@ -149,7 +112,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys");
         fs::write(&path, line()).unwrap();
-        let (mut file, keys) = PresharedFile::open(path.clone()).unwrap();
+        let (mut file, keys) = PresharedFile::open(&path).unwrap();
         assert_eq!((keys.count(), file.changed().is_some()), (1, false));
 
         fs::write(&path, [line(), line()].concat()).unwrap();

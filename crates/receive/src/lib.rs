@@ -45,8 +45,8 @@ use tracing::info;
 use tunnel::PresharedKeys;
 use tunnel::responder::{Responder, ResponderConfig};
 
+pub use ::keys::KeyError;
 pub use config::{Config, Receiver};
-pub use keys::KeyError;
 pub use metrics::metrics_markdown;
 pub use variable::{PROGRAM, SETTINGS};
 
@@ -111,7 +111,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     }
     let private = keys::private(&config.private_key)?;
     let public = private.public();
-    let (mut file, preshared) = PresharedFile::open(config.preshared_keys.clone())?;
+    let (mut file, preshared) = PresharedFile::open(&config.preshared_keys)?;
     let responder = ResponderConfig {
         private,
         preshared,

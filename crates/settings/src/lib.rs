@@ -45,7 +45,7 @@ pub use sensor::{SensorAddress, SensorSetting};
 #[cfg(feature = "inject")]
 pub use table::SETTINGS;
 pub use table::{Config, TABLE};
-pub use tunnel::{Conflict, FilePath, InnerAddress, PresharedKeyText, PublicKeyText, Tunnel};
+pub use tunnel::{Conflict, FilePath, InnerAddress, Tunnel};
 pub use values::{Annotations, Interfaces, LogFormat, LogLevel, OnFailure, Prefer, Value};
 pub use variable::{Fallback, Variable};
 

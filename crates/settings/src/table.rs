@@ -8,6 +8,7 @@
 use std::num::NonZeroU16;
 
 use filter::Filter;
+use keys::{PresharedKey, PublicKey};
 use mirror::{SourcePorts, Spread, TrailerBound};
 use serde::Deserialize;
 use wire::{Mtu, Vni};
@@ -21,7 +22,7 @@ use super::pattern::{
 use super::reading::{Reading, Setting};
 use super::receiver::Receiver;
 use super::sensor::SensorSetting;
-use super::tunnel::{FilePath, InnerAddress, PresharedKeyText, PublicKeyText, Tunnel};
+use super::tunnel::{FilePath, InnerAddress, Tunnel};
 use super::values::{
     Annotations, Field, Interfaces, LogFormat, LogLevel, OnFailure, Prefer, Value,
 };
@@ -154,7 +155,7 @@ settings! {
     }
 
     /// The sensors' public key.
-    WG_SENSOR_KEY wg_sensor_key: PublicKeyText {
+    WG_SENSOR_KEY wg_sensor_key: PublicKey {
         unset: "none, or that of WG_SENSOR_KEY_FILE",
         expected: "44 characters of base64, as wg pubkey prints them",
         text: "The public key of all sensors behind a tunnel. podspan sends only to who has the private key that \
@@ -173,7 +174,7 @@ settings! {
     }
 
     /// The pre-shared key, which admits podspan.
-    WG_PRESHARED_KEY wg_preshared_key: PresharedKeyText {
+    WG_PRESHARED_KEY wg_preshared_key: PresharedKey {
         unset: "none, or that of WG_PRESHARED_KEY_FILE",
         expected: "44 characters of base64, as wg genpsk prints them",
         text: "The pre-shared key of podspans and sensors. It is secret: who has it can send false copies. Who can \

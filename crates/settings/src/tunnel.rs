@@ -2,33 +2,26 @@
 //! these settings must be together.
 //!
 //! In: texts, and then all values of one environment. Out: the types of these settings, and a [`Conflict`] for
-//! each pair that contradicts itself. A key is 44 characters of base64, as `wg` prints it; the crate `tunnel`
-//! reads the same text again. It is not used here, because whoever injects podspan needs the table of settings
-//! and no cryptography.
+//! each pair that contradicts itself. The crate `keys` reads keys; it has no cryptography of the protocol in it, because
+//! whoever injects podspan needs the table of settings too.
 //!
 //! Invariant: nothing here prints a pre-shared key: not `Debug`, not an error and not `--check-config`
 //! ([`Value::SECRET`]). It is overwritten when it is dropped.
 //!
-//! Source: `key_from_base64()` in `src/encoding.c` of wireguard-tools; RFC 6890 (addresses).
+//! Source: RFC 6890 (addresses).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use keys::{Defect, InvalidKey, PresharedKey, PublicKey};
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 use super::error::Reason;
 use super::reading::Reading;
 use super::table::{self, Config, Values};
 use super::values::Value;
 use super::variable::Variable;
-
-/// Bytes of a key.
-const KEY_LEN: usize = 32;
-/// Characters of a key in base64.
-const TEXT_LEN: usize = 44;
 
 /// Which sensors get their copies through the tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,53 +52,21 @@ impl fmt::Display for Tunnel {
     }
 }
 
-/// The text of a public key, which is not secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PublicKeyText(String);
-
-impl PublicKeyText {
-    /// 44 characters of base64.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Value for PublicKeyText {
+impl Value for PublicKey {
     fn parse(text: &str) -> Result<Self, Reason> {
-        check_key(text)?;
-        Ok(Self(text.to_owned()))
+        key(text)
     }
 
     fn show(&self) -> String {
-        self.0.clone()
+        self.to_string()
     }
 }
 
-/// The text of a pre-shared key, which is secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PresharedKeyText(Zeroizing<String>);
-
-impl PresharedKeyText {
-    /// 44 characters of base64, to be read as a key and not to be shown.
-    #[must_use]
-    pub fn secret(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for PresharedKeyText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PresharedKeyText")
-    }
-}
-
-impl Value for PresharedKeyText {
+impl Value for PresharedKey {
     const SECRET: bool = true;
 
     fn parse(text: &str) -> Result<Self, Reason> {
-        check_key(text)?;
-        Ok(Self(Zeroizing::new(text.to_owned())))
+        key(text)
     }
 
     /// Nothing: the empty text means that the variable is not set.
@@ -114,21 +75,14 @@ impl Value for PresharedKeyText {
     }
 }
 
-/// Whether a text is a key. An error does not contain it.
-fn check_key(text: &str) -> Result<(), Reason> {
-    if text.len() != TEXT_LEN {
-        return Err(Reason::KeyLength(text.chars().count()));
-    }
-    // One byte more, because 44 characters can be 33 bytes.
-    let mut bytes = Zeroizing::new([0; KEY_LEN + 1]);
-    let length = STANDARD.decode_slice(text, bytes.as_mut_slice());
-    if length != Ok(KEY_LEN) {
-        return Err(Reason::KeyEncoding);
-    }
-    if bytes.iter().all(|byte| *byte == 0) {
-        return Err(Reason::KeyOfZeros);
-    }
-    Ok(())
+/// Reads a key. An error does not contain it.
+fn key<T: FromStr<Err = InvalidKey>>(text: &str) -> Result<T, Reason> {
+    text.parse()
+        .map_err(|invalid: InvalidKey| match invalid.defect {
+            Defect::Empty | Defect::Length(_) => Reason::KeyLength(text.chars().count()),
+            Defect::Encoding => Reason::KeyEncoding,
+            Defect::Zero => Reason::KeyOfZeros,
+        })
 }
 
 /// The absolute path of a file. It is read later.

@@ -1,91 +1,58 @@
 //! The keys of the tunnels, from settings or files.
 //!
-//! In: each key, or its file. Out: keys, at the start and when a file has changed. A mounted Secret changes by a new
-//! link, in one step (`AtomicWriter` of the kubelet), so no half of a file is read. A file that is missing or wrong
+//! In: each key, or its file. Out: keys, at the start and when a file has changed. A file that is missing or wrong
 //! later changes nothing: the keys in use stay, and the reason is logged once.
 //!
 //! No error and no log line contains a key.
 
 use std::fmt::Display;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use settings::{Config, FilePath, PresharedKeyText, PublicKeyText};
-use thiserror::Error;
+use keys::{KeyError, KeyFile, PresharedKey, PrivateKey, PublicKey};
+use settings::{Config, FilePath};
 use tunnel::initiator::Identity;
-use tunnel::{PresharedKey, PrivateKey, PublicKey};
-use zeroize::Zeroizing;
 
-/// A file without a key that can be used.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{setting}={}: {reason}", .path.display())]
-pub(crate) struct KeyError {
-    setting: &'static str,
-    path: PathBuf,
-    reason: String,
-}
+/// What is mounted where the files are.
+const SECRET: &str = "the Secret with the keys";
 
 /// Where a key is.
 #[derive(Clone)]
-enum Source {
+enum Source<T> {
     /// It is a setting's value.
-    Text(Zeroizing<String>),
+    Value(T),
     /// It is in a file.
-    File(&'static str, PathBuf),
+    File(KeyFile),
 }
 
-impl Source {
+impl<T: Clone + FromStr<Err: Display>> Source<T> {
     /// `file`: the setting that names the file, and its value.
-    fn of(text: Option<&str>, file: (&'static str, Option<&FilePath>)) -> Option<Self> {
+    fn of(value: Option<&T>, file: (&'static str, Option<&FilePath>)) -> Option<Self> {
         let (setting, path) = file;
-        let text = text.map(|text| Self::Text(Zeroizing::new(text.to_owned())));
-        text.or_else(|| Some(Self::File(setting, path?.as_str().into())))
+        let file = || Some(KeyFile::new(setting, path?.as_str().as_ref(), SECRET));
+        let value = value.cloned().map(Self::Value);
+        value.or_else(|| file().map(Self::File))
     }
 
-    fn read<T: FromStr<Err: Display>>(&self) -> Result<T, KeyError> {
-        let (setting, path, text) = match self {
-            // The settings have checked it in the same way.
-            Self::Text(text) => ("a key of the environment", Path::new(""), text.clone()),
-            Self::File(setting, path) => (*setting, path.as_path(), read_file(setting, path)?),
-        };
-        text.parse().map_err(|error: T::Err| KeyError {
-            setting,
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })
+    fn read(&self) -> Result<T, KeyError> {
+        match self {
+            Self::Value(key) => Ok(key.clone()),
+            Self::File(file) => Ok(file.read()?.0),
+        }
     }
-}
-
-fn read_file(setting: &'static str, path: &Path) -> Result<Zeroizing<String>, KeyError> {
-    let read = fs::read_to_string(path).map(Zeroizing::new);
-    read.map_err(|error| KeyError {
-        setting,
-        path: path.to_owned(),
-        reason: match error.kind() {
-            io::ErrorKind::NotFound => {
-                "there is no such file; mount the Secret with the keys".to_owned()
-            }
-            _ => format!("it cannot be read: {error}"),
-        },
-    })
 }
 
 /// Where all keys are.
 #[derive(Clone)]
 pub(crate) struct Sources {
-    sensor: Source,
-    preshared: Source,
+    sensor: Source<PublicKey>,
+    preshared: Source<PresharedKey>,
     /// None: podspan makes a new private key at each start.
-    private: Option<Source>,
+    private: Option<Source<PrivateKey>>,
 }
 
 impl Sources {
     /// Those of the settings; `None` if the settings have no keys.
     pub(crate) fn of(config: &Config) -> Option<Self> {
-        let sensor = config.wg_sensor_key.as_ref();
-        let preshared = config.wg_preshared_key.as_ref();
         let sensor_file = ("WG_SENSOR_KEY_FILE", config.wg_sensor_key_file.as_ref());
         let preshared_file = (
             "WG_PRESHARED_KEY_FILE",
@@ -93,8 +60,8 @@ impl Sources {
         );
         let private_file = ("WG_PRIVATE_KEY_FILE", config.wg_private_key_file.as_ref());
         Some(Self {
-            sensor: Source::of(sensor.map(PublicKeyText::as_str), sensor_file)?,
-            preshared: Source::of(preshared.map(PresharedKeyText::secret), preshared_file)?,
+            sensor: Source::of(config.wg_sensor_key.as_ref(), sensor_file)?,
+            preshared: Source::of(config.wg_preshared_key.as_ref(), preshared_file)?,
             private: Source::of(None, private_file),
         })
     }
@@ -113,7 +80,7 @@ pub(crate) struct Keys {
 
 impl Keys {
     fn read(sources: &Sources) -> Result<Self, KeyError> {
-        let private: Option<PrivateKey> = sources.private.as_ref().map(Source::read).transpose()?;
+        let private = sources.private.as_ref().map(Source::read).transpose()?;
         Ok(Self {
             sensor: sources.sensor.read()?,
             preshared: sources.preshared.read()?,
@@ -181,6 +148,10 @@ impl KeyFiles {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use zeroize::Zeroizing;
+
     use super::*;
 
     fn preshared() -> Zeroizing<String> {

@@ -53,7 +53,7 @@ proptest! {
         round_trip::<LogLevel>(&text);
         round_trip::<LogFormat>(&text);
         round_trip::<Tunnel>(&text);
-        round_trip::<PublicKeyText>(&text);
+        round_trip::<keys::PublicKey>(&text);
         round_trip::<FilePath>(&text);
         round_trip::<InnerAddress>(&text);
     }
