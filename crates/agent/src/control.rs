@@ -136,21 +136,13 @@ impl Control {
             };
             let name = tokio::select! {
                 list = list => {
-                    let now = Instant::now();
-                    self.sensors.update_list(list, now);
+                    self.sensors.update_list(list, Instant::now());
                     has_list = true;
-                    if self.sensors.is_usable(now) {
-                        first_list.raise();
-                    }
-                    self.schedule.request(now + CHECK_EVERY);
+                    self.sensors_changed(has_list, first_list);
                     continue;
                 }
                 () = self.sensors.tunnel_changed(answers.as_ref()) => {
-                    let now = Instant::now();
-                    if has_list && self.sensors.is_usable(now) {
-                        first_list.raise();
-                    }
-                    self.schedule.request(now + CHECK_EVERY);
+                    self.sensors_changed(has_list, first_list);
                     continue;
                 }
                 annotations = changed => {
@@ -172,6 +164,15 @@ impl Control {
             tracing::info!("{name}: podspan stops capturing and sends what is in the rings");
             return true;
         }
+    }
+
+    /// Ends the wait of the first frames if one of the listed sensors can be used, and requests a check.
+    fn sensors_changed(&mut self, has_list: bool, first_list: &Flag) {
+        let now = Instant::now();
+        if has_list && self.sensors.is_usable(now) {
+            first_list.raise();
+        }
+        self.schedule.request(now + CHECK_EVERY);
     }
 
     /// Logs the last events and the totals.

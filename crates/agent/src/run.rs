@@ -40,7 +40,7 @@ use crate::sensors::{ListedSensor, Sensors};
 use crate::tunnels::Tunnels;
 use crate::tunnels::keys::{KeyFiles, Sources};
 use crate::worker::Worker;
-use settings::{Config, OnFailure, Receiver, SensorSetting, Value as _};
+use settings::{Config, OnFailure, SensorSetting, Value as _};
 
 /// Bits that podspan's mark never has. In a pod on the host's network other programs read the mark:
 /// kube-proxy (0xc000), Cilium (0x0f00), and the AWS CNI (0x80) use these bits. Calico and Cilium also
@@ -304,16 +304,7 @@ fn listed(config: &Config) -> Vec<ListedSensor> {
     let has_tunnel = config.have_addresses_tunnels();
     config
         .sensor_addresses()
-        .map(|address| ListedSensor {
-            address,
-            receiver: if has_tunnel {
-                Receiver::Socket
-            } else {
-                config.receiver
-            },
-            has_tunnel,
-            on_this_node: false,
-        })
+        .map(|address| ListedSensor::new(address, config.receiver, has_tunnel, false))
         .collect()
 }
 

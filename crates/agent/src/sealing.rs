@@ -24,18 +24,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tunnel::protocol::KEEPALIVE_LEN;
 use tunnel::sealer::{Counts, Scratch, Sealer};
 
-/// The messages of one kind. More than arrive while the worker is busy: one of each of a hundred sensors.
+/// How many messages a channel holds: more than arrive while the worker is busy: one of each of a hundred sensors.
 const MESSAGES_MAX: usize = 256;
-
-/// What the control side gives the worker.
-pub(crate) enum Message {
-    /// A session, which replaces an earlier one.
-    Session(Box<Session>),
-    /// The session with a sensor that is no longer listed: if it comes back, it may be another process.
-    Ended(SocketAddr),
-    /// A datagram as long as a keepalive, from a sensor.
-    Keepalive(SocketAddr, [u8; KEEPALIVE_LEN]),
-}
 
 /// An established session.
 pub(crate) struct Session {
@@ -86,17 +76,23 @@ pub(crate) struct ToWorker {
 }
 
 impl ToWorker {
-    /// Gives the worker a message; returns whether there was room for it.
-    pub(crate) fn send(&self, message: Message) -> bool {
-        let has_room = match message {
-            Message::Session(session) => {
-                self.changes.try_send(Change::Established(session)).is_ok()
-            }
-            Message::Ended(sensor) => self.changes.try_send(Change::Ended(sensor)).is_ok(),
-            Message::Keepalive(sensor, datagram) => {
-                self.keepalives.try_send((sensor, datagram)).is_ok()
-            }
-        };
+    /// Gives the worker a session, which replaces an earlier one with this sensor; returns whether there was room.
+    pub(crate) fn establish(&self, session: Session) -> bool {
+        self.give(&self.changes, Change::Established(Box::new(session)))
+    }
+
+    /// Ends the session with a sensor that is no longer listed: if it comes back, it may be another process.
+    pub(crate) fn end(&self, sensor: SocketAddr) -> bool {
+        self.give(&self.changes, Change::Ended(sensor))
+    }
+
+    /// Gives the worker a datagram as long as a keepalive, from a sensor; returns whether there was room.
+    pub(crate) fn keepalive(&self, sensor: SocketAddr, datagram: [u8; KEEPALIVE_LEN]) -> bool {
+        self.give(&self.keepalives, (sensor, datagram))
+    }
+
+    fn give<T>(&self, channel: &SyncSender<T>, message: T) -> bool {
+        let has_room = channel.try_send(message).is_ok();
         // A write to an eventfd fails only if its counter overflows.
         let _ = self.wakes.write(1);
         has_room
@@ -121,8 +117,8 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// No sessions, and the channels that they and keepalives come through. `ports`: the source ports that the datagrams would
-    /// have without a tunnel.
+    /// No sessions, and the channels that they and keepalives come through. `ports`: the source ports that the
+    /// datagrams would have without a tunnel.
     ///
     /// # Errors
     /// When the kernel cannot create a descriptor.

@@ -97,10 +97,10 @@ impl Ends {
 }
 
 fn table(numbers: &[u8]) -> Arc<SensorTable> {
-    let added = u16::try_from(overhead::sealed_len(0, Inner::DEFAULT.family())).unwrap();
+    let added = overhead::added(Inner::DEFAULT.family());
     let sensor = |number: &u8| {
         let address = SocketAddr::from(([10, 0, 0, *number], 51_820));
-        Sensor::new(address, Mtu::ETHERNET).with_tunnel(added.try_into().unwrap())
+        Sensor::new(address, Mtu::ETHERNET).with_tunnel(added)
     };
     Arc::new(SensorTable::new(numbers.iter().map(sensor).collect()))
 }
@@ -129,7 +129,7 @@ fn each_sensor_has_its_own_session_in_any_table() {
     sessions.begin(&table(&[1, 2]), one.now);
     assert_eq!(seal(&mut sessions, 0), None, "no session yet");
     for session in [one.session(), two.session()] {
-        assert!(to_worker.send(Message::Session(Box::new(session))));
+        assert!(to_worker.establish(session));
     }
     // The worker need not have been woken: a new table is enough.
     for numbers in [&[1, 2][..], &[2, 1], &[2], &[3, 1]] {
@@ -154,7 +154,7 @@ fn a_new_session_replaces_the_one_before_and_one_that_is_over_is_not_used() {
     for _ in 0..3 {
         let session = ends.session();
         let progress = Arc::clone(&session.progress);
-        assert!(to_worker.send(Message::Session(Box::new(session))));
+        assert!(to_worker.establish(session));
         sessions.receive(ends.now);
         sessions.begin(&table, ends.now);
         let sealed = seal(&mut sessions, 0).unwrap();
@@ -174,12 +174,12 @@ fn a_sensor_that_was_removed_has_no_session_when_it_comes_back() {
     let [mut one, mut two] = [1, 2].map(Ends::new);
     let (to_worker, mut sessions) = Sessions::channel(&PORTS).unwrap();
     for session in [one.session(), two.session()] {
-        assert!(to_worker.send(Message::Session(Box::new(session))));
+        assert!(to_worker.establish(session));
     }
     let table = table(&[1, 2]);
     sessions.begin(&table, one.now);
     assert!(seal(&mut sessions, 0).is_some() && seal(&mut sessions, 1).is_some());
-    assert!(to_worker.send(Message::Ended(one.address)));
+    assert!(to_worker.end(one.address));
     sessions.receive(one.now);
     sessions.begin(&table, one.now);
     assert_eq!(seal(&mut sessions, 0), None);
@@ -193,7 +193,7 @@ fn keepalives_of_the_session_count_and_others_do_not() {
     let (to_worker, mut sessions) = Sessions::channel(&PORTS).unwrap();
     let session = ends.session();
     let progress = Arc::clone(&session.progress);
-    assert!(to_worker.send(Message::Session(Box::new(session))));
+    assert!(to_worker.establish(session));
     sessions.begin(&table(&[1]), ends.now);
     let sealed = seal(&mut sessions, 0).unwrap();
     ends.open(&sealed).unwrap();
@@ -207,7 +207,7 @@ fn keepalives_of_the_session_count_and_others_do_not() {
         (ends.address, keepalive, 1),
         (ends.address, keepalive, 1),
     ] {
-        assert!(to_worker.send(Message::Keepalive(from, datagram)));
+        assert!(to_worker.keepalive(from, datagram));
         sessions.receive(ends.now);
         assert_eq!(progress.counts().heard, heard);
     }
@@ -217,20 +217,20 @@ fn keepalives_of_the_session_count_and_others_do_not() {
 fn a_worker_that_does_not_read_costs_bounded_memory() {
     let (to_worker, mut sessions) = Sessions::channel(&PORTS).unwrap();
     let from = SocketAddr::from(([10, 0, 0, 1], 51_820));
-    let message = || Message::Keepalive(from, [0; KEEPALIVE_LEN]);
-    let sent = (0..1000).filter(|_| to_worker.send(message())).count();
+    let give = || to_worker.keepalive(from, [0; KEEPALIVE_LEN]);
+    let sent = (0..1000).filter(|_| give()).count();
     assert_eq!(sent, MESSAGES_MAX);
     sessions.receive(Instant::now());
-    assert!(to_worker.send(message()));
+    assert!(give());
 }
 
 #[test]
 fn forged_keepalives_take_no_room_of_a_session() {
     let mut ends = Ends::new(1);
     let (to_worker, mut sessions) = Sessions::channel(&PORTS).unwrap();
-    while to_worker.send(Message::Keepalive(ends.address, [0; KEEPALIVE_LEN])) {}
-    let session = Box::new(ends.session());
-    assert!(to_worker.send(Message::Session(session)));
+    while to_worker.keepalive(ends.address, [0; KEEPALIVE_LEN]) {}
+    let session = ends.session();
+    assert!(to_worker.establish(session));
     sessions.begin(&table(&[1]), ends.now);
     let sealed = seal(&mut sessions, 0).unwrap();
     assert_eq!(ends.open(&sealed), Ok(datagram()));

@@ -14,7 +14,7 @@ use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use tokio::sync::watch;
 
 use crate::sensors::ListedSensor;
-use settings::{Config, Namespace, Namespaces, ObjectName, PodUid, Receiver, SensorSetting};
+use settings::{Config, Namespace, Namespaces, ObjectName, PodUid, SensorSetting};
 
 /// The lists of the sensors that have the name.
 pub(crate) struct SensorLists(watch::Receiver<SensorList>);
@@ -50,17 +50,12 @@ impl SensorLists {
 }
 
 fn listed(sensor: &FoundSensor) -> ListedSensor {
-    ListedSensor {
-        address: sensor.address,
-        // The end of a tunnel is one: a closed port means that nothing arrives.
-        receiver: if sensor.has_tunnel {
-            Receiver::Socket
-        } else {
-            sensor.receiver
-        },
-        has_tunnel: sensor.has_tunnel,
-        on_this_node: sensor.on_this_node,
-    }
+    ListedSensor::new(
+        sensor.address,
+        sensor.receiver,
+        sensor.has_tunnel,
+        sensor.on_this_node,
+    )
 }
 
 fn settings(config: &Config, name: &str, has_ipv6: bool) -> Settings {

@@ -49,6 +49,28 @@ pub(crate) struct ListedSensor {
     pub(crate) on_this_node: bool,
 }
 
+impl ListedSensor {
+    /// The end of a tunnel is a socket, whatever the sensor is: a closed port means that nothing arrives.
+    pub(crate) const fn new(
+        address: SocketAddr,
+        receiver: Receiver,
+        has_tunnel: bool,
+        on_this_node: bool,
+    ) -> Self {
+        let receiver = if has_tunnel {
+            Receiver::Socket
+        } else {
+            receiver
+        };
+        Self {
+            address,
+            receiver,
+            has_tunnel,
+            on_this_node,
+        }
+    }
+}
+
 /// The sensors in use: of those that are not ejected, the ones that are ready if there are any; of these, the ones
 /// on this node if they are preferred and there are any.
 fn in_use(

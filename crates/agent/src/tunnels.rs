@@ -34,7 +34,7 @@ use tunnel::{Inner, Refusal, overhead};
 
 use self::keys::KeyFiles;
 use crate::reminders::Reminders;
-use crate::sealing::{Message, Progress, Session, ToWorker};
+use crate::sealing::{Progress, Session, ToWorker};
 
 /// How many datagrams are read before a pause.
 const READ_AT_ONCE: usize = 64;
@@ -99,12 +99,8 @@ impl Tunnels {
     }
 
     /// How many bytes a tunnel adds to each datagram.
-    pub(crate) fn added(&self) -> NonZeroU16 {
-        let added = u16::try_from(overhead::sealed_len(0, self.inner.family()));
-        added
-            .ok()
-            .and_then(NonZeroU16::new)
-            .unwrap_or(NonZeroU16::MIN)
+    pub(crate) const fn added(&self) -> NonZeroU16 {
+        overhead::added(self.inner.family())
     }
 
     /// Sets the addresses of all sensors with a tunnel. Handshakes with new ones are due at once.
@@ -116,7 +112,7 @@ impl Tunnels {
             self.by_sensor.insert(address, tunnel);
         }
         for removed in before.into_keys() {
-            self.to_worker.send(Message::Ended(removed));
+            self.to_worker.end(removed);
         }
         self.set_sources();
     }
@@ -182,7 +178,7 @@ impl Tunnels {
         for tunnel in self.by_sensor.values_mut() {
             tunnel.initiator.observe(tunnel.progress.counts(), now);
         }
-        if self.files.changed().is_some() {
+        if self.files.read_again() {
             tracing::info!(
                 "the keys of the tunnels have changed; sessions stay until the next one is made"
             );
@@ -264,7 +260,7 @@ impl Tunnels {
             return;
         };
         if let Ok(keepalive) = <[u8; KEEPALIVE_LEN]>::try_from(datagram) {
-            self.to_worker.send(Message::Keepalive(from, keepalive));
+            self.to_worker.keepalive(from, keepalive);
             return;
         }
         match tunnel.initiator.receive(datagram, now) {
@@ -279,7 +275,7 @@ impl Tunnels {
                 tunnel.progress = progress;
                 // Before the first data, so that the sensor has confirmed the session.
                 send(&self.sockets, from, &established.confirm);
-                if !self.to_worker.send(Message::Session(Box::new(session))) {
+                if !self.to_worker.establish(session) {
                     tunnel.initiator.restart(now + AGAIN);
                 }
             }

@@ -77,6 +77,8 @@ impl Destination {
     /// The reason not to try a datagram of this length, if there is one.
     pub(crate) const fn refuses(self, length: u32) -> Option<DropReason> {
         match self.given_up {
+            // It was to be sealed, and was not.
+            _ if length == 0 => Some(DropReason::NoSession),
             Some(reason) => Some(reason),
             None if length > self.longest => Some(DropReason::PathMtu),
             None => None,

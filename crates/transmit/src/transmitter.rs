@@ -280,15 +280,6 @@ fn drop_group(group: &[u32], datagrams: &[Datagram], delivery: &mut Delivery<'_>
     }
 }
 
-/// The reason not to send a datagram of this length, if there is one.
-const fn refuses(destination: Destination, length: u32) -> Option<DropReason> {
-    // It was to be sealed, and was not.
-    if length == 0 {
-        return Some(DropReason::NoSession);
-    }
-    destination.refuses(length)
-}
-
 /// The datagrams of one socket, from which messages are made.
 struct Source<'a> {
     heads: &'a [u8],
@@ -346,7 +337,7 @@ impl<'a> Source<'a> {
             .destination(datagram.sensor)
             .ok_or(DropReason::SendError)?;
         let length = datagram.length();
-        if let Some(reason) = refuses(destination, length) {
+        if let Some(reason) = destination.refuses(length) {
             return Err(reason);
         }
         let entry = Entry {
@@ -386,7 +377,7 @@ impl<'a> Source<'a> {
         division: &mut Division,
     ) -> Option<Run> {
         if let Some(run) = division.take(place)
-            && refuses(destination, run.segment).is_none()
+            && destination.refuses(run.segment).is_none()
         {
             return Some(run);
         }
@@ -402,7 +393,7 @@ impl<'a> Source<'a> {
             .iter()
             .map_while(datagram)
             .take_while(|datagram| {
-                datagram.sensor == sensor && refuses(destination, datagram.length()).is_none()
+                datagram.sensor == sensor && destination.refuses(datagram.length()).is_none()
             });
         let bound = if is_first {
             self.trailers

@@ -10,6 +10,7 @@
 //! IP header say where the packet ends.
 
 use core::net::IpAddr;
+use core::num::NonZeroU16;
 
 use wire::{Mtu, vxlan};
 
@@ -60,14 +61,22 @@ pub const fn sealed_len(length: usize, inner: Family) -> usize {
     TRANSPORT_HEADER_LEN + inner_header_len(inner) as usize + length + TAG_LEN
 }
 
+/// Bytes that sealing adds to each VXLAN datagram.
+#[must_use]
+pub const fn added(inner: Family) -> NonZeroU16 {
+    #[expect(clippy::cast_possible_truncation, reason = "at most 32 + 48 bytes")]
+    let added = sealed_len(0, inner) as u16;
+    match NonZeroU16::new(added) {
+        Some(added) => added,
+        // Never: there are headers.
+        None => NonZeroU16::MIN,
+    }
+}
+
 /// Bytes of the outer packet, from its IP header on, that are not the inner frame.
 #[must_use]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "at most 56 + 32 + 48 bytes"
-)]
 pub const fn overhead(sensor: IpAddr, inner: Family) -> u16 {
-    vxlan::overhead(sensor) + sealed_len(0, inner) as u16
+    vxlan::overhead(sensor) + added(inner).get()
 }
 
 /// The longest inner frame, link header included, that fits the outer packet.

@@ -124,23 +124,21 @@ impl KeyFiles {
         &self.keys
     }
 
-    /// Reads the files again; returns the keys if they have changed.
-    pub(crate) fn changed(&mut self) -> Option<&Keys> {
+    /// Reads the files again; returns whether a key has changed.
+    pub(crate) fn read_again(&mut self) -> bool {
         match Keys::read(&self.sources) {
             Ok(keys) => {
                 self.error = None;
-                if keys.is_same(&self.keys) {
-                    return None;
-                }
+                let has_changed = !keys.is_same(&self.keys);
                 self.keys = keys;
-                Some(&self.keys)
+                has_changed
             }
             Err(error) => {
                 if self.error.as_ref() != Some(&error) {
                     tracing::warn!("{error}; the keys read before stay in use");
                     self.error = Some(error);
                 }
-                None
+                false
             }
         }
     }
@@ -181,16 +179,16 @@ mod tests {
 
         fs::write(&path, format!("{}\n", *preshared())).unwrap();
         let mut files = KeyFiles::open(sources).unwrap();
-        assert!(files.changed().is_none());
+        assert!(!files.read_again());
         fs::write(&path, preshared()).unwrap();
         let before = files.keys().preshared.clone();
-        assert!(files.changed().unwrap().preshared != before);
-        assert!(files.changed().is_none());
+        assert!(files.read_again() && files.keys().preshared != before);
+        assert!(!files.read_again());
 
         fs::write(&path, "x").unwrap();
-        assert!(files.changed().is_none() && files.error.is_some());
+        assert!(!files.read_again() && files.error.is_some());
         fs::write(&path, preshared()).unwrap();
-        assert!(files.changed().is_some() && files.error.is_none());
+        assert!(files.read_again() && files.error.is_none());
     }
 
     #[test]
