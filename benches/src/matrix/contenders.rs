@@ -1,6 +1,7 @@
 //! Starts and stops what mirrors, and reads its CPU time.
 //!
-//! Of podspan and of `--peer` that is the time of the process. tc has no process: its work is done in the
+//! Of podspan and of `--peer` that is the time of the process. wireguard-go in the pod counts together with podspan;
+//! the sensor's end of a tunnel does not count. tc has no process: its work is done in the
 //! thread that sends the load, so only the CPU time of the whole lab shows it.
 
 use std::os::unix::process::CommandExt;
@@ -14,6 +15,7 @@ use super::frames::Frames;
 use super::inject::inject;
 use super::plan::{Case, Contender};
 use super::stand::{PORT, Stand, run};
+use super::tunnel::{SensorsEnd, WireguardEnds};
 use crate::agent::Agent;
 use crate::totals_line::TotalsLine;
 
@@ -30,6 +32,10 @@ const QUIET_LIMIT: Duration = Duration::from_secs(2);
 pub struct Programs<'a> {
     /// podspan.
     pub podspan: &'a Path,
+    /// podspan-receive.
+    pub receive: &'a Path,
+    /// wireguard-go, where it is needed.
+    pub wireguard: Option<&'a Path>,
     /// The command of `--peer`.
     pub peer: Option<&'a str>,
 }
@@ -45,6 +51,8 @@ pub struct Running<'a> {
 enum Form {
     Nothing,
     Podspan(Agent),
+    Tunnel(Agent, SensorsEnd),
+    Wireguard(Agent, WireguardEnds),
     Peer(Process),
     Tc,
 }
@@ -83,6 +91,19 @@ impl<'a> Running<'a> {
                 let agent = Agent::start_in(programs.podspan, &stand.lab, &settings, group)?;
                 Form::Podspan(agent)
             }
+            Contender::Tunnel => {
+                let end = SensorsEnd::start(stand, programs.receive)?;
+                let settings = with(settings(stand, contender, case), end.settings(stand));
+                let agent = Agent::start_in(programs.podspan, &stand.lab, &settings, group)?;
+                Form::Tunnel(agent, end)
+            }
+            Contender::WireguardGo => {
+                let program = programs.wireguard.unwrap_or(Path::new("wireguard-go"));
+                let ends = WireguardEnds::start(stand, program, group)?;
+                let settings = with(settings(stand, contender, case), ends.settings());
+                let agent = Agent::start_in(programs.podspan, &stand.lab, &settings, group)?;
+                Form::Wireguard(agent, ends)
+            }
         };
         running.await_mirroring(contender)?;
         Ok(running)
@@ -98,7 +119,9 @@ impl<'a> Running<'a> {
             if self.stand.await_arrivals(before + 1, look)? > before {
                 break;
             }
-            if let Form::Podspan(agent) = &mut self.form {
+            if let Form::Podspan(agent) | Form::Tunnel(agent, _) | Form::Wireguard(agent, _) =
+                &mut self.form
+            {
                 agent.check_running()?;
             }
             if Instant::now() >= end {
@@ -116,6 +139,12 @@ impl<'a> Running<'a> {
     fn printed(&self) -> String {
         match &self.form {
             Form::Podspan(agent) => format!("; it printed:\n{}", agent.log()),
+            Form::Tunnel(agent, end) => {
+                format!("; it printed:\n{}{}", agent.log(), end.printed())
+            }
+            Form::Wireguard(agent, ends) => {
+                format!("; it printed:\n{}{}", agent.log(), ends.printed())
+            }
             Form::Peer(process) => {
                 format!("; it printed:\n{}{}", process.stdout(), process.stderr())
             }
@@ -123,13 +152,14 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// CPU time of its process so far; zero where it has none.
+    /// CPU time of its processes so far; zero where it has none.
     ///
     /// # Errors
     /// Where the process is gone.
     pub fn cpu(&self) -> Result<Duration> {
         Ok(match &self.form {
-            Form::Podspan(agent) => agent.cpu_time()?,
+            Form::Podspan(agent) | Form::Tunnel(agent, _) => agent.cpu_time()?,
+            Form::Wireguard(agent, ends) => agent.cpu_time()? + ends.cpu_time()?,
             Form::Peer(process) => process.cpu_time()?,
             Form::Nothing | Form::Tc => Duration::ZERO,
         })
@@ -141,7 +171,12 @@ impl<'a> Running<'a> {
     /// Where podspan ended with an error.
     pub fn stop(mut self) -> Result<Option<TotalsLine>> {
         match std::mem::replace(&mut self.form, Form::Nothing) {
-            Form::Podspan(agent) => Ok(Some(agent.stop()?)),
+            Form::Podspan(agent) | Form::Wireguard(agent, _) => Ok(Some(agent.stop()?)),
+            Form::Tunnel(agent, end) => {
+                let totals = agent.stop()?;
+                end.stop()?;
+                Ok(Some(totals))
+            }
             Form::Tc => stop_tc(self.stand).map(|()| None),
             Form::Nothing | Form::Peer(_) => Ok(None),
         }
@@ -155,6 +190,15 @@ impl Drop for Running<'_> {
             let _ = stop_tc(self.stand);
         }
     }
+}
+
+/// Settings of which the second ones replace the first.
+fn with(
+    first: Vec<(&'static str, String)>,
+    second: impl IntoIterator<Item = (&'static str, String)>,
+) -> Vec<(&'static str, String)> {
+    // Of a variable that is set twice, the last value is the process's.
+    first.into_iter().chain(second).collect()
 }
 
 fn settings(stand: &Stand, contender: Contender, case: Case) -> Vec<(&'static str, String)> {

@@ -19,8 +19,7 @@ use crate::agent::Agent;
 use crate::bare;
 use crate::totals_line::TotalsLine;
 
-/// Frames a second where CPU time is measured, and the most bits a second.
-const FAST: f64 = 100_000.0;
+/// The most bits a second where CPU time is measured.
 const FAST_BITS: f64 = 2e9;
 /// CPU time is measured for this part of the time of a load.
 const COST: f64 = 0.5;
@@ -76,7 +75,7 @@ impl Bench<'_> {
         let mut frames = self.loads.frames(case);
         let first = self.stand.arrived()?;
         let running = Running::start(self.stand, self.programs, (contender, case), None)?;
-        let per_second = fast(&frames);
+        let per_second = fast(&frames, case);
         let count = whole_cycles(&frames, per_second * self.time.as_secs_f64() * COST);
         let arrived = self.stand.arrived()?;
         let (own, softirq) = (running.cpu()?, softirq_threads());
@@ -128,7 +127,7 @@ impl Bench<'_> {
             }
             (Contender::BarePaced, Some(length)) => {
                 let length = u16::try_from(*length).unwrap_or(u16::MAX);
-                bare::segmented(lab, sensor, length, count, Some(FAST))?
+                bare::segmented(lab, sensor, length, count, Some(case.per_second.into()))?
             }
             _ => return Ok(None),
         };
@@ -195,7 +194,7 @@ impl Bench<'_> {
         let before = self.stand.await_quiet(QUOTA_QUIET, QUIET_LIMIT)?;
         let count = whole_cycles(frames, ENOUGH);
         let cycles = count / (frames.len() as u64).max(1);
-        let per_second = SLOW.min(fast(frames) / 4.0);
+        let per_second = SLOW.min(fast(frames, case) / 4.0);
         inject(
             self.stand.sockets(case.interfaces),
             frames,
@@ -275,9 +274,9 @@ pub fn copy_bits_per_second() -> f64 {
 }
 
 /// The rate where CPU time is measured.
-fn fast(frames: &Frames) -> f64 {
+fn fast(frames: &Frames, case: Case) -> f64 {
     let bits = 8.0 * to_float(frames.bytes() as u64) / to_float((frames.len() as u64).max(1));
-    FAST.min(FAST_BITS / bits.max(1.0))
+    f64::from(case.per_second).min(FAST_BITS / bits.max(1.0))
 }
 
 #[expect(
@@ -318,10 +317,11 @@ pub fn guess(loads: &Loads, case: Case, contender: Contender) -> f64 {
         Contender::Socket | Contender::SocketHalfTrailers | Contender::SocketNoTrailers => {
             150_000.0
         }
+        Contender::Tunnel => 75_000.0,
         _ => 45_000.0,
     };
     match case.load {
-        Load::Bulk => fast(&loads.frames(case)).min(small),
+        Load::Bulk => fast(&loads.frames(case), case).min(small),
         _ => small,
     }
 }

@@ -1,9 +1,9 @@
 //! The lab of the matrix: one receiver that counts, and interfaces of the pod that take frames.
 //!
 //! The receiver is a UDP socket that nobody reads, with a receive buffer that is filled before anything is
-//! measured. So the kernel drops each further datagram at the socket and counts it (`RcvbufErrors` of
-//! `/proc/net/snmp`): the count is exact, a message of several datagrams is split before it, and no reader takes
-//! CPU time from what is measured. Neighbours are permanent and IPv6 is off, so the kernels send nothing
+//! measured. So the kernel drops each further datagram at the socket and counts it (`drops` of
+//! `/proc/net/udp`): the count is exact, a message of several datagrams is split before it, and no reader takes
+//! CPU time from what is measured. The ends of tunnels have sockets of their own beside it, which are not counted. Neighbours are permanent and IPv6 is off, so the kernels send nothing
 //! of their own.
 
 use std::fs;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use testbed::traffic::RawSocket;
-use testbed::{Lab, Link, Namespace, veth};
+use testbed::{Host, Lab, Link, Namespace, veth};
 
 use super::error::{Error, Result};
 use super::plan::{INTERFACES, SENSORS};
@@ -77,25 +77,15 @@ impl Stand {
     }
 
     fn add_sensors(&self) -> Result<()> {
-        let sensor = &self.lab.sensor;
+        let (pod, sensor) = (&self.lab.pod, &self.lab.sensor);
         for address in self.addresses(SENSORS.into_iter().max().unwrap_or(1)) {
             if address != sensor.ipv4 {
                 sensor.eth0.add_address(address.into(), 24)?;
             }
-            self.set_neighbour(address)?;
+            set_neighbour(pod, address, sensor)?;
         }
-        self.set_neighbour(sensor.ipv4)
-    }
-
-    fn set_neighbour(&self, address: Ipv4Addr) -> Result<()> {
-        let mac = self
-            .lab
-            .sensor
-            .mac
-            .map(|byte| format!("{byte:02x}"))
-            .join(":");
-        let words = format!("ip neigh replace {address} lladdr {mac} dev eth0 nud permanent");
-        run(&self.lab.pod.namespace, &words)
+        set_neighbour(pod, sensor.ipv4, sensor)?;
+        set_neighbour(sensor, pod.ipv4, pod)
     }
 
     /// Fills the receiver's buffer.
@@ -167,9 +157,9 @@ impl Stand {
     /// # Errors
     /// [`Error::NoCounters`].
     pub fn arrived(&self) -> Result<u64> {
-        let read = || fs::read_to_string("/proc/thread-self/net/snmp");
+        let read = || fs::read_to_string("/proc/thread-self/net/udp");
         let text = self.lab.sensor.namespace.run(read).unwrap_or_default();
-        dropped_at_sockets(&text).ok_or(Error::NoCounters)
+        dropped_at(&text, PORT).ok_or(Error::NoCounters)
     }
 
     /// Waits until so many datagrams have arrived in all, at most until `end`, and returns how many have.
@@ -227,13 +217,19 @@ pub fn run(namespace: &Namespace, words: &str) -> Result<()> {
     Err(failed(String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
-/// Datagrams that found no room in a socket, of the text of `/proc/net/snmp`.
-fn dropped_at_sockets(text: &str) -> Option<u64> {
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
-    let (names, numbers) = (lines.next()?, lines.next()?);
-    let mut fields = names.split(' ').zip(numbers.split(' '));
-    let (_, number) = fields.find(|(name, _)| *name == "RcvbufErrors")?;
-    number.parse().ok()
+/// Lets the kernel of `host` know the Ethernet address of one of `other`'s addresses for ever.
+fn set_neighbour(host: &Host, address: Ipv4Addr, other: &Host) -> Result<()> {
+    let mac = other.mac.map(|byte| format!("{byte:02x}")).join(":");
+    let words = format!("ip neigh replace {address} lladdr {mac} dev eth0 nud permanent");
+    run(&host.namespace, &words)
+}
+
+/// Datagrams that found no room in the socket on this port of all addresses, of the text of `/proc/net/udp`.
+fn dropped_at(text: &str, port: u16) -> Option<u64> {
+    let local = format!("00000000:{port:04X}");
+    let of_socket = |line: &&str| line.split_whitespace().nth(1) == Some(&local);
+    let line = text.lines().find(of_socket)?;
+    line.split_whitespace().last()?.parse().ok()
 }
 
 /// CPU time of the kernel's threads that take over the network's work when there is much of it.
@@ -254,10 +250,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_counter_of_full_buffers_is_read() {
-        let text = "Tcp: A B\nTcp: 1 2\nUdp: InDatagrams NoPorts InErrors RcvbufErrors SndbufErrors\n\
-                    Udp: 1 2 3 44 5\nUdpLite: RcvbufErrors\nUdpLite: 9\n";
-        assert_eq!(dropped_at_sockets(text), Some(44));
-        assert_eq!(dropped_at_sockets("Udp: InDatagrams\nUdp: 1\n"), None);
+    fn the_drops_of_the_receivers_socket_are_read_and_not_those_of_others() {
+        let line = |local: &str, drops: u32| {
+            format!(
+                "  12: {local} 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 90 2 0 {drops} \n"
+            )
+        };
+        let head = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref \
+                    pointer drops\n";
+        let others = line("00000000:CA6C", 7) + &line("0100007F:12B5", 8);
+        let text = head.to_owned() + &others + &line("00000000:12B5", 44);
+        assert_eq!(dropped_at(&text, PORT), Some(44));
+        assert_eq!(dropped_at(&(head.to_owned() + &others), PORT), None);
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::control_group::ControlGroup;
 use crate::namespace::Namespace;
 use crate::process::Process;
 use crate::programs::{Error, Program};
@@ -29,8 +30,25 @@ pub fn start_wireguard(
     name: &str,
     configuration: &str,
 ) -> crate::Result<Process> {
+    start_wireguard_in(program, namespace, name, configuration, None)
+}
+
+/// As [`start_wireguard`], in a control group.
+///
+/// # Errors
+/// As [`start_wireguard`], and where the group cannot be entered.
+pub fn start_wireguard_in(
+    program: PathBuf,
+    namespace: &Namespace,
+    name: &str,
+    configuration: &str,
+    group: Option<&ControlGroup>,
+) -> crate::Result<Process> {
     let mut command = namespace.command(program);
     command.args([name, "1400"]).env("WIREGUARD", configuration);
+    if let Some(group) = group {
+        group.add(&mut command)?;
+    }
     let mut process = Process::spawn(command)?;
     process.wait_for_output("ready", Duration::from_secs(30))?;
     Ok(process)

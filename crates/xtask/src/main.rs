@@ -58,7 +58,8 @@ cargo xtask <command>
              --matrix          compare podspan with bare senders and tc under many loads, and find the
                                highest load without loss under a CPU quota; needs root; 10 minutes
                  --peer 'CMD'  another program that mirrors, given SENSOR and INTERFACE; one process
-                 --only A,B    parts: cost, scale, quota, idle
+                 --only A,B    parts: cost, scale, quota, idle, tunnel; tunnel builds wireguard-go, which
+                               needs Go
                  --rounds N    how often everything runs (5); --seconds N: how long a load runs (1)
                  --quota N     CPUs (0.25); --save writes the plots into docs/, too
              --application     measure an application with podspan, with tc in its place and with
