@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use testbed::{ControlGroup, Process};
 
+use super::counter::Place;
 use super::error::{Error, Result};
 use super::frames::Frames;
 use super::inject::inject;
@@ -112,11 +113,12 @@ impl<'a> Running<'a> {
     fn await_mirroring(&mut self, contender: Contender) -> Result<()> {
         let mut frames = Frames::of_size(64, 1);
         let end = Instant::now() + START;
-        let before = self.stand.arrived()?;
+        let counter = self.stand.counter(Place::Receiver);
+        let before = counter.arrived()?;
         loop {
             inject(self.stand.sockets(1), &mut frames, 1, 1000.0)?;
             let look = Instant::now() + FIRST_COPY;
-            if self.stand.await_arrivals(before + 1, look)? > before {
+            if counter.await_arrivals(before + 1, look)? > before {
                 break;
             }
             if let Form::Podspan(agent) | Form::Tunnel(agent, _) | Form::Wireguard(agent, _) =
@@ -132,7 +134,7 @@ impl<'a> Running<'a> {
                 });
             }
         }
-        self.stand.await_quiet(QUIET, QUIET_LIMIT)?;
+        counter.await_quiet(QUIET, QUIET_LIMIT)?;
         Ok(())
     }
 

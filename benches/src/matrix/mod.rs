@@ -4,12 +4,13 @@
 //! contender of a case runs after the other in the same lab ([`stand`]), under the frames of a load
 //! ([`frames`], [`inject`]). Goes out: medians and ratios ([`results`]), a verdict for each bar ([`bars`]),
 //! tables and charts ([`report`]), and files. [`limits`] says how long runs can be at all. Everything between the
-//! command line and the files is a pure function of numbers, except [`stand`], [`contenders`], [`tunnel`],
-//! [`inject`] and [`measure`].
+//! command line and the files is a pure function of numbers, except [`stand`], [`counter`], [`contenders`],
+//! [`tunnel`], [`inject`] and [`measure`].
 
 pub mod arguments;
 pub mod bars;
 pub mod contenders;
+pub mod counter;
 mod error;
 pub mod frames;
 pub mod inject;

@@ -9,13 +9,13 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::SockRef;
 use testbed::traffic::RawSocket;
 use testbed::{Host, Lab, Link, Namespace, veth};
 
+use super::counter::{Counter, Place};
 use super::error::{Error, Result};
 use super::plan::{INTERFACES, SENSORS};
 use crate::bare;
@@ -26,7 +26,6 @@ pub const PORT: u16 = 4789;
 const FIRST: u8 = 100;
 /// Datagrams of the smallest size that fill any receive buffer of the smallest size.
 const FILL: usize = 64;
-const POLL: Duration = Duration::from_millis(2);
 
 /// The lab, with everything for all cases.
 #[derive(Debug)]
@@ -100,11 +99,12 @@ impl Stand {
                 .send_to(&[0], (Ipv4Addr::LOCALHOST, PORT))
                 .map_err(failed(doing))?;
         }
-        let before = self.arrived()?;
+        let counter = self.counter(Place::Receiver);
+        let before = counter.arrived()?;
         local
             .send_to(&[0], (Ipv4Addr::LOCALHOST, PORT))
             .map_err(failed(doing))?;
-        if self.arrived()? == before {
+        if counter.arrived()? == before {
             return Err(Error::NoCounters);
         }
         Ok(())
@@ -152,46 +152,10 @@ impl Stand {
         self.sockets.get(..count).unwrap_or_default()
     }
 
-    /// How many datagrams have arrived at the receiver so far.
-    ///
-    /// # Errors
-    /// [`Error::NoCounters`].
-    pub fn arrived(&self) -> Result<u64> {
-        let read = || fs::read_to_string("/proc/thread-self/net/udp");
-        let text = self.lab.sensor.namespace.run(read).unwrap_or_default();
-        dropped_at(&text, PORT).ok_or(Error::NoCounters)
-    }
-
-    /// Waits until so many datagrams have arrived in all, at most until `end`, and returns how many have.
-    ///
-    /// # Errors
-    /// As [`Stand::arrived`].
-    pub fn await_arrivals(&self, wanted: u64, end: Instant) -> Result<u64> {
-        loop {
-            let arrived = self.arrived()?;
-            if arrived >= wanted || Instant::now() >= end {
-                return Ok(arrived);
-            }
-            thread::sleep(POLL);
-        }
-    }
-
-    /// Waits until nothing has arrived for `quiet`, at most for `limit`, and returns what has arrived.
-    ///
-    /// # Errors
-    /// As [`Stand::arrived`].
-    pub fn await_quiet(&self, quiet: Duration, limit: Duration) -> Result<u64> {
-        let end = Instant::now() + limit;
-        let mut arrived = self.arrived()?;
-        let mut since = Instant::now();
-        while since.elapsed() < quiet && Instant::now() < end {
-            thread::sleep(POLL);
-            let now = self.arrived()?;
-            if now != arrived {
-                (arrived, since) = (now, Instant::now());
-            }
-        }
-        Ok(arrived)
+    /// What counts the datagrams at the sensor.
+    #[must_use]
+    pub const fn counter(&self, place: Place) -> Counter<'_> {
+        Counter::new(&self.lab.sensor.namespace, place)
     }
 }
 
@@ -224,14 +188,6 @@ fn set_neighbour(host: &Host, address: Ipv4Addr, other: &Host) -> Result<()> {
     run(&host.namespace, &words)
 }
 
-/// Datagrams that found no room in the socket on this port of all addresses, of the text of `/proc/net/udp`.
-fn dropped_at(text: &str, port: u16) -> Option<u64> {
-    let local = format!("00000000:{port:04X}");
-    let of_socket = |line: &&str| line.split_whitespace().nth(1) == Some(&local);
-    let line = text.lines().find(of_socket)?;
-    line.split_whitespace().last()?.parse().ok()
-}
-
 /// CPU time of the kernel's threads that take over the network's work when there is much of it.
 #[must_use]
 pub fn softirq_threads() -> Duration {
@@ -243,24 +199,4 @@ pub fn softirq_threads() -> Duration {
         text.split(' ').next()?.parse::<u64>().ok()
     });
     Duration::from_nanos(times.sum())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_drops_of_the_receivers_socket_are_read_and_not_those_of_others() {
-        let line = |local: &str, drops: u32| {
-            format!(
-                "  12: {local} 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 90 2 0 {drops} \n"
-            )
-        };
-        let head = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref \
-                    pointer drops\n";
-        let others = line("00000000:CA6C", 7) + &line("0100007F:12B5", 8);
-        let text = head.to_owned() + &others + &line("00000000:12B5", 44);
-        assert_eq!(dropped_at(&text, PORT), Some(44));
-        assert_eq!(dropped_at(&(head.to_owned() + &others), PORT), None);
-    }
 }

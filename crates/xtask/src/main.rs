@@ -56,7 +56,7 @@ cargo xtask <command>
                                each load (4); --output DIR (target/bench)
              --record-frames   record the frames of --instructions again
              --matrix          compare podspan with bare senders and tc under many loads, and find the
-                               highest load without loss under a CPU quota; needs root; 10 minutes
+                               highest load without loss under a CPU quota; needs root; 12 minutes
                  --peer 'CMD'  another program that mirrors, given SENSOR and INTERFACE; one process
                  --only A,B    parts: cost, scale, quota, idle, tunnel; tunnel builds wireguard-go, which
                                needs Go
