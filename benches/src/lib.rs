@@ -42,8 +42,6 @@ pub mod statistics;
 mod table;
 pub mod throttling;
 mod totals_line;
-#[cfg(feature = "tunnels")]
-pub mod tunnels;
 
 pub use agent::Agent;
 pub use error::{Error, Result};

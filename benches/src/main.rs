@@ -1,5 +1,5 @@
 //! Runs the measurements and prints one table: `cargo xtask bench` builds podspan and calls this.
-//! `checksums` measures only checksums, `ring` only rings, `seal` only the tunnel's sealing, `opening` the sensor's end of it, `tunnels` podspan's, `senders` kinds of sockets, and
+//! `checksums` measures only checksums, `ring` only rings, `seal` only the tunnel's sealing, `opening` the sensor's end of it, `senders` kinds of sockets, and
 //! `latency` the latency of copies; `record-frames FILE` records frames.
 
 #![forbid(unsafe_code)]
@@ -49,11 +49,6 @@ fn main() -> ExitCode {
         }
         #[cfg(feature = "opening")]
         [word, binary] if word == "opening" => opening(Path::new(binary)),
-        #[cfg(feature = "tunnels")]
-        [word, podspan, receive] if word == "tunnels" => {
-            let ended = tunnels(Path::new(podspan), Path::new(receive));
-            return ended_with(ended, |_| 1);
-        }
         [word] if word == "ring" => rings(),
         [word, rounds, packets] if word == "senders" => senders(rounds, packets),
         #[cfg(feature = "report")]
@@ -112,22 +107,6 @@ fn opening(binary: &Path) -> benches::Result<bool> {
     })?;
     print!("{table}");
     Ok(true)
-}
-
-#[cfg(feature = "tunnels")]
-fn tunnels(podspan: &Path, receive: &Path) -> Result<(), benches::matrix::Error> {
-    const ROUNDS: usize = 5;
-    let programs = benches::tunnels::Programs::new(podspan, receive)?;
-    testbed::user_namespace::enter()?;
-    println!("Tunnels: CPU time of what runs in the pod, in turns, medians of {ROUNDS} rounds");
-    print!("{}", benches::tunnels::costs(&programs, ROUNDS)?);
-    println!("Highest rate without loss at 0.25 CPU");
-    match benches::tunnels::rates(&programs, ROUNDS) {
-        Ok(table) => print!("{table}"),
-        Err(benches::matrix::Error::NoQuota) => println!("not measured: it needs root"),
-        Err(error) => return Err(error),
-    }
-    Ok(())
 }
 
 fn rings() -> benches::Result<bool> {

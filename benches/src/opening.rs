@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::SockRef;
-use testbed::{Namespace, Process, build_wireguard, start_wireguard};
+use testbed::{Namespace, Process, WireguardEnd, build_wireguard};
 use tunnel::initiator::{Answer, Established, Identity, Initiator, InitiatorConfig};
 use tunnel::protocol::INITIATION_LEN;
 use tunnel::sealer::Scratch;
@@ -189,32 +189,24 @@ fn wireguard(namespace: &Namespace, keys: &Keys, port: u16) -> Result<End> {
             "the addresses in the tunnel are not IPv4".to_owned(),
         ));
     };
-    let lines = [
-        format!("private_key={}", hex(keys.sensor.secret().as_bytes())),
-        format!("listen_port={port}"),
-        format!("public_key={}", hex(keys.podspan.public().as_bytes())),
-        format!("preshared_key={}", hex(&keys.preshared.bytes())),
-        format!("allowed_ip={source}/32"),
-    ];
+    let end = WireguardEnd {
+        private: keys.sensor.secret().to_bytes(),
+        peer: *keys.podspan.public().as_bytes(),
+        preshared: keys.preshared.bytes(),
+        port,
+        endpoint: None,
+        address: destination.into(),
+        other: source.into(),
+        mtu: WireguardEnd::MTU,
+    };
     let program = build_wireguard().map_err(|error| Error::Tunnel(error.to_string()))?;
-    let process = start_wireguard(program, namespace, "wg0", &lines.join("\n"))?;
-    let link = namespace.link("wg0")?;
-    link.add_address(destination.into(), 24)?;
-    link.up()?;
+    let process = end.start(program, namespace, None)?;
     Ok(End {
         name: "wireguard-go",
         process,
         port,
         sensor: bind(namespace, destination, 4789)?,
     })
-}
-
-/// Bytes as the userspace interface of WireGuard takes them.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
-    digits
-        .filter_map(|digit| char::from_digit(digit.into(), 16))
-        .collect()
 }
 
 fn bind(namespace: &Namespace, address: Ipv4Addr, port: u16) -> Result<UdpSocket> {
@@ -331,10 +323,5 @@ mod tests {
         let expected = ["128", "a", "200", "400", "5,000,000", "0.25", "3"];
         assert_eq!(cells(128, "a", 0, &rounds), expected);
         assert_eq!(cells(128, "b", 1, &rounds)[5], "1.00");
-    }
-
-    #[test]
-    fn a_key_is_written_in_hexadecimal() {
-        assert_eq!(hex(&[0x00, 0x9f, 0xa0]), "009fa0");
     }
 }

@@ -15,6 +15,8 @@ use crate::options::{self, in_range, number, some_of, value};
 pub struct Arguments {
     /// podspan's binary.
     pub podspan: PathBuf,
+    /// podspan-receive's binary.
+    pub receive: PathBuf,
     /// The recording of the web mix.
     pub web: PathBuf,
     /// Where the files go.
@@ -37,6 +39,7 @@ impl Default for Arguments {
     fn default() -> Self {
         Self {
             podspan: PathBuf::new(),
+            receive: PathBuf::new(),
             web: PathBuf::new(),
             output: PathBuf::from("target/bench"),
             save: None,
@@ -63,6 +66,7 @@ impl Arguments {
     fn set(&mut self, option: &str, parser: &mut Parser) -> Result<()> {
         match option {
             "podspan" => self.podspan = value(option, parser)?,
+            "receive" => self.receive = value(option, parser)?,
             "web" => self.web = value(option, parser)?,
             "output" => self.output = value(option, parser)?,
             "save" => self.save = Some(value(option, parser)?),
@@ -100,7 +104,7 @@ mod tests {
             "--quota",
             "0.5",
             "--only",
-            "quota,idle",
+            "quota,idle,tunnel",
             "--peer",
             "x y",
         ])
@@ -108,7 +112,7 @@ mod tests {
         assert_eq!(arguments.rounds, 7);
         assert_eq!(arguments.time, Duration::from_millis(500));
         assert_eq!(arguments.quota, Duration::from_millis(50));
-        assert_eq!(arguments.parts, [Part::Quota, Part::Idle]);
+        assert_eq!(arguments.parts, [Part::Quota, Part::Idle, Part::Tunnel]);
         assert_eq!(arguments.peer.as_deref(), Some("x y"));
     }
 

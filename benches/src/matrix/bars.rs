@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::plan::{Case, Contender, Load, SMALL, scales};
+use super::plan::{Case, Contender, Load, SMALL, scales, tunnel_costs};
 use super::results::{Cost, Idle, Results};
 use crate::statistics::median;
 
@@ -112,6 +112,7 @@ pub fn bars(results: &Results) -> Vec<Bar> {
         bars.extend(scale_bars(results, contender));
     }
     bars.extend(idle_bars(&results.idle));
+    bars.extend(tunnel_bars(results));
     bars
 }
 
@@ -139,6 +140,18 @@ fn scale_bars(results: &Results, contender: Contender) -> [Bar; 3] {
             (case.flows, case.sensors) == (Case::FLOWS, 1)
         }),
     ]
+}
+
+fn tunnel_bars(results: &Results) -> impl Iterator<Item = Bar> {
+    use Contender::{Tunnel, WireguardGo};
+    tunnel_costs().into_iter().map(|(case, _)| {
+        let measure = format!(
+            "{}, CPU per packet, tunnel / wireguard-go",
+            case.load.name()
+        );
+        let figure = results.cost_ratio((case, Tunnel), (case, WireguardGo), |cost| cost.own_ns);
+        bar(&measure, Limit::AtMost(0.5), figure, "x")
+    })
 }
 
 fn idle_bars(idle: &[Idle]) -> [Bar; 3] {

@@ -1,6 +1,7 @@
 //! Starts and stops what mirrors, and reads its CPU time.
 //!
-//! Of podspan and of `--peer` that is the time of the process. tc has no process: its work is done in the
+//! Of podspan and of `--peer` that is the time of the process. wireguard-go in the pod counts together with podspan;
+//! the sensor's end of a tunnel does not count. tc has no process: its work is done in the
 //! thread that sends the load, so only the CPU time of the whole lab shows it.
 
 use std::os::unix::process::CommandExt;
@@ -9,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use testbed::{ControlGroup, Process};
 
+use super::counter::Place;
 use super::error::{Error, Result};
 use super::frames::Frames;
 use super::inject::inject;
 use super::plan::{Case, Contender};
 use super::stand::{PORT, Stand, run};
+use super::tunnel::{SensorsEnd, WireguardEnds};
 use crate::agent::Agent;
 use crate::totals_line::TotalsLine;
 
@@ -30,6 +33,10 @@ const QUIET_LIMIT: Duration = Duration::from_secs(2);
 pub struct Programs<'a> {
     /// podspan.
     pub podspan: &'a Path,
+    /// podspan-receive.
+    pub receive: &'a Path,
+    /// wireguard-go, where it is needed.
+    pub wireguard: Option<&'a Path>,
     /// The command of `--peer`.
     pub peer: Option<&'a str>,
 }
@@ -45,6 +52,8 @@ pub struct Running<'a> {
 enum Form {
     Nothing,
     Podspan(Agent),
+    Tunnel(Agent, SensorsEnd),
+    Wireguard(Agent, WireguardEnds),
     Peer(Process),
     Tc,
 }
@@ -83,6 +92,19 @@ impl<'a> Running<'a> {
                 let agent = Agent::start_in(programs.podspan, &stand.lab, &settings, group)?;
                 Form::Podspan(agent)
             }
+            Contender::Tunnel => {
+                let end = SensorsEnd::start(stand, programs.receive)?;
+                let settings = with(settings(stand, contender, case), end.settings(stand));
+                let agent = Agent::start_in(programs.podspan, &stand.lab, &settings, group)?;
+                Form::Tunnel(agent, end)
+            }
+            Contender::WireguardGo => {
+                let program = programs.wireguard.unwrap_or(Path::new("wireguard-go"));
+                let ends = WireguardEnds::start(stand, program, group)?;
+                let settings = with(settings(stand, contender, case), ends.settings());
+                let agent = Agent::start_in(programs.podspan, &stand.lab, &settings, group)?;
+                Form::Wireguard(agent, ends)
+            }
         };
         running.await_mirroring(contender)?;
         Ok(running)
@@ -91,14 +113,17 @@ impl<'a> Running<'a> {
     fn await_mirroring(&mut self, contender: Contender) -> Result<()> {
         let mut frames = Frames::of_size(64, 1);
         let end = Instant::now() + START;
-        let before = self.stand.arrived()?;
+        let counter = self.stand.counter(Place::Receiver);
+        let before = counter.arrived()?;
         loop {
             inject(self.stand.sockets(1), &mut frames, 1, 1000.0)?;
             let look = Instant::now() + FIRST_COPY;
-            if self.stand.await_arrivals(before + 1, look)? > before {
+            if counter.await_arrivals(before + 1, look)? > before {
                 break;
             }
-            if let Form::Podspan(agent) = &mut self.form {
+            if let Form::Podspan(agent) | Form::Tunnel(agent, _) | Form::Wireguard(agent, _) =
+                &mut self.form
+            {
                 agent.check_running()?;
             }
             if Instant::now() >= end {
@@ -109,13 +134,19 @@ impl<'a> Running<'a> {
                 });
             }
         }
-        self.stand.await_quiet(QUIET, QUIET_LIMIT)?;
+        counter.await_quiet(QUIET, QUIET_LIMIT)?;
         Ok(())
     }
 
     fn printed(&self) -> String {
         match &self.form {
             Form::Podspan(agent) => format!("; it printed:\n{}", agent.log()),
+            Form::Tunnel(agent, end) => {
+                format!("; it printed:\n{}{}", agent.log(), end.printed())
+            }
+            Form::Wireguard(agent, ends) => {
+                format!("; it printed:\n{}{}", agent.log(), ends.printed())
+            }
             Form::Peer(process) => {
                 format!("; it printed:\n{}{}", process.stdout(), process.stderr())
             }
@@ -123,13 +154,14 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// CPU time of its process so far; zero where it has none.
+    /// CPU time of its processes so far; zero where it has none.
     ///
     /// # Errors
     /// Where the process is gone.
     pub fn cpu(&self) -> Result<Duration> {
         Ok(match &self.form {
-            Form::Podspan(agent) => agent.cpu_time()?,
+            Form::Podspan(agent) | Form::Tunnel(agent, _) => agent.cpu_time()?,
+            Form::Wireguard(agent, ends) => agent.cpu_time()? + ends.cpu_time()?,
             Form::Peer(process) => process.cpu_time()?,
             Form::Nothing | Form::Tc => Duration::ZERO,
         })
@@ -141,7 +173,12 @@ impl<'a> Running<'a> {
     /// Where podspan ended with an error.
     pub fn stop(mut self) -> Result<Option<TotalsLine>> {
         match std::mem::replace(&mut self.form, Form::Nothing) {
-            Form::Podspan(agent) => Ok(Some(agent.stop()?)),
+            Form::Podspan(agent) | Form::Wireguard(agent, _) => Ok(Some(agent.stop()?)),
+            Form::Tunnel(agent, end) => {
+                let totals = agent.stop()?;
+                end.stop()?;
+                Ok(Some(totals))
+            }
             Form::Tc => stop_tc(self.stand).map(|()| None),
             Form::Nothing | Form::Peer(_) => Ok(None),
         }
@@ -155,6 +192,15 @@ impl Drop for Running<'_> {
             let _ = stop_tc(self.stand);
         }
     }
+}
+
+/// Settings of which the second ones replace the first.
+fn with(
+    first: Vec<(&'static str, String)>,
+    second: impl IntoIterator<Item = (&'static str, String)>,
+) -> Vec<(&'static str, String)> {
+    // Of a variable that is set twice, the last value is the process's.
+    first.into_iter().chain(second).collect()
 }
 
 fn settings(stand: &Stand, contender: Contender, case: Case) -> Vec<(&'static str, String)> {

@@ -12,6 +12,9 @@ pub enum Error {
     /// The lab.
     #[error(transparent)]
     Lab(#[from] testbed::Error),
+    /// wireguard-go.
+    #[error("{0}; --only with other parts than tunnel runs without wireguard-go")]
+    Wireguard(#[from] testbed::ProgramError),
     /// The files of results.
     #[error(transparent)]
     Files(#[from] crate::files::Error),
@@ -40,7 +43,7 @@ pub enum Error {
     )]
     NoQuota,
     /// The kernel's counters.
-    #[error("the sensor's namespace has no UDP counters in /proc/net/snmp")]
+    #[error("/proc/net/udp of the sensor's namespace does not count what a full socket drops")]
     NoCounters,
     /// podspan's totals and the receiver disagree.
     #[error(

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use testbed::ControlGroup;
 
 use super::contenders::{Programs, Running};
+use super::counter::{Counter, Place};
 use super::error::{Error, Result};
 use super::frames::Frames;
 use super::inject::{Injected, inject};
@@ -19,8 +20,7 @@ use crate::agent::Agent;
 use crate::bare;
 use crate::totals_line::TotalsLine;
 
-/// Frames a second where CPU time is measured, and the most bits a second.
-const FAST: f64 = 100_000.0;
+/// The most bits a second where CPU time is measured.
 const FAST_BITS: f64 = 2e9;
 /// CPU time is measured for this part of the time of a load.
 const COST: f64 = 0.5;
@@ -29,6 +29,9 @@ const STARTED: Duration = Duration::from_millis(50);
 /// A bare sender with `UDP_SEGMENT` is so quick that it gets more datagrams.
 const MORE: u64 = 4;
 const VXLAN: usize = 8;
+/// What a sealed datagram has more than its frame: the headers of VXLAN, UDP and IPv4, and WireGuard's header and
+/// tag.
+const SEALED: u64 = 8 + 28 + 32;
 /// All copies have arrived when none has for this time.
 const QUIET: Duration = Duration::from_millis(60);
 /// A process under the quota can be stopped for the most of a period.
@@ -74,11 +77,12 @@ impl Bench<'_> {
     /// [`Error`].
     pub fn cost(&self, round: u32, case: Case, contender: Contender) -> Result<Cost> {
         let mut frames = self.loads.frames(case);
-        let first = self.stand.arrived()?;
+        let counter = self.stand.counter(Place::Receiver);
+        let first = counter.arrived()?;
         let running = Running::start(self.stand, self.programs, (contender, case), None)?;
-        let per_second = fast(&frames);
+        let per_second = fast(&frames, case);
         let count = whole_cycles(&frames, per_second * self.time.as_secs_f64() * COST);
-        let arrived = self.stand.arrived()?;
+        let arrived = counter.arrived()?;
         let (own, softirq) = (running.cpu()?, softirq_threads());
         let (injected, bare) = thread::scope(|scope| {
             let sockets = self.stand.sockets(case.interfaces);
@@ -87,10 +91,10 @@ impl Bench<'_> {
             let injected = load.join().map_err(|_| crate::Error::LoadFailed)??;
             Ok::<_, Error>((injected, bare?))
         })?;
-        self.stand.await_quiet(QUIET, QUIET_LIMIT)?;
+        counter.await_quiet(QUIET, QUIET_LIMIT)?;
         let own = running.cpu()?.saturating_sub(own);
         let softirq = softirq_threads().saturating_sub(softirq);
-        let arrived = self.stand.arrived()? - arrived;
+        let arrived = counter.arrived()? - arrived;
         let totals = running.stop()?;
         let copies = match (contender, bare) {
             (Contender::Nothing, _) => injected.frames,
@@ -98,7 +102,7 @@ impl Bench<'_> {
             _ => arrived,
         };
         let own = bare.map_or(own, |bare| bare.cpu);
-        let all = self.stand.arrived()? - first;
+        let all = counter.arrived()? - first;
         Ok(Cost {
             round,
             case,
@@ -128,7 +132,7 @@ impl Bench<'_> {
             }
             (Contender::BarePaced, Some(length)) => {
                 let length = u16::try_from(*length).unwrap_or(u16::MAX);
-                bare::segmented(lab, sensor, length, count, Some(FAST))?
+                bare::segmented(lab, sensor, length, count, Some(case.per_second.into()))?
             }
             _ => return Ok(None),
         };
@@ -148,13 +152,14 @@ impl Bench<'_> {
     ) -> Result<Found> {
         let mut frames = self.loads.frames(case);
         let group = ControlGroup::with_quota(self.quota).ok_or(Error::NoQuota)?;
-        let first = self.stand.arrived()?;
+        let counter = self.stand.counter(place(case, contender));
+        let first = counter.arrived()?;
         let running = Running::start(self.stand, self.programs, (contender, case), Some(&group))?;
-        let per_cycle = self.copies_of_a_cycle(case, &mut frames)?;
+        let per_cycle = self.copies_of_a_cycle(counter, case, &mut frames)?;
         let mut search = Search::new(expected, RATES.0, RATES.1);
         let (mut steps, mut best, mut is_generators_end) = (Vec::new(), None, false);
         while let Some(per_second) = search.next() {
-            let step = self.step(case, &mut frames, per_cycle, per_second)?;
+            let step = self.step(counter, (case, per_cycle), &mut frames, per_second)?;
             let is_good = step.lost <= 0.0;
             search.report(is_good);
             let reached = step.offered_per_second;
@@ -167,7 +172,7 @@ impl Bench<'_> {
                 break;
             }
         }
-        let all = self.stand.await_quiet(QUOTA_QUIET, QUIET_LIMIT)? - first;
+        let all = counter.await_quiet(QUOTA_QUIET, QUIET_LIMIT)? - first;
         let totals = running.stop()?;
         drop(group);
         let best = if is_generators_end {
@@ -186,36 +191,44 @@ impl Bench<'_> {
             bits_per_second: cycles * to_float(frames.bytes() as u64) * 8.0,
             is_generators_end: is_generators_end || search.is_at_end(),
             steps,
-            totals: totals.map(|totals| totals_of(&totals, all)),
+            // On the interface, there are datagrams of other lengths from the start.
+            totals: totals
+                .filter(|_| place(case, contender) == Place::Receiver)
+                .map(|totals| totals_of(&totals, all)),
         })
     }
 
     /// How many datagrams the copies of a cycle are.
-    fn copies_of_a_cycle(&self, case: Case, frames: &mut Frames) -> Result<u64> {
-        let before = self.stand.await_quiet(QUOTA_QUIET, QUIET_LIMIT)?;
+    fn copies_of_a_cycle(
+        &self,
+        counter: Counter<'_>,
+        case: Case,
+        frames: &mut Frames,
+    ) -> Result<u64> {
+        let before = counter.await_quiet(QUOTA_QUIET, QUIET_LIMIT)?;
         let count = whole_cycles(frames, ENOUGH);
         let cycles = count / (frames.len() as u64).max(1);
-        let per_second = SLOW.min(fast(frames) / 4.0);
+        let per_second = SLOW.min(fast(frames, case) / 4.0);
         inject(
             self.stand.sockets(case.interfaces),
             frames,
             count,
             per_second,
         )?;
-        let copies = self.stand.await_quiet(QUOTA_QUIET, QUIET_LIMIT)? - before;
+        let copies = counter.await_quiet(QUOTA_QUIET, QUIET_LIMIT)? - before;
         Ok((copies + cycles / 2) / cycles.max(1))
     }
 
     fn step(
         &self,
-        case: Case,
+        counter: Counter<'_>,
+        (case, per_cycle): (Case, u64),
         frames: &mut Frames,
-        per_cycle: u64,
         per_second: f64,
     ) -> Result<Step> {
         let count = whole_cycles(frames, per_second * self.time.as_secs_f64());
         let wanted = count / (frames.len() as u64).max(1) * per_cycle;
-        let before = self.stand.arrived()?;
+        let before = counter.arrived()?;
         let injected: Injected = inject(
             self.stand.sockets(case.interfaces),
             frames,
@@ -223,9 +236,9 @@ impl Bench<'_> {
             per_second,
         )?;
         let late = Instant::now() + LATE;
-        let arrived = self.stand.await_arrivals(before + wanted, late)? - before;
+        let arrived = counter.await_arrivals(before + wanted, late)? - before;
         if arrived < wanted {
-            self.stand.await_quiet(QUOTA_QUIET, QUIET_LIMIT)?;
+            counter.await_quiet(QUOTA_QUIET, QUIET_LIMIT)?;
         }
         let lost = wanted.saturating_sub(arrived);
         Ok(Step {
@@ -274,10 +287,19 @@ pub fn copy_bits_per_second() -> f64 {
     crate::statistics::median(rates).unwrap_or_default()
 }
 
+/// Where the copies of a search are counted. Those of a tunnel are counted before the sensor's end: it has no quota,
+/// but shares the machine, and is slower than podspan at times.
+fn place(case: Case, contender: Contender) -> Place {
+    match (contender, case.load) {
+        (Contender::Tunnel, Load::Size(bytes)) => Place::Interface(u64::from(bytes) + SEALED),
+        _ => Place::Receiver,
+    }
+}
+
 /// The rate where CPU time is measured.
-fn fast(frames: &Frames) -> f64 {
+fn fast(frames: &Frames, case: Case) -> f64 {
     let bits = 8.0 * to_float(frames.bytes() as u64) / to_float((frames.len() as u64).max(1));
-    FAST.min(FAST_BITS / bits.max(1.0))
+    f64::from(case.per_second).min(FAST_BITS / bits.max(1.0))
 }
 
 #[expect(
@@ -318,10 +340,11 @@ pub fn guess(loads: &Loads, case: Case, contender: Contender) -> f64 {
         Contender::Socket | Contender::SocketHalfTrailers | Contender::SocketNoTrailers => {
             150_000.0
         }
+        Contender::Tunnel => 75_000.0,
         _ => 45_000.0,
     };
     match case.load {
-        Load::Bulk => fast(&loads.frames(case)).min(small),
+        Load::Bulk => fast(&loads.frames(case), case).min(small),
         _ => small,
     }
 }

@@ -3,12 +3,14 @@
 //! Comes in: the command line ([`arguments`]) and what meets in what case ([`plan`]). In each round, every
 //! contender of a case runs after the other in the same lab ([`stand`]), under the frames of a load
 //! ([`frames`], [`inject`]). Goes out: medians and ratios ([`results`]), a verdict for each bar ([`bars`]),
-//! tables and charts ([`report`]), and files. [`limits`] says how long runs can be at all. Everything between the command line and the files is a pure
-//! function of numbers, except [`stand`], [`contenders`], [`inject`] and [`measure`].
+//! tables and charts ([`report`]), and files. [`limits`] says how long runs can be at all. Everything between the
+//! command line and the files is a pure function of numbers, except [`stand`], [`counter`], [`contenders`],
+//! [`tunnel`], [`inject`] and [`measure`].
 
 pub mod arguments;
 pub mod bars;
 pub mod contenders;
+pub mod counter;
 mod error;
 pub mod frames;
 pub mod inject;
@@ -22,10 +24,11 @@ pub mod search;
 pub mod stand;
 #[cfg(test)]
 mod tests;
+pub mod tunnel;
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use instructions::recording::Recording;
@@ -50,9 +53,12 @@ const NAME: &str = "matrix";
 /// [`Error`].
 pub fn command(words: impl IntoIterator<Item = OsString>) -> Result<()> {
     let arguments = Arguments::read(words)?;
+    // In a user namespace Go cannot fetch modules.
+    let with_tunnel = arguments.parts.contains(&Part::Tunnel);
+    let wireguard = with_tunnel.then(testbed::build_wireguard).transpose()?;
     testbed::user_namespace::enter()?;
     let start = Instant::now();
-    let results = measured(&arguments)?;
+    let results = measured(&arguments, wireguard.as_deref())?;
     let bars = bars::bars(&results);
     for (title, table) in report::tables(&results, &bars) {
         println!("\n{title}\n{table}");
@@ -81,8 +87,9 @@ fn write(arguments: &Arguments, results: &Results) -> Result<Vec<PathBuf>> {
     Ok(crate::files::write(&arguments.output, NAME, &all, &charts)?)
 }
 
-fn measured(arguments: &Arguments) -> Result<Results> {
-    if arguments.parts.contains(&Part::Quota) {
+fn measured(arguments: &Arguments, wireguard: Option<&Path>) -> Result<Results> {
+    let searches = |part: &Part| matches!(part, Part::Quota | Part::Tunnel);
+    if arguments.parts.iter().any(searches) {
         // Before anything else is measured, so that no time is lost.
         ControlGroup::with_quota(arguments.quota).ok_or(Error::NoQuota)?;
     }
@@ -94,6 +101,8 @@ fn measured(arguments: &Arguments) -> Result<Results> {
         loads: &loads,
         programs: Programs {
             podspan: &arguments.podspan,
+            receive: &arguments.receive,
+            wireguard,
             peer: arguments.peer.as_deref(),
         },
         time: arguments.time,
@@ -128,11 +137,7 @@ fn run(
 ) -> Result<()> {
     match part {
         Part::Cost => {
-            for (case, contenders) in plan::costs(with_peer) {
-                for contender in contenders {
-                    results.costs.push(bench.cost(round, case, contender)?);
-                }
-            }
+            measure_costs(bench, round, plan::costs(with_peer), results)?;
         }
         Part::Scale => {
             // Those of the first part are not measured again.
@@ -150,15 +155,50 @@ fn run(
             }
         }
         Part::Quota => {
-            for (case, contenders) in plan::searches(with_peer) {
-                for contender in contenders {
-                    let expected = expected(bench, results, case, contender);
-                    let found = bench.search(round, case, contender, expected)?;
-                    results.found.push(found);
-                }
-            }
+            search(bench, round, plan::searches(with_peer), results)?;
         }
         Part::Idle => results.idle.push(bench.idle(bench.programs.podspan)?),
+        Part::Tunnel => {
+            measure_costs(bench, round, plan::tunnel_costs(), results)?;
+            search(bench, round, plan::tunnel_searches(), results)?;
+        }
+    }
+    Ok(())
+}
+
+fn measure_costs(
+    bench: &Bench<'_>,
+    round: u32,
+    cases: Vec<(Case, Vec<Contender>)>,
+    results: &mut Results,
+) -> Result<()> {
+    for (case, contenders) in cases {
+        for contender in contenders {
+            results.costs.push(bench.cost(round, case, contender)?);
+        }
+    }
+    Ok(())
+}
+
+/// Searches the highest loads, but those that another part of this round has found.
+fn search(
+    bench: &Bench<'_>,
+    round: u32,
+    cases: Vec<(Case, Vec<Contender>)>,
+    results: &mut Results,
+) -> Result<()> {
+    for (case, contenders) in cases {
+        for contender in contenders {
+            let is_same = |found: &Found| {
+                (found.round, found.case, found.contender) == (round, case, contender)
+            };
+            if results.found.iter().any(is_same) {
+                continue;
+            }
+            let expected = expected(bench, results, case, contender);
+            let found = bench.search(round, case, contender, expected)?;
+            results.found.push(found);
+        }
     }
     Ok(())
 }
@@ -170,7 +210,11 @@ fn expected(bench: &Bench<'_>, results: &Results, case: Case, contender: Contend
     if let Some(found) = before.filter(|found| found.frames_per_second > 0.0) {
         return found.frames_per_second;
     }
-    let per_frame = results.cost((case, contender), results::Cost::own_of_a_frame);
+    let cases = [case, plan::through_tunnels(case.load)];
+    let mut costs = cases
+        .iter()
+        .filter_map(|case| results.cost((*case, contender), results::Cost::own_of_a_frame));
+    let per_frame = costs.next();
     per_frame.map_or_else(
         || guess(bench.loads, case, contender),
         |cost| bench.quota.as_secs_f64() * 10.0 * 1e9 / cost.max(1.0),

@@ -25,6 +25,10 @@ pub enum Contender {
     Tc,
     /// The command of `--peer`.
     Peer,
+    /// podspan through its own tunnel, with `podspan-receive` at the other end.
+    Tunnel,
+    /// podspan, to a socket that is reached through wireguard-go.
+    WireguardGo,
 }
 
 impl Contender {
@@ -42,6 +46,8 @@ impl Contender {
             Self::BarePaced => "bare UDP_SEGMENT in bursts",
             Self::Tc => "tc mirred + vxlan",
             Self::Peer => "peer",
+            Self::Tunnel => "podspan tunnel",
+            Self::WireguardGo => "podspan GSO + wireguard-go",
         }
     }
 }
@@ -104,11 +110,15 @@ pub struct Case {
     pub sensors: u8,
     /// Interfaces of the pod.
     pub interfaces: u8,
+    /// Frames a second where CPU time is measured, if they are not too many bits.
+    pub per_second: u32,
 }
 
 impl Case {
     /// Flows where their number is not varied.
     pub const FLOWS: u32 = 64;
+    /// Frames a second where their number is not varied.
+    pub const PER_SECOND: u32 = 100_000;
 
     /// One sensor and one interface.
     #[must_use]
@@ -118,6 +128,7 @@ impl Case {
             flows: Self::FLOWS,
             sensors: 1,
             interfaces: 1,
+            per_second: Self::PER_SECOND,
         }
     }
 
@@ -134,6 +145,12 @@ impl Case {
         add(self.flows.into(), Self::FLOWS.into(), "flow", "flows");
         add(self.sensors.into(), 1, "sensor", "sensors");
         add(self.interfaces.into(), 1, "interface", "interfaces");
+        add(
+            self.per_second.into(),
+            Self::PER_SECOND.into(),
+            "frame/s",
+            "frames/s",
+        );
         name
     }
 }
@@ -148,6 +165,11 @@ impl Serialize for Case {
 pub const SMALL: Load = Load::Size(128);
 /// Sizes of frames.
 pub const SIZES: [u16; 4] = [64, 128, 512, 1400];
+/// Sizes of frames through tunnels: the smaller one is the bar's, and the larger one nearly fills a tunnel.
+pub const TUNNEL_SIZES: [u16; 2] = [128, 1400];
+/// Frames a second where the CPU time of tunnels is measured: the far end decrypts on the same machine, and
+/// must keep up.
+pub const TUNNEL_PER_SECOND: u32 = 20_000;
 /// Numbers of flows.
 pub const FLOWS: [u32; 4] = [1, 64, 10_000, 1_000_000];
 /// Numbers of sensors.
@@ -168,11 +190,19 @@ pub enum Part {
     Quota,
     /// CPU time and memory without traffic.
     Idle,
+    /// What encryption costs.
+    Tunnel,
 }
 
 impl Part {
     /// All, in the order in which a round runs them.
-    pub const ALL: [Self; 4] = [Self::Cost, Self::Scale, Self::Quota, Self::Idle];
+    pub const ALL: [Self; 5] = [
+        Self::Cost,
+        Self::Scale,
+        Self::Quota,
+        Self::Idle,
+        Self::Tunnel,
+    ];
 
     /// The word on the command line.
     #[must_use]
@@ -182,6 +212,7 @@ impl Part {
             Self::Scale => "scale",
             Self::Quota => "quota",
             Self::Idle => "idle",
+            Self::Tunnel => "tunnel",
         }
     }
 }
@@ -266,4 +297,34 @@ pub fn searches(with_peer: bool) -> Vec<(Case, Vec<Contender>)> {
         }
     }
     cases
+}
+
+/// The case in which the CPU time of tunnels is measured with a load.
+#[must_use]
+pub const fn through_tunnels(load: Load) -> Case {
+    Case {
+        per_second: TUNNEL_PER_SECOND,
+        ..Case::of(load)
+    }
+}
+
+/// The cases in which the CPU time of tunnels is measured, and who meets in each.
+#[must_use]
+pub fn tunnel_costs() -> Vec<(Case, Vec<Contender>)> {
+    use Contender::{Plain, Socket, Tunnel, WireguardGo};
+    let cases = TUNNEL_SIZES.iter().map(|&size| {
+        let case = through_tunnels(Load::Size(size));
+        (case, vec![WireguardGo, Tunnel, Socket, Plain])
+    });
+    cases.collect()
+}
+
+/// The loads whose highest rate without loss is searched with a tunnel, and who meets in each.
+#[must_use]
+pub fn tunnel_searches() -> Vec<(Case, Vec<Contender>)> {
+    let cases = TUNNEL_SIZES.iter().map(|&size| {
+        let case = Case::of(Load::Size(size));
+        (case, vec![Contender::Tunnel, Contender::Socket])
+    });
+    cases.collect()
 }

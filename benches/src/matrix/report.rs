@@ -2,8 +2,10 @@
 
 use super::bars::Bar;
 use super::limits::{PARTS, needed};
-use super::plan::{Case, Contender, FLOWS, SIZES, SMALL, costs, scales, searches};
-use super::results::{Cost, Found, Results};
+use super::plan::{
+    Case, Contender, FLOWS, SIZES, SMALL, costs, scales, searches, tunnel_costs, tunnel_searches,
+};
+use super::results::{Cost, Found, Results, Totals};
 use crate::chart::{Axis, Chart, Series};
 use crate::statistics::median;
 use crate::table::{Align, Table};
@@ -26,7 +28,15 @@ pub fn tables(results: &Results, bars: &[Bar]) -> Vec<(&'static str, Table)> {
         ),
         (
             "Highest load without loss under the quota: medians; ratios to podspan plain",
-            highest_table(results),
+            highest_table(results, searches(true), Contender::Plain),
+        ),
+        (
+            "CPU time per packet with encryption, without a quota: medians; ratios with the same load",
+            tunnel_table(results),
+        ),
+        (
+            "Highest load without loss under the quota with encryption: medians; ratios to podspan GSO",
+            highest_table(results, tunnel_searches(), Contender::Socket),
         ),
         (
             "Copies in a message: podspan's, and the most with trailers of so many times the bytes",
@@ -59,11 +69,7 @@ fn cost_table(results: &Results) -> Table {
             let plain = (case, Contender::Plain);
             let totals =
                 |value: fn(&Cost) -> f64| results.cost(of, value).filter(|number| *number > 0.0);
-            let run = totals(|cost| {
-                cost.totals
-                    .as_ref()
-                    .map_or(0.0, super::results::Totals::run_length)
-            });
+            let run = totals(run_length);
             let wire = results.wire_ratio(case, contender, Contender::Plain);
             table.row([
                 case.name(),
@@ -111,11 +117,7 @@ fn scale_table(results: &Results) -> Table {
         let ratio = |contender| {
             results.cost_ratio((case, contender), (base, contender), |cost| cost.own_ns)
         };
-        let run = results.cost((case, Contender::Socket), |cost| {
-            cost.totals
-                .as_ref()
-                .map_or(0.0, super::results::Totals::run_length)
-        });
+        let run = results.cost((case, Contender::Socket), run_length);
         if ratio(Contender::Plain).is_some() {
             table.row([
                 case.name(),
@@ -141,7 +143,44 @@ fn base(case: Case) -> Case {
     }
 }
 
-fn highest_table(results: &Results) -> Table {
+fn tunnel_table(results: &Results) -> Table {
+    let mut table = Table::new(&[
+        ("load", Align::Left),
+        ("contender", Align::Left),
+        ("CPU/copy", Align::Right),
+        ("to plain", Align::Right),
+        ("to GSO", Align::Right),
+        ("to wireguard-go", Align::Right),
+        ("copies/message", Align::Right),
+    ]);
+    for (case, contenders) in tunnel_costs() {
+        for contender in contenders {
+            let of = (case, contender);
+            let Some(own) = results.cost(of, |cost| cost.own_ns) else {
+                continue;
+            };
+            let to = |other| number(results.cost_ratio(of, (case, other), |cost| cost.own_ns));
+            let run = results.cost(of, run_length);
+            table.row([
+                case.name(),
+                contender.name().to_owned(),
+                format!("{own:.0} ns"),
+                to(Contender::Plain),
+                to(Contender::Socket),
+                to(Contender::WireguardGo),
+                run.map_or("-".to_owned(), |run| format!("{run:.1}")),
+            ]);
+        }
+    }
+    table
+}
+
+/// Copies in a message; zero where there are no totals.
+fn run_length(cost: &Cost) -> f64 {
+    cost.totals.as_ref().map_or(0.0, Totals::run_length)
+}
+
+fn highest_table(results: &Results, cases: Vec<(Case, Vec<Contender>)>, other: Contender) -> Table {
     let mut table = Table::new(&[
         ("load", Align::Left),
         ("contender", Align::Left),
@@ -150,7 +189,7 @@ fn highest_table(results: &Results) -> Table {
         ("Mbit/s", Align::Right),
         ("ratio", Align::Right),
     ]);
-    for (case, contenders) in searches(true) {
+    for (case, contenders) in cases {
         for contender in contenders {
             let of = (case, contender);
             let Some(frames) = results.highest(of, |found| found.frames_per_second) else {
@@ -168,7 +207,7 @@ fn highest_table(results: &Results) -> Table {
                 format!("{more}{}", whole(frames)),
                 whole(value(|found| found.copies_per_second)),
                 whole(value(|found| found.bits_per_second / 1e6)),
-                number(results.highest_ratio(case, contender, Contender::Plain)),
+                number(results.highest_ratio(case, contender, other)),
             ]);
         }
     }

@@ -1,21 +1,21 @@
 //! The lab of the matrix: one receiver that counts, and interfaces of the pod that take frames.
 //!
 //! The receiver is a UDP socket that nobody reads, with a receive buffer that is filled before anything is
-//! measured. So the kernel drops each further datagram at the socket and counts it (`RcvbufErrors` of
-//! `/proc/net/snmp`): the count is exact, a message of several datagrams is split before it, and no reader takes
-//! CPU time from what is measured. Neighbours are permanent and IPv6 is off, so the kernels send nothing
+//! measured. So the kernel drops each further datagram at the socket and counts it (`drops` of
+//! `/proc/net/udp`): the count is exact, a message of several datagrams is split before it, and no reader takes
+//! CPU time from what is measured. The ends of tunnels have sockets of their own beside it, which are not counted. Neighbours are permanent and IPv6 is off, so the kernels send nothing
 //! of their own.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::SockRef;
 use testbed::traffic::RawSocket;
-use testbed::{Lab, Link, Namespace, veth};
+use testbed::{Host, Lab, Link, Namespace, veth};
 
+use super::counter::{Counter, Place};
 use super::error::{Error, Result};
 use super::plan::{INTERFACES, SENSORS};
 use crate::bare;
@@ -26,7 +26,6 @@ pub const PORT: u16 = 4789;
 const FIRST: u8 = 100;
 /// Datagrams of the smallest size that fill any receive buffer of the smallest size.
 const FILL: usize = 64;
-const POLL: Duration = Duration::from_millis(2);
 
 /// The lab, with everything for all cases.
 #[derive(Debug)]
@@ -77,25 +76,15 @@ impl Stand {
     }
 
     fn add_sensors(&self) -> Result<()> {
-        let sensor = &self.lab.sensor;
+        let (pod, sensor) = (&self.lab.pod, &self.lab.sensor);
         for address in self.addresses(SENSORS.into_iter().max().unwrap_or(1)) {
             if address != sensor.ipv4 {
                 sensor.eth0.add_address(address.into(), 24)?;
             }
-            self.set_neighbour(address)?;
+            set_neighbour(pod, address, sensor)?;
         }
-        self.set_neighbour(sensor.ipv4)
-    }
-
-    fn set_neighbour(&self, address: Ipv4Addr) -> Result<()> {
-        let mac = self
-            .lab
-            .sensor
-            .mac
-            .map(|byte| format!("{byte:02x}"))
-            .join(":");
-        let words = format!("ip neigh replace {address} lladdr {mac} dev eth0 nud permanent");
-        run(&self.lab.pod.namespace, &words)
+        set_neighbour(pod, sensor.ipv4, sensor)?;
+        set_neighbour(sensor, pod.ipv4, pod)
     }
 
     /// Fills the receiver's buffer.
@@ -110,11 +99,12 @@ impl Stand {
                 .send_to(&[0], (Ipv4Addr::LOCALHOST, PORT))
                 .map_err(failed(doing))?;
         }
-        let before = self.arrived()?;
+        let counter = self.counter(Place::Receiver);
+        let before = counter.arrived()?;
         local
             .send_to(&[0], (Ipv4Addr::LOCALHOST, PORT))
             .map_err(failed(doing))?;
-        if self.arrived()? == before {
+        if counter.arrived()? == before {
             return Err(Error::NoCounters);
         }
         Ok(())
@@ -162,46 +152,10 @@ impl Stand {
         self.sockets.get(..count).unwrap_or_default()
     }
 
-    /// How many datagrams have arrived at the receiver so far.
-    ///
-    /// # Errors
-    /// [`Error::NoCounters`].
-    pub fn arrived(&self) -> Result<u64> {
-        let read = || fs::read_to_string("/proc/thread-self/net/snmp");
-        let text = self.lab.sensor.namespace.run(read).unwrap_or_default();
-        dropped_at_sockets(&text).ok_or(Error::NoCounters)
-    }
-
-    /// Waits until so many datagrams have arrived in all, at most until `end`, and returns how many have.
-    ///
-    /// # Errors
-    /// As [`Stand::arrived`].
-    pub fn await_arrivals(&self, wanted: u64, end: Instant) -> Result<u64> {
-        loop {
-            let arrived = self.arrived()?;
-            if arrived >= wanted || Instant::now() >= end {
-                return Ok(arrived);
-            }
-            thread::sleep(POLL);
-        }
-    }
-
-    /// Waits until nothing has arrived for `quiet`, at most for `limit`, and returns what has arrived.
-    ///
-    /// # Errors
-    /// As [`Stand::arrived`].
-    pub fn await_quiet(&self, quiet: Duration, limit: Duration) -> Result<u64> {
-        let end = Instant::now() + limit;
-        let mut arrived = self.arrived()?;
-        let mut since = Instant::now();
-        while since.elapsed() < quiet && Instant::now() < end {
-            thread::sleep(POLL);
-            let now = self.arrived()?;
-            if now != arrived {
-                (arrived, since) = (now, Instant::now());
-            }
-        }
-        Ok(arrived)
+    /// What counts the datagrams at the sensor.
+    #[must_use]
+    pub const fn counter(&self, place: Place) -> Counter<'_> {
+        Counter::new(&self.lab.sensor.namespace, place)
     }
 }
 
@@ -227,13 +181,11 @@ pub fn run(namespace: &Namespace, words: &str) -> Result<()> {
     Err(failed(String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
-/// Datagrams that found no room in a socket, of the text of `/proc/net/snmp`.
-fn dropped_at_sockets(text: &str) -> Option<u64> {
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
-    let (names, numbers) = (lines.next()?, lines.next()?);
-    let mut fields = names.split(' ').zip(numbers.split(' '));
-    let (_, number) = fields.find(|(name, _)| *name == "RcvbufErrors")?;
-    number.parse().ok()
+/// Lets the kernel of `host` know the Ethernet address of one of `other`'s addresses for ever.
+fn set_neighbour(host: &Host, address: Ipv4Addr, other: &Host) -> Result<()> {
+    let mac = other.mac.map(|byte| format!("{byte:02x}")).join(":");
+    let words = format!("ip neigh replace {address} lladdr {mac} dev eth0 nud permanent");
+    run(&host.namespace, &words)
 }
 
 /// CPU time of the kernel's threads that take over the network's work when there is much of it.
@@ -247,17 +199,4 @@ pub fn softirq_threads() -> Duration {
         text.split(' ').next()?.parse::<u64>().ok()
     });
     Duration::from_nanos(times.sum())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_counter_of_full_buffers_is_read() {
-        let text = "Tcp: A B\nTcp: 1 2\nUdp: InDatagrams NoPorts InErrors RcvbufErrors SndbufErrors\n\
-                    Udp: 1 2 3 44 5\nUdpLite: RcvbufErrors\nUdpLite: 9\n";
-        assert_eq!(dropped_at_sockets(text), Some(44));
-        assert_eq!(dropped_at_sockets("Udp: InDatagrams\nUdp: 1\n"), None);
-    }
 }

@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 
 use super::bars::bars;
-use super::plan::{Case, Contender, Load, SMALL, costs, scales, searches};
+use super::plan::{
+    Case, Contender, Load, SMALL, costs, scales, searches, through_tunnels, tunnel_costs,
+    tunnel_searches,
+};
 use super::report::{charts, tables};
 use super::results::{Cost, Found, Idle, Results, Step, Totals};
 
@@ -81,6 +84,18 @@ fn results() -> Results {
                 .costs
                 .push(cost(round, small, contender, own * slow, lab * slow));
         }
+        for (contender, own) in [
+            (Contender::WireguardGo, 3000.0),
+            (Contender::Tunnel, 1200.0),
+            (Contender::Socket, 600.0),
+        ] {
+            let case = through_tunnels(SMALL);
+            results
+                .costs
+                .push(cost(round, case, contender, own * slow, 0.0));
+        }
+        let through = found(round, small, Contender::Tunnel, 100_000.0 / slow);
+        results.found.push(through);
         for case in [small, Case::of(Load::Web)] {
             results
                 .found
@@ -138,6 +153,8 @@ fn each_bar_is_met_or_not() {
     assert_eq!(met("1 to 4 interfaces"), None, "only one was measured");
     assert_eq!(met("CPU without traffic"), Some(true));
     assert_eq!(met("program"), Some(false));
+    assert_eq!(met("128 B, CPU per packet, tunnel"), Some(true));
+    assert_eq!(met("1400 B, CPU per packet, tunnel"), None);
 }
 
 #[test]
@@ -168,6 +185,11 @@ fn tables_and_charts_show_what_was_measured() {
         "1.12",
         "NOT MET",
         "125,000",
+        "128 B, 20,000 frames/s",
+        "2400 ns",
+        "0.40x",
+        "podspan GSO + wireguard-go",
+        "50,000",
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
@@ -181,7 +203,7 @@ fn tables_and_charts_show_what_was_measured() {
 #[test]
 fn totals_that_differ_from_the_receiver_are_counted() {
     let mut results = results();
-    assert_eq!(results.disagreements(), (6, 0));
+    assert_eq!(results.disagreements(), (9, 0));
     if let Some(totals) = results
         .costs
         .iter_mut()
@@ -189,7 +211,7 @@ fn totals_that_differ_from_the_receiver_are_counted() {
     {
         totals.arrived -= 1;
     }
-    assert_eq!(results.disagreements(), (6, 1));
+    assert_eq!(results.disagreements(), (9, 1));
 }
 
 #[test]
@@ -202,6 +224,14 @@ fn a_plan_has_each_case_once() {
                 assert!(contenders.contains(&Contender::Plain));
                 assert_eq!(contenders.contains(&Contender::Peer), with_peer);
             }
+        }
+    }
+    for cases in [tunnel_costs(), tunnel_searches()] {
+        let names: HashSet<String> = cases.iter().map(|(case, _)| case.name()).collect();
+        assert_eq!(names.len(), cases.len());
+        for (_, contenders) in cases {
+            assert!(contenders.contains(&Contender::Tunnel));
+            assert!(contenders.contains(&Contender::Socket));
         }
     }
     let names: HashSet<String> = scales().iter().map(Case::name).collect();

@@ -75,4 +75,4 @@ pub use sniffer::{CaptureTotals, Filter, Sniffer};
 pub use tcpdump::Tcpdump;
 pub use totals::Totals;
 #[cfg(feature = "wireguard")]
-pub use wireguard::{build_wireguard, start_wireguard};
+pub use wireguard::{WireguardEnd, build_wireguard};

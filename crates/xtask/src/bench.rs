@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use testbed::kind::{self, Options, Stages};
 
 use crate::arguments::Arguments;
-use crate::build::{RECEIVE, release_binary, static_binary};
+use crate::build::{PODSPAN, RECEIVE, release_binary, static_binary};
 use crate::cargo::{cargo, root, run as run_command, target_dir};
 use crate::cluster_test::load_images;
 use crate::failure::{Failure, Result};
@@ -43,12 +43,6 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
         let words = vec!["opening".into(), binary.into()];
         return run_benches(&["--features", "opening"], words);
     }
-    if arguments.flag("--tunnels") {
-        arguments.finish()?;
-        let receive = static_binary(RECEIVE, None)?;
-        let words = vec!["tunnels".into(), release_binary()?.into(), receive.into()];
-        return run_benches(&["--features", "tunnels"], words);
-    }
     let checksums = arguments.flag("--checksums");
     let ring = arguments.flag("--ring");
     let record = arguments.flag("--record-frames");
@@ -57,7 +51,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<()> {
         (true, false, false) => vec!["checksums".into()],
         (false, true, false) => vec!["ring".into()],
         (false, false, true) => vec!["record-frames".into(), instructions::frames_path().into()],
-        (false, false, false) => vec![release_binary()?.into()],
+        (false, false, false) => vec![release_binary(PODSPAN)?.into()],
         _ => {
             let message = "--checksums, --ring and --record-frames exclude each other";
             return Err(Failure::Usage(message.to_owned()));
@@ -95,15 +89,24 @@ fn latency(mut arguments: Arguments) -> Result<()> {
         Some(output) => absolute(&output)?,
         None => target_dir().join("bench"),
     };
-    let mut words = vec!["latency".into(), release_binary()?.into(), output.into()];
+    let mut words = vec![
+        "latency".into(),
+        release_binary(PODSPAN)?.into(),
+        output.into(),
+    ];
     words.extend([rounds, seconds].map(|number| number.to_string().into()));
     run_benches(&["--features", "report"], words)
 }
 
 /// podspan and other mirrors under many loads; the bench reads all other options.
 fn matrix(arguments: Arguments) -> Result<()> {
-    let web = ["--web".into(), instructions::frames_path().into()];
-    compare("matrix", &web, arguments)
+    let options = [
+        "--web".into(),
+        instructions::frames_path().into(),
+        "--receive".into(),
+        release_binary(RECEIVE)?.into(),
+    ];
+    compare("matrix", &options, arguments)
 }
 
 /// An application with podspan, with tc in its place and with neither; the bench reads all other options.
@@ -116,7 +119,7 @@ fn compare(bench: &str, options: &[OsString], mut arguments: Arguments) -> Resul
     let output: Option<PathBuf> = arguments.option("--output")?;
     let output = output.unwrap_or_else(|| target_dir().join("bench"));
     let mut words: Vec<OsString> = vec![bench.into(), "--podspan".into()];
-    words.push(release_binary()?.into());
+    words.push(release_binary(PODSPAN)?.into());
     words.extend_from_slice(options);
     words.extend(["--output".into(), absolute(&output)?.into()]);
     if arguments.flag("--save") {

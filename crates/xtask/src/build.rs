@@ -112,9 +112,9 @@ fn release_build(binary: Binary) -> Command {
     command
 }
 
-/// Builds podspan in release mode for this machine, as `cargo build` does: for demo and bench.
-pub(crate) fn release_binary() -> Result<PathBuf> {
-    executable(PODSPAN, &cargo::build(release_build(PODSPAN))?)
+/// Builds `binary` in release mode for this machine, as `cargo build` does: for demo and bench.
+pub(crate) fn release_binary(binary: Binary) -> Result<PathBuf> {
+    executable(binary, &cargo::build(release_build(binary))?)
 }
 
 fn executable(binary: Binary, executables: &[PathBuf]) -> Result<PathBuf> {

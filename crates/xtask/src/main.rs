@@ -46,8 +46,6 @@ cargo xtask <command>
                                count is 3 % above the baseline; --save writes a new baseline
              --checksums       measure checksums against a copy of the same bytes
              --seal            measure the tunnel's sealing, and the AEAD of three libraries
-             --tunnels         measure what an encrypted tunnel costs podspan, against wireguard-go, and as root
-                               the highest rate without loss at 0.25 CPU
              --opening         measure what podspan-receive does for a copy, against wireguard-go
              --ring            measure how long frames wait in rings of several kinds, and wake-ups;
                                as root also how long a CPU quota stops a thread
@@ -59,9 +57,10 @@ cargo xtask <command>
                                each load (4); --output DIR (target/bench)
              --record-frames   record the frames of --instructions again
              --matrix          compare podspan with bare senders and tc under many loads, and find the
-                               highest load without loss under a CPU quota; needs root; 10 minutes
+                               highest load without loss under a CPU quota; needs root; 12 minutes
                  --peer 'CMD'  another program that mirrors, given SENSOR and INTERFACE; one process
-                 --only A,B    parts: cost, scale, quota, idle
+                 --only A,B    parts: cost, scale, quota, idle, tunnel; tunnel builds wireguard-go, which
+                               needs Go
                  --rounds N    how often everything runs (5); --seconds N: how long a load runs (1)
                  --quota N     CPUs (0.25); --save writes the plots into docs/, too
              --application     measure an application with podspan, with tc in its place and with

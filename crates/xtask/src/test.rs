@@ -46,7 +46,7 @@ const ALL_FEATURES: &str =
 const PROGRAM_MAX: u64 = (7 << 20) + (1 << 18);
 
 /// What clippy reads: also the tests on a kind cluster, which the step `test` does not run.
-const LINTED_FEATURES: &str = "--features=xtask/kubernetes,xtask/registry,testbed/cluster-tests,acceptance/kind,benches/cluster,benches/matrix,benches/seal,benches/tunnels";
+const LINTED_FEATURES: &str = "--features=xtask/kubernetes,xtask/registry,testbed/cluster-tests,acceptance/kind,benches/cluster,benches/matrix,benches/opening,benches/seal";
 
 /// A name for `--only`, what it is, and what runs.
 type Step = (&'static str, &'static str, Checks);

@@ -1,22 +1,19 @@
 //! Encrypted tunnels: podspan, `podspan-receive` beside the sensor, and all traffic between them searched for plain
 //! bytes. The other end is also wireguard-go, which others wrote.
 
-use std::fmt::Write as _;
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use testbed::traffic::{Family, ping};
 use testbed::{
     Decoded, Decoder, Filter, Frame, FrameRef, Host, Lab, LabBuilder, Process, Sink, Sniffer,
-    build_wireguard, start_wireguard,
+    WireguardEnd, build_wireguard,
 };
 use tunnel::{PresharedKey, PrivateKey};
 
@@ -502,28 +499,18 @@ fn wireguard_go() {
     let (lab, keys) = (Lab::builder().build().unwrap(), Keys::new());
     let own = PrivateKey::generate();
     keys.write("own", &[&own.to_base64()]);
-    let hex = |text: &str| {
-        let mut hex = String::new();
-        for byte in STANDARD.decode(text).unwrap() {
-            write!(hex, "{byte:02x}").unwrap();
-        }
-        hex
+    let end_of_tunnel = WireguardEnd {
+        private: keys.sensor.secret().to_bytes(),
+        peer: *own.public().as_bytes(),
+        preshared: keys.preshared.bytes(),
+        port: TUNNEL_PORT,
+        endpoint: None,
+        address: Ipv4Addr::new(10, 9, 0, 1).into(),
+        other: Ipv4Addr::new(10, 9, 0, 2).into(),
+        mtu: WireguardEnd::MTU,
     };
-    let configuration = format!(
-        "private_key={}\nlisten_port={TUNNEL_PORT}\npublic_key={}\npreshared_key={}\nallowed_ip=10.9.0.2/32\n",
-        hex(&keys.sensor.to_base64()),
-        hex(&own.public().to_string()),
-        hex(&keys.preshared.to_base64()),
-    );
-    let end_of_tunnel =
-        start_wireguard(build(), &lab.sensor.namespace, "wg0", &configuration).unwrap();
-    let ip = |arguments: &str| {
-        let mut command = lab.sensor.namespace.command("ip");
-        command.args(arguments.split_whitespace());
-        assert!(command.status().unwrap().success(), "ip {arguments}");
-    };
-    ip("address add 10.9.0.1/24 dev wg0");
-    ip("link set wg0 up");
+    let end_of_tunnel = end_of_tunnel.start(build(), &lab.sensor.namespace, None);
+    let end_of_tunnel = end_of_tunnel.unwrap();
     let socket = lab
         .sensor
         .namespace

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
-use testbed::{Namespace, Process, build_wireguard, start_wireguard};
+use testbed::{Namespace, Process, WireguardEnd, build_wireguard};
 use tunnel::{PresharedKey, PrivateKey, PublicKey};
 
 /// A test by its name.
@@ -65,27 +65,6 @@ impl Keys {
     }
 }
 
-/// A key as the userspace interface of WireGuard takes it.
-fn hex(base64: &str) -> String {
-    let values = base64.bytes().filter(|byte| *byte != b'=').map(|byte| {
-        let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let value = alphabet.iter().position(|other| *other == byte);
-        u64::try_from(value.unwrap()).unwrap()
-    });
-    let values: Vec<_> = values.collect();
-    let mut bytes = Vec::new();
-    for group in values.chunks(4) {
-        let shift = 6 * (4 - group.len());
-        let bits = group.iter().fold(0, |bits, value| bits << 6 | value) << shift;
-        let count = group.len() * 6 / 8;
-        bytes.extend_from_slice(&bits.to_be_bytes()[5..5 + count]);
-    }
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
-    digits
-        .filter_map(|digit| char::from_digit(digit.into(), 16))
-        .collect()
-}
-
 /// A namespace with wireguard-go in it, whose tun device has the address `address`.
 struct End {
     namespace: Namespace,
@@ -105,31 +84,18 @@ struct Configuration<'k> {
 
 impl End {
     fn start(namespace: Namespace, configuration: &Configuration<'_>) -> Self {
-        let Configuration {
-            keys,
-            peer,
-            port,
-            endpoint,
-            address,
-            other,
-        } = configuration;
-        let bits = if other.contains(':') { 128 } else { 32 };
-        let mut lines = vec![
-            format!("private_key={}", hex(&keys.theirs.to_base64())),
-            format!("listen_port={port}"),
-            format!("public_key={}", hex(&peer.to_string())),
-            format!("preshared_key={}", hex(&keys.preshared.to_base64())),
-            format!("allowed_ip={other}/{bits}"),
-        ];
-        if let Some(endpoint) = endpoint {
-            lines.push(format!("endpoint={endpoint}"));
-        }
-        let program = program();
-        let process = start_wireguard(program, &namespace, "wg0", &lines.join("\n")).unwrap();
-        let link = namespace.link("wg0").unwrap();
-        let prefix = if address.contains(':') { 64 } else { 24 };
-        link.add_address(address.parse().unwrap(), prefix).unwrap();
-        link.up().unwrap();
+        let Configuration { keys, peer, .. } = configuration;
+        let end = WireguardEnd {
+            private: keys.theirs.secret().to_bytes(),
+            peer: *peer.as_bytes(),
+            preshared: keys.preshared.bytes(),
+            port: configuration.port,
+            endpoint: configuration.endpoint,
+            address: configuration.address.parse().unwrap(),
+            other: configuration.other.parse().unwrap(),
+            mtu: WireguardEnd::MTU,
+        };
+        let process = end.start(program(), &namespace, None).unwrap();
         Self { namespace, process }
     }
 

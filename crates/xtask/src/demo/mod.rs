@@ -34,7 +34,7 @@ use testbed::user_namespace;
 use testbed::{CaptureTotals, CaptureWriter, Decoder, Filter, Lab, Sniffer};
 
 use crate::arguments::Arguments;
-use crate::build::release_binary;
+use crate::build::{PODSPAN, release_binary};
 use crate::failure::{Failure, Result};
 use crate::interrupt::Interrupt;
 use counters::{Counts, PodCounter, SensorCounter, SharedCounts, send_marker};
@@ -93,7 +93,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
         prepare_kubernetes()?;
     }
     println!("building podspan in release mode (cargo build --release --package agent)");
-    let binary = release_binary()?;
+    let binary = release_binary(PODSPAN)?;
     user_namespace::enter()?;
     let interrupt = Interrupt::install()?;
     let traffic = run_traffic(&options, &binary, &interrupt)?;
