@@ -37,8 +37,18 @@ const WAIT_MIN: Duration = Duration::from_millis(1);
 #[expect(clippy::cast_possible_truncation, reason = "eight")]
 const VXLAN_HEADER: u32 = vxlan::HEADER_LEN as u32;
 
-/// How many entries of an error queue are read at a time; the queue has room for fewer (`socket`).
+/// How many entries of an error queue are read at a time; the queue has room for fewer (`socket`), but that of a tunnel's
+/// socket for more.
 const ENTRIES_MAX: usize = 64;
+
+/// What an error queue had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct ReadErrors {
+    /// Whether an entry came from the network.
+    pub(crate) from_network: bool,
+    /// Whether there were at least [`ENTRIES_MAX`] entries: others may wait.
+    pub(crate) too_many: bool,
+}
 
 /// The system calls of the delivery for one socket and its messages.
 pub(crate) trait Kernel {
@@ -134,7 +144,7 @@ impl Delivery<'_> {
         if !matches!(errno, Errno::EINVAL | Errno::EIO | Errno::EMSGSIZE) {
             return false;
         }
-        let from_network = self.read_errors(kernel);
+        let from_network = self.read_errors(kernel).from_network;
         self.measure(kernel, entry.sensor);
         let is_too_long = self.refuses(entry.sensor, entry.length).is_some();
         if let Some(destination) = self.destinations.get_mut(usize::from(entry.sensor.0)) {
@@ -216,7 +226,7 @@ impl Delivery<'_> {
     ) -> Option<DropReason> {
         let cause = Cause::of(errno);
         // Also before waiting: poll(2) returns at once if the error queue is not empty.
-        let from_network = cause != Cause::Interrupted && self.read_errors(kernel);
+        let from_network = cause != Cause::Interrupted && self.read_errors(kernel).from_network;
         if matches!(cause, Cause::BufferFull | Cause::QueueFull) {
             return (!self.wait(kernel, cause)).then_some(DropReason::QueueFull);
         }
@@ -265,19 +275,20 @@ impl Delivery<'_> {
         true
     }
 
-    /// Empties the error queue and handles its entries; returns whether one came from the network.
-    pub(crate) fn read_errors(&mut self, kernel: &mut impl Kernel) -> bool {
-        let mut from_network = false;
+    /// Empties the error queue and handles its entries.
+    pub(crate) fn read_errors(&mut self, kernel: &mut impl Kernel) -> ReadErrors {
+        let mut read = ReadErrors::default();
         for _ in 0..ENTRIES_MAX {
             let Some(error) = kernel.next_error() else {
-                break;
+                return read;
             };
             if let Some(icmp_error) = error.icmp_error {
-                from_network = true;
+                read.from_network = true;
                 self.handle_icmp_error(kernel, error.destination, icmp_error);
             }
         }
-        from_network
+        read.too_many = true;
+        read
     }
 
     /// Handles an ICMP error about an earlier datagram.

@@ -48,6 +48,7 @@ mod answers;
 mod delivery;
 mod destination;
 mod division;
+mod error_pause;
 mod error_queue;
 mod icmp;
 mod message;

@@ -160,6 +160,14 @@ impl Family {
         }
     }
 
+    /// Makes the kernel queue ICMP errors.
+    pub(crate) const fn queue_errors(self) -> SocketOption {
+        match self {
+            Self::V4 => SocketOption(libc::IPPROTO_IP, libc::IP_RECVERR),
+            Self::V6 => SocketOption(libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
+        }
+    }
+
     fn wildcard(self, port: u16) -> SocketAddr {
         match self {
             Self::V4 => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
@@ -177,7 +185,6 @@ impl Family {
                     Name(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
                     libc::IP_PMTUDISC_DO,
                 ),
-                (Name(libc::IPPROTO_IP, libc::IP_RECVERR), 1),
             ],
             Self::V6 => &[
                 // So that the same port can be bound in both families.
@@ -188,7 +195,6 @@ impl Family {
                 ),
                 // Without it the kernel would fragment here (`__ip6_append_data`).
                 (Name(libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG), 1),
-                (Name(libc::IPPROTO_IPV6, libc::IPV6_RECVERR), 1),
             ],
         }
     }
@@ -281,12 +287,20 @@ impl Sockets {
         self.lanes.iter().flatten()
     }
 
+    /// The socket for sensors with a tunnel.
+    pub(crate) fn tunnel(&self, family: Family) -> Option<&Socket> {
+        self.get(family.lane(Kind::Tunnel), PortIndex(0))
+    }
+
+    /// The sockets for sensors without a tunnel.
+    pub(crate) fn plain(&self) -> impl Iterator<Item = &Socket> {
+        let lanes = Lane::ALL.into_iter().filter(|lane| !lane.is_tunnel());
+        lanes.flat_map(|lane| &self.lanes[lane.index()])
+    }
+
     /// Duplicates of the descriptors for sensors with a tunnel, IPv4 first.
     pub(crate) fn tunnels(&self) -> io::Result<[Option<Socket>; Family::ALL.len()]> {
-        let duplicate = |family: Family| {
-            let socket = self.get(family.lane(Kind::Tunnel), PortIndex(0));
-            socket.map(Socket::try_clone).transpose()
-        };
+        let duplicate = |family| self.tunnel(family).map(Socket::try_clone).transpose();
         Ok([duplicate(Family::V4)?, duplicate(Family::V6)?])
     }
 
@@ -395,6 +409,10 @@ fn bound(family: Family, port: u16, kind: Kind, config: SocketConfig) -> Result<
             .set(&socket, *value)
             .map_err(failed("setting an option"))?;
     }
+    family
+        .queue_errors()
+        .set(&socket, 1)
+        .map_err(failed("IP_RECVERR"))?;
     socket
         .set_send_buffer_size(config.send_buffer as usize)
         .map_err(failed("SO_SNDBUF"))?;
@@ -438,87 +456,5 @@ fn is(error: &io::Error, errno: Errno) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config() -> SocketConfig {
-        SocketConfig {
-            source_ports: SourcePorts::MAX,
-            ..SocketConfig::new(0)
-        }
-    }
-
-    #[test]
-    fn one_source_port_is_one_socket_of_each_lane() {
-        let sockets = Sockets::open(SocketConfig::new(0)).unwrap();
-        let families = Family::ALL
-            .into_iter()
-            .filter(|family| sockets.has(*family));
-        assert_eq!(sockets.ports.len(), 2, "one for each kind of sensors");
-        assert_eq!(sockets.all().count(), families.count() * 2);
-    }
-
-    #[test]
-    fn ports_are_dynamic_ascending_and_the_same_in_both_families() {
-        let sockets = Sockets::open(config()).unwrap();
-        let count = usize::from(SourcePorts::MAX.get());
-        assert_eq!(sockets.ports.len(), 2 * count);
-        assert!(sockets.ports[0] >= FIRST_SOURCE_PORT);
-        assert!(sockets.ports.is_sorted_by(|a, b| a < b));
-        for family in Family::ALL
-            .into_iter()
-            .filter(|family| sockets.has(*family))
-        {
-            let kinds = [Kind::Sniffer, Kind::Socket];
-            for (kind, ports) in kinds.into_iter().zip(sockets.ports.chunks(count)) {
-                for (index, port) in (0..).zip(ports) {
-                    let socket = sockets.get(family.lane(kind), PortIndex(index)).unwrap();
-                    let address = socket.local_addr().unwrap().as_socket().unwrap();
-                    assert_eq!(address, family.wildcard(*port));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn sensors_with_a_tunnel_have_one_port_that_a_duplicate_reads() {
-        let without = Sockets::open(config()).unwrap();
-        assert!(without.tunnel_port.is_none());
-        assert!(without.tunnels().unwrap().iter().all(Option::is_none));
-        let sockets = Sockets::open(SocketConfig {
-            has_tunnel: true,
-            ..config()
-        })
-        .unwrap();
-        let port = sockets.tunnel_port.unwrap();
-        assert!(!sockets.ports.contains(&port));
-        let [duplicate, _] = sockets.tunnels().unwrap();
-        let duplicate = std::net::UdpSocket::from(duplicate.unwrap());
-        let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let mut keepalive = [0; 32];
-        keepalive[0] = 4;
-        other.send_to(&keepalive, ("127.0.0.1", port)).unwrap();
-        let nothing = duplicate.recv(&mut [0; 64]).unwrap_err();
-        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
-        let sensors = [Ipv4Addr::LOCALHOST.into()].into_iter();
-        crate::receive_answers(&duplicate, sensors).unwrap();
-        other.send_to(&keepalive, ("127.0.0.1", port)).unwrap();
-        assert_eq!(duplicate.recv(&mut [0; 64]).unwrap(), 32);
-    }
-
-    #[test]
-    fn two_sets_share_no_port() {
-        let one = Sockets::open(config()).unwrap();
-        let two = Sockets::open(config()).unwrap();
-        assert!(one.ports.iter().all(|port| !two.ports.contains(port)));
-    }
-
-    #[test]
-    fn a_missing_capability_is_named_with_its_remedy() {
-        let text = OpenError::NotPermitted { mark: 0x706f }.to_string();
-        assert!(
-            text.contains("0x706f") && text.contains(r#"add: ["NET_RAW"]"#),
-            "{text}"
-        );
-    }
-}
+#[path = "socket_tests.rs"]
+mod tests;

@@ -22,6 +22,7 @@ use wire::{BlockMemory, Mtu};
 use crate::delivery::{Delivery, Entry, Kernel, SentMessages, WAIT_MAX};
 use crate::destination::{Addresses, Destination};
 use crate::division::Division;
+use crate::error_pause::ErrorPauses;
 use crate::error_queue::{ErrorQueue, QueuedError};
 use crate::message::{self, Messages};
 use crate::path::path_mtu;
@@ -54,6 +55,7 @@ pub struct Transmitter {
     division: Division,
     messages: Messages,
     error_queue: ErrorQueue,
+    error_pauses: ErrorPauses,
 }
 
 impl Transmitter {
@@ -79,6 +81,7 @@ impl Transmitter {
             division: Division::default(),
             messages: Messages::new(),
             error_queue: ErrorQueue::new(),
+            error_pauses: ErrorPauses::default(),
         })
     }
 
@@ -148,14 +151,27 @@ impl Transmitter {
             sent: SentMessages::default(),
             refused_runs: &mut self.newly_refused,
         };
-        for socket in self.sockets.all() {
-            let run = self.messages.run();
-            let error_queue = &mut self.error_queue;
+        let (messages, error_queue) = (&mut self.messages, &mut self.error_queue);
+        let mut read_errors = |socket| {
+            let run = messages.run();
             delivery.read_errors(&mut Linux {
                 socket,
                 run,
                 error_queue,
-            });
+            })
+        };
+        for socket in self.sockets.plain() {
+            read_errors(socket);
+        }
+        for family in Family::ALL {
+            let Some(socket) = self.sockets.tunnel(family) else {
+                continue;
+            };
+            let now = Instant::now();
+            let takes_errors = self.error_pauses.takes_errors(family, socket, now);
+            if takes_errors && read_errors(socket).too_many {
+                self.error_pauses.begin(family, socket, now);
+            }
         }
         self.report.take()
     }

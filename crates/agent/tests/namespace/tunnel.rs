@@ -68,7 +68,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         crate::tunnel_flood::flood,
     ),
     (
-        "forged_errors_delay_a_handshake_at_most_until_they_end",
+        "a_handshake_is_done_while_forged_errors_fill_the_queue",
         crate::tunnel_flood::forged_errors,
     ),
 ];
