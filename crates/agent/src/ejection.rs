@@ -71,6 +71,17 @@ pub(crate) enum Observation {
     Arrived,
 }
 
+impl Observation {
+    /// Whether it is evidence of a failure that anybody can forge.
+    pub(crate) const fn is_forgeable_failure(self) -> bool {
+        match self {
+            Self::Failed(failure) => !matches!(failure, Failure::Unreachable),
+            Self::MayFail(_) => true,
+            Self::Answered | Self::Arrived => false,
+        }
+    }
+}
+
 /// What an observation has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HealthChange {

@@ -14,6 +14,9 @@
 //! | the host's firewall rejects the datagram | socket | fails |
 //! | either of these two | sniffer | arrived: a sniffer gets a datagram before the host's firewall does (`__netif_receive_skb_core` of the kernel) |
 //!
+//! All but what the kernel reports can be forged. A sensor with a tunnel that has just answered a handshake refutes it
+//! ([`crate::tunnels::Tunnels::refutes_failure`]).
+//!
 //! A message in the name of a socket's host can be forged too. podspan trusts it, because a probe
 //! could not confirm it: a host sends about one ICMP error a second to a peer (`icmp_ratelimit`), and
 //! the copies use up this limit. `ejection` limits the effect of a forged message.

@@ -157,13 +157,14 @@ impl Sensors {
                 continue;
             };
             self.log.log_refusals(report, receiver, now);
-            if let Some(tunnels) = &mut self.tunnels
-                && report.port_unreachable > 0
-            {
-                tunnels.suspect(report.sensor, now);
-            }
             let kernel = Kernel::queried_about(report, &own);
             for observation in from_report(report, receiver, &kernel) {
+                if observation.is_forgeable_failure()
+                    && let Some(tunnels) = &mut self.tunnels
+                    && tunnels.refutes_failure(report.sensor, now)
+                {
+                    continue;
+                }
                 self.observe(report.sensor, observation, &mut changes, now);
             }
         }

@@ -42,6 +42,9 @@ const READ_AT_ONCE: usize = 64;
 const READ_PAUSE: Duration = Duration::from_millis(20);
 /// How long a sensor can take to answer before a line of the log says that it does not.
 const UNANSWERED: Duration = Duration::from_secs(5);
+/// How long a sensor that has answered a handshake refutes evidence of a failure that anybody can forge. More than a
+/// second, after which the next handshake starts, and than the second initiation of that.
+const REFUTES: Duration = Duration::from_secs(3);
 /// A message that the worker had no room for is made again after this time.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -67,8 +70,10 @@ struct Tunnel {
     was_ready: bool,
     /// Since when it is not.
     unready_since: Instant,
-    /// When a report that nothing listens on its port last started a handshake, or is going to.
+    /// When evidence of a failure last started a handshake, or is going to.
     suspected: Option<Instant>,
+    /// When the sensor last answered a handshake.
+    answered: Option<Instant>,
 }
 
 impl Tunnels {
@@ -148,6 +153,7 @@ impl Tunnels {
             was_ready: false,
             unready_since: now,
             suspected: None,
+            answered: None,
         }
     }
 
@@ -157,12 +163,15 @@ impl Tunnels {
         tunnel.is_some_and(|tunnel| tunnel.is_ready(now))
     }
 
-    /// Handles a report that nothing listens on a sensor's port: if it comes back, it has no sessions.
-    pub(crate) fn suspect(&mut self, sensor: SocketAddr, now: Instant) {
+    /// Handles evidence that a sensor fails, which anybody can forge. Returns whether the sensor has shown a moment ago
+    /// that it does not, which nobody else can.
+    ///
+    /// It starts a handshake: a sensor that works answers it, and one that was restarted has no session.
+    pub(crate) fn refutes_failure(&mut self, sensor: SocketAddr, now: Instant) -> bool {
         let Some(tunnel) = self.by_sensor.get_mut(&sensor) else {
-            return;
+            return false;
         };
-        // Anybody can forge the report, so it starts one handshake a second at most, also if each is answered.
+        // One a second at most, also if each is answered.
         let next = tunnel.suspected.map_or(now, |at| now.max(at + AGAIN));
         if next == now {
             tunnel.suspected = Some(now);
@@ -170,6 +179,9 @@ impl Tunnels {
         } else if tunnel.initiator.start_by(next) {
             tunnel.suspected = Some(next);
         }
+        tunnel
+            .answered
+            .is_some_and(|at| now.saturating_duration_since(at) < REFUTES)
     }
 
     /// Reads the files of keys again, and what the worker has done. Call it about once a second while there is
@@ -273,6 +285,7 @@ impl Tunnels {
                     progress: Arc::clone(&progress),
                 };
                 tunnel.progress = progress;
+                tunnel.answered = Some(now);
                 // Before the first data, so that the sensor has confirmed the session.
                 send(&self.sockets, from, &established.confirm);
                 if !self.to_worker.establish(session) {

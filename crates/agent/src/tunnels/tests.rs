@@ -74,7 +74,7 @@ fn reports_of_a_closed_port_start_one_handshake_a_second_at_most() {
     for number in 0..1000 {
         let now = start + Duration::from_millis(10) * number;
         initiations += u32::from(ends.exchange(now));
-        ends.tunnels.suspect(ends.sensor, now);
+        ends.tunnels.refutes_failure(ends.sensor, now);
         assert!(ends.tunnels.is_ready(ends.sensor, now));
     }
     assert!((9..=12).contains(&initiations), "{initiations}");
@@ -85,11 +85,26 @@ fn a_report_within_a_second_after_another_one_is_not_forgotten() {
     let start = Instant::now();
     let mut ends = Ends::new(start);
     assert!(ends.exchange(start));
-    ends.tunnels.suspect(ends.sensor, start);
+    ends.tunnels.refutes_failure(ends.sensor, start);
     assert!(ends.exchange(start));
     // The sensor is restarted once more, right after the handshake.
     ends.tunnels
-        .suspect(ends.sensor, start + Duration::from_millis(300));
+        .refutes_failure(ends.sensor, start + Duration::from_millis(300));
     assert_eq!(ends.tunnels.due(), start + AGAIN);
     assert!(ends.exchange(start + AGAIN));
+}
+
+#[test]
+fn an_answered_handshake_refutes_failures_for_a_short_time_and_no_other_sensors() {
+    let start = Instant::now();
+    let mut ends = Ends::new(start);
+    assert!(!ends.tunnels.refutes_failure(ends.sensor, start));
+    assert!(ends.exchange(start));
+    assert!(ends.tunnels.refutes_failure(ends.sensor, start));
+    let other = SocketAddr::from(([10, 0, 0, 2], 51_820));
+    assert!(!ends.tunnels.refutes_failure(other, start));
+    // It does not answer the handshake that this starts.
+    assert!(!ends.tunnels.refutes_failure(ends.sensor, start + REFUTES));
+    assert!(ends.exchange(start + REFUTES));
+    assert!(ends.tunnels.refutes_failure(ends.sensor, start + REFUTES));
 }

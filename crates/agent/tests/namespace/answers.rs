@@ -316,12 +316,21 @@ fn forged() {
 /// "Host unreachable" about a datagram from a port of the pod to the sensor.
 pub(crate) fn unreachable(lab: &Lab, port: u16) -> Vec<u8> {
     let router = Ipv4Addr::new(10, 77, 0, 254);
-    let mut udp = [port.to_be_bytes(), PORT.to_be_bytes(), [0, 8], [0, 0]].concat();
+    error(lab, router, 1, [port, PORT])
+}
+
+/// "Port unreachable" in the name of the sensor, about a datagram from one port to the other.
+pub(crate) fn closed(lab: &Lab, ports: [u16; 2]) -> Vec<u8> {
+    error(lab, lab.sensor.ipv4, 3, ports)
+}
+
+fn error(lab: &Lab, from: Ipv4Addr, code: u8, [port, to]: [u16; 2]) -> Vec<u8> {
+    let mut udp = [port.to_be_bytes(), to.to_be_bytes(), [0, 8], [0, 0]].concat();
     let quoted = ipv4(17, lab.pod.ipv4, lab.sensor.ipv4, &mut udp);
-    let mut icmp = [&[3, 1, 0, 0, 0, 0, 0, 0], &quoted[..]].concat();
+    let mut icmp = [&[3, code, 0, 0, 0, 0, 0, 0], &quoted[..]].concat();
     let sum = checksum(&icmp);
     icmp[2..4].copy_from_slice(&sum);
-    let packet = ipv4(1, router, lab.pod.ipv4, &mut icmp);
+    let packet = ipv4(1, from, lab.pod.ipv4, &mut icmp);
     [&lab.pod.mac[..], &lab.client.mac, &[8, 0], &packet].concat()
 }
 

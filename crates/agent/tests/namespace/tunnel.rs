@@ -71,6 +71,10 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         "a_handshake_is_done_while_forged_errors_fill_the_queue",
         crate::tunnel_flood::forged_errors,
     ),
+    (
+        "forged_errors_eject_a_sensor_that_answers_handshakes_once_at_most",
+        crate::tunnel_flood::forged_failure,
+    ),
 ];
 
 /// Longer than anything here takes.

@@ -9,7 +9,7 @@ use testbed::traffic::RawSocket;
 use testbed::{Filter, FrameRef, Host, Lab, Process, Sink, Sniffer};
 use tunnel::PresharedKey;
 
-use crate::answers::unreachable;
+use crate::answers::{closed, unreachable};
 use crate::totals::Totals;
 use crate::tunnel::{Keys, LIMIT, TUNNEL_PORT, end, numbers, opened_at, sensor_at, stop, stream};
 
@@ -54,6 +54,23 @@ fn send_garbage(from: &Host, to: SocketAddr) {
         // The receiver may refuse it.
         let _ = socket.send_to(&datagram, to);
     }
+}
+
+/// The port that podspan's sealed datagrams come from, and podspan when its tunnels are up.
+fn start(lab: &Lab, keys: &Keys, sensors: &[&Host]) -> (u16, Process) {
+    let port = Sniffer::start(
+        &lab.sensor.namespace,
+        "eth0",
+        Filter::All,
+        SourcePort::default(),
+    );
+    let sensors: Vec<_> = sensors.iter().map(|host| sensor_at(host)).collect();
+    let mut agent = keys.podspan(lab, &sensors, &[]);
+    for sensor in sensors {
+        let line = format!("the tunnel to a sensor is up sensor={sensor}");
+        agent.wait_for_output(&line, LIMIT).unwrap();
+    }
+    (port.unwrap().stop().unwrap().0.0.unwrap(), agent)
 }
 
 /// The CPU time of podspan's worker and of its control side, in ticks of the kernel.
@@ -102,15 +119,7 @@ pub(crate) fn flood() {
     let next = PresharedKey::generate().to_base64();
     keys.write("preshared-keys", &[&keys.preshared.to_base64(), &next]);
     let (receive, opened) = (keys.receive(&lab.sensor), opened_at(&lab.sensor));
-    let port = Sniffer::start(
-        &lab.sensor.namespace,
-        "eth0",
-        Filter::All,
-        SourcePort::default(),
-    );
-    let mut agent = keys.podspan(&lab, &[sensor_at(&lab.sensor)], &[]);
-    agent.wait_for_output("a sensor is up", LIMIT).unwrap();
-    let port = port.unwrap().stop().unwrap().0.0.unwrap();
+    let (port, agent) = start(&lab, &keys, &[&lab.sensor]);
     let (worker, control) = ticks(&agent);
     let memory = anonymous(&agent);
     let mut longest_queue = 0;
@@ -164,15 +173,7 @@ pub(crate) fn forged_errors() {
     let next = PresharedKey::generate().to_base64();
     keys.write("preshared-keys", &[&keys.preshared.to_base64(), &next]);
     let receive = keys.receive(&lab.sensor);
-    let port = Sniffer::start(
-        &lab.sensor.namespace,
-        "eth0",
-        Filter::All,
-        SourcePort::default(),
-    );
-    let mut agent = keys.podspan(&lab, &[sensor_at(&lab.sensor)], &[]);
-    agent.wait_for_output("a sensor is up", LIMIT).unwrap();
-    let port = port.unwrap().stop().unwrap().0.0.unwrap();
+    let (port, agent) = start(&lab, &keys, &[&lab.sensor]);
     let forger = RawSocket::open(&lab.client.eth0).unwrap();
     let error = unreachable(&lab, port);
     let sessions = |agent: &Process| {
@@ -206,4 +207,27 @@ pub(crate) fn forged_errors() {
     assert!(longest_queue <= 512 << 10, "{longest_queue}");
     assert!(!log.contains("is down"), "{log}");
     end(receive);
+}
+
+/// Somebody pretends for ten seconds to be a sensor's host and says that the port of the tunnel is closed.
+pub(crate) fn forged_failure() {
+    let (lab, keys) = (Lab::builder().build().unwrap(), Keys::new());
+    let second = lab.add_host(4).unwrap();
+    let ends = [&lab.sensor, &second].map(|host| keys.receive(host));
+    let (port, agent) = start(&lab, &keys, &[&lab.sensor, &second]);
+    let forger = RawSocket::open(&lab.client.eth0).unwrap();
+    let error = closed(&lab, [port, TUNNEL_PORT]);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(10) {
+        forger.send(&error).unwrap();
+        thread::sleep(Duration::from_millis(50));
+    }
+    let log = end(agent);
+    assert!(log.contains("port_unreachable="), "they were read: {log}");
+    // The first one may be believed, until the sensor answers the handshake that follows.
+    assert!(log.matches("is closed").count() <= 1, "{log}");
+    assert!(!log.contains("is down"), "{log}");
+    for receive in ends {
+        end(receive);
+    }
 }
