@@ -4,6 +4,9 @@
 //! a window of them is on its way, so that nothing finds a full buffer, and each end is woken up once a window. What comes
 //! out is counted at a UDP socket: the sensor. CPU time is that of the whole process, user and system; it has the way of
 //! the datagram to the sensor's socket in it. The time of a cycle is measured before each turn.
+//!
+//! With several threads the datagrams come from several podspans, because the kernel gives each podspan to one thread
+//! (`SO_REUSEPORT`).
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -28,6 +31,8 @@ const FRAMES: [usize; 2] = [128, 1400];
 const DATAGRAMS: usize = 20_480;
 /// Datagrams that are on their way at a time: as many as fit the default buffers.
 const WINDOW: usize = 128;
+/// Podspans that send to an end with several threads.
+const PODSPANS: usize = 16;
 /// A message with several datagrams has at most so many bytes, and at most [`RUN_MAX`] datagrams.
 const MESSAGE_MAX: usize = 65_000;
 const RUN_MAX: usize = 64;
@@ -49,6 +54,8 @@ struct Keys {
 struct End {
     name: &'static str,
     process: Process,
+    /// How many podspans send to it.
+    podspans: usize,
     /// Where it receives.
     port: u16,
     /// Where the datagrams come out.
@@ -75,10 +82,21 @@ pub fn table(binary: &Path, rounds: usize, mut progress: impl FnMut(usize)) -> R
         preshared: PresharedKey::generate(),
     };
     let folder = tempfile::tempdir().map_err(failed("making a temporary folder"))?;
+    let receive = |receiver, threads, port| {
+        receive(
+            binary,
+            &namespace,
+            folder.path(),
+            &keys,
+            (receiver, threads),
+            port,
+        )
+    };
     let ends = [
-        receive(binary, &namespace, folder.path(), &keys, "socket", 51_820)?,
-        receive(binary, &namespace, folder.path(), &keys, "sniffer", 51_821)?,
-        wireguard(&namespace, &keys, 51_822)?,
+        receive("socket", 1, 51_820)?,
+        receive("socket", 2, 51_821)?,
+        receive("sniffer", 1, 51_822)?,
+        wireguard(&namespace, &keys, 51_823)?,
     ];
     let mut table = Table::new(&[
         ("frame", Align::Right),
@@ -142,7 +160,7 @@ fn receive(
     namespace: &Namespace,
     folder: &Path,
     keys: &Keys,
-    receiver: &'static str,
+    (receiver, threads): (&'static str, usize),
     port: u16,
 ) -> Result<End> {
     let write = |name: &str, text: &str| -> Result<PathBuf> {
@@ -157,6 +175,7 @@ fn receive(
         .env("LISTEN", format!("127.0.0.1:{port}"))
         .env("FORWARD", forward.to_string())
         .env("RECEIVER", receiver)
+        .env("THREADS", threads.to_string())
         .env("METRICS", "off")
         .env(
             "PRIVATE_KEY_FILE",
@@ -169,11 +188,13 @@ fn receive(
     let mut process = Process::spawn(command)?;
     process.wait_for_output("receives", LIMIT)?;
     Ok(End {
-        name: match receiver {
-            "socket" => "podspan-receive, socket",
+        name: match (receiver, threads) {
+            ("socket", 1) => "podspan-receive, socket",
+            ("socket", _) => "podspan-receive, socket, 2 threads",
             _ => "podspan-receive, sniffer",
         },
         process,
+        podspans: if threads == 1 { 1 } else { PODSPANS },
         port,
         sensor,
     })
@@ -204,6 +225,7 @@ fn wireguard(namespace: &Namespace, keys: &Keys, port: u16) -> Result<End> {
     Ok(End {
         name: "wireguard-go",
         process,
+        podspans: 1,
         port,
         sensor: bind(namespace, destination, 4789)?,
     })
@@ -223,17 +245,65 @@ fn bind(namespace: &Namespace, address: Ipv4Addr, port: u16) -> Result<UdpSocket
     Ok(socket)
 }
 
+/// A podspan: its socket, and what it sends in a round.
+struct Podspan {
+    socket: UdpSocket,
+    sealed: Vec<u8>,
+}
+
 /// One end takes all datagrams of a round.
 fn turn(end: &End, namespace: &Namespace, keys: &Keys, frame: usize) -> Result<Turn> {
+    let mut length = 0;
+    let mut podspans = Vec::new();
+    for _ in 0..end.podspans {
+        let (podspan, of_datagram) = podspan(end, namespace, keys, frame)?;
+        podspans.push(podspan);
+        length = of_datagram;
+    }
+    let message = (MESSAGE_MAX / length).clamp(1, RUN_MAX) * length;
+    let part = WINDOW / end.podspans * length;
+    let (cycle, before, mut lost) = (cycle(), end.process.cpu_time()?, 0);
+    for window in 0..DATAGRAMS / WINDOW {
+        for podspan in &podspans {
+            let sealed = podspan.sealed.chunks(part).nth(window).unwrap_or_default();
+            for message in sealed.chunks(message) {
+                podspan.socket.send(message).map_err(failed("sending"))?;
+            }
+        }
+        lost += missing(&end.sensor, WINDOW);
+    }
+    let time = end.process.cpu_time()?.saturating_sub(before);
+    #[expect(clippy::cast_precision_loss, reason = "some thousand")]
+    let arrived = (DATAGRAMS - lost) as f64;
+    Ok(Turn {
+        cycle,
+        datagram: time.as_secs_f64() * 1e9 / arrived,
+        lost,
+    })
+}
+
+/// A podspan with a session, and the length of its datagrams.
+fn podspan(
+    end: &End,
+    namespace: &Namespace,
+    keys: &Keys,
+    frame: usize,
+) -> Result<(Podspan, usize)> {
     let socket = bind(namespace, Ipv4Addr::LOCALHOST, 0)?;
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, end.port));
     socket.connect(to).map_err(failed("connecting a socket"))?;
-    let mut sealer = session(&socket, keys)?;
+    // wireguard-go has a list of its peers. With one key, several podspans would be one that moves.
+    let identity = if end.podspans == 1 {
+        Identity::Fixed(keys.podspan.clone())
+    } else {
+        Identity::Fresh
+    };
+    let mut sealer = session(&socket, identity, keys)?;
     let body = vec![0x5a; frame];
     let length = sealer.sealed_len(VXLAN.len() + body.len());
-    let mut datagrams = vec![0; length * DATAGRAMS];
+    let mut all = vec![0; length * DATAGRAMS / end.podspans];
     let mut scratch = Scratch::new();
-    for datagram in datagrams.chunks_mut(length) {
+    for datagram in all.chunks_mut(length) {
         let no_session = || Error::Tunnel("the session has ended".to_owned());
         let mut sealing = sealer
             .begin(Instant::now(), &mut scratch)
@@ -247,22 +317,8 @@ fn turn(end: &End, namespace: &Namespace, keys: &Keys, frame: usize) -> Result<T
         doing: "asking for UDP GSO",
         source,
     })?;
-    let message = (MESSAGE_MAX / length).clamp(1, RUN_MAX) * length;
-    let (cycle, before, mut lost) = (cycle(), end.process.cpu_time()?, 0);
-    for window in datagrams.chunks(WINDOW * length) {
-        for message in window.chunks(message) {
-            socket.send(message).map_err(failed("sending"))?;
-        }
-        lost += missing(&end.sensor, window.len() / length);
-    }
-    let time = end.process.cpu_time()?.saturating_sub(before);
-    #[expect(clippy::cast_precision_loss, reason = "some thousand")]
-    let arrived = (DATAGRAMS - lost) as f64;
-    Ok(Turn {
-        cycle,
-        datagram: time.as_secs_f64() * 1e9 / arrived,
-        lost,
-    })
+    let sealed = all;
+    Ok((Podspan { socket, sealed }, length))
 }
 
 /// Reads so many datagrams; returns how many did not come.
@@ -275,9 +331,9 @@ fn missing(sensor: &UdpSocket, count: usize) -> usize {
 }
 
 /// A session by a handshake.
-fn session(socket: &UdpSocket, keys: &Keys) -> Result<Sealer> {
+fn session(socket: &UdpSocket, identity: Identity, keys: &Keys) -> Result<Sealer> {
     let config = InitiatorConfig {
-        identity: Identity::Fixed(keys.podspan.clone()),
+        identity,
         sensor: keys.sensor.public(),
         preshared: keys.preshared.clone(),
         inner: Inner::DEFAULT,
