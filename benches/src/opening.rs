@@ -248,7 +248,7 @@ fn bind(namespace: &Namespace, address: Ipv4Addr, port: u16) -> Result<UdpSocket
 /// A podspan: its socket, and what it sends in a round.
 struct Podspan {
     socket: UdpSocket,
-    sealed: Vec<u8>,
+    datagrams: Vec<u8>,
 }
 
 /// One end takes all datagrams of a round.
@@ -265,8 +265,12 @@ fn turn(end: &End, namespace: &Namespace, keys: &Keys, frame: usize) -> Result<T
     let (cycle, before, mut lost) = (cycle(), end.process.cpu_time()?, 0);
     for window in 0..DATAGRAMS / WINDOW {
         for podspan in &podspans {
-            let sealed = podspan.sealed.chunks(part).nth(window).unwrap_or_default();
-            for message in sealed.chunks(message) {
+            let part_of_window = podspan
+                .datagrams
+                .chunks(part)
+                .nth(window)
+                .unwrap_or_default();
+            for message in part_of_window.chunks(message) {
                 podspan.socket.send(message).map_err(failed("sending"))?;
             }
         }
@@ -317,8 +321,8 @@ fn podspan(
         doing: "asking for UDP GSO",
         source,
     })?;
-    let sealed = all;
-    Ok((Podspan { socket, sealed }, length))
+    let datagrams = all;
+    Ok((Podspan { socket, datagrams }, length))
 }
 
 /// Reads so many datagrams; returns how many did not come.
