@@ -80,7 +80,8 @@ pub(crate) fn plan_inject(
         reasons.extend(patched::reasons(container, &sidecar, &given, options));
     }
     if found.is_mounted(spec) && sidecar.tunnel.is_none() {
-        reasons.extend(tunnel::secret(spec).map(patched::secret));
+        let secret = tunnel::secret(spec).unwrap_or_default();
+        reasons.push(patched::secret(secret));
     }
     let volume = volume(spec, &found, &mut sidecar, texts).map_err(|reason| reasons.push(reason));
     if !reasons.is_empty() {
