@@ -9,7 +9,8 @@
 //! these sockets. A datagram as long as a keepalive belongs to the session and goes to the worker.
 //!
 //! A sensor is *ready* while there is a session with it that is not over and the sensor gives a sign of life while
-//! data are sent. Sensors that are not ready are not used as long as another one is.
+//! data are sent. Sensors that are not ready are not used as long as another one is. Without keys, which may come
+//! later, no sensor is ready and nothing is sent.
 //!
 //! Anybody can send to the port. So the kernel passes only what looks like an answer and comes from a sensor's host
 //! ([`transmit::receive_answers`]). An attacker can pretend to be one, so at most [`READ_AT_ONCE`] datagrams of each
@@ -63,7 +64,8 @@ pub(crate) struct Tunnels {
 
 /// The tunnel to one sensor.
 struct Tunnel {
-    initiator: Initiator,
+    /// None without keys.
+    initiator: Option<Initiator>,
     /// What the worker has done in the newest session.
     progress: Arc<Progress>,
     /// Whether the sensor was ready when this was last asked.
@@ -136,19 +138,20 @@ impl Tunnels {
         }
     }
 
-    fn config(&self) -> InitiatorConfig {
-        let keys = self.files.keys();
-        InitiatorConfig {
+    /// `None` without keys.
+    fn config(&self) -> Option<InitiatorConfig> {
+        let keys = self.files.keys()?;
+        Some(InitiatorConfig {
             identity: keys.identity.clone(),
             sensor: keys.sensor,
             preshared: keys.preshared.clone(),
             inner: self.inner,
-        }
+        })
     }
 
     fn tunnel(&self, now: Instant) -> Tunnel {
         Tunnel {
-            initiator: Initiator::new(self.config(), Initiator::random_seed(), now),
+            initiator: self.config().map(|config| initiator(config, now)),
             progress: Arc::default(),
             was_ready: false,
             unready_since: now,
@@ -171,12 +174,15 @@ impl Tunnels {
         let Some(tunnel) = self.by_sensor.get_mut(&sensor) else {
             return false;
         };
+        let Some(initiator) = &mut tunnel.initiator else {
+            return false;
+        };
         // One a second at most, also if each is answered.
         let next = tunnel.suspected.map_or(now, |at| now.max(at + AGAIN));
         if next == now {
             tunnel.suspected = Some(now);
-            tunnel.initiator.restart(now);
-        } else if tunnel.initiator.start_by(next) {
+            initiator.restart(now);
+        } else if initiator.start_by(next) {
             tunnel.suspected = Some(next);
         }
         tunnel
@@ -188,15 +194,31 @@ impl Tunnels {
     /// traffic.
     pub(crate) fn check(&mut self, now: Instant) {
         for tunnel in self.by_sensor.values_mut() {
-            tunnel.initiator.observe(tunnel.progress.counts(), now);
+            if let Some(initiator) = &mut tunnel.initiator {
+                initiator.observe(tunnel.progress.counts(), now);
+            }
         }
-        if self.files.read_again() {
+        let are_first = self.files.keys().is_none();
+        if !self.files.read_again() {
+            return;
+        }
+        let Some(config) = self.config() else {
+            return;
+        };
+        if are_first {
+            tracing::info!("the keys of the tunnels are there");
+        } else {
             tracing::info!(
                 "the keys of the tunnels have changed; sessions stay until the next one is made"
             );
-            let config = self.config();
-            for tunnel in self.by_sensor.values_mut() {
-                tunnel.initiator.set_config(config.clone(), now);
+        }
+        for tunnel in self.by_sensor.values_mut() {
+            match &mut tunnel.initiator {
+                Some(initiator) => initiator.set_config(config.clone(), now),
+                none => {
+                    *none = Some(initiator(config.clone(), now));
+                    tunnel.unready_since = now;
+                }
             }
         }
     }
@@ -222,7 +244,11 @@ impl Tunnels {
 
     /// When a handshake is due.
     fn due(&self) -> Instant {
-        let due = self.by_sensor.values().map(|tunnel| tunnel.initiator.due());
+        let initiators = self
+            .by_sensor
+            .values()
+            .filter_map(|tunnel| tunnel.initiator.as_ref());
+        let due = initiators.map(Initiator::due);
         // An hour, because there is nothing to do.
         due.min()
             .unwrap_or_else(|| Instant::now() + Duration::from_hours(1))
@@ -232,7 +258,9 @@ impl Tunnels {
     fn poll(&mut self, now: Instant) {
         for (sensor, tunnel) in &mut self.by_sensor {
             let mut out = [0; INITIATION_LEN];
-            if let Some(initiation) = tunnel.initiator.poll(now, &mut out) {
+            let initiator = tunnel.initiator.as_mut();
+            let initiation = initiator.and_then(|initiator| initiator.poll(now, &mut out));
+            if let Some(initiation) = initiation {
                 send(&self.sockets, *sensor, initiation);
             }
         }
@@ -275,7 +303,10 @@ impl Tunnels {
             self.to_worker.keepalive(from, keepalive);
             return;
         }
-        match tunnel.initiator.receive(datagram, now) {
+        let Some(initiator) = &mut tunnel.initiator else {
+            return;
+        };
+        match initiator.receive(datagram, now) {
             Ok(Answer::Established(established)) => {
                 tracing::debug!(sensor = %from, "a session of the tunnel is established");
                 let progress = Arc::<Progress>::default();
@@ -289,7 +320,7 @@ impl Tunnels {
                 // Before the first data, so that the sensor has confirmed the session.
                 send(&self.sockets, from, &established.confirm);
                 if !self.to_worker.establish(session) {
-                    tunnel.initiator.restart(now + AGAIN);
+                    initiator.restart(now + AGAIN);
                 }
             }
             Ok(Answer::Cookie) => {
@@ -327,7 +358,9 @@ impl Tunnels {
                 }
             }
             let unready = now.saturating_duration_since(tunnel.unready_since);
-            if !is_ready
+            // Without keys, nobody has been asked.
+            if tunnel.initiator.is_some()
+                && !is_ready
                 && unready >= UNANSWERED
                 && self.reminders.is_due(format!("no answer of {sensor}"), now)
             {
@@ -349,8 +382,13 @@ fn is_nothing(error: &io::Error) -> bool {
 
 impl Tunnel {
     fn is_ready(&self, now: Instant) -> bool {
-        self.initiator.has_session(now) && !self.initiator.is_silent()
+        let initiator = self.initiator.as_ref();
+        initiator.is_some_and(|initiator| initiator.has_session(now) && !initiator.is_silent())
     }
+}
+
+fn initiator(config: InitiatorConfig, now: Instant) -> Initiator {
+    Initiator::new(config, Initiator::random_seed(), now)
 }
 
 /// Sends a message of a handshake. If it is lost, it is sent again.

@@ -134,7 +134,7 @@ impl fmt::Display for Remark {
             Self::NoKeys => write!(
                 f,
                 "not used: its annotation {TUNNEL} is wireguard, and podspan has no keys for a tunnel; set \
-                 WG_SENSOR_KEY_FILE and WG_PRESHARED_KEY_FILE"
+                 WG_SENSOR_KEY_FILE and WG_PRESHARED_KEY_FILE, or podspan.dev/tunnel-secret if podspan is injected"
             ),
             Self::NoTunnel => write!(
                 f,

@@ -317,7 +317,11 @@ fn a_remark_about_a_tunnel_says_what_to_set() {
         ),
         (
             Remark::NoKeys,
-            vec!["WG_SENSOR_KEY_FILE", "WG_PRESHARED_KEY_FILE"],
+            vec![
+                "WG_SENSOR_KEY_FILE",
+                "WG_PRESHARED_KEY_FILE",
+                "podspan.dev/tunnel-secret",
+            ],
         ),
         (
             Remark::NoTunnel,

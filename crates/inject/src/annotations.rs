@@ -9,6 +9,7 @@
 //! | `podspan.dev/cpu`, `podspan.dev/memory` | here: request and limit |
 //! | `podspan.dev/containers` | here; it becomes the variable `FILTER` |
 //! | `podspan.dev/filter` | here, for the variable `FILTER`, and by podspan while it runs |
+//! | `podspan.dev/tunnel-secret` | here: the Secret with the keys of encrypted tunnels |
 //! | `podspan.dev/host-network` | here |
 //! | `podspan.dev/mirror` | podspan while it runs; here only checked |
 //! | `podspan.dev/port`, `podspan.dev/receiver` | other podspans, if the pod is a sensor |
@@ -33,6 +34,7 @@ use crate::quantity::thousandths;
 use crate::refused::Reason;
 use crate::setting::Setting;
 use crate::sidecar::{Amount, CPU, MEMORY, Resource, Sidecar};
+use crate::tunnel::{self, SecretName};
 
 /// The sidecar for a pod.
 pub(crate) fn sidecar(
@@ -61,6 +63,7 @@ pub(crate) fn sidecar(
             keep(self::amount(origin, resource, text).map(|new| *amount = new));
         }
     }
+    keep(secret(given.get(tunnel::ANNOTATION)).map(|secret| sidecar.tunnel = secret));
     keep(host_network(given.annotation("host-network"), spec));
     let source_text = given.value("annotations").map(str::trim);
     let followed = !source_text.is_some_and(|text| text.eq_ignore_ascii_case("off"));
@@ -112,7 +115,24 @@ fn filter(
     Ok(Some(joined))
 }
 
-/// podspan's container gets no volume, so it cannot read a file.
+/// The Secret with the keys of encrypted tunnels.
+fn secret(given: Option<(Origin, &str)>) -> Result<Option<SecretName>, Reason> {
+    let Some((origin, text)) = given else {
+        return Ok(None);
+    };
+    let parsed = text.parse().map(Some);
+    parsed.map_err(|why: tunnel::NotASecretName| {
+        wrong(
+            origin,
+            tunnel::ANNOTATION,
+            text,
+            why.to_string(),
+            SecretName::EXAMPLE,
+        )
+    })
+}
+
+/// podspan's container gets no volume for annotations, so it cannot read a file.
 fn source(given: Option<(Origin, &str)>) -> Result<(), Reason> {
     match given {
         Some((origin, text)) if text.trim_start().starts_with('/') => {

@@ -7,15 +7,16 @@
 use serde_json::{Value, json};
 
 use crate::Options;
-use crate::pod::{Rest, Step, plan_inject, rest_value};
+use crate::pod::plan_inject;
 use crate::refused::Refused;
+use crate::step::{Rest, Step, rest_value};
 
 /// The operations that add podspan's sidecar to a pod, or bring it up to date; empty if it is.
 ///
 /// # Errors
 /// Those of [`inject`](crate::inject).
 pub fn patch(template: &Value, options: &Options<'_>) -> Result<Vec<Value>, Refused> {
-    let steps = plan_inject(template, options, None)?;
+    let steps = plan_inject(template, options, &|_| None)?;
     Ok(steps.iter().map(operation).collect())
 }
 
@@ -23,13 +24,13 @@ fn operation(step: &Step) -> Value {
     let list = format!("/spec/{}", step.list().field());
     match step {
         // The operation add replaces a field that is there.
-        Step::AddList(tree) | Step::FillList(tree) => {
+        Step::AddList(_, tree) | Step::FillList(_, tree) => {
             json!({"op": "add", "path": list, "value": [tree.value()]})
         }
         Step::InsertFirst(tree) => {
             json!({"op": "add", "path": format!("{list}/0"), "value": tree.value()})
         }
-        Step::Append(tree) => {
+        Step::Append(_, tree) => {
             json!({"op": "add", "path": format!("{list}/-"), "value": tree.value()})
         }
         Step::Replace(_, place, tree) => {

@@ -5,15 +5,15 @@
 //!
 //! 1. [`Setting`]s, the pod's annotations `podspan.dev/*` and the defaults of the injection (`setting`, `given`,
 //!    `annotations`, `quantity`, `ports`) describe the sidecar;
-//! 2. `sidecar` is its one definition, `tree` writes it;
-//! 3. `pod` decides what changes: a plan of steps, which [`inject`] and [`remove`] apply to a value; `patched`
-//!    finds what an update would lose;
+//! 2. `sidecar` is its one definition, with the keys of `tunnel`; `tree` writes it;
+//! 3. `pod` decides what changes: a plan of steps, which [`inject`] and [`remove`] apply to a value
+//!    (`step`); `patched` finds what an update would lose;
 //! 4. [`yaml`] applies the same steps to text, and changes nothing else in it; [`patch`] writes them as a
 //!    JSON Patch;
 //! 5. [`policy`] says all of it but the removal in the language of admission policies, which the API server runs.
 //!
-//! Three promises, each with property tests: injection changes only podspan's container, a second injection
-//! changes nothing, and removal returns the input.
+//! Three promises, each with property tests: injection changes only podspan's container and the volume with its keys,
+//! a second injection changes nothing, and removal returns the input.
 
 #![forbid(unsafe_code)]
 
@@ -28,7 +28,9 @@ mod quantity;
 mod refused;
 mod setting;
 mod sidecar;
+mod step;
 mod tree;
+mod tunnel;
 pub mod yaml;
 
 pub use given::Origin;
@@ -37,6 +39,7 @@ pub use pod::{inject, is_injected, remove};
 pub use refused::{Reason, Refused};
 pub use setting::{PREFIX, Setting};
 pub use sidecar::{IMAGE, NAME, Placement, Security, container};
+pub use tunnel::{NotASecretName, SecretName};
 
 /// The label of a pod or a namespace that opts in or, on a pod, out.
 pub const LABEL: &str = "podspan.dev/inject";

@@ -7,6 +7,7 @@
 //! - a variable whose setting has an annotation or a default now, or whose old value is that of every sidecar;
 //! - an image of the same repository, or any if whoever injects has chosen the image;
 //! - the amount of a resource that has an annotation or a default now, or is that of every sidecar;
+//! - a Secret with the keys of encrypted tunnels, if another one is given now;
 //! - a security context of [`Security`].
 
 use serde_json::Value;
@@ -17,6 +18,7 @@ use crate::quantity::thousandths;
 use crate::refused::{Name, Reason, Shown};
 use crate::setting::{Setting, is_key};
 use crate::sidecar::{Amount, BASE, CPU, DOWNWARD, IMAGE, MEMORY, RESTORE, Security, Sidecar};
+use crate::tunnel;
 
 const REMOVE: &str = "remove podspan's container first (uninject)";
 
@@ -69,7 +71,9 @@ fn variables(
             reasons.push(patched(what, "Remove one of them"));
         }
         seen.push(name);
-        if name == RESTORE || DOWNWARD.iter().any(|(downward, _)| *downward == name) {
+        let is_fixed = RESTORE.iter().any(|(_, restore)| *restore == name)
+            || DOWNWARD.iter().any(|(downward, _)| *downward == name);
+        if is_fixed {
             continue;
         }
         let value = entry["value"]
@@ -77,11 +81,30 @@ fn variables(
             .unwrap_or_default()
             .replace("$$", "$");
         let is_base = BASE.contains(&(name, value.as_str()));
-        if !is_base && sidecar.get(name) != Some(&value) && !is_given(name, given, settings) {
+        // With the mount, the Secret itself is the reason.
+        let is_of_keys = tunnel::VARIABLES.contains(&(name, value.as_str()))
+            && (sidecar.tunnel.is_some() || tunnel::has_mount(container));
+        if !is_base
+            && !is_of_keys
+            && sidecar.get(name) != Some(&value)
+            && !is_given(name, given, settings)
+        {
             reasons.push(variable(name, &value, settings));
         }
     }
     reasons
+}
+
+/// The Secret with the keys of encrypted tunnels, which neither an annotation nor a default names now.
+pub(crate) fn secret(name: &str) -> Reason {
+    let shown = Shown(name);
+    patched(
+        format!("the keys of the Secret {shown}"),
+        format!(
+            "Add the annotation podspan.dev/{}: {shown}, or inject with this default, or {REMOVE}",
+            tunnel::ANNOTATION
+        ),
+    )
 }
 
 /// Whether an annotation or a default gives this variable now.

@@ -9,10 +9,10 @@
 //! because replacing or removing it would lose what somebody else wrote. An update that would lose what somebody
 //! patched into podspan's container is refused too (`patched`).
 //!
-//! Where `initContainers` existed without an entry, the sidecar has the variable [`RESTORE`]; removal reads
-//! there what to leave.
+//! Where `initContainers` or `volumes` existed without an entry, the sidecar has a variable of [`RESTORE`]; removal
+//! reads there what to leave.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::Options;
 use crate::annotations;
@@ -22,62 +22,11 @@ use crate::quantity::thousandths;
 use crate::refused::{Reason, Refused};
 use crate::setting::{self, PREFIX};
 use crate::sidecar::{DOWNWARD, NAME, Placement, RESTORE, Sidecar};
-use crate::tree::Tree;
+use crate::step::{List, Rest, Step, applied, rest};
+use crate::tunnel;
 
-/// A list of containers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum List {
-    Init,
-    Main,
-}
-
-impl List {
-    pub(crate) fn field(self) -> &'static str {
-        match self {
-            Self::Init => "initContainers",
-            Self::Main => "containers",
-        }
-    }
-}
-
-/// One change. All steps of a plan are about different lists.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Adds `initContainers` with this one entry.
-    AddList(Tree),
-    /// Gives `initContainers`, which is there without an entry, this one.
-    FillList(Tree),
-    /// Adds the first entry to `initContainers`.
-    InsertFirst(Tree),
-    /// Adds the last entry to `containers`.
-    Append(Tree),
-    /// Replaces an entry.
-    Replace(List, usize, Tree),
-    /// Removes an entry.
-    Remove(List, usize, Rest),
-}
-
-impl Step {
-    /// The list that changes.
-    pub(crate) fn list(&self) -> List {
-        match self {
-            Self::AddList(_) | Self::FillList(_) | Self::InsertFirst(_) => List::Init,
-            Self::Append(_) => List::Main,
-            Self::Replace(list, ..) | Self::Remove(list, ..) => *list,
-        }
-    }
-}
-
-/// What is left of the list after a removal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Rest {
-    /// The other entries.
-    Entries,
-    /// Nothing: the field is removed.
-    Nothing,
-    /// This text, which stood there before, such as `[]`.
-    Text(String),
-}
+/// The texts that stand in lists without entries, by list.
+pub(crate) type Texts<'a> = dyn Fn(List) -> Option<&'a str> + 'a;
 
 /// Adds podspan's sidecar to the template of a pod, or brings it up to date.
 ///
@@ -85,7 +34,7 @@ pub(crate) enum Rest {
 /// Every reason why not: wrong annotations, a container of podspan's name that is somebody else's, a pod
 /// that is not valid.
 pub fn inject(template: &Value, options: &Options<'_>) -> Result<Value, Refused> {
-    let steps = plan_inject(template, options, None)?;
+    let steps = plan_inject(template, options, &|_| None)?;
     Ok(applied(template, &steps))
 }
 
@@ -104,12 +53,11 @@ pub fn is_injected(template: &Value) -> bool {
     find(&template["spec"]).is_ok_and(|found| found.init.is_some() || found.main.is_some())
 }
 
-/// What injection changes. `init_text` is the text of an `initContainers` without entries, where there is
-/// one.
+/// What injection changes. `texts`: where there are texts, those of lists without entries.
 pub(crate) fn plan_inject(
     template: &Value,
     options: &Options<'_>,
-    init_text: Option<&str>,
+    texts: &Texts<'_>,
 ) -> Result<Vec<Step>, Refused> {
     check_form(template)?;
     let spec = &template["spec"];
@@ -122,7 +70,7 @@ pub(crate) fn plan_inject(
     reasons.append(&mut wrong);
     let sidecar =
         annotations::sidecar(&given, spec, options).map_err(|mut wrong| reasons.append(&mut wrong));
-    let (Some(found), Ok(sidecar)) = (found, sidecar) else {
+    let (Some(found), Ok(mut sidecar)) = (found, sidecar) else {
         return Err(Refused { reasons });
     };
     if metadata["labels"]["run"] == sidecar.sensor() {
@@ -131,21 +79,57 @@ pub(crate) fn plan_inject(
     for container in found.containers(spec) {
         reasons.extend(patched::reasons(container, &sidecar, &given, options));
     }
+    if found.is_mounted(spec) && sidecar.tunnel.is_none() {
+        let secret = tunnel::secret(spec).unwrap_or_default();
+        reasons.push(patched::secret(secret));
+    }
+    let volume = volume(spec, &found, &mut sidecar, texts).map_err(|reason| reasons.push(reason));
     if !reasons.is_empty() {
         return Err(Refused { reasons });
     }
-    Ok(match options.placement {
-        Placement::Native => native(spec, &found, sidecar, init_text),
+    let mut steps = match options.placement {
+        Placement::Native => native(spec, &found, sidecar, texts),
         Placement::Plain => plain(spec, &found, &sidecar),
-    })
+    };
+    steps.extend(volume.ok().flatten());
+    Ok(steps)
 }
 
-fn native(spec: &Value, found: &Found, mut sidecar: Sidecar, init_text: Option<&str>) -> Vec<Step> {
+/// The volume with the keys.
+fn volume(
+    spec: &Value,
+    found: &Found,
+    sidecar: &mut Sidecar,
+    texts: &Texts<'_>,
+) -> Result<Option<Step>, Reason> {
+    let Some(secret) = &sidecar.tunnel else {
+        return Ok(None);
+    };
+    let step = tunnel::plan_inject(spec, found.is_mounted(spec), secret)?;
+    let text = match step {
+        Some(Step::FillList(list, _)) => Some(empty_text(spec, list, texts)),
+        _ => found.restore_text(spec, List::Volumes),
+    };
+    sidecar.restore(List::Volumes, text);
+    Ok(step)
+}
+
+/// What stands in a list without entries.
+fn empty_text<'a>(spec: &Value, list: List, texts: &Texts<'a>) -> &'a str {
+    let of_value = if spec[list.field()].is_null() {
+        "null"
+    } else {
+        "[]"
+    };
+    texts(list).unwrap_or(of_value)
+}
+
+fn native(spec: &Value, found: &Found, mut sidecar: Sidecar, texts: &Texts<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     let list = &spec["initContainers"];
     match found.init {
         Some(place) => {
-            sidecar.restore = restore_text(&list[place]).map(str::to_owned);
+            sidecar.restore(List::Init, restore_text(&list[place], List::Init));
             let wanted = sidecar.container();
             if !is_same(&list[place], &wanted.value()) {
                 steps.push(Step::Replace(List::Init, place, wanted));
@@ -156,12 +140,11 @@ fn native(spec: &Value, found: &Found, mut sidecar: Sidecar, init_text: Option<&
                 steps.push(Step::InsertFirst(sidecar.container()));
             }
             Value::Null if spec.get("initContainers").is_none() => {
-                steps.push(Step::AddList(sidecar.container()));
+                steps.push(Step::AddList(List::Init, sidecar.container()));
             }
-            empty => {
-                let text = if empty.is_null() { "null" } else { "[]" };
-                sidecar.restore = Some(init_text.unwrap_or(text).to_owned());
-                steps.push(Step::FillList(sidecar.container()));
+            _ => {
+                sidecar.restore(List::Init, Some(empty_text(spec, List::Init, texts)));
+                steps.push(Step::FillList(List::Init, sidecar.container()));
             }
         },
     }
@@ -177,7 +160,7 @@ fn plain(spec: &Value, found: &Found, sidecar: &Sidecar) -> Vec<Step> {
     match found.main {
         Some(place) if is_same(&spec["containers"][place], &wanted.value()) => (),
         Some(place) => steps.push(Step::Replace(List::Main, place, wanted)),
-        None => steps.push(Step::Append(wanted)),
+        None => steps.push(Step::Append(List::Main, wanted)),
     }
     if let Some(place) = found.init {
         steps.push(remove_init(spec, place));
@@ -194,73 +177,15 @@ pub(crate) fn plan_remove(template: &Value) -> Result<Vec<Step>, Refused> {
     let main = found
         .main
         .map(|place| Step::Remove(List::Main, place, Rest::Entries));
-    Ok(init.into_iter().chain(main).collect())
+    let restore = found.restore_text(spec, List::Volumes);
+    let volume = tunnel::plan_remove(spec, found.is_mounted(spec), restore)?;
+    Ok(init.into_iter().chain(main).chain(volume).collect())
 }
 
 fn remove_init(spec: &Value, place: usize) -> Step {
     let list = &spec["initContainers"];
-    let rest = match (list.as_array().map(Vec::len), restore_text(&list[place])) {
-        (Some(1), None) => Rest::Nothing,
-        (Some(1), Some(text)) => Rest::Text(text.to_owned()),
-        _ => Rest::Entries,
-    };
+    let rest = rest(list, restore_text(&list[place], List::Init));
     Step::Remove(List::Init, place, rest)
-}
-
-/// Applies a plan to a value.
-pub(crate) fn applied(template: &Value, steps: &[Step]) -> Value {
-    let mut template = template.clone();
-    if let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) {
-        for step in steps {
-            apply(spec, step);
-        }
-    }
-    template
-}
-
-fn apply(spec: &mut Map<String, Value>, step: &Step) {
-    match step {
-        Step::AddList(tree) | Step::FillList(tree) => {
-            spec.insert("initContainers".to_owned(), json!([tree.value()]));
-        }
-        Step::InsertFirst(tree) => {
-            if let Some(entries) = entries_of(spec, List::Init) {
-                entries.insert(0, tree.value());
-            }
-        }
-        Step::Append(tree) => {
-            if let Some(entries) = entries_of(spec, List::Main) {
-                entries.push(tree.value());
-            }
-        }
-        Step::Replace(list, place, tree) => {
-            if let Some(entry) = entries_of(spec, *list).and_then(|entries| entries.get_mut(*place))
-            {
-                *entry = tree.value();
-            }
-        }
-        Step::Remove(list, place, Rest::Entries) => {
-            if let Some(entries) = entries_of(spec, *list).filter(|entries| *place < entries.len())
-            {
-                entries.remove(*place);
-            }
-        }
-        Step::Remove(list, _, Rest::Nothing) => {
-            spec.remove(list.field());
-        }
-        Step::Remove(list, _, Rest::Text(text)) => {
-            spec.insert(list.field().to_owned(), rest_value(text));
-        }
-    }
-}
-
-/// The value of a list without entries, which stood as this text in the input.
-pub(crate) fn rest_value(text: &str) -> Value {
-    if text == "[]" { json!([]) } else { Value::Null }
-}
-
-fn entries_of(spec: &mut Map<String, Value>, list: List) -> Option<&mut Vec<Value>> {
-    spec.get_mut(list.field()).and_then(Value::as_array_mut)
 }
 
 /// Whether the template has the fields that everything else reads, each of its type.
@@ -273,7 +198,7 @@ fn check_form(template: &Value) -> Result<(), Reason> {
     if !metadata.is_null() && !metadata.is_object() {
         return wrong("metadata", "a mapping");
     }
-    for list in [List::Init, List::Main] {
+    for list in [List::Init, List::Main, List::Volumes] {
         match spec.get(list.field()) {
             Some(Value::Array(entries)) if !entries.iter().all(Value::is_object) => {
                 return wrong(&format!("an entry of spec.{}", list.field()), "a mapping");
@@ -332,6 +257,16 @@ impl Found {
         let main = self.main.map(|place| &spec["containers"][place]);
         init.into_iter().chain(main)
     }
+
+    /// Whether podspan's container mounts the volume with the keys.
+    fn is_mounted(&self, spec: &Value) -> bool {
+        self.containers(spec).any(tunnel::has_mount)
+    }
+
+    fn restore_text<'a>(&self, spec: &'a Value, list: List) -> Option<&'a str> {
+        let mut containers = self.containers(spec);
+        containers.find_map(|container| restore_text(container, list))
+    }
 }
 
 fn find(spec: &Value) -> Result<Found, Reason> {
@@ -373,6 +308,10 @@ fn not_podspan(container: &Value, list: List) -> Option<String> {
         let written = match name.as_str() {
             "name" | "image" | "env" | "resources" | "securityContext" => true,
             "restartPolicy" => list == List::Init,
+            "volumeMounts" => value.as_array().is_some_and(|mounts| {
+                let mut mounts = mounts.iter();
+                mounts.all(|mount| is_token(mount) || tunnel::is_mount(mount))
+            }),
             _ => is_default(name, value),
         };
         if !written {
@@ -403,23 +342,28 @@ fn not_podspan(container: &Value, list: List) -> Option<String> {
 
 /// What the API server adds to a container.
 fn is_default(field: &str, value: &Value) -> bool {
-    const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
     match field {
         "imagePullPolicy" => value == "IfNotPresent" || value == "Always",
         "terminationMessagePath" => value == "/dev/termination-log",
         "terminationMessagePolicy" => value == "File",
         "volumeMounts" => value
             .as_array()
-            .is_some_and(|mounts| mounts.iter().all(|mount| mount["mountPath"] == TOKEN)),
+            .is_some_and(|mounts| mounts.iter().all(is_token)),
         _ => false,
     }
 }
 
-fn restore_text(container: &Value) -> Option<&str> {
+/// Whether the API server has added this mount.
+fn is_token(mount: &Value) -> bool {
+    mount["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount"
+}
+
+fn restore_text(container: &Value, list: List) -> Option<&str> {
+    let (_, name) = RESTORE.iter().find(|(known, _)| *known == list)?;
     let variables = container["env"].as_array()?;
     let variable = variables
         .iter()
-        .find(|variable| variable["name"] == RESTORE)?;
+        .find(|variable| variable["name"] == *name)?;
     let text = variable["value"].as_str()?;
     // Nothing else is written back into a document.
     matches!(text, "[]" | "null" | "~" | "Null" | "NULL" | "none").then_some(text)
@@ -435,6 +379,10 @@ fn normal(container: &Value) -> Value {
     let mut container = container.clone();
     if let Some(fields) = container.as_object_mut() {
         fields.retain(|name, value| !is_default(name, value));
+        let mounts = fields.get_mut("volumeMounts").and_then(Value::as_array_mut);
+        if let Some(mounts) = mounts {
+            mounts.retain(|mount| !is_token(mount));
+        }
     }
     if let Some(variables) = container.get_mut("env").and_then(Value::as_array_mut) {
         for variable in variables {

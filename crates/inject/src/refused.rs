@@ -47,6 +47,10 @@ pub enum Reason {
     )]
     Foreign { list: String, why: String },
     #[error(
+        "spec.volumes has a volume named podspan-tunnel that podspan did not add: {why}. Rename or remove it"
+    )]
+    ForeignVolume { why: String },
+    #[error(
         "the pod has hostNetwork: true, so podspan would mirror all traffic of the node. If this is what \
          you want, add the annotation podspan.dev/host-network: allow"
     )]

@@ -7,14 +7,16 @@
 use crate::given::Origin;
 use crate::refused::Reason;
 use crate::sidecar::DOWNWARD;
+use crate::tunnel;
 
 /// What all names of annotations begin with.
 pub const PREFIX: &str = "podspan.dev/";
 
 /// Annotations that set no variable of their own.
-pub(crate) const OTHER: [&str; 8] = [
+pub(crate) const OTHER: [&str; 9] = [
     "cpu",
     "memory",
+    tunnel::ANNOTATION,
     "containers",
     "host-network",
     "filter",
@@ -126,7 +128,10 @@ pub(crate) fn refused(origin: Origin, name: &str, settings: &[Setting]) -> Optio
         return not_settable("podspan gets this value from the pod itself");
     }
     if is_key(&variable) {
-        return not_settable("keys belong into a Secret, and everybody who reads pods reads this");
+        return not_settable(
+            "keys belong into a Secret, because everybody who reads pods reads this. Name it with \
+             podspan.dev/tunnel-secret",
+        );
     }
     if let Some((_, why)) = NOT_SETTABLE.iter().find(|(name, _)| *name == variable) {
         return not_settable(why);

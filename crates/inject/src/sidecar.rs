@@ -5,11 +5,14 @@
 //! compared with it by `the_components_are_this_sidecar`.
 //!
 //! The variables have a fixed order: first those that every sidecar has, then those that annotations set, in
-//! the order of the table of settings, then [`RESTORE`]. So two ways to inject give equal containers.
+//! the order of the table of settings, then the files of the keys, then those of [`RESTORE`]. So two ways to inject
+//! give equal containers.
 
 use serde_json::Value;
 
+use crate::step::List;
 use crate::tree::Tree;
+use crate::tunnel::{self, SecretName};
 
 /// The name of the container.
 pub const NAME: &str = "podspan";
@@ -33,9 +36,12 @@ pub(crate) const DOWNWARD: [(&str, &str); 4] = [
     ("POD_UID", "metadata.uid"),
 ];
 
-/// A variable that podspan ignores. It exists where `initContainers` was there without an entry, and has the
-/// text that stood there, so that removal restores it.
-pub(crate) const RESTORE: &str = "PODSPAN_INIT_CONTAINERS_BEFORE";
+/// Variables that podspan ignores. Each exists where a list was there without an entry, and has the text that stood
+/// there, so that removal restores it.
+pub(crate) const RESTORE: [(List, &str); 2] = [
+    (List::Init, "PODSPAN_INIT_CONTAINERS_BEFORE"),
+    (List::Volumes, "PODSPAN_VOLUMES_BEFORE"),
+];
 
 /// What containerd grants to a container by default, without `NET_RAW`.
 const CONTAINERD_DEFAULT: [&str; 13] = [
@@ -140,8 +146,10 @@ pub(crate) struct Sidecar {
     pub(crate) base: [String; BASE.len()],
     /// Further variables, with values as podspan shall read them.
     pub(crate) settings: Vec<(String, String)>,
-    /// The value of [`RESTORE`].
-    pub(crate) restore: Option<String>,
+    /// The Secret with the keys of encrypted tunnels.
+    pub(crate) tunnel: Option<SecretName>,
+    /// The values of the variables of [`RESTORE`], in its order.
+    pub(crate) restore: [Option<String>; RESTORE.len()],
 }
 
 impl Sidecar {
@@ -154,7 +162,8 @@ impl Sidecar {
             memory: MEMORY.amount(),
             base: BASE.map(|(_, value)| value.to_owned()),
             settings: Vec::new(),
-            restore: None,
+            tunnel: None,
+            restore: RESTORE.map(|_| None),
         }
     }
 
@@ -179,6 +188,15 @@ impl Sidecar {
         let mut settings = self.settings.iter().filter(|(name, _)| name == variable);
         let setting = || settings.next().map(|(_, value)| value);
         base.next().map(|(_, value)| value).or_else(setting)
+    }
+
+    /// Sets the text that stood in a list before, for removal.
+    pub(crate) fn restore(&mut self, list: List, text: Option<&str>) {
+        for ((known, _), restore) in RESTORE.iter().zip(&mut self.restore) {
+            if *known == list {
+                *restore = text.map(str::to_owned);
+            }
+        }
     }
 
     /// The value of `SENSOR`, which is the first variable.
@@ -209,6 +227,9 @@ impl Sidecar {
         ];
         entries.push(("resources", Tree::Map(resources)));
         entries.push(("securityContext", self.security.context()));
+        if self.tunnel.is_some() {
+            entries.push(("volumeMounts", tunnel::mounts()));
+        }
         Tree::Map(entries)
     }
 
@@ -229,9 +250,12 @@ impl Sidecar {
             ])
         });
         let settings = self.settings.iter().map(|(name, value)| text(name, value));
-        let restore = self.restore.iter().map(|value| text(RESTORE, value));
+        let keys = self.tunnel.iter().flat_map(|_| tunnel::variables());
+        let restore = RESTORE.iter().zip(&self.restore);
+        let restore = restore.filter_map(|((_, name), value)| Some(text(name, value.as_deref()?)));
         base.chain(downward)
             .chain(settings)
+            .chain(keys)
             .chain(restore)
             .collect()
     }

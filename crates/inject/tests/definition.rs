@@ -162,8 +162,8 @@ fn each_refusal_names_the_cause_and_the_remedy() {
         ),
         (
             annotated("wg-preshared-key", "secret".into()),
-            "the annotation podspan.dev/wg-preshared-key cannot be set: keys belong into a Secret, and everybody who \
-             reads pods reads this",
+            "the annotation podspan.dev/wg-preshared-key cannot be set: keys belong into a Secret, because everybody who \
+             reads pods reads this. Name it with podspan.dev/tunnel-secret",
         ),
         (
             annotated("kubernetes-service-port", "443".into()),

@@ -40,7 +40,7 @@ fn compare(path: &Path, text: &str) {
 #[test]
 fn each_stream_gives_the_text_next_to_it() {
     let inputs = inputs();
-    assert_eq!(inputs.len(), 8);
+    assert_eq!(inputs.len(), 9);
     for input in inputs {
         let bytes = fs::read(&input).unwrap();
         let output = yaml::inject(&bytes, &options()).unwrap();

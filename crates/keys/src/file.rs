@@ -27,7 +27,16 @@ pub struct KeyFile {
 pub struct KeyError {
     setting: &'static str,
     path: PathBuf,
+    is_missing: bool,
     reason: String,
+}
+
+impl KeyError {
+    /// Whether there is no such file. It may come later, as that of an optional Secret does.
+    #[must_use]
+    pub const fn is_missing(&self) -> bool {
+        self.is_missing
+    }
 }
 
 impl KeyFile {
@@ -52,14 +61,16 @@ impl KeyFile {
         let wrong = |reason| KeyError {
             setting: self.setting,
             path: self.path.clone(),
+            is_missing: false,
             reason,
         };
         let text = fs::read_to_string(&self.path).map(Zeroizing::new);
-        let text = text.map_err(|error| {
-            wrong(match error.kind() {
-                io::ErrorKind::NotFound => format!("there is no such file; mount {}", self.secret),
-                _ => format!("it cannot be read: {error}"),
-            })
+        let text = text.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => KeyError {
+                is_missing: true,
+                ..wrong(format!("there is no such file; mount {}", self.secret))
+            },
+            _ => wrong(format!("it cannot be read: {error}")),
         })?;
         let keys = text.parse();
         let keys = keys.map_err(|error: T::Err| wrong(error.to_string()))?;

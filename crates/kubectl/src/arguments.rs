@@ -4,6 +4,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use inject::SecretName;
 use settings::{Namespace, ObjectName, Value as _};
 
 use crate::connection::Connection;
@@ -84,9 +85,8 @@ pub(crate) struct InjectArguments {
     /// The user and the capabilities of the container
     #[arg(long, value_enum, default_value_t = SecurityLevel::Added)]
     pub(crate) security: SecurityLevel,
-    /// A setting for the pods that have no annotation podspan.dev/NAME, for example sensor=zeek; can be repeated
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
-    pub(crate) defaults: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) defaults: Defaults,
     /// Remove the sidecar, as `uninject` does
     #[arg(long)]
     pub(crate) remove: bool,
@@ -129,9 +129,8 @@ pub(crate) struct ManifestsArguments {
     /// podspan's image
     #[arg(long)]
     pub(crate) image: Option<String>,
-    /// A setting for the pods that have no annotation podspan.dev/NAME, for example sensor=zeek; can be repeated
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
-    pub(crate) settings: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) defaults: Defaults,
     /// Of rbac: the namespaces in which podspan may search for sensors
     #[arg(long, value_enum, default_value_t = Scope::Own)]
     pub(crate) scope: Scope,
@@ -180,6 +179,26 @@ pub(crate) struct KeysArguments {
     /// Print nothing on the standard error but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// What applies to the pods that have no annotation for it.
+#[derive(Debug, Args)]
+pub(crate) struct Defaults {
+    /// A setting for the pods that have no annotation podspan.dev/NAME, for example sensor=zeek; can be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
+    pub(crate) settings: Vec<(String, String)>,
+    /// The Secret with the keys of encrypted tunnels, for the pods that have no annotation podspan.dev/tunnel-secret
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tunnel_secret: Option<SecretName>,
+}
+
+impl Defaults {
+    /// Names and values.
+    pub(crate) fn all(&self) -> Vec<(String, String)> {
+        let secret = self.tunnel_secret.iter();
+        let secret = secret.map(|secret| ("tunnel-secret".to_owned(), secret.to_string()));
+        self.settings.iter().cloned().chain(secret).collect()
+    }
 }
 
 /// Name and value of a setting.

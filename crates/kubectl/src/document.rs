@@ -99,7 +99,7 @@ as podspan checks it when it starts. An unknown annotation `podspan.dev/*` is re
 and so is one that is not on the pod, where it would have no effect.
 
 `--set NAME=VALUE` gives a value to all pods that have no annotation of this name: the settings below, `cpu`,
-`memory` and `filter`. It writes no annotation.
+`memory`, `filter` and `tunnel-secret`. It writes no annotation. `--tunnel-secret NAME` is `--set tunnel-secret=NAME`.
 
 An injection of an injected stream updates podspan's container. It is refused if somebody else has changed the
 container, for example a patch on `SENSOR`, because the change would be lost. The reason names the change, and the
@@ -112,11 +112,12 @@ copy would be mirrored again.
 |-|-|
 | `podspan.dev/cpu`, `podspan.dev/memory` | a quantity, which is request and limit, or both with a slash between them: `50m/250m` |
 | `podspan.dev/containers` | names of containers: only the traffic of the ports that they declare is mirrored. All containers of a pod share one network namespace, so their ports tell their traffic apart. They become the variable `FILTER`, joined with the filter of `--set`. Together with `podspan.dev/filter` only with `podspan.dev/annotations: \"off\"`: otherwise podspan would use the filter in its place. |
+| `podspan.dev/tunnel-secret` | the name of the Secret in the pod's namespace that has the [keys of encrypted tunnels](encryption.md#keys), such as `podspan-tunnel`. The pod gets the volume `podspan-tunnel` with it, and podspan's container mounts it. The pod starts without the Secret too. |
 | `podspan.dev/host-network` | `allow`: podspan may be in a pod with `hostNetwork: true`, where it mirrors the traffic of the node |
 | `podspan.dev/filter` | read by podspan [while it runs](filter.md). It becomes the variable `FILTER` too, which applies until podspan has read the annotation, and always if it may not read its own pod |
 | `podspan.dev/mirror` | read by podspan [while it runs](filter.md); here it is only checked |
 | `podspan.dev/port`, `podspan.dev/receiver` | of [sensors](discovery.md); they change nothing here |
-| `podspan.dev/tunnel`, `podspan.dev/tunnel-port` | settings of the pod's podspan, as below. On the pod of a [sensor](discovery.md#annotations-of-a-sensor) other podspans read them too: there the tunnel is `wireguard` or `off`. Keys are in no annotation. |
+| `podspan.dev/tunnel`, `podspan.dev/tunnel-port` | settings of the pod's podspan, as below. On the pod of a [sensor](discovery.md#annotations-of-a-sensor) other podspans read them too: there the tunnel is `wireguard` or `off`. Keys are in no annotation, only the name of their Secret. |
 ";
 
 const SETTINGS_TABLE: &str = "

@@ -107,7 +107,7 @@ fn options(arguments: &InjectArguments) -> Options<'static> {
             SecurityLevel::Baseline => Security::Baseline,
             SecurityLevel::Root => Security::Root,
         },
-        defaults: arguments.defaults.clone(),
+        defaults: arguments.defaults.all(),
         ..settings::injection()
     }
 }

@@ -85,11 +85,14 @@ fn the_policy_is_that_of_its_folders() {
 #[test]
 fn the_values_are_the_parameters_of_the_policy() {
     let values = "{image: 'registry.example/podspan:2', security: root, \
-                  defaults: {sensor: null, vni: '26', filter: 'not port 53'}}";
+                  defaults: {sensor: null, vni: '26', filter: 'not port 53', tunnel-secret: keys}}";
     let found = rendered(&manifests("chart"), values);
     assert_eq!(
         found["ConfigMap podspan-system/podspan"]["data"],
-        json!({"image": "registry.example/podspan:2", "security": "root", "vni": "26", "filter": "not port 53"})
+        json!({
+            "image": "registry.example/podspan:2", "security": "root", "vni": "26", "filter": "not port 53",
+            "tunnel-secret": "keys",
+        })
     );
 }
 
@@ -112,7 +115,7 @@ fn the_webhook_is_that_of_its_folders() {
 fn the_values_are_an_overlay_of_the_webhook() {
     let values = "{way: webhook, image: 'registry.example/podspan:2', security: baseline, \
                   webhook: {image: 'registry.example/podspan-webhook:3', replicas: 3, placement: plain}, \
-                  defaults: {sensor: zeek, cpu: 50m/250m}}";
+                  defaults: {sensor: zeek, cpu: 50m/250m, tunnel-secret: keys}}";
     let found = without_the_ways_to_restart(rendered(&manifests("chart"), values));
     let rest = "
 images:
@@ -127,7 +130,7 @@ configMapGenerator:
   - IMAGE=registry.example/podspan:2
   - PLACEMENT=plain
   - SECURITY=baseline
-  - DEFAULTS=cpu=50m/250m;sensor=zeek
+  - DEFAULTS=cpu=50m/250m;sensor=zeek;tunnel-secret=keys
 ";
     let expected = without_the_ways_to_restart(overlay(&["injection/webhook"], rest));
     assert_equal(&found, &expected);

@@ -108,6 +108,21 @@ pub(crate) const WRONG: &[(&str, &str, &str)] = &[
         "/a",
         "the annotation podspan.dev/kubeconfig is unknown, or cannot be set",
     ),
+    (
+        "tunnel-secret",
+        "Keys",
+        "the annotation podspan.dev/tunnel-secret is \"Keys\": it is not the name of a Secret: lower-case letters, \
+         digits, - and ., at most 253, with a letter or digit at both ends and beside each dot. Example: \
+         podspan.dev/tunnel-secret: podspan-tunnel",
+    ),
+    ("tunnel-secret", "", "it is not the name of a Secret"),
+    ("tunnel-secret", "a..b", "it is not the name of a Secret"),
+    ("tunnel-secret", "a\n", "it is not the name of a Secret"),
+    (
+        "wg-preshared-key",
+        "secret",
+        "the annotation podspan.dev/wg-preshared-key is unknown, or cannot be set",
+    ),
     ("containers", "web,", "it has an empty entry"),
     ("containers", "", "it has an empty entry"),
     ("containers", "web, web", "a name is in the list twice"),
@@ -347,6 +362,8 @@ fn warned(cluster: &Cluster) -> Outcome {
     let mut sensor = pod(&json!({}), &json!({}));
     sensor["metadata"]["labels"] = json!({"run": "sensor"});
     let podspan = json!([{"name": "podspan", "image": "example.invalid/other"}]);
+    let keys = json!({"podspan.dev/tunnel-secret": "a"});
+    let volume = json!([{"name": "podspan-tunnel", "emptyDir": {}}]);
     let cases = [
         (
             own("hostNetwork: true", json!({"hostNetwork": true})),
@@ -363,6 +380,15 @@ fn warned(cluster: &Cluster) -> Outcome {
         (
             own("foreign", json!({"initContainers": podspan})),
             "spec.initContainers has a container named podspan",
+        ),
+        (
+            (
+                "apps/v1",
+                "volume".to_owned(),
+                pod(&keys, &json!({"volumes": volume})),
+            ),
+            "spec.volumes has a volume named podspan-tunnel that podspan did not add: podspan's container does not \
+             mount it",
         ),
     ];
     cluster.run(async |api| {
@@ -388,11 +414,13 @@ fn warned(cluster: &Cluster) -> Outcome {
             }
         }
         // podspan's own container is no reason, also when another way put it there.
-        let injected =
-            inject::inject(&pod(&json!({}), &json!({})), &crate::cluster::options()).unwrap();
-        let answer = api.dry(IN, &injected).await;
-        assert!(answer.warnings.is_empty(), "{answer:?}");
-        answer.accepted();
+        for annotations in [json!({}), keys] {
+            let pod = pod(&annotations, &json!({}));
+            let injected = inject::inject(&pod, &crate::cluster::options()).unwrap();
+            let answer = api.dry(IN, &injected).await;
+            assert!(answer.warnings.is_empty(), "{answer:?}");
+            answer.accepted();
+        }
     });
     Ok(())
 }

@@ -282,7 +282,25 @@ pub(crate) fn comparable(stored: &Value) -> Value {
         fixed.push_str("kube-api-access-");
         fixed.push_str(part.get(5..).unwrap_or_default());
     }
-    serde_json::from_str(&fixed).unwrap()
+    let mut stored = serde_json::from_str(&fixed).unwrap();
+    tokens_last(&mut stored);
+    stored
+}
+
+/// It also adds them before or after a policy changes the pod.
+fn tokens_last(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for list in ["volumes", "volumeMounts"] {
+                if let Some(entries) = fields.get_mut(list).and_then(Value::as_array_mut) {
+                    entries.sort_by_key(|entry| entry["name"] == "kube-api-access-");
+                }
+            }
+            fields.values_mut().for_each(tokens_last);
+        }
+        Value::Array(entries) => entries.iter_mut().for_each(tokens_last),
+        _ => (),
+    }
 }
 
 /// The options that the shipped parameters are.

@@ -63,6 +63,19 @@ fn pods() -> Vec<Value> {
         ]);
         pods.push(pod(&annotations, &json!({"initContainers": native})));
     }
+    let secret = json!({"podspan.dev/tunnel-secret": "shop.keys"});
+    for spec in [
+        json!({}),
+        json!({"volumes": []}),
+        json!({"volumes": [{"name": "a", "emptyDir": {}}]}),
+        // Without the volume of the token, the pod has none.
+        json!({"automountServiceAccountToken": false}),
+    ] {
+        pods.push(pod(&secret, &spec));
+    }
+    // Not podspan's concern without keys.
+    let volume = json!([{"name": "podspan-tunnel", "emptyDir": {}}]);
+    pods.push(pod(&json!({}), &json!({"volumes": volume})));
     pods.push(pod(&json!({}), &json!({"initContainers": []})));
     pods.push(pod(
         &json!({"podspan.dev/host-network": "allow"}),
@@ -83,8 +96,10 @@ fn pods() -> Vec<Value> {
 fn without_empty_list(pod: &Value) -> Value {
     let mut pod = pod.clone();
     let spec = pod["spec"].as_object_mut().unwrap();
-    if spec.get("initContainers") == Some(&json!([])) {
-        spec.remove("initContainers");
+    for list in ["initContainers", "volumes"] {
+        if spec.get(list) == Some(&json!([])) {
+            spec.remove(list);
+        }
     }
     pod
 }
@@ -124,15 +139,27 @@ fn same_pod(cluster: &Cluster) -> Outcome {
     Ok(())
 }
 
-/// With the security contexts that both have.
+/// With the security contexts that both have, and with keys.
 fn component(cluster: &Cluster) -> Outcome {
-    for (component, name, security) in [
-        ("sidecar", "added", Security::Added),
-        ("sidecar-baseline", "baseline", Security::Baseline),
-        ("sidecar-root", "root", Security::Root),
+    let keys = json!({"podspan.dev/tunnel-secret": "podspan-tunnel"});
+    for (components, name, security, annotations) in [
+        (&["sidecar"][..], "added", Security::Added, json!({})),
+        (
+            &["sidecar-baseline"],
+            "baseline",
+            Security::Baseline,
+            json!({}),
+        ),
+        (&["sidecar-root"], "root", Security::Root, json!({})),
+        (
+            &["sidecar", "sidecar-tunnel"],
+            "added",
+            Security::Added,
+            keys,
+        ),
     ] {
-        let mut bare = pod(&json!({}), &json!({}));
-        let kustomized = with_component(cluster, component, &bare)?;
+        let mut bare = pod(&annotations, &json!({}));
+        let kustomized = with_components(cluster, components, &bare)?;
         cluster.set_parameters(&json!({"security": name, "image": inject::IMAGE}))?;
         until_parameters(cluster, security);
         bare["metadata"]["labels"] = json!({"app": "web"});
@@ -143,8 +170,9 @@ fn component(cluster: &Cluster) -> Outcome {
         cluster.run(async |api| {
             let [by_policy, before] = both(api, &bare, &options).await;
             let by_component = comparable(&api.dry(OUT, &kustomized).await.accepted());
-            assert_eq!(by_policy, before, "{component}");
-            assert_eq!(by_policy, by_component, "{component}");
+            assert_eq!(by_policy, before, "{components:?}");
+            let [by_policy, by_component] = [by_policy, by_component].map(with_sorted_variables);
+            assert_eq!(by_policy, by_component, "{components:?}");
         });
     }
     shipped_parameters(cluster)
@@ -172,18 +200,27 @@ fn until_parameters(cluster: &Cluster, security: Security) {
     });
 }
 
-/// The pod of a Deployment that a kustomization with the component makes.
-fn with_component(cluster: &Cluster, component: &str, bare: &Value) -> Result<Value, Failed> {
+/// kustomize puts the variables of the second component before those of the first.
+fn with_sorted_variables(mut pod: Value) -> Value {
+    let variables = pod.pointer_mut("/spec/initContainers/0/env").unwrap();
+    let variables = variables.as_array_mut().unwrap();
+    variables.sort_by_key(|variable| variable["name"].to_string());
+    pod
+}
+
+/// The pod of a Deployment that a kustomization with the components makes.
+fn with_components(cluster: &Cluster, components: &[&str], bare: &Value) -> Result<Value, Failed> {
     // kustomize accepts components only by relative paths.
     let folder = tempfile::tempdir()?;
     let root = fs::canonicalize(folder.path())?;
     let up = "../".repeat(root.components().count() - 1);
-    let path = fs::canonicalize(manifests("components").join(component))?;
-    let path = format!("{up}{}", path.strip_prefix("/")?.display());
-    fs::write(
-        root.join("kustomization.yaml"),
-        format!("resources: [web.yaml]\ncomponents: [{path}]\n"),
-    )?;
+    let mut text = "resources: [web.yaml]\ncomponents:\n".to_owned();
+    for component in components {
+        let path = fs::canonicalize(manifests("components").join(component))?;
+        let path = path.strip_prefix("/")?.display();
+        text.extend(["- ", &up, &path.to_string(), "\n"]);
+    }
+    fs::write(root.join("kustomization.yaml"), text)?;
     let deployment = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
         "spec": {
@@ -263,7 +300,12 @@ fn refused(cluster: &Cluster) -> Outcome {
     sensor["metadata"]["labels"] = json!({"run": "sensor"});
     let mut other_sensor = pod(&json!({"podspan.dev/sensor": "zeek"}), &json!({}));
     other_sensor["metadata"]["labels"] = json!({"run": "zeek"});
+    let volume = json!([{"name": "podspan-tunnel", "emptyDir": {}}]);
     let mut pods = vec![
+        pod(
+            &json!({"podspan.dev/tunnel-secret": "a"}),
+            &json!({"volumes": volume}),
+        ),
         sensor,
         other_sensor,
         own(&json!({"hostNetwork": true})),

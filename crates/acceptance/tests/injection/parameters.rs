@@ -31,6 +31,7 @@ fn parameters(cluster: &Cluster) -> Outcome {
     let data = json!({
         "image": "registry.example:5000/podspan@sha256:12ab", "security": "added", "sensor": "zeek", "vni": "0x1a",
         "cpu": "100m", "memory": "64Mi/128Mi", "log-format": "json", "filter": "not port 53",
+        "tunnel-secret": "keys.of.all",
     });
     cluster.set_parameters(&data)?;
     let defaults = data.as_object().unwrap().iter();
@@ -53,6 +54,10 @@ fn parameters(cluster: &Cluster) -> Outcome {
             pod(
                 &json!({"podspan.dev/sensor": "arkime", "podspan.dev/cpu": "1"}),
                 &json!({}),
+            ),
+            pod(
+                &json!({"podspan.dev/tunnel-secret": "keys-of-one"}),
+                &json!({"volumes": [{"name": "a", "emptyDir": {}}]}),
             ),
             pod(
                 &json!({"podspan.dev/log": "debug", "podspan.dev/vni": "7"}),
@@ -104,6 +109,10 @@ fn cases() -> Vec<(Value, &'static str)> {
         (
             json!({"filter": "\u{1}"}),
             "podspan: filter is \"?\", which is not printable",
+        ),
+        (
+            json!({"tunnel-secret": "A"}),
+            "podspan: tunnel-secret is \"A\": it is not the name of a Secret",
         ),
         (
             json!({"annotations": "/etc/x"}),

@@ -87,7 +87,7 @@ async fn check(api: &Api, pod: Value) -> bool {
     }
 }
 
-/// Without podspan's container, and without the class that follows from the resources of all containers.
+/// Without podspan's container and volume, and without the class that follows from the resources of all containers.
 fn without_podspan(stored: &Value) -> Value {
     let mut stored = stored.clone();
     stored["status"]["qosClass"] = Value::Null;
@@ -99,6 +99,9 @@ fn without_podspan(stored: &Value) -> Value {
             .as_object_mut()
             .unwrap()
             .remove("initContainers");
+    }
+    if let Some(volumes) = stored["spec"]["volumes"].as_array_mut() {
+        volumes.retain(|volume| volume["name"] != "podspan-tunnel");
     }
     stored
 }

@@ -28,8 +28,10 @@ pub(crate) fn valid(template: &Value) -> Value {
     }
     let spec = fields(&mut pod["spec"]);
     let empty = |list: &Value| list.is_null() || *list == json!([]);
-    if spec.get("initContainers").is_some_and(empty) {
-        spec.remove("initContainers");
+    for list in ["initContainers", "volumes"] {
+        if spec.get(list).is_some_and(empty) {
+            spec.remove(list);
+        }
     }
     // The account would have to exist.
     spec.remove("serviceAccountName");

@@ -14,6 +14,7 @@ use crate::fixture::LIMIT;
 use crate::lifecycle::{
     application_without_podspan, from_its_first_packet_to_its_last, script_to_a_mirrored_peer,
 };
+use crate::placements::{apply_keys, delivers_in};
 use crate::{Outcome, Test};
 
 /// Policy and webhook are objects of the whole cluster, and only one of them may act.
@@ -37,6 +38,7 @@ fn a_deployment_that_opts_in_is_mirrored_from_its_first_packet_and_all_ways_give
         "way-policy",
         mirrored(cluster, "way-policy", apply_opted_in)?,
     ));
+    delivers_through_tunnels(cluster)?;
     drop(policy);
     let webhook = Installed::apply(cluster, "injection/webhook")?;
     let rollout = [
@@ -99,6 +101,32 @@ fn mirrored(
         fields.remove("volumeMounts");
     }
     Ok(container)
+}
+
+/// podspan is not in the text of the application, which names the Secret of the keys by an annotation.
+fn delivers_through_tunnels(cluster: &Cluster) -> Outcome {
+    const WITHOUT_PODSPAN: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  template:
+    metadata:
+      labels: {podspan.dev/inject: "true"}
+      annotations:
+        podspan.dev/tunnel: required
+        podspan.dev/tunnel-secret: podspan-tunnel
+    spec:
+      initContainers:
+      - {name: podspan, $patch: delete}
+      volumes:
+      - {name: podspan-tunnel, $patch: delete}
+"#;
+    let scenario = Scenario::new(cluster, "way-tunnel", &[])?;
+    apply_keys(&scenario)?;
+    let example = "examples/encrypted";
+    let manifests = scenario.manifests().resource(example);
+    delivers_in(&scenario, &manifests.patch(WITHOUT_PODSPAN), example)
 }
 
 /// As `kubectl podspan inject` does.

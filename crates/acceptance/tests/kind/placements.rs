@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use acceptance::objects::until;
 use acceptance::scenario::text;
-use acceptance::{Load, Received, Scenario};
+use acceptance::{Load, Manifests, Received, Scenario};
 use keys::{PresharedKey, PrivateKey};
 use serde_json::Value;
 
@@ -42,12 +42,16 @@ pub(crate) const TESTS: &[Test] = &[
 /// sent: each frame, once.
 fn delivers(cluster: &Cluster, namespace: &str, example: &str) -> Outcome {
     let scenario = Scenario::new(cluster, namespace, &[])?;
-    delivers_in(&scenario, example)
+    delivers_in(&scenario, &scenario.manifests().resource(example), example)
 }
 
-fn delivers_in(scenario: &Scenario<'_>, example: &str) -> Outcome {
-    let manifests = scenario.manifests().resource(example);
-    apply_sensors_first(scenario, &manifests, "app=web")?;
+/// The same with these manifests, which are those of the example or changed ones.
+pub(crate) fn delivers_in(
+    scenario: &Scenario<'_>,
+    manifests: &Manifests,
+    example: &str,
+) -> Outcome {
+    apply_sensors_first(scenario, manifests, "app=web")?;
     for object in scenario
         .kubectl(&["get", "deployments,daemonsets", "-o", "name"])?
         .lines()
@@ -123,6 +127,13 @@ fn central_both_forms_deliver(cluster: &Cluster) -> Outcome {
 /// Nobody between the pods reads a copy; what podspan sends is what arrives all the same.
 fn central_through_encrypted_tunnels_delivers(cluster: &Cluster) -> Outcome {
     let scenario = Scenario::new(cluster, "encrypted", &[])?;
+    apply_keys(&scenario)?;
+    let example = "examples/encrypted";
+    delivers_in(&scenario, &scenario.manifests().resource(example), example)
+}
+
+/// Makes the Secrets of the sensors and of the podspans.
+pub(crate) fn apply_keys(scenario: &Scenario<'_>) -> Outcome {
     let (sensor, preshared) = (PrivateKey::generate(), PresharedKey::generate());
     scenario.apply(&format!(
         r"
@@ -145,7 +156,6 @@ stringData:
         sensor.public(),
         *preshared.to_base64(),
     ))?;
-    delivers_in(&scenario, "examples/encrypted")?;
     Ok(())
 }
 

@@ -1,7 +1,9 @@
 //! The keys of the tunnels, from settings or files.
 //!
-//! In: each key, or its file. Out: keys, at the start and when a file has changed. A file that is missing or wrong
-//! later changes nothing: the keys in use stay, and the reason is logged once.
+//! In: each key, or its file. Out: keys, at the start and when a file has changed. A file that is missing at the start
+//! may come later: the Secret is an optional volume, so that the application's pod starts without it, and the kubelet
+//! adds the files about a minute after the Secret is made. Until all files are there, there are no keys. A file that is
+//! missing or wrong later changes nothing: the keys in use stay, and the reason is logged once.
 //!
 //! No error and no log line contains a key.
 
@@ -79,12 +81,27 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
+    /// A file that is wrong is an error before one that is missing.
     fn read(sources: &Sources) -> Result<Self, KeyError> {
-        let private = sources.private.as_ref().map(Source::read).transpose()?;
+        let private = sources.private.as_ref().map(Source::read).transpose();
+        let (sensor, preshared) = (sources.sensor.read(), sources.preshared.read());
+        let errors = [
+            private.as_ref().err(),
+            sensor.as_ref().err(),
+            preshared.as_ref().err(),
+        ];
+        let wrong = errors
+            .into_iter()
+            .flatten()
+            .find(|error| !error.is_missing())
+            .cloned();
+        if let Some(error) = wrong {
+            return Err(error);
+        }
         Ok(Self {
-            sensor: sources.sensor.read()?,
-            preshared: sources.preshared.read()?,
-            identity: private.map_or(Identity::Fresh, Identity::Fixed),
+            sensor: sensor?,
+            preshared: preshared?,
+            identity: private?.map_or(Identity::Fresh, Identity::Fixed),
         })
     }
 
@@ -103,25 +120,36 @@ impl Keys {
 /// The keys in use, and where they come from.
 pub(crate) struct KeyFiles {
     sources: Sources,
-    keys: Keys,
+    /// None until all files are there.
+    keys: Option<Keys>,
     /// Why they could not be read the last time.
     error: Option<KeyError>,
 }
 
 impl KeyFiles {
-    /// Reads the keys for the first time.
+    /// Reads the keys for the first time. A file that is missing is no error.
     pub(crate) fn open(sources: Sources) -> Result<Self, KeyError> {
-        let keys = Keys::read(&sources)?;
+        let (keys, error) = match Keys::read(&sources) {
+            Ok(keys) => (Some(keys), None),
+            Err(error) if error.is_missing() => {
+                tracing::warn!(
+                    "{error}. No sensor with a tunnel is used until it is there; it is read again all the time. The \
+                     command kubectl podspan keys ... | kubectl create -f - makes the Secret"
+                );
+                (None, Some(error))
+            }
+            Err(error) => return Err(error),
+        };
         Ok(Self {
             sources,
             keys,
-            error: None,
+            error,
         })
     }
 
-    /// The keys in use.
-    pub(crate) const fn keys(&self) -> &Keys {
-        &self.keys
+    /// The keys in use; `None` if there were none yet.
+    pub(crate) const fn keys(&self) -> Option<&Keys> {
+        self.keys.as_ref()
     }
 
     /// Reads the files again; returns whether a key has changed.
@@ -129,13 +157,19 @@ impl KeyFiles {
         match Keys::read(&self.sources) {
             Ok(keys) => {
                 self.error = None;
-                let has_changed = !keys.is_same(&self.keys);
-                self.keys = keys;
+                let before = self.keys.as_ref();
+                let has_changed = before.is_none_or(|before| !keys.is_same(before));
+                self.keys = Some(keys);
                 has_changed
             }
             Err(error) => {
                 if self.error.as_ref() != Some(&error) {
-                    tracing::warn!("{error}; the keys read before stay in use");
+                    let meanwhile = if self.keys.is_some() {
+                        "the keys read before stay in use"
+                    } else {
+                        "no sensor with a tunnel is used until then"
+                    };
+                    tracing::warn!("{error}; {meanwhile}");
                     self.error = Some(error);
                 }
                 false
@@ -170,25 +204,60 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("preshared-key");
         let sources = sources(&[("WG_PRESHARED_KEY_FILE", path.to_str().unwrap())]);
-        let error = KeyFiles::open(sources.clone()).err().unwrap().to_string();
-        let expected = format!(
-            "WG_PRESHARED_KEY_FILE={}: there is no such file",
-            path.display()
-        );
-        assert!(error.starts_with(&expected), "{error}");
-
         fs::write(&path, format!("{}\n", *preshared())).unwrap();
         let mut files = KeyFiles::open(sources).unwrap();
         assert!(!files.read_again());
         fs::write(&path, preshared()).unwrap();
-        let before = files.keys().preshared.clone();
-        assert!(files.read_again() && files.keys().preshared != before);
+        let key = |files: &KeyFiles| files.keys().unwrap().preshared.clone();
+        let before = key(&files);
+        assert!(files.read_again() && key(&files) != before);
         assert!(!files.read_again());
 
         fs::write(&path, "x").unwrap();
         assert!(!files.read_again() && files.error.is_some());
         fs::write(&path, preshared()).unwrap();
         assert!(files.read_again() && files.error.is_none());
+    }
+
+    #[test]
+    fn a_file_that_comes_after_the_start_is_read_and_a_wrong_one_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("preshared-key");
+        let sources = sources(&[("WG_PRESHARED_KEY_FILE", path.to_str().unwrap())]);
+        let mut files = KeyFiles::open(sources).unwrap();
+        let error = files.error.as_ref().unwrap().to_string();
+        let expected = format!(
+            "WG_PRESHARED_KEY_FILE={}: there is no such file",
+            path.display()
+        );
+        assert!(error.starts_with(&expected), "{error}");
+        assert!(!files.read_again() && files.keys().is_none());
+        fs::write(&path, "x").unwrap();
+        assert!(!files.read_again() && files.keys().is_none());
+        fs::write(&path, preshared()).unwrap();
+        assert!(files.read_again() && files.keys().is_some() && files.error.is_none());
+        assert!(!files.read_again());
+        // As before.
+        fs::remove_file(&path).unwrap();
+        assert!(!files.read_again() && files.keys().is_some());
+    }
+
+    #[test]
+    fn a_wrong_file_is_an_error_at_the_start_also_beside_a_missing_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let [wrong, missing] = ["wrong", "missing"].map(|name| folder.path().join(name));
+        fs::write(&wrong, "x").unwrap();
+        for (preshared, private) in [(&wrong, &missing), (&missing, &wrong)] {
+            let sources = sources(&[
+                ("WG_PRESHARED_KEY_FILE", preshared.to_str().unwrap()),
+                ("WG_PRIVATE_KEY_FILE", private.to_str().unwrap()),
+            ]);
+            let error = KeyFiles::open(sources).err().unwrap().to_string();
+            assert!(
+                error.contains(wrong.to_str().unwrap()) && !error.contains("no such file"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -48,7 +48,8 @@ impl Ends {
     fn exchange(&mut self, now: Instant) -> bool {
         let tunnel = self.tunnels.by_sensor.get_mut(&self.sensor).unwrap();
         let mut out = [0; INITIATION_LEN];
-        let Some(initiation) = tunnel.initiator.poll(now, &mut out) else {
+        let initiator = tunnel.initiator.as_mut();
+        let Some(initiation) = initiator.and_then(|initiator| initiator.poll(now, &mut out)) else {
             return false;
         };
         let podspan = SocketAddr::from(([10, 0, 0, 99], 61_000));

@@ -35,6 +35,7 @@ mod totals;
 mod truth;
 mod tunnel;
 mod tunnel_flood;
+mod tunnel_keys;
 
 use std::process::ExitCode;
 

@@ -51,6 +51,10 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         rotation,
     ),
     (
+        "keys_that_appear_later_are_used_and_nothing_is_sent_before",
+        crate::tunnel_keys::late,
+    ),
+    (
         "the_first_frames_wait_for_the_session_and_none_is_lost",
         start,
     ),
@@ -120,7 +124,7 @@ impl Keys {
         keys
     }
 
-    fn path(&self, file: &str) -> String {
+    pub(crate) fn path(&self, file: &str) -> String {
         self.folder.path().join(file).display().to_string()
     }
 
@@ -195,21 +199,21 @@ pub(crate) fn end(mut process: Process) -> String {
 
 /// Everything on the wire at a sensor's host.
 #[derive(Default)]
-struct Wire {
-    frames: u64,
+pub(crate) struct Wire {
+    pub(crate) frames: u64,
     /// Frames of a tunnel.
-    sealed: u64,
+    pub(crate) sealed: u64,
     /// Frames with a plain VXLAN header or the pattern.
-    plain: u64,
+    pub(crate) plain: u64,
 }
 
 impl Wire {
-    fn at(host: &Host) -> Sniffer<Self> {
+    pub(crate) fn at(host: &Host) -> Sniffer<Self> {
         Sniffer::start(&host.namespace, "eth0", Filter::All, Self::default()).unwrap()
     }
 
     /// Asserts that something was sealed and nothing was plain.
-    fn assert_sealed(sniffer: Sniffer<Self>) {
+    pub(crate) fn assert_sealed(sniffer: Sniffer<Self>) {
         let (wire, capture) = sniffer.stop().unwrap();
         assert_eq!(capture.dropped, 0);
         assert_eq!(wire.plain, 0, "of {} frames", wire.frames);

@@ -64,6 +64,8 @@ pub(super) fn parameters() -> String {
          # - The name of an annotation without podspan.dev/: its value for pods without this annotation, for example\n\
          #   sensor: zeek, sensor-namespace: monitoring, cpu: 50m/250m or filter: not port 53. All values are texts:\n\
          #   write vni: \"26\".\n\
+         # - tunnel-secret: the Secret with the keys of encrypted tunnels in the namespaces of the pods, for example\n\
+         #   podspan-tunnel. A pod whose namespace has none starts without keys.\n\
          #\n\
          # If one of them is wrong, nothing is injected, and a warning names it.\n\
          apiVersion: v1\n\

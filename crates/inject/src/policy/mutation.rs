@@ -6,6 +6,8 @@
 use crate::policy::cel::{indented, object, text};
 use crate::policy::variables::{BASE_NAMES, amount};
 use crate::sidecar::{BASE, IMAGE, Placement, Security, Sidecar};
+use crate::tree::Tree;
+use crate::tunnel::{self, SecretName};
 
 /// Where the container is, as a type of CEL.
 const PATH: &str = "spec.initContainers";
@@ -14,6 +16,7 @@ const PATH: &str = "spec.initContainers";
 /// container of this name is left as it is: whoever put it there has chosen it.
 pub(super) fn patch() -> String {
     let container = indented(&container(), 4);
+    let volume = indented(&volume(), 4);
     format!(
         "size(variables.wrongParameters + variables.wrongAnnotations + variables.wrongPod) > 0 ||\n\
          variables.present ? [] :\n\
@@ -21,8 +24,30 @@ pub(super) fn patch() -> String {
            JSONPatch{{op: \"add\", path: \"/spec/initContainers\", value: []}}\n\
          ]) + [\n  \
            JSONPatch{{op: \"add\", path: \"/spec/initContainers/0\", value:\n{container}\n  }}\n\
-         ]"
+         ] + (variables.tunnelSecret == \"\" || has(object.spec.volumes) ? [] : [\n  \
+           JSONPatch{{op: \"add\", path: \"/spec/volumes\", value: []}}\n\
+         ]) + (variables.tunnelSecret == \"\" ? [] : [\n  \
+           JSONPatch{{op: \"add\", path: \"/spec/volumes/-\", value:\n{volume}\n  }}\n\
+         ])"
     )
+}
+
+/// The volume with the keys.
+fn volume() -> String {
+    let any = SecretName::example();
+    object(
+        &tunnel::volume(&any),
+        "spec.volumes",
+        &|path, literal| match path {
+            "secret.secretName" => "variables.tunnelSecret".to_owned(),
+            _ => literal,
+        },
+    )
+}
+
+/// A list where there are keys, and else an empty one.
+fn with_keys(list: &str) -> String {
+    format!("(variables.tunnelSecret == \"\" ? [] : {list})")
 }
 
 /// Whether the pod has a container of podspan's name.
@@ -36,13 +61,25 @@ pub(super) fn present() -> String {
 
 fn container() -> String {
     let sidecar = Sidecar::new(IMAGE, Placement::Native, Security::default());
-    object(&sidecar.container(), PATH, &|path, literal| match path {
+    let mut container = sidecar.container();
+    if let Tree::Map(fields) = &mut container {
+        fields.push(("volumeMounts", tunnel::mounts()));
+    }
+    let environment = format!("{PATH}.env");
+    let of_keys = object(
+        &Tree::List(tunnel::variables()),
+        &environment,
+        &|_, literal| literal,
+    );
+    let of_keys = with_keys(&of_keys);
+    object(&container, PATH, &|path, literal| match path {
         "image" => format!("string(variables.parameters[?\"image\"].orValue({literal}))"),
         "env" => format!(
-            "{} +\n  variables.set.map(v, Object.{PATH}.env{{name: v.name, value: {}}})",
+            "{} +\n  variables.set.map(v, Object.{environment}{{name: v.name, value: {}}}) +\n  {of_keys}",
             literal,
             escaped("v.value")
         ),
+        "volumeMounts" => with_keys(&literal),
         "env[].value" => base_value(&literal),
         "resources.requests.cpu" => amount("variables.cpu", false),
         "resources.requests.memory" => amount("variables.memory", false),

@@ -12,6 +12,7 @@ use crate::policy::cel::{shown, text, texts};
 use crate::policy::variables::{LONGEST_NAMES, amount};
 use crate::setting::{OTHER, PREFIX};
 use crate::sidecar::{CPU, MEMORY, Resource};
+use crate::tunnel::{self, NotASecretName, SecretName};
 
 /// A quantity as `crate::quantity` reads it.
 const QUANTITY: &str = "[+]?([0-9]{1,15}[.]?[0-9]{0,9}|[.][0-9]{1,9})\
@@ -27,7 +28,14 @@ const FILTER: &str = r"^[\P{C}\n\t]*$";
 const LONGEST: usize = 4096;
 
 /// The parameters that are no settings.
-const OTHER_PARAMETERS: [&str; 5] = ["image", "security", "cpu", "memory", "filter"];
+const OTHER_PARAMETERS: [&str; 6] = [
+    "image",
+    "security",
+    "cpu",
+    "memory",
+    "filter",
+    tunnel::ANNOTATION,
+];
 
 /// A list of one text where a condition is true.
 fn when(condition: &str, reason: &str) -> String {
@@ -148,6 +156,21 @@ fn wrong_filter(place: &Place) -> String {
     )
 }
 
+fn wrong_secret(place: &Place) -> String {
+    let wrong = format!(
+        "size(v) > {} || !v.matches({})",
+        SecretName::LONGEST,
+        text(SecretName::PATTERN)
+    );
+    let why = format!(
+        ": {NotASecretName}. Example: {}{}: {}",
+        place.prefix,
+        tunnel::ANNOTATION,
+        SecretName::EXAMPLE
+    );
+    place.wrong(tunnel::ANNOTATION, &wrong, &why)
+}
+
 pub(super) fn wrong_parameters() -> String {
     let place = Place::parameter();
     let mut parts = vec![
@@ -171,6 +194,7 @@ pub(super) fn wrong_parameters() -> String {
             ", expected: added, baseline or root",
         ),
         wrong_filter(&place),
+        wrong_secret(&place),
     ];
     for resource in [CPU, MEMORY] {
         parts.extend(place.amount(resource));
@@ -222,6 +246,7 @@ pub(super) fn wrong_annotations() -> String {
             ": with annotations: off, podspan ignores it",
         ),
         wrong_filter(&place),
+        wrong_secret(&place),
     ]);
     parts.extend(wrong_names());
     joined(&parts)
@@ -269,6 +294,25 @@ fn wrong_names() -> Vec<String> {
     ]
 }
 
+/// A volume of the name of podspan's that no container of podspan mounts.
+fn foreign_volume() -> String {
+    let list = |field: &str| format!("variables.pod.spec.?{field}.orValue([])");
+    let volume = text(tunnel::VOLUME);
+    let condition = format!(
+        "variables.tunnelSecret != \"\" && {}.exists(v, v.name == {volume}) &&\n  \
+         !({} + {}).exists(c, c.name == \"podspan\" &&\n    \
+         c.?volumeMounts.orValue([]).exists(m, m.name == {volume} && m.mountPath == {}))",
+        list("volumes"),
+        list("initContainers"),
+        list("containers"),
+        text(tunnel::PATH),
+    );
+    let reason = crate::Reason::ForeignVolume {
+        why: "podspan's container does not mount it".to_owned(),
+    };
+    when(&condition, &text(&reason.to_string()))
+}
+
 pub(super) fn wrong_pod() -> String {
     let list = |field: &str| format!("variables.pod.spec.?{field}.orValue([])");
     let own = "c.?env.orValue([]).exists(e, e.name == \"POD_UID\" &&\n    \
@@ -306,5 +350,6 @@ pub(super) fn wrong_pod() -> String {
         ),
         foreign("containers", ""),
         foreign("ephemeralContainers", " && false"),
+        foreign_volume(),
     ])
 }

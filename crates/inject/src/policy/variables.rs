@@ -8,6 +8,7 @@ use crate::policy::cel::{text, texts};
 use crate::policy::reasons;
 use crate::setting::{PREFIX, Setting};
 use crate::sidecar::{BASE, CPU, MEMORY, NAME};
+use crate::tunnel;
 
 /// A variable of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +122,11 @@ pub(super) fn sidecar(settings: &[Setting]) -> Vec<Variable> {
         filter(),
     ));
     variables.push(variable("set", "The other variables.", set()));
+    variables.push(variable(
+        "tunnelSecret",
+        "The Secret with the keys of encrypted tunnels; empty: none.",
+        effective(tunnel::ANNOTATION, ""),
+    ));
     variables.push(variable(
         "wrongAnnotations",
         "What is wrong with the annotations. The pod is not changed then.",

@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use super::node::{Kind, Node};
-use crate::pod::{List, Rest, Step};
+use crate::step::{List, Rest, Step};
 use crate::tree::{Style, Tree};
 
 /// Bytes, and what replaces them.
@@ -20,18 +20,27 @@ pub(crate) type Edit = (Range<usize>, String);
 
 /// The edits of one pod.
 pub(crate) fn edits(text: &str, spec: &Node, steps: &[Step]) -> Option<Vec<Edit>> {
+    let removed = steps.iter().filter_map(|step| match step {
+        Step::Remove(list, _, Rest::Nothing) => Some(list.field()),
+        _ => None,
+    });
     let editor = Editor {
         text,
         spec,
+        removed: removed.collect(),
         newline: if text.contains("\r\n") { "\r\n" } else { "\n" },
     };
     let mut edits = Vec::new();
-    for step in steps {
+    // At one place, the last entry of the list above comes before a new list.
+    let (new, others): (Vec<_>, Vec<_>) = steps
+        .iter()
+        .partition(|step| matches!(step, Step::AddList(..)));
+    for step in others.into_iter().chain(new) {
         edits.extend(match step {
-            Step::AddList(tree) => vec![editor.add_list(tree)?],
-            Step::FillList(tree) => vec![editor.fill_list(tree)?],
+            Step::AddList(list, tree) => vec![editor.add_list(*list, tree)?],
+            Step::FillList(list, tree) => vec![editor.fill_list(*list, tree)?],
             Step::InsertFirst(tree) => vec![editor.insert_first(tree)?],
-            Step::Append(tree) => vec![editor.append(tree)?],
+            Step::Append(list, tree) => vec![editor.append(*list, tree)?],
             Step::Replace(list, place, tree) => vec![editor.replace(*list, *place, tree)?],
             Step::Remove(list, place, rest) => editor.remove(*list, *place, rest)?,
         });
@@ -39,15 +48,21 @@ pub(crate) fn edits(text: &str, spec: &Node, steps: &[Step]) -> Option<Vec<Edit>
     Some(edits)
 }
 
-/// The text after all edits; `None` if two overlap or one is outside of the text.
+/// The text after all edits; `None` if two overlap that are no removals, or one is outside of the text.
 pub(crate) fn apply(text: &str, mut edits: Vec<Edit>) -> Option<String> {
     edits.sort_by_key(|(range, _)| (range.start, range.end));
     let mut output = String::with_capacity(text.len());
     let mut done = 0;
     for (range, new) in edits {
-        output.push_str(text.get(done..range.start)?);
+        // At the end of a text, two removals may both have the line break between them.
+        let start = if new.is_empty() {
+            range.start.max(done)
+        } else {
+            range.start
+        };
+        output.push_str(text.get(done..start)?);
         output.push_str(&new);
-        done = range.end;
+        done = range.end.max(start);
     }
     output.push_str(text.get(done..)?);
     Some(output)
@@ -56,16 +71,19 @@ pub(crate) fn apply(text: &str, mut edits: Vec<Edit>) -> Option<String> {
 struct Editor<'a> {
     text: &'a str,
     spec: &'a Node,
+    /// The keys that go.
+    removed: Vec<&'static str>,
     newline: &'static str,
 }
 
 impl<'a> Editor<'a> {
-    fn add_list(&self, tree: &Tree) -> Option<Edit> {
+    fn add_list(&self, list: List, tree: &Tree) -> Option<Edit> {
         let (key, _) = self.spec.entry("containers")?;
+        let field = list.field();
         if self.in_flow() {
             let style = self.style(key.start, self.spec);
             let list = Tree::List(vec![tree.clone()]).json(&style);
-            let added = format!("\"initContainers\": {list},{}", style.gap());
+            let added = format!("\"{field}\": {list},{}", style.gap());
             return Some((key.start..key.start, added));
         }
         let column = self.column(key.start)?;
@@ -74,16 +92,13 @@ impl<'a> Editor<'a> {
         let lines = entry
             .iter()
             .map(|line| format!("{}{line}", " ".repeat(lists)));
-        let lines: Vec<_> = ["initContainers:".to_owned()]
-            .into_iter()
-            .chain(lines)
-            .collect();
+        let lines: Vec<_> = [format!("{field}:")].into_iter().chain(lines).collect();
         let at = self.above_comments(self.line_start(key.start), column);
         Some((at..at, self.lines(&lines, column)))
     }
 
-    fn fill_list(&self, tree: &Tree) -> Option<Edit> {
-        let (key, value) = self.spec.entry("initContainers")?;
+    fn fill_list(&self, list: List, tree: &Tree) -> Option<Edit> {
+        let (key, value) = self.spec.entry(list.field())?;
         if value.tag.is_some() {
             return None;
         }
@@ -117,8 +132,8 @@ impl<'a> Editor<'a> {
         Some((at..at, self.lines(&tree.entry(self.list_indent()?), column)))
     }
 
-    fn append(&self, tree: &Tree) -> Option<Edit> {
-        let (key, list, items, flow) = self.list(List::Main)?;
+    fn append(&self, list: List, tree: &Tree) -> Option<Edit> {
+        let (key, list, items, flow) = self.list(list)?;
         let neighbour = items.last()?;
         if flow {
             let style = self.style(neighbour.start, list);
@@ -174,7 +189,13 @@ impl<'a> Editor<'a> {
                 let position = entries
                     .iter()
                     .position(|(entry, _)| entry.start == key.start)?;
-                let next = entries.get(position + 1).map(|(key, _)| key.start);
+                // Of neighbours that go, each takes the gap on the same side.
+                let after = entries.get(position + 1..).unwrap_or_default();
+                let stays = |(key, _): &(Node, Node)| {
+                    !self.removed.iter().any(|gone| key.text() == Some(gone))
+                };
+                let next = after.first().filter(|_| after.iter().any(stays));
+                let next = next.map(|(key, _)| key.start);
                 let before = position.checked_sub(1).and_then(|place| entries.get(place));
                 self.delete_between(
                     key.start..value.end,

@@ -20,7 +20,8 @@ use serde_json::Value;
 pub use error::{Broken, Error, Refusal, Why};
 
 use crate::Options;
-use crate::pod::{self, List, Step};
+use crate::pod;
+use crate::step::{self, List, Step};
 use edit::Edit;
 use kinds::{Place, Workload};
 use node::{Document, Kind, Node};
@@ -226,29 +227,31 @@ impl Stream<'_, '_> {
         let spec = follow(document, &spec);
         let steps = match self.options {
             Some(options) => {
-                let init = spec
-                    .as_ref()
-                    .ok()
-                    .and_then(|spec| spec.get("initContainers"));
-                let init_text = init.and_then(|list| self.text_of_nothing(list));
-                pod::plan_inject(template, options, init_text)?
+                let spec = spec.as_ref().ok();
+                let text = |list: List| {
+                    let list = spec.and_then(|spec| spec.get(list.field()));
+                    list.and_then(|list| self.text_of_nothing(list))
+                };
+                pod::plan_inject(template, options, &text)?
             }
             None => pod::plan_remove(template)?,
         };
-        let Some(first) = steps.first() else {
+        if steps.is_empty() {
             return Ok(Change::Unchanged);
-        };
+        }
         let spec = spec?;
         check_lists(document, spec, &template["spec"], &steps)?;
         let edits = edit::edits(self.text, spec, &steps).ok_or(Why::Layout)?;
         self.edits.extend(edits);
         if let Some(target) = target(expected, &place) {
-            *target = pod::applied(template, &steps);
+            *target = step::applied(template, &steps);
         }
-        Ok(match (self.options, first, steps.len()) {
-            (None, ..) => Change::Removed,
-            (_, Step::Replace(..) | Step::Remove(..), _) | (_, _, 2..) => Change::Updated,
-            _ => Change::Injected,
+        let is_update = |step: &Step| matches!(step, Step::Replace(..) | Step::Remove(..));
+        let is_new = steps.iter().any(Step::is_new_container) && !steps.iter().any(is_update);
+        Ok(match self.options {
+            None => Change::Removed,
+            Some(_) if is_new => Change::Injected,
+            Some(_) => Change::Updated,
         })
     }
 
@@ -341,12 +344,14 @@ fn own<'a>(document: &Document, node: &'a Node) -> Result<&'a Node, Why> {
 
 /// The lists that change must be the pod's own, and both must have their keys there.
 fn check_lists(document: &Document, spec: &Node, value: &Value, steps: &[Step]) -> Result<(), Why> {
-    for list in [List::Init, List::Main] {
+    for list in [List::Init, List::Main, List::Volumes] {
         let field = list.field();
+        let changes = steps.iter().any(|step| step.list() == list);
         match spec.get(field) {
-            Some(node) if steps.iter().any(|step| step.list() == list) => {
+            Some(node) if changes => {
                 own(document, node)?;
             }
+            None if list == List::Volumes && !changes => (),
             None if value.get(field).is_some() => return Err(Why::Shared { line: spec.line }),
             _ => (),
         }

@@ -89,24 +89,39 @@ pub(crate) fn any_options() -> impl Strategy<Value = Options<'static>> {
         Just("ghcr.io/podspan/podspan:0.1.0"),
         Just("ghcr.io/podspan/podspan@sha256:12")
     ];
-    (placement, security, image).prop_map(|(placement, security, image)| Options {
+    let secret = of(Just(("tunnel-secret".to_owned(), "keys".to_owned())));
+    (placement, security, image, secret).prop_map(|(placement, security, image, secret)| Options {
         placement,
         security,
         image: image.to_owned(),
+        defaults: secret.into_iter().collect(),
         ..options()
     })
 }
 
+/// The new options, with a Secret if the old ones have one: without it, the keys would be lost, which is refused.
+pub(crate) fn keeping_keys(new: Options<'static>, old: &Options<'_>) -> Options<'static> {
+    if old.defaults.is_empty() {
+        return new;
+    }
+    Options {
+        defaults: vec![("tunnel-secret".to_owned(), "other".to_owned())],
+        ..new
+    }
+}
+
 /// A template of a pod, of random shape and valid to podspan.
 pub(crate) fn template() -> impl Strategy<Value = Value> {
-    (typed_template(), 0..4_u8).prop_map(|(template, init)| {
+    (typed_template(), [0..4_u8, 0..4_u8]).prop_map(|(template, empty)| {
         let mut template = serde_json::to_value(template).unwrap();
-        let has_entries = template["spec"].get("initContainers").is_some();
         let spec = template["spec"].as_object_mut().unwrap();
-        match init {
-            0 if !has_entries => drop(spec.insert("initContainers".to_owned(), json!([]))),
-            1 if !has_entries => drop(spec.insert("initContainers".to_owned(), Value::Null)),
-            _ => (),
+        for (list, empty) in ["initContainers", "volumes"].into_iter().zip(empty) {
+            let has_entries = spec.contains_key(list);
+            match empty {
+                0 if !has_entries => drop(spec.insert(list.to_owned(), json!([]))),
+                1 if !has_entries => drop(spec.insert(list.to_owned(), Value::Null)),
+                _ => (),
+            }
         }
         template
     })
@@ -283,6 +298,10 @@ fn annotations() -> impl Strategy<Value = BTreeMap<String, String>> {
         ("podspan[.]dev/mirror", "(on|off|On|OFF)"),
         ("podspan[.]dev/interface", "[$(]{0,3}[A-Z]{1,3}[)]{0,1}"),
         ("podspan[.]dev/port", "[0-9]{1,4}"),
+        (
+            "podspan[.]dev/tunnel-secret",
+            "[a-z]{1,3}([.-][a-z0-9]{1,3})?"
+        ),
     ];
     let other = ("[a-z]{1,4}[.]example/[a-z]{1,4}", text());
     (vec(own, 0..4), vec(other, 0..3))

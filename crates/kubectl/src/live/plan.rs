@@ -230,14 +230,14 @@ fn deployment<'a>(target: &'a Target, kind: &'a str, owner: &'a str) -> (String,
     }
 }
 
-/// The lists of containers that change, if the template is still the one that was read.
+/// The lists that change, if the template is still the one that was read.
 fn patch(target: &Target, after: &Value) -> Value {
     let before = &target.object;
     let template = target.path();
     let tests = ["/metadata/uid", template]
         .map(|path| json!({"op": "test", "path": path, "value": before.pointer(path)}));
     let mut steps = tests.to_vec();
-    for field in ["initContainers", "containers"] {
+    for field in ["initContainers", "containers", "volumes"] {
         let path = format!("{template}/spec/{field}");
         let list = after.pointer(&path);
         match list {

@@ -120,7 +120,11 @@ fn check_options(arguments: &ManifestsArguments) -> Result<(), Error> {
     let is_other = is_rbac && arguments.scope == Scope::Other;
     let wrong = [
         ("image", is_rbac && arguments.image.is_some()),
-        ("set", is_rbac && !arguments.settings.is_empty()),
+        ("set", is_rbac && !arguments.defaults.settings.is_empty()),
+        (
+            "tunnel-secret",
+            is_rbac && arguments.defaults.tunnel_secret.is_some(),
+        ),
         (
             "namespace",
             !is_rbac && arguments.connection.namespace.is_some(),

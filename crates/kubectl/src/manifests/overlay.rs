@@ -26,14 +26,10 @@ pub(super) fn overlay(
             let image = arguments
                 .image
                 .iter()
-                .map(|image| ("image", image.as_str()));
-            let settings = arguments
-                .settings
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str()));
+                .map(|image| ("image".to_owned(), image.clone()));
             let data: serde_json::Map<_, _> = image
-                .chain(settings)
-                .map(|(name, value)| (name.to_owned(), value.into()))
+                .chain(arguments.defaults.all())
+                .map(|(name, value)| (name, value.into()))
                 .collect();
             let patch = json!({
                 "apiVersion": "v1", "kind": "ConfigMap", "data": data,
@@ -42,9 +38,8 @@ pub(super) fn overlay(
             overlay["patches"] = json!([{"patch": patch.to_string()}]);
         }
         Name::Webhook | Name::WebhookCertManager => {
-            let settings: Vec<_> = arguments
-                .settings
-                .iter()
+            let settings = arguments.defaults.all().into_iter();
+            let settings: Vec<_> = settings
                 .map(|(name, value)| format!("{name}={value}"))
                 .collect();
             let image = arguments.image.iter().map(|image| format!("IMAGE={image}"));

@@ -7,6 +7,7 @@ use crate::fixture::{Cluster, Outcome, deployment, injected, template};
 
 pub(crate) const TESTS: &[Test] = &[
     ("the_template_is_what_inject_makes_and_is_restored", round),
+    ("the_volume_with_keys_comes_and_goes_with_podspan", keys),
     ("each_kind_is_changed_at_its_template", kinds),
     ("a_dry_run_shows_the_diff_and_changes_nothing", dry_run),
     ("on_a_terminal_the_change_is_confirmed", terminal),
@@ -67,6 +68,44 @@ fn round(cluster: &Cluster) -> Outcome {
     );
     assert_eq!(
         cluster.read("round", "deployment/web")?["spec"],
+        before["spec"]
+    );
+    Ok(())
+}
+
+/// A volume comes and goes with the container.
+fn keys(cluster: &Cluster) -> Outcome {
+    cluster.namespace("keys")?;
+    cluster.deploy("keys", "web")?;
+    let before = cluster.read("keys", "deployment/web")?;
+    let inject = |secret: &str| {
+        let secret = format!("--tunnel-secret={secret}");
+        let arguments = ["inject", "deploy/web", "--yes", &secret];
+        cluster.podspan("keys", &arguments).succeeded()
+    };
+    for (secret, outcome) in [
+        ("shop", "podspan is injected"),
+        ("web", "podspan is updated"),
+    ] {
+        let ran = inject(secret);
+        assert!(ran.messages.contains(outcome), "{ran:?}");
+        let after = cluster.read("keys", "deployment/web")?;
+        let spec = &after["spec"]["template"]["spec"];
+        let source = json!({"secretName": secret, "optional": true, "defaultMode": 0o644});
+        assert_eq!(
+            spec["volumes"],
+            json!([{"name": "podspan-tunnel", "secret": source}])
+        );
+        let mounts = &spec["initContainers"][0]["volumeMounts"];
+        assert_eq!(mounts[0]["name"], "podspan-tunnel");
+        let again = inject(secret);
+        assert!(again.messages.ends_with("web: unchanged\n"), "{again:?}");
+    }
+    cluster
+        .podspan("keys", &["uninject", "deploy/web", "-y"])
+        .succeeded();
+    assert_eq!(
+        cluster.read("keys", "deployment/web")?["spec"],
         before["spec"]
     );
     Ok(())

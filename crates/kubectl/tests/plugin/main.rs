@@ -235,6 +235,14 @@ fn defaults_set_variables() {
     ] {
         assert!(text(&injected.stdout).contains(variable), "{injected:?}");
     }
+    let by_flag = plugin(&["inject", "-f", "-", "--tunnel-secret=keys"], POD);
+    let volume = "  volumes:\n  - name: podspan-tunnel\n    secret:\n      secretName: keys\n      optional: true\n";
+    assert!(text(&by_flag.stdout).contains(volume), "{by_flag:?}");
+    let by_setting = plugin(&["inject", "-f", "-", "--set=tunnel-secret=keys"], POD);
+    assert_eq!(by_setting.stdout, by_flag.stdout);
+    let wrong = plugin(&["inject", "-f", "-", "--tunnel-secret=Keys"], POD);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("it is not the name of a Secret"));
     let wrong = plugin(&["inject", "-f", "-", "--set", "zeek"], POD);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(text(&wrong.stderr).contains("it has no =; for example sensor=zeek"));
