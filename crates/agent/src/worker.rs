@@ -28,7 +28,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use capture::{Cursor, NetworkChanges, Ring, Walk};
+use capture::{Cursor, NetworkChanges, Ring, RingStatistics, Walk};
 use mirror::{Batch, DropReason, Mirror, SensorTable, Totals};
 use nix::errno::Errno;
 use transmit::Transmitter;
@@ -118,7 +118,6 @@ impl Worker {
             refreshed: Instant::now(),
             next_refresh: Instant::now(),
             reports: ReportSchedule::new(Instant::now()),
-            ring_totals: RingTotals::default(),
             last_ring: 0,
         };
         running.wait_for_sensors(&self.first_list, self.start_wait)?;
@@ -128,11 +127,9 @@ impl Worker {
         }
         running.drain();
         running.path.publish();
+        running.publish_rings();
         running.report_sending();
-        Ok(Snapshot {
-            totals: running.path.totals,
-            ring: ring_totals(&mut running.rings),
-        })
+        Ok(running.path.published.read())
     }
 }
 
@@ -151,8 +148,6 @@ struct Running {
     next_refresh: Instant,
     /// When the network's answers and the counters are read next.
     reports: ReportSchedule,
-    /// The rings' counters at the last report.
-    ring_totals: RingTotals,
     /// The ring whose block was processed last; the one after it is next.
     last_ring: usize,
 }
@@ -161,8 +156,10 @@ impl Running {
     /// Does what is due, and sleeps until there is something to do, at most for `max`.
     fn sleep(&mut self, max: Duration) -> Result<(), Errno> {
         self.do_what_is_due();
-        let left = self.due().saturating_duration_since(Instant::now());
-        let woken = self.sources.wait(left.min(max))?;
+        let now = Instant::now();
+        let sleep = self.due().saturating_duration_since(now).min(max);
+        self.path.published.expect_progress(now + sleep);
+        let woken = self.sources.wait(sleep)?;
         if woken.interface_failed {
             // The refresh reads the error; otherwise the next wait would end at once.
             self.refresh();
@@ -215,6 +212,7 @@ impl Running {
             without_block = 0;
             self.report_traffic();
             let now = Instant::now();
+            self.path.published.expect_progress(now);
             self.reports.block(now);
             if self.path.stop.is_raised() || now >= self.due() {
                 return;
@@ -312,13 +310,24 @@ impl Running {
     /// Publishes the rings' counters, and reports the network's answers.
     fn report(&mut self) {
         self.reports.reported(Instant::now());
-        let totals = ring_totals(&mut self.rings);
-        self.path.published.store_ring(totals);
         // A ring can lose frames without a processed block, during the wait for the sensors.
-        if mem::replace(&mut self.ring_totals, totals) != totals {
+        if self.publish_rings() {
             self.report_traffic();
         }
         self.report_sending();
+    }
+
+    /// Publishes the kernel's counters; returns whether they are new.
+    fn publish_rings(&mut self) -> bool {
+        let mut is_new = false;
+        for (number, ring) in self.rings.iter_mut().enumerate() {
+            // After a failed read, the kernel keeps its counters for the next one.
+            if let Ok(RingStatistics { packets, drops }) = ring.statistics() {
+                let totals = RingTotals { packets, drops };
+                is_new |= self.path.published.store_ring(number, totals);
+            }
+        }
+        is_new
     }
 
     /// Wakes the control side after a change of the numbers, if it has requested this.
@@ -475,14 +484,4 @@ impl DataPath {
 /// The number of frames in a ring; 0 if the kernel does not return it.
 fn waiting(ring: &mut Ring) -> u64 {
     ring.waiting().unwrap_or(0)
-}
-
-fn ring_totals(rings: &mut [Ring]) -> RingTotals {
-    let mut totals = RingTotals::default();
-    // After a failed read, the kernel keeps its counters for the next one.
-    for statistics in rings.iter_mut().filter_map(|ring| ring.statistics().ok()) {
-        totals.packets += statistics.packets;
-        totals.drops += statistics.drops;
-    }
-    totals
 }

@@ -90,6 +90,11 @@ impl Plan {
         self.host.inputs(1).quota.is_some()
     }
 
+    /// The size of each ring in bytes.
+    pub(crate) const fn ring_bytes(&self) -> usize {
+        self.geometry.bytes()
+    }
+
     /// Logs the rings' size and the reason.
     pub(crate) fn log(&self) {
         let Geometry { block_len, blocks } = self.geometry;

@@ -21,6 +21,7 @@ mod lifecycle;
 mod log;
 #[path = "../shared/memory.rs"]
 mod memory;
+mod metrics;
 mod order;
 mod privilege;
 mod quota;
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
         filter::TESTS,
         annotations::TESTS,
         log::TESTS,
+        metrics::TESTS,
         start::TESTS,
         sensor::TESTS,
         privilege::TESTS,
@@ -93,6 +95,7 @@ fn main() -> ExitCode {
     let alone = [
         truth::TESTS,
         tunnel::TESTS,
+        metrics::ALONE,
         runs::TESTS,
         bytes::TESTS,
         crash::TESTS,

@@ -10,6 +10,7 @@ use testbed::{
     Capability, Decoded, Decoder, Filter, Frame, FrameRef, Host, Lab, Process, Sink, Sniffer,
 };
 
+use crate::metrics::Samples;
 use crate::totals::Totals;
 
 pub(crate) const VNI: u32 = 0x00ab_cdef;
@@ -82,13 +83,16 @@ impl<S: Sink> Scene<S> {
         Self { lab, agent, sensor }
     }
 
-    /// Stops podspan with SIGTERM and returns the result; the lab stays.
+    /// Stops podspan with SIGTERM and returns the result; the lab stays. Before, the metrics must hold the equations of
+    /// the accounting, and later no number is smaller.
     pub(crate) fn end(mut self) -> (Lab, Outcome<S>) {
+        let scraped = Samples::settled(&self.lab.pod);
         self.agent.terminate().unwrap();
         let status = self.agent.wait(LIMIT).unwrap();
         let log = self.agent.stderr();
         assert!(status.success(), "{status}:\n{log}");
         let totals = Totals::read(&log);
+        scraped.assert_at_most(&totals);
         // The last datagrams are still on their way through the bridge.
         thread::sleep(Duration::from_millis(100));
         let (Decoded { decoder, sink }, capture) = self.sensor.stop().unwrap();
