@@ -13,12 +13,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use discovery::SharedContact;
 use nix::errno::Errno;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 use transmit::{Answers, Report};
 use wire::InterfaceName;
 
+use crate::cpu_quota::CpuQuota;
 use crate::endpoint::Endpoint;
 use crate::flag::Flag;
 use crate::interfaces::Interfaces;
@@ -32,7 +34,7 @@ use crate::sensor_lists::SensorLists;
 use crate::sensors::Sensors;
 use crate::signals::Signals;
 use crate::status::process::Usage;
-use crate::status::{Identity, InterfaceStatus, Status};
+use crate::status::{ContactStatus, Identity, InterfaceStatus, Status};
 
 /// How often the MTUs of paths are read again although no route has changed here. After ten minutes the
 /// kernel drops the MTU that a router has reported.
@@ -53,8 +55,10 @@ pub(crate) struct Inputs {
 /// What is known at the start and does not change.
 pub(crate) struct Known {
     pub(crate) identity: Identity,
-    /// The size of each ring in bytes.
+    /// The size of each ring in bytes, and its number of blocks.
     pub(crate) ring_size: u64,
+    pub(crate) ring_blocks: u64,
+    pub(crate) cpu_quota: CpuQuota,
 }
 
 /// The control side.
@@ -65,6 +69,8 @@ pub(crate) struct Control {
     events: mpsc::Receiver<Event>,
     interfaces: Interfaces,
     known: Known,
+    /// The watches at the API server: for sensors, and for podspan's own pod.
+    contacts: [Option<SharedContact>; 2],
     /// Whether the sensors are addresses, or a list has come.
     has_list: bool,
     losses: Losses,
@@ -100,6 +106,7 @@ impl Control {
             events,
             interfaces,
             known,
+            contacts: [None, None],
             has_list: false,
             losses,
             schedule: Schedule::new(Instant::now()),
@@ -135,6 +142,10 @@ impl Control {
             mut endpoint,
         } = inputs;
         self.has_list = lists.is_none();
+        self.contacts = [
+            lists.as_ref().map(SensorLists::contact),
+            annotations.as_ref().and_then(OwnAnnotationChanges::contact),
+        ];
         loop {
             let changed = async {
                 match &mut annotations {
@@ -214,13 +225,22 @@ impl Control {
             state,
             ring,
         };
-        let interfaces = self.interfaces.states().zip(self.published.rings());
+        let interfaces = self.interfaces.states().zip(self.published.rings(now));
+        let contact = |contact: &Option<SharedContact>| {
+            let contact = contact.as_ref()?;
+            Some(ContactStatus::at(contact.get(), now))
+        };
+        let [sensors_api, own_pod_api] = &self.contacts;
         Status {
             identity: self.known.identity.clone(),
             idle: None,
             snapshot: self.published.read(),
             interfaces: interfaces.map(interface).collect(),
             ring_size: Some(self.known.ring_size),
+            ring_blocks: Some(self.known.ring_blocks),
+            sensors_api: contact(sensors_api),
+            own_pod_api: contact(own_pod_api),
+            throttling: self.known.cpu_quota.read(),
             worker_late: self.published.late(now),
             has_list: self.has_list,
             sensors: self.sensors.status(now),

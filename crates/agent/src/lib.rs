@@ -21,6 +21,7 @@
 mod capture_file;
 pub mod cli;
 mod control;
+mod cpu_quota;
 mod ejection;
 mod endpoint;
 pub mod exit;
@@ -52,6 +53,7 @@ mod sources;
 mod start_wait;
 mod status;
 mod tunnels;
+mod work;
 mod worker;
 
 pub use idle::idle;

@@ -22,6 +22,7 @@ use transmit::Report;
 use wire::InterfaceName;
 
 use crate::start_wait::Cause;
+use crate::work::{PublishedWork, Work};
 
 const REASONS: usize = DropReason::ALL.len();
 /// More events than the worker sends while the control side stalls for a second.
@@ -84,6 +85,8 @@ pub(crate) struct Snapshot {
     pub(crate) totals: Totals,
     /// The kernel's counters.
     pub(crate) ring: RingTotals,
+    /// The batches.
+    pub(crate) work: Work,
 }
 
 /// The kernel's counters of one ring.
@@ -91,15 +94,60 @@ pub(crate) struct Snapshot {
 struct RingCounters {
     packets: AtomicU64,
     drops: AtomicU64,
+    /// The most closed blocks in the current minute and in the one before it, and which minute it is.
+    most: AtomicU64,
+    most_before: AtomicU64,
+    minute: AtomicU64,
 }
 
 impl RingCounters {
+    /// Only the worker calls this.
+    fn observe(&self, blocks: u64, minute: u64) {
+        let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let most = if load(&self.minute) == minute {
+            load(&self.most)
+        } else {
+            let before = self.most_of(minute.wrapping_sub(1));
+            self.most_before.store(before, Ordering::Relaxed);
+            self.minute.store(minute, Ordering::Relaxed);
+            0
+        };
+        self.most.store(most.max(blocks), Ordering::Relaxed);
+    }
+
+    /// The most of one minute; zero if the worker has found no block in it.
+    fn most_of(&self, minute: u64) -> u64 {
+        if self.minute.load(Ordering::Relaxed) == minute {
+            self.most.load(Ordering::Relaxed)
+        } else {
+            0
+        }
+    }
+
+    /// The most of this minute and the one before it.
+    fn most_until(&self, minute: u64) -> u64 {
+        if self.minute.load(Ordering::Relaxed) == minute {
+            let before = self.most_before.load(Ordering::Relaxed);
+            self.most.load(Ordering::Relaxed).max(before)
+        } else {
+            self.most_of(minute.wrapping_sub(1))
+        }
+    }
+
     fn read(&self) -> RingTotals {
         RingTotals {
             packets: self.packets.load(Ordering::Relaxed),
             drops: self.drops.load(Ordering::Relaxed),
         }
     }
+}
+
+/// The kernel's counters of one ring, and how full it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RingNumbers {
+    pub(crate) totals: RingTotals,
+    /// The most closed blocks that the worker found in the last one to two minutes.
+    pub(crate) most_blocks: u64,
 }
 
 /// The numbers that the worker last stored.
@@ -114,6 +162,7 @@ pub(crate) struct Published {
     bytes_sent: AtomicU64,
     messages_sent: AtomicU64,
     trailer_bytes: AtomicU64,
+    work: PublishedWork,
     /// One for each interface, in the order of the configuration.
     rings: Box<[RingCounters]>,
     /// What the next time counts from.
@@ -137,12 +186,18 @@ impl Published {
             bytes_sent: AtomicU64::default(),
             messages_sent: AtomicU64::default(),
             trailer_bytes: AtomicU64::default(),
+            work: PublishedWork::default(),
             rings: (0..rings).map(|_| RingCounters::default()).collect(),
             begun: Instant::now(),
             progress_by: AtomicU64::default(),
             events_lost: AtomicU64::default(),
             traffic_requested: AtomicBool::default(),
         }
+    }
+
+    /// Stores the counters of batches.
+    pub(crate) fn store_work(&self, work: &Work) {
+        self.work.store(work);
     }
 
     /// Stores the worker's counters.
@@ -174,9 +229,24 @@ impl Published {
         is_new
     }
 
-    /// The kernel's counters of each ring.
-    pub(crate) fn rings(&self) -> impl Iterator<Item = RingTotals> {
-        self.rings.iter().map(RingCounters::read)
+    /// The numbers of each ring.
+    pub(crate) fn rings(&self, now: Instant) -> impl Iterator<Item = RingNumbers> {
+        let minute = self.minute(now);
+        self.rings.iter().map(move |ring| RingNumbers {
+            totals: ring.read(),
+            most_blocks: ring.most_until(minute),
+        })
+    }
+
+    /// The worker has found so many closed blocks in a ring, by its number.
+    pub(crate) fn closed_blocks(&self, number: usize, blocks: usize, now: Instant) {
+        if let Some(ring) = self.rings.get(number) {
+            ring.observe(blocks as u64, self.minute(now));
+        }
+    }
+
+    fn minute(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.begun).as_secs() / 60
     }
 
     /// The worker makes progress by this time, or is late.
@@ -230,7 +300,8 @@ impl Published {
                 messages_sent: number(&self.messages_sent),
                 trailer_bytes: number(&self.trailer_bytes),
             },
-            ring: self.rings().sum(),
+            ring: self.rings.iter().map(RingCounters::read).sum(),
+            work: self.work.read(),
         }
     }
 }
@@ -292,12 +363,37 @@ mod tests {
         assert!(published.store_ring(0, ring));
         assert!(published.store_ring(1, ring));
         assert!(!published.store_ring(1, ring));
-        assert_eq!(published.rings().collect::<Vec<_>>(), [ring, ring]);
+        let rings = published.rings(Instant::now());
+        let rings: Vec<_> = rings.map(|ring| ring.totals).collect();
+        assert_eq!(rings, [ring, ring]);
         let ring = RingTotals {
             packets: 8,
             drops: 2,
         };
-        assert_eq!(published.read(), Snapshot { totals, ring });
+        let work = Work::default();
+        assert_eq!(published.read(), Snapshot { totals, ring, work });
+    }
+
+    #[test]
+    fn the_most_closed_blocks_are_those_of_the_last_one_to_two_minutes() {
+        let published = Published::new(1);
+        let at = |seconds| published.begun + Duration::from_secs(seconds);
+        let most = |seconds| published.rings(at(seconds)).next().unwrap().most_blocks;
+        assert_eq!(most(0), 0);
+        for (seconds, blocks, expected) in [
+            (10, 3, 3),
+            (20, 9, 9),
+            (59, 1, 9),
+            (61, 2, 9),
+            (119, 1, 9),
+            (120, 1, 2),
+            (300, 4, 4),
+        ] {
+            published.closed_blocks(0, blocks, at(seconds));
+            assert_eq!(most(seconds), expected, "{seconds} s");
+            assert_eq!(most(seconds), expected, "reading does not reset it");
+        }
+        assert_eq!([359, 360, 419, 420].map(most), [4, 4, 4, 0]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -24,6 +25,7 @@ use transmit::{Prober, SocketConfig, Transmitter};
 use tunnel::Inner;
 
 use crate::control::{Control, Inputs, Known};
+use crate::cpu_quota::CpuQuota;
 use crate::endpoint::Endpoint;
 use crate::exit::Exit;
 use crate::filter_choice::FilterChoice;
@@ -221,6 +223,8 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
     let known = Known {
         identity,
         ring_size: ring_plan.ring_bytes() as u64,
+        ring_blocks: ring_plan.blocks() as u64,
+        cpu_quota: CpuQuota::find(Path::new("/")),
     };
     let mut control = Control::new(sensors, filters, published, events, interfaces, known);
     let is_requested = runtime.block_on(async {

@@ -12,16 +12,18 @@ mod json;
 pub(crate) mod process;
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use discovery::Contact;
 use mirror::totals::{DropReason, Dropped};
 use settings::{Config, Namespace, ObjectName};
 
 pub(crate) use catalog::CATALOG;
 
+use crate::cpu_quota::Throttling;
 use crate::filter_choice::FilterStatus;
 use crate::interfaces::InterfaceState;
-use crate::published::{RingTotals, Snapshot};
+use crate::published::{RingNumbers, Snapshot};
 use crate::sensors::status::{SensorState, SensorsStatus};
 use process::Usage;
 
@@ -51,13 +53,36 @@ impl Identity {
     }
 }
 
+/// A watch at the API server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ContactStatus {
+    pub(crate) is_connected: bool,
+    /// How long ago the API server last said something about the pods.
+    pub(crate) age: Option<Duration>,
+    /// How often each kind of failure has occurred, in the order of [`Contact::KINDS`].
+    pub(crate) failures: [u64; Contact::KINDS.len()],
+}
+
+impl ContactStatus {
+    /// What is known at this time.
+    pub(crate) fn at(contact: Contact, now: Instant) -> Self {
+        Self {
+            is_connected: contact.is_connected,
+            age: contact
+                .answered
+                .map(|answered| now.saturating_duration_since(answered)),
+            failures: contact.failures,
+        }
+    }
+}
+
 /// One interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InterfaceStatus {
     /// Its name in the configuration.
     pub(crate) name: String,
     pub(crate) state: InterfaceState,
-    pub(crate) ring: RingTotals,
+    pub(crate) ring: RingNumbers,
 }
 
 /// All that is known.
@@ -71,6 +96,14 @@ pub(crate) struct Status {
     pub(crate) interfaces: Vec<InterfaceStatus>,
     /// The size of each ring in bytes; `None` before they are open.
     pub(crate) ring_size: Option<u64>,
+    /// The number of blocks of each ring.
+    pub(crate) ring_blocks: Option<u64>,
+    /// The watch on the sensors, if they have a name.
+    pub(crate) sensors_api: Option<ContactStatus>,
+    /// The watch on podspan's own pod, if the API server is asked for it.
+    pub(crate) own_pod_api: Option<ContactStatus>,
+    /// `None` if it is unknown.
+    pub(crate) throttling: Option<Throttling>,
     /// By how much the worker is late.
     pub(crate) worker_late: Duration,
     /// Whether a first list of sensors has come.
@@ -149,6 +182,11 @@ impl Status {
     }
 }
 
+/// A number of microseconds in seconds.
+fn seconds(micros: u64) -> f64 {
+    Duration::from_micros(micros).as_secs_f64()
+}
+
 /// Counts as `no_sensor:3,oversize:1`, or `none`.
 struct ByReason<'d>(&'d Dropped);
 
@@ -175,6 +213,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
+    use crate::published::RingTotals;
     use crate::sensors::status::SensorStatus;
 
     fn running() -> Status {
@@ -182,7 +221,10 @@ mod tests {
             interfaces: vec![InterfaceStatus {
                 name: "eth0".into(),
                 state: InterfaceState::Captured,
-                ring: RingTotals::default(),
+                ring: RingNumbers {
+                    totals: RingTotals::default(),
+                    most_blocks: 0,
+                },
             }],
             has_list: true,
             ..Status::default()

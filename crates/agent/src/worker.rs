@@ -25,14 +25,14 @@
 use std::mem;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use capture::{Cursor, NetworkChanges, Ring, RingStatistics, Walk};
 use mirror::{Batch, DropReason, Mirror, SensorTable, Totals};
 use nix::errno::Errno;
 use transmit::Transmitter;
-use wire::BlockMemory;
+use wire::{BlockMemory, Timestamp};
 
 use crate::flag::Flag;
 use crate::published::{Event, EventSender, Published, RingTotals, Snapshot};
@@ -40,6 +40,7 @@ use crate::report_schedule::ReportSchedule;
 use crate::sealing::Sessions;
 use crate::sources::Sources;
 use crate::start_wait::{Backlog, WaitEnd, WaitState};
+use crate::work::Work;
 
 /// How often interfaces are refreshed even if the kernel has reported no change.
 const REFRESH_EVERY: Duration = Duration::from_secs(10);
@@ -107,6 +108,7 @@ impl Worker {
                 table: self.table,
                 batch: Batch::new(),
                 totals: Totals::default(),
+                work: Work::default(),
                 published: self.published,
                 stop: self.stop,
                 drain_until: None,
@@ -205,14 +207,17 @@ impl Running {
         while without_block < self.rings.len() {
             self.last_ring = (self.last_ring + 1) % self.rings.len();
             let ring = self.rings.get_mut(self.last_ring);
-            if !ring.is_some_and(|ring| self.path.process_block(ring)) {
+            let closed = ring.map_or(0, |ring| self.path.process_block(ring));
+            if closed == 0 {
                 without_block += 1;
                 continue;
             }
             without_block = 0;
             self.report_traffic();
             let now = Instant::now();
-            self.path.published.expect_progress(now);
+            let published = &self.path.published;
+            published.expect_progress(now);
+            published.closed_blocks(self.last_ring, closed, now);
             self.reports.block(now);
             if self.path.stop.is_raised() || now >= self.due() {
                 return;
@@ -362,7 +367,7 @@ impl Running {
         while !self.path.is_time_over() {
             let mut any_block = false;
             for ring in &mut self.rings {
-                any_block |= self.path.process_block(ring);
+                any_block |= self.path.process_block(ring) > 0;
             }
             if any_block {
                 continue;
@@ -405,6 +410,7 @@ struct DataPath {
     table: Arc<ArcSwap<SensorTable>>,
     batch: Batch,
     totals: Totals,
+    work: Work,
     published: Arc<Published>,
     stop: Flag,
     /// When the drain must end; set when the request to stop is first read.
@@ -412,14 +418,15 @@ struct DataPath {
 }
 
 impl DataPath {
-    /// Processes the next block of a ring, if the kernel has closed one; returns whether it did.
-    fn process_block(&mut self, ring: &mut Ring) -> bool {
+    /// Processes the next block of a ring, if the kernel has closed one; returns how many it had closed.
+    fn process_block(&mut self, ring: &mut Ring) -> usize {
+        let closed = ring.closed_blocks();
         let Some(mut block) = ring.next_block() else {
-            return false;
+            return 0;
         };
         let (cursor, unreadable) = (block.cursor(), block.unreadable());
         self.mirror_block(cursor, &mut block, unreadable);
-        true
+        closed.max(1)
     }
 
     /// Sends the frames of a block. After the request to stop, it sends only those for which there is time.
@@ -431,6 +438,8 @@ impl DataPath {
     ) {
         if !self.is_time_over() {
             let table = self.table.load();
+            let first = frames.clone().next(block.bytes());
+            let mut oldest = first.map_or_else(Timestamp::default, |frame| frame.timestamp);
             while let Some(frame) = frames.next(block.bytes()) {
                 self.mirror
                     .push(&frame, &table, &mut self.batch, &mut self.totals);
@@ -438,13 +447,16 @@ impl DataPath {
                     self.transmitter.let_others_run();
                 }
                 if self.batch.is_full(&table) {
-                    self.send(block, &table);
+                    // The next batch begins with the next frame, which is not older.
+                    let newest = frame.timestamp;
+                    self.send(block, &table, oldest);
+                    oldest = newest;
                     if self.is_time_over() {
                         break;
                     }
                 }
             }
-            self.send(block, &table);
+            self.send(block, &table, oldest);
         }
         let left = frames.left().into();
         self.totals.drop_frames(DropReason::NotDrained, left);
@@ -453,7 +465,13 @@ impl DataPath {
         self.publish();
     }
 
-    fn send(&mut self, block: &mut (impl BlockMemory + ?Sized), table: &Arc<SensorTable>) {
+    /// Sends the batch; `oldest` is the time of its oldest frame.
+    fn send(
+        &mut self,
+        block: &mut (impl BlockMemory + ?Sized),
+        table: &Arc<SensorTable>,
+        oldest: Timestamp,
+    ) {
         if !self.batch.is_empty() {
             if let Some(sessions) = &mut self.sessions {
                 sessions.begin(table, Instant::now());
@@ -463,6 +481,8 @@ impl DataPath {
             let sent = self.transmitter.send(&mut self.batch, block, table);
             self.totals.messages_sent += sent.messages;
             self.totals.trailer_bytes += sent.trailer_bytes;
+            let datagrams = self.batch.datagrams().len();
+            self.work.sent(datagrams, oldest, SystemTime::now());
         }
         self.batch.count_outcomes(&mut self.totals);
     }
@@ -478,6 +498,7 @@ impl DataPath {
 
     fn publish(&self) {
         self.published.store_totals(&self.totals);
+        self.published.store_work(&self.work);
     }
 }
 

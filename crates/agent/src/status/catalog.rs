@@ -9,12 +9,14 @@
 //! How many samples there are is bounded: reasons and states are fixed, interfaces and sensors are limited, and no label
 //! has a text from the network.
 
-use metrics::Kind::{Counter, Gauge};
+use discovery::Contact;
+use metrics::Kind::{Counter, Gauge, Histogram};
 use metrics::{Catalog, Labelled, Metric, Number, Samples};
 use mirror::totals::{DropReason, Dropped, Totals};
 
-use super::{InterfaceStatus, Status};
+use super::{ContactStatus, InterfaceStatus, Status, seconds};
 use crate::sensors::status::SensorState;
+use crate::work::{DATAGRAMS, Distribution, LATENCIES};
 
 /// How many interfaces are described one by one.
 const INTERFACES_MAX: usize = 64;
@@ -114,20 +116,34 @@ pub(crate) const CATALOG: Catalog<Status> = Catalog {
             "ring_packets",
             &["interface"],
             "Frames that passed the filter, with those that were dropped.",
-            |status| by_interface(status, |interface| interface.ring.packets.into()),
+            |status| by_interface(status, |interface| interface.ring.totals.packets.into()),
         ),
         many(
             Counter,
             "ring_drops",
             &["interface"],
             "Frames for which the ring had no room.",
-            |status| by_interface(status, |interface| interface.ring.drops.into()),
+            |status| by_interface(status, |interface| interface.ring.totals.drops.into()),
         ),
         maybe(
             Gauge,
             "ring_size_bytes",
             "The size of the ring of each interface.",
             |status| status.ring_size.map(Number::from),
+        ),
+        maybe(
+            Gauge,
+            "ring_blocks",
+            "The number of blocks of the ring of each interface.",
+            |status| status.ring_blocks.map(Number::from),
+        ),
+        many(
+            Gauge,
+            "ring_closed_blocks_max",
+            &["interface"],
+            "The most blocks that waited to be read in the last one to two minutes; scrapes do not reset it. Frames are \
+             lost when it reaches ring_blocks.",
+            |status| by_interface(status, |interface| interface.ring.most_blocks.into()),
         ),
         many(
             Gauge,
@@ -185,6 +201,34 @@ pub(crate) const CATALOG: Catalog<Status> = Catalog {
             "Messages in which the datagrams were sent: arguments of a system call, with one or more datagrams.",
             |status| totals(status).messages_sent.into(),
         ),
+        Metric {
+            name: "batch_datagrams",
+            kind: Histogram,
+            help: "Datagrams of each batch, which is sent at once.",
+            samples: Samples::Distribution(|status| {
+                let Distribution { counts, above, sum } = status.snapshot.work.datagrams;
+                let bounds = DATAGRAMS.into_iter().map(f64::from);
+                metrics::Histogram {
+                    buckets: bounds.zip(counts).collect(),
+                    above,
+                    sum: real(sum),
+                }
+            }),
+        },
+        Metric {
+            name: "latency_seconds",
+            kind: Histogram,
+            help: "From the kernel's time of the oldest frame of a batch to the end of sending it; by the node's clock.",
+            samples: Samples::Distribution(|status| {
+                let Distribution { counts, above, sum } = status.snapshot.work.latency;
+                let bounds = LATENCIES.into_iter().map(|micros| seconds(micros.into()));
+                metrics::Histogram {
+                    buckets: bounds.zip(counts).collect(),
+                    above,
+                    sum: seconds(sum),
+                }
+            }),
+        },
         one(
             Gauge,
             "worker_late_seconds",
@@ -236,6 +280,45 @@ pub(crate) const CATALOG: Catalog<Status> = Catalog {
             "mirroring_switched_off",
             "1 while podspan.dev/mirror is off.",
             |status| status.filter.is_off.into(),
+        ),
+        many(
+            Gauge,
+            "api_connected",
+            &["watch"],
+            "1 while the API server answers a watch: that on the sensors, or on podspan's own pod. Absent without one.",
+            |status| by_watch(status, |contact| Some(contact.is_connected.into())),
+        ),
+        many(
+            Gauge,
+            "api_view_age_seconds",
+            &["watch"],
+            "How long ago the API server last said something about the pods. While it answers, about a minute at most.",
+            |status| by_watch(status, |contact| Some(contact.age?.as_secs_f64().into())),
+        ),
+        many(
+            Counter,
+            "api_errors",
+            &["watch", "kind"],
+            "Failures of the API server, of the path to it, or of the credentials.",
+            api_errors,
+        ),
+        maybe(
+            Counter,
+            "cpu_quota_periods",
+            "Periods of the CPU quota in which the container ran; absent if it is not known.",
+            |status| Some(status.throttling?.periods.into()),
+        ),
+        maybe(
+            Counter,
+            "cpu_quota_throttled_periods",
+            "Those in which the quota was used up, so that podspan was stopped.",
+            |status| Some(status.throttling?.throttled_periods.into()),
+        ),
+        maybe(
+            Counter,
+            "cpu_quota_throttled_seconds",
+            "For how long, the sum of all processors.",
+            |status| Some(status.throttling?.throttled.as_secs_f64().into()),
         ),
         maybe(
             Counter,
@@ -307,6 +390,39 @@ fn by_interface(status: &Status, get: fn(&InterfaceStatus) -> Number) -> Vec<Lab
         .collect()
 }
 
+/// The watches that there are, by their names.
+fn watches(status: &Status) -> impl Iterator<Item = (&'static str, &ContactStatus)> {
+    let all = [
+        ("sensors", &status.sensors_api),
+        ("own_pod", &status.own_pod_api),
+    ];
+    all.into_iter()
+        .filter_map(|(watch, contact)| Some((watch, contact.as_ref()?)))
+}
+
+fn by_watch(status: &Status, get: fn(&ContactStatus) -> Option<Number>) -> Vec<Labelled> {
+    watches(status)
+        .filter_map(|(watch, contact)| Some((vec![watch.to_owned()], get(contact)?)))
+        .collect()
+}
+
+fn api_errors(status: &Status) -> Vec<Labelled> {
+    let of_watch = |(watch, contact): (&'static str, &ContactStatus)| {
+        let failures = Contact::KINDS.into_iter().zip(contact.failures);
+        failures.map(move |(kind, count)| (vec![watch.to_owned(), kind.to_owned()], count.into()))
+    };
+    watches(status).flat_map(of_watch).collect()
+}
+
+/// Sums are far below 2^53 here, where this is exact.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a sum above 2^53 may lose its last digits"
+)]
+const fn real(sum: u64) -> f64 {
+    sum as f64
+}
+
 fn interface_states(status: &Status) -> Vec<Labelled> {
     let interfaces = status.interfaces.iter().take(INTERFACES_MAX);
     interfaces
@@ -348,8 +464,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::cpu_quota::Throttling;
     use crate::interfaces::InterfaceState;
-    use crate::published::RingTotals;
+    use crate::published::{RingNumbers, RingTotals};
     use crate::sensors::status::SensorStatus;
     use crate::status::process::Usage;
     use crate::status::{Identity, Status};
@@ -369,6 +486,17 @@ mod tests {
                 resident: Some(3),
                 anonymous: Some(2),
             },
+            ring_blocks: Some(24),
+            throttling: Some(Throttling {
+                periods: 12,
+                throttled_periods: 3,
+                throttled: Duration::from_millis(500),
+            }),
+            sensors_api: Some(ContactStatus {
+                is_connected: true,
+                age: Some(Duration::from_millis(1250)),
+                failures: [8; Contact::KINDS.len()],
+            }),
             worker_late: Duration::from_millis(250),
             events_lost: 5,
             log_lines_dropped: 6,
@@ -377,13 +505,19 @@ mod tests {
         };
         status.snapshot.totals.drop_frame(DropReason::Oversize);
         status.snapshot.totals.datagrams_sent = 9;
+        status.snapshot.work.datagrams.counts = [1, 0, 2, 0, 0, 0];
+        status.snapshot.work.latency.above = 1;
+        status.snapshot.work.latency.sum = 2_500_000;
         status.interfaces = (0..1000)
             .map(|number| InterfaceStatus {
                 name: format!("eth{number}"),
                 state: InterfaceState::Down,
-                ring: RingTotals {
-                    packets: 4,
-                    drops: 3,
+                ring: RingNumbers {
+                    totals: RingTotals {
+                        packets: 4,
+                        drops: 3,
+                    },
+                    most_blocks: 11,
                 },
             })
             .collect();
@@ -434,6 +568,21 @@ mod tests {
             "podspan_ring_packets_total{interface=\"eth63\"} 4",
             "podspan_ring_drops_total{interface=\"eth0\"} 3",
             "podspan_ring_size_bytes 25165824",
+            "podspan_ring_blocks 24",
+            "podspan_ring_closed_blocks_max{interface=\"eth0\"} 11",
+            "podspan_batch_datagrams_bucket{le=\"4\"} 1",
+            "podspan_batch_datagrams_bucket{le=\"16\"} 3",
+            "podspan_latency_seconds_bucket{le=\"0.00025\"} 0",
+            "podspan_latency_seconds_bucket{le=\"1\"} 0",
+            "podspan_latency_seconds_bucket{le=\"+Inf\"} 1",
+            "podspan_latency_seconds_sum 2.5",
+            "podspan_latency_seconds_count 1",
+            "podspan_api_connected{watch=\"sensors\"} 1",
+            "podspan_api_view_age_seconds{watch=\"sensors\"} 1.25",
+            "podspan_api_errors_total{watch=\"sensors\",kind=\"forbidden\"} 8",
+            "podspan_cpu_quota_periods_total 12",
+            "podspan_cpu_quota_throttled_periods_total 3",
+            "podspan_cpu_quota_throttled_seconds_total 0.5",
             "podspan_interface_state{interface=\"eth0\",state=\"down\"} 1",
             "podspan_frames_seen_total 1",
             "podspan_frames_mirrored_total 0",

@@ -3,10 +3,11 @@
 //! In: a [`Status`]. Out: one object; the names are those of the line of totals and of the metrics. What is unknown is
 //! `null`.
 
+use discovery::Contact;
 use mirror::totals::{DropReason, Dropped};
 use serde_json::{Map, Value, json};
 
-use super::{InterfaceStatus, Status};
+use super::{ContactStatus, InterfaceStatus, Status, seconds};
 use wire::Mtu;
 
 use crate::sensors::status::{SensorState, SensorStatus};
@@ -40,6 +41,9 @@ impl Status {
             },
             "interfaces": self.interfaces.iter().map(interface).collect::<Value>(),
             "ring_size_bytes": self.ring_size,
+            "ring_blocks": self.ring_blocks,
+            "batches": self.snapshot.work.latency.count(),
+            "latency_seconds_sum": seconds(self.snapshot.work.latency.sum),
             "worker_late_seconds": self.worker_late.as_secs_f64(),
             "sensors": {
                 "by_state": SensorState::ALL
@@ -54,6 +58,15 @@ impl Status {
                 "text": self.filter.text,
                 "mirrors": !self.filter.is_off,
             },
+            "api": {
+                "sensors": self.sensors_api.as_ref().map(contact),
+                "own_pod": self.own_pod_api.as_ref().map(contact),
+            },
+            "cpu_quota": self.throttling.map(|throttling| json!({
+                "periods": throttling.periods,
+                "throttled_periods": throttling.throttled_periods,
+                "throttled_seconds": throttling.throttled.as_secs_f64(),
+            })),
             "cpu_seconds": self.usage.cpu.map(|cpu| cpu.as_secs_f64()),
             "resident_memory_bytes": self.usage.resident,
             "anonymous_memory_bytes": self.usage.anonymous,
@@ -75,12 +88,25 @@ fn by_reason(dropped: &Dropped) -> Map<String, Value> {
         .collect()
 }
 
+fn contact(contact: &ContactStatus) -> Value {
+    let failures = Contact::KINDS.into_iter().zip(contact.failures);
+    let failures = failures.filter(|(_, count)| *count > 0);
+    json!({
+        "connected": contact.is_connected,
+        "view_age_seconds": contact.age.map(|age| age.as_secs_f64()),
+        "errors": failures
+            .map(|(kind, count)| (kind.to_owned(), count.into()))
+            .collect::<Map<String, Value>>(),
+    })
+}
+
 fn interface(interface: &InterfaceStatus) -> Value {
     json!({
         "name": interface.name,
         "state": interface.state.label(),
-        "ring_packets": interface.ring.packets,
-        "ring_drops": interface.ring.drops,
+        "ring_packets": interface.ring.totals.packets,
+        "ring_drops": interface.ring.totals.drops,
+        "ring_closed_blocks_max": interface.ring.most_blocks,
     })
 }
 

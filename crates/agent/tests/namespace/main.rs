@@ -15,6 +15,8 @@ mod annotations;
 mod answers;
 mod bytes;
 mod crash;
+#[path = "../shared/endpoint.rs"]
+mod endpoint;
 mod filter;
 mod idle;
 mod lifecycle;

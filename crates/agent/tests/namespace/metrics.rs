@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use testbed::traffic::{Family, RawSocket, UdpStream, udp_stream};
 use testbed::{Host, Lab, Process};
 
+use crate::endpoint::{connect, get};
 use crate::memory::working_kib;
 use crate::scene::{LIMIT, Scene, VNI, podspan, sensor_of};
 use crate::totals::Totals;
@@ -34,39 +35,6 @@ pub(crate) const ALONE: &[(&str, fn())] = &[(
     "thousands_of_connections_slow_clients_and_garbage_lose_no_frame",
     flood,
 )];
-
-/// Where the pages are in each pod.
-const ENDPOINT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9469);
-
-/// Status and body of a page of the podspan in a pod, which may have just begun.
-pub(crate) fn get(pod: &Host, path: &str) -> (u16, String) {
-    let begun = Instant::now();
-    pod.namespace.run(|| {
-        loop {
-            match ask(path) {
-                Ok(answer) => return answer,
-                Err(error) => assert!(begun.elapsed() < LIMIT, "{path}: {error}"),
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-    })
-}
-
-fn connect() -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&ENDPOINT, LIMIT)?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    Ok(stream)
-}
-
-fn ask(path: &str) -> std::io::Result<(u16, String)> {
-    let mut stream = connect()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap();
-    Ok((status.parse().unwrap(), body.to_owned()))
-}
 
 /// The samples of one scrape, by name and labels.
 #[derive(Debug)]
@@ -230,6 +198,16 @@ fn same_numbers() {
     assert_eq!(before.get("sensors{state=\"in_use\"}"), 1);
     let mtu = format!("sensor_path_mtu_bytes{{sensor=\"{sensor}\"}}");
     assert_eq!(before.get(&mtu), 1500);
+    let batches = before.get("batch_datagrams_count");
+    assert!(batches > 0);
+    assert_eq!(before.get("latency_seconds_count"), batches);
+    assert_eq!(
+        before.get("batch_datagrams_sum"),
+        before.get("datagrams_built_total")
+    );
+    // Each frame waits in the ring until its block is closed.
+    let mean = before.0["latency_seconds_sum"] / before.0["latency_seconds_count"];
+    assert!(mean > 1e-5 && mean < LIMIT.as_secs_f64(), "{mean} s");
     let (_, text) = get(&pod, "/metrics");
     let info = format!(
         "podspan_info{{version=\"{}\",vni=\"{VNI}\",node=\"worker-1\",pod=\"\",namespace=\"\"}} 1",
