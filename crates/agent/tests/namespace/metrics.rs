@@ -1,12 +1,16 @@
 //! The pages of `METRICS`: their numbers are those of the log, and nobody who asks for them disturbs the mirroring.
 
 use std::collections::{HashMap, VecDeque};
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 use testbed::traffic::{Family, RawSocket, UdpStream, udp_stream};
 use testbed::{Host, Lab, Process};
 
@@ -28,6 +32,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
         "what_is_missing_is_in_the_readiness_and_not_in_the_liveness",
         readiness,
     ),
+    ("a_worker_that_is_stuck_is_not_alive", stuck),
 ];
 
 /// The scene that measures memory and needs the processor.
@@ -308,6 +313,49 @@ fn readiness() {
     assert!(text.contains("MTU=\"1\""), "{text}");
     wrong.terminate().unwrap();
     assert!(wrong.wait(LIMIT).unwrap().success());
+}
+
+/// A debugger stops the worker's thread, and no other one.
+fn stuck() {
+    /// It sleeps for ten seconds at most, and is stuck if it is late by ten more.
+    const TIME_MAX: Duration = Duration::from_mins(1);
+    let lab = quiet();
+    let pod = lab.pod.clone();
+    let scene = Scene::start(lab, Family::V4);
+    let worker = thread_of(scene.agent.id(), "worker");
+    assert_eq!(get(&pod, "/livez"), (200, "ok\n".to_owned()));
+    ptrace::attach(worker).unwrap();
+    waitpid(worker, Some(WaitPidFlag::__WALL)).unwrap();
+    let begun = Instant::now();
+    while get(&pod, "/livez").0 == 200 {
+        assert!(begun.elapsed() < TIME_MAX);
+        thread::sleep(Duration::from_millis(200));
+    }
+    let (code, text) = get(&pod, "/livez");
+    assert_eq!(code, 503);
+    assert!(text.starts_with("the worker is stuck for "), "{text}");
+    let (code, text) = get(&pod, "/readyz");
+    assert_eq!(code, 200);
+    assert!(text.starts_with("the worker is stuck for "), "{text}");
+    ptrace::detach(worker, None).unwrap();
+    let begun = Instant::now();
+    while get(&pod, "/livez").0 != 200 {
+        assert!(begun.elapsed() < TIME_MAX);
+        thread::sleep(Duration::from_millis(20));
+    }
+    scene.end();
+}
+
+/// A thread of a process, by its name.
+fn thread_of(process: u32, name: &str) -> Pid {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let is_it = |task: &fs::DirEntry| {
+        let found = fs::read_to_string(task.path().join("comm")).unwrap();
+        found.trim_end() == name
+    };
+    let task = tasks.map(Result::unwrap).find(is_it).unwrap();
+    let id = task.file_name().to_str().unwrap().parse().unwrap();
+    Pid::from_raw(id)
 }
 
 /// Connections that send nonsense, and heads without an end.

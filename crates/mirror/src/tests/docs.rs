@@ -13,7 +13,7 @@ use crate::spread::Spreader;
 use crate::{DropReason, Sensor, SensorTable, Spread};
 
 const WIRE_TRUTH: &str = include_str!("../../../../docs/wire-truth.md");
-const DOCUMENTS: [(&str, &str); 12] = [
+const DOCUMENTS: [(&str, &str); 13] = [
     ("README.md", include_str!("../../../../README.md")),
     (
         "docs/ARCHITECTURE.md",
@@ -34,6 +34,10 @@ const DOCUMENTS: [(&str, &str); 12] = [
     (
         "docs/SECURITY.md",
         include_str!("../../../../docs/SECURITY.md"),
+    ),
+    (
+        "docs/observability.md",
+        include_str!("../../../../docs/observability.md"),
     ),
     ("docs/wire-truth.md", WIRE_TRUTH),
     (
