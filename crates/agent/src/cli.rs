@@ -22,6 +22,8 @@ pub enum Command {
     CheckConfig,
     /// Print `docs/configuration.md`. This is for podspan's developers, so `--help` does not list it.
     ConfigurationMarkdown,
+    /// Print `docs/observability.md`; also for developers.
+    MetricsMarkdown,
     /// Check an expression for `FILTER`.
     Filter(FilterArguments),
 }
@@ -84,6 +86,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, A
         Some("--version" | "-V") => Command::Version,
         Some("--check-config") => Command::CheckConfig,
         Some("--configuration-markdown") => Command::ConfigurationMarkdown,
+        Some("--metrics-markdown") => Command::MetricsMarkdown,
         Some("filter") => return filter(arguments).map(Command::Filter),
         _ => return Err(ArgumentError::Unknown(first.to_string_lossy().into_owned())),
     };
@@ -150,6 +153,10 @@ mod tests {
         assert_eq!(
             parsed(&["--configuration-markdown"]),
             Ok(Command::ConfigurationMarkdown)
+        );
+        assert_eq!(
+            parsed(&["--metrics-markdown"]),
+            Ok(Command::MetricsMarkdown)
         );
     }
 

@@ -1,4 +1,4 @@
-//! Everything except the path of a frame: signals, the log, the sensors, and the MTUs of paths.
+//! Everything except the path of a frame: signals, the log, the sensors, the MTUs of paths, and the state for who asks.
 //!
 //! In: the worker's published numbers and events, the lists of sensors, and the annotations of podspan's own
 //! pod. Out: the table of sensors; the rings' filters; log lines, at changes and not per frame; and one line
@@ -8,23 +8,23 @@
 //! sleeps until a deadline, a signal, a list, an annotation or an event. The worker then sends
 //! [`Event::Traffic`] at the first change of its numbers, so the sleep does not delay the log line of a loss.
 
-use std::collections::HashMap;
-use std::fmt;
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use capture::InterfaceChange;
-use mirror::totals::{DropReason, Dropped};
+use discovery::SharedContact;
 use nix::errno::Errno;
-use settings::Foreign;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 use transmit::{Answers, Report};
 use wire::InterfaceName;
 
+use crate::cpu_quota::CpuQuota;
+use crate::endpoint::Endpoint;
 use crate::flag::Flag;
+use crate::interfaces::Interfaces;
+use crate::losses::Losses;
 use crate::own_annotations::OwnAnnotationChanges;
 use crate::published::{Event, Published, Snapshot};
 use crate::reminders::{REMIND_EVERY, Reminders};
@@ -33,12 +33,12 @@ use crate::schedule::{CHECK_EVERY, Schedule};
 use crate::sensor_lists::SensorLists;
 use crate::sensors::Sensors;
 use crate::signals::Signals;
+use crate::status::process::Usage;
+use crate::status::{ContactStatus, Identity, InterfaceStatus, Status};
 
 /// How often the MTUs of paths are read again although no route has changed here. After ten minutes the
 /// kernel drops the MTU that a router has reported.
 const REFRESH_PATHS_EVERY: Duration = Duration::from_secs(30);
-/// A loss is over when its counter has not grown for this time.
-const LOSS_OVER_AFTER: Duration = Duration::from_secs(10);
 
 /// What changes while podspan runs, apart from what the worker reports.
 pub(crate) struct Inputs {
@@ -48,6 +48,17 @@ pub(crate) struct Inputs {
     pub(crate) annotations: Option<OwnAnnotationChanges>,
     /// `None` without tunnels.
     pub(crate) answers: Option<Answers>,
+    /// Who wants to know the state.
+    pub(crate) endpoint: Endpoint,
+}
+
+/// What is known at the start and does not change.
+pub(crate) struct Known {
+    pub(crate) identity: Identity,
+    /// The size of each ring in bytes, and its number of blocks.
+    pub(crate) ring_size: u64,
+    pub(crate) ring_blocks: u64,
+    pub(crate) cpu_quota: CpuQuota,
 }
 
 /// The control side.
@@ -56,8 +67,12 @@ pub(crate) struct Control {
     filters: RingFilters,
     published: Arc<Published>,
     events: mpsc::Receiver<Event>,
-    /// Interfaces that podspan waits for, and when this was last logged.
-    missing: HashMap<InterfaceName, Instant>,
+    interfaces: Interfaces,
+    known: Known,
+    /// The watches at the API server: for sensors, and for podspan's own pod.
+    contacts: [Option<SharedContact>; 2],
+    /// Whether the sensors are addresses, or a list has come.
+    has_list: bool,
     losses: Losses,
     schedule: Schedule,
     /// The numbers at the last check.
@@ -79,15 +94,20 @@ impl Control {
         filters: RingFilters,
         published: Arc<Published>,
         events: mpsc::Receiver<Event>,
+        interfaces: Interfaces,
+        known: Known,
     ) -> Self {
         let logged_totals = (Snapshot::default(), Instant::now());
-        let (missing, losses) = (HashMap::new(), Losses::default());
+        let losses = Losses::default();
         Self {
             sensors,
             filters,
             published,
             events,
-            missing,
+            interfaces,
+            known,
+            contacts: [None, None],
+            has_list: false,
             losses,
             schedule: Schedule::new(Instant::now()),
             checked: Snapshot::default(),
@@ -119,8 +139,13 @@ impl Control {
             mut lists,
             mut annotations,
             answers,
+            mut endpoint,
         } = inputs;
-        let mut has_list = lists.is_none();
+        self.has_list = lists.is_none();
+        self.contacts = [
+            lists.as_ref().map(SensorLists::contact),
+            annotations.as_ref().and_then(OwnAnnotationChanges::contact),
+        ];
         loop {
             let changed = async {
                 match &mut annotations {
@@ -137,12 +162,12 @@ impl Control {
             let name = tokio::select! {
                 list = list => {
                     self.sensors.update_list(list, Instant::now());
-                    has_list = true;
-                    self.sensors_changed(has_list, first_list);
+                    self.has_list = true;
+                    self.sensors_changed(first_list);
                     continue;
                 }
                 () = self.sensors.tunnel_changed(answers.as_ref()) => {
-                    self.sensors_changed(has_list, first_list);
+                    self.sensors_changed(first_list);
                     continue;
                 }
                 annotations = changed => {
@@ -159,6 +184,10 @@ impl Control {
                     self.handle(event, Instant::now());
                     continue;
                 }
+                request = endpoint.request() => {
+                    request.answer(self.status(Instant::now()));
+                    continue;
+                }
                 name = signals.next() => name,
             };
             tracing::info!("{name}: podspan stops capturing and sends what is in the rings");
@@ -167,9 +196,9 @@ impl Control {
     }
 
     /// Ends the wait of the first frames if one of the listed sensors can be used, and requests a check.
-    fn sensors_changed(&mut self, has_list: bool, first_list: &Flag) {
+    fn sensors_changed(&mut self, first_list: &Flag) {
         let now = Instant::now();
-        if has_list && self.sensors.is_usable(now) {
+        if self.has_list && self.sensors.is_usable(now) {
             first_list.raise();
         }
         self.schedule.request(now + CHECK_EVERY);
@@ -186,7 +215,42 @@ impl Control {
         if !last.totals.check() {
             tracing::error!("the totals do not add up; this is a defect, please report it");
         }
-        log_totals(last);
+        self.status(now).log_totals();
+    }
+
+    /// What is known now.
+    fn status(&self, now: Instant) -> Status {
+        let interface = |((name, state), ring): ((&InterfaceName, _), _)| InterfaceStatus {
+            name: name.to_string(),
+            state,
+            ring,
+        };
+        let interfaces = self.interfaces.states().zip(self.published.rings(now));
+        let contact = |contact: &Option<SharedContact>| {
+            let contact = contact.as_ref()?;
+            Some(ContactStatus::at(contact.get(), now))
+        };
+        let [sensors_api, own_pod_api] = &self.contacts;
+        Status {
+            identity: self.known.identity.clone(),
+            idle: None,
+            snapshot: self.published.read(),
+            interfaces: interfaces.map(interface).collect(),
+            ring_size: Some(self.known.ring_size),
+            ring_blocks: Some(self.known.ring_blocks),
+            sensors_api: contact(sensors_api),
+            own_pod_api: contact(own_pod_api),
+            throttling: self.known.cpu_quota.read(),
+            worker_late: self.published.late(now),
+            has_list: self.has_list,
+            sensors: self.sensors.status(now),
+            filter: self.filters.status(),
+            usage: Usage::read(),
+            events_lost: self.published.events_lost(),
+            log_lines_dropped: crate::log::dropped(),
+            // The endpoint adds its own.
+            connections_evicted: 0,
+        }
     }
 
     /// Does what is due, and schedules the next check.
@@ -197,20 +261,12 @@ impl Control {
             self.sensors.refresh_paths();
             self.next_path_refresh = now + REFRESH_PATHS_EVERY;
         }
-        for (name, logged) in &mut self.missing {
-            if now.duration_since(*logged) >= REMIND_EVERY {
-                *logged = now;
-                tracing::warn!(
-                    interface = %name,
-                    "the interface still does not exist; podspan waits for it"
-                );
-            }
-        }
+        self.interfaces.remind(now);
         let snapshot = self.published.read();
         self.losses.update(&snapshot, now);
         let (last, at) = &self.logged_totals;
         if now.duration_since(*at) >= REMIND_EVERY && *last != snapshot {
-            log_totals(&snapshot);
+            self.status(now).log_totals();
             self.logged_totals = (snapshot, now);
         }
         let is_idle = !self.sensors.needs_check(now)
@@ -226,8 +282,9 @@ impl Control {
     fn next_deadline(&self, snapshot: &Snapshot) -> Instant {
         let (last, at) = &self.logged_totals;
         let totals = (last != snapshot).then(|| *at + REMIND_EVERY);
-        let missing = self.missing.values().map(|logged| *logged + REMIND_EVERY);
+        let missing = self.interfaces.next_reminder();
         missing
+            .into_iter()
             .chain(totals)
             .fold(self.next_path_refresh, Instant::min)
     }
@@ -235,7 +292,7 @@ impl Control {
     fn handle(&mut self, event: Event, now: Instant) {
         self.schedule.request(now + CHECK_EVERY);
         match event {
-            Event::Interface { name, change } => self.log_interface_change(name, &change, now),
+            Event::Interface { name, change } => self.interfaces.changed(&name, &change, now),
             Event::InterfaceFailed { name, error } => {
                 if self.reminders.is_due(format!("{name} {error}"), now) {
                     tracing::warn!(
@@ -321,147 +378,5 @@ impl Control {
             _ => "this is not expected; please report it",
         };
         tracing::warn!(times = report.refusals, %errno, remedy, "the kernel refuses to send");
-    }
-
-    fn log_interface_change(
-        &mut self,
-        name: InterfaceName,
-        change: &InterfaceChange,
-        now: Instant,
-    ) {
-        // Another process can choose an interface's name.
-        let text = change.to_string();
-        let text = Foreign(&text);
-        match change {
-            InterfaceChange::Bound { .. }
-            | InterfaceChange::Replaced { .. }
-            | InterfaceChange::Up => {
-                tracing::info!(interface = %name, "{text}");
-            }
-            _ => tracing::warn!(interface = %name, "{text}"),
-        }
-        if matches!(change, InterfaceChange::Missing) {
-            self.missing.insert(name, now);
-        } else {
-            self.missing.remove(&name);
-        }
-    }
-}
-
-fn log_totals(Snapshot { totals, ring }: &Snapshot) {
-    tracing::info!(
-        ring_packets = ring.packets,
-        ring_drops = ring.drops,
-        frames_seen = totals.frames_seen,
-        frames_mirrored = totals.frames_mirrored,
-        frames_dropped = totals.frames_dropped.sum(),
-        frames_dropped_by = %ByReason(&totals.frames_dropped),
-        datagrams_built = totals.datagrams_built,
-        datagrams_sent = totals.datagrams_sent,
-        datagrams_dropped = totals.datagrams_dropped.sum(),
-        datagrams_dropped_by = %ByReason(&totals.datagrams_dropped),
-        bytes_sent = totals.bytes_sent,
-        messages_sent = totals.messages_sent,
-        trailer_bytes = totals.trailer_bytes,
-        "totals"
-    );
-}
-
-/// Counts as `no_sensor:3,oversize:1`, or `none`.
-struct ByReason<'d>(&'d Dropped);
-
-impl fmt::Display for ByReason<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for reason in DropReason::ALL {
-            let count = self.0.of(reason);
-            if count > 0 {
-                write!(f, "{separator}{reason}:{count}")?;
-                separator = ",";
-            }
-        }
-        if separator.is_empty() {
-            f.write_str("none")
-        } else {
-            Ok(())
-        }
-    }
-}
-
-/// The losses that continue. Only the start and the end of each are logged.
-#[derive(Default)]
-struct Losses {
-    /// The counters at the last update.
-    dropped: Dropped,
-    ring_drops: u64,
-    /// When each counter last grew, for losses that continue; the ring's is the last.
-    grew_at: [Option<Instant>; DropReason::ALL.len() + 1],
-}
-
-impl Losses {
-    /// Whether a loss continues.
-    fn any(&self) -> bool {
-        self.grew_at.iter().any(Option::is_some)
-    }
-
-    fn update(&mut self, snapshot: &Snapshot, now: Instant) {
-        let [reasons @ .., ring] = &mut self.grew_at;
-        for (grew_at, reason) in reasons.iter_mut().zip(DropReason::ALL) {
-            // This is not a loss: such frames are left out on purpose.
-            if reason == DropReason::OwnError {
-                continue;
-            }
-            let count = snapshot.totals.frames_dropped.of(reason);
-            let frames = count - self.dropped.of(reason).min(count);
-            log_loss(grew_at, reason.label(), frames, now);
-        }
-        let frames = snapshot.ring.drops - self.ring_drops.min(snapshot.ring.drops);
-        log_loss(ring, "ring_drops", frames, now);
-        self.dropped = snapshot.totals.frames_dropped;
-        self.ring_drops = snapshot.ring.drops;
-    }
-}
-
-/// Logs the start or the end of a loss. `frames` were lost since the last update.
-fn log_loss(grew_at: &mut Option<Instant>, reason: &str, frames: u64, now: Instant) {
-    match grew_at {
-        None if frames > 0 => {
-            tracing::warn!(reason, frames, "frames are not mirrored");
-            *grew_at = Some(now);
-        }
-        Some(_) if frames > 0 => *grew_at = Some(now),
-        Some(last) if now.duration_since(*last) >= LOSS_OVER_AFTER => {
-            tracing::info!(reason, "frames are mirrored again");
-            *grew_at = None;
-        }
-        _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_are_listed_by_reason() {
-        let mut dropped = Dropped::default();
-        assert_eq!(ByReason(&dropped).to_string(), "none");
-        dropped.set(DropReason::NoSensor, 3);
-        dropped.set(DropReason::SendError, 1);
-        assert_eq!(ByReason(&dropped).to_string(), "no_sensor:3,send_error:1");
-    }
-
-    #[test]
-    fn a_loss_continues_until_ten_seconds_without_a_lost_frame() {
-        let mut losses = Losses::default();
-        let mut snapshot = Snapshot::default();
-        let start = Instant::now();
-        snapshot.ring.drops = 5;
-        losses.update(&snapshot, start);
-        assert!(losses.grew_at[DropReason::ALL.len()].is_some());
-        losses.update(&snapshot, start + LOSS_OVER_AFTER / 2);
-        assert!(losses.grew_at[DropReason::ALL.len()].is_some());
-        losses.update(&snapshot, start + LOSS_OVER_AFTER);
-        assert!(losses.grew_at.iter().all(Option::is_none));
     }
 }

@@ -119,6 +119,38 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// Where the filter in use comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) enum FilterOrigin {
+    /// There is none: every frame is accepted.
+    #[default]
+    None,
+    /// `FILTER`.
+    Setting,
+    Annotation,
+}
+
+impl FilterOrigin {
+    /// The name in metrics.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Setting => "setting",
+            Self::Annotation => "annotation",
+        }
+    }
+}
+
+/// The filter in force.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(crate) struct FilterStatus {
+    pub(crate) origin: FilterOrigin,
+    /// Its text, empty without one.
+    pub(crate) text: String,
+    /// Whether mirroring is switched off.
+    pub(crate) is_off: bool,
+}
+
 /// The filter in use, and what it was decided from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FilterChoice {
@@ -148,6 +180,20 @@ impl FilterChoice {
             return Mirrored::Nothing;
         }
         Mirrored::Accepted(self.annotation.as_ref().or(self.setting.as_ref()).cloned())
+    }
+
+    /// What is in force if the rings have this choice.
+    pub(crate) fn status(&self) -> FilterStatus {
+        let (origin, filter) = match (&self.annotation, &self.setting) {
+            (Some(filter), _) => (FilterOrigin::Annotation, Some(filter)),
+            (None, Some(filter)) => (FilterOrigin::Setting, Some(filter)),
+            (None, None) => (FilterOrigin::None, None),
+        };
+        FilterStatus {
+            origin,
+            text: filter.map_or_else(String::new, |filter| filter.text().to_owned()),
+            is_off: self.is_off,
+        }
     }
 
     /// The choice for these annotations, and what has changed.

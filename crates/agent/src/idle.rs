@@ -5,8 +5,8 @@
 //! go away: after 1 s, then after twice the last pause, up to 60 s. SIGTERM and SIGINT end it with code 0.
 //!
 //! In: the errors of a start. Out: pauses, and log lines: at once for a new error, and then each minute.
-//! [`Attempts`] decides this and gets the time as an argument. In this state podspan is alive and not
-//! ready.
+//! [`Attempts`] decides this and gets the time as an argument. In this state podspan is alive, and says by the
+//! [endpoint](crate::endpoint) why it mirrors nothing; with `READY=strict` it is not ready.
 //!
 //! Wrong settings cannot change while the process lives, because they are in its environment. They are
 //! logged again, but not read again. This module does not handle a failure after the capabilities were
@@ -19,9 +19,13 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
+use settings::Basics;
+
+use crate::endpoint::Endpoint;
 use crate::exit::Exit;
 use crate::log;
 use crate::signals::Signals;
+use crate::status::{Identity, Status};
 
 /// The pause after the first failure; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -29,7 +33,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Stays alive with wrong settings until a signal.
-pub fn idle(errors: &dyn Display) -> ExitCode {
+pub fn idle(errors: &dyn Display, basics: &Basics) -> ExitCode {
     let (runtime, mut signals) = match runtime() {
         Ok(both) => both,
         Err(error) => {
@@ -38,7 +42,13 @@ pub fn idle(errors: &dyn Display) -> ExitCode {
             return Exit::OsError.into();
         }
     };
+    let waiting = Waiting {
+        identity: Identity::default(),
+        reason: errors.to_string(),
+    };
+    let mut endpoint = Endpoint::new(basics.metrics, basics.ready);
     runtime.block_on(async {
+        endpoint.start();
         // This thread writes the log itself: it has nothing else to do.
         loop {
             tracing::error!(
@@ -46,7 +56,10 @@ pub fn idle(errors: &dyn Display) -> ExitCode {
                  {errors}"
             );
             log::flush();
-            if signals.within(LONGEST_PAUSE).await {
+            if waiting
+                .signal_within(LONGEST_PAUSE, &mut signals, &mut endpoint)
+                .await
+            {
                 break;
             }
         }
@@ -68,10 +81,34 @@ pub(crate) fn runtime() -> std::io::Result<(Runtime, Signals)> {
     Ok((runtime, signals))
 }
 
-impl Signals {
-    /// Waits for a signal, at most for `limit`; returns whether one came.
-    async fn within(&mut self, limit: Duration) -> bool {
-        let Ok(name) = timeout(limit, self.next()).await else {
+/// A process that mirrors nothing.
+struct Waiting {
+    identity: Identity,
+    /// Why.
+    reason: String,
+}
+
+impl Waiting {
+    /// Waits for a signal, at most for `limit`, and tells who asks why nothing is mirrored; returns whether a signal
+    /// came.
+    async fn signal_within(
+        &self,
+        limit: Duration,
+        signals: &mut Signals,
+        endpoint: &mut Endpoint,
+    ) -> bool {
+        let signal = timeout(limit, async {
+            loop {
+                tokio::select! {
+                    name = signals.next() => return name,
+                    request = endpoint.request() => {
+                        let (identity, reason) = (self.identity.clone(), self.reason.clone());
+                        request.answer(Status::idle(identity, reason));
+                    }
+                }
+            }
+        });
+        let Ok(name) = signal.await else {
             return false;
         };
         tracing::info!("{name}: podspan ends without having mirrored anything");
@@ -79,10 +116,12 @@ impl Signals {
     }
 }
 
-/// Calls `start` until it succeeds; returns `None` if a signal comes first.
+/// Calls `start` until it succeeds; returns `None` if a signal comes first. The endpoint begins with the first failure.
 pub(crate) async fn until_started<T, E: Display>(
     mut start: impl FnMut() -> Result<T, E>,
+    identity: &Identity,
     signals: &mut Signals,
+    endpoint: &mut Endpoint,
 ) -> Option<T> {
     let mut attempts = Attempts::default();
     loop {
@@ -98,10 +137,15 @@ pub(crate) async fn until_started<T, E: Display>(
             tracing::error!(
                 "ON_FAILURE=idle: nothing is mirrored; next attempt in {pause:?}: {error}"
             );
-            // The log's thread starts only after the capabilities are dropped.
-            log::flush();
         }
-        if signals.within(pause).await {
+        // The log's thread starts only after the capabilities are dropped.
+        log::flush();
+        endpoint.start();
+        let waiting = Waiting {
+            identity: identity.clone(),
+            reason: error,
+        };
+        if waiting.signal_within(pause, signals, endpoint).await {
             return None;
         }
     }
@@ -158,6 +202,8 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
+    use settings::{MetricsAddress, Ready};
+
     use super::*;
 
     #[test]
@@ -191,7 +237,10 @@ mod tests {
             left -= 1;
             if left == 0 { Ok(7) } else { Err("not yet") }
         };
-        let started = runtime.block_on(until_started(start, &mut signals));
+        let mut endpoint = Endpoint::new(MetricsAddress::Off, Ready::Lenient);
+        let identity = Identity::default();
+        let started = until_started(start, &identity, &mut signals, &mut endpoint);
+        let started = runtime.block_on(started);
         assert_eq!((started, left), (Some(7), 0));
     }
 }

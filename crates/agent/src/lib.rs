@@ -13,21 +13,27 @@
 //! `own_annotations` follows the annotations of podspan's own pod there; `filter_choice` decides which filter
 //! they mean, and `ring_filters` attaches it.
 //! `ring_size` chooses the rings' size. `sensors` decides which sensors are in use: `observation` and `ejection` have the rules, and
-//! `sensor_log` and `reminders` the log lines.
+//! `sensor_log` and `reminders` the log lines. `interfaces` and `losses` log these. What is known of all of it is one value,
+//! a `status`, which the totals in the log and the pages of `endpoint` are made from.
 
 #![forbid(unsafe_code)]
 
 mod capture_file;
 pub mod cli;
 mod control;
+mod cpu_quota;
 mod ejection;
+mod endpoint;
 pub mod exit;
 mod filter_choice;
 pub mod filter_command;
 mod flag;
 pub mod help;
 mod idle;
+mod interfaces;
 pub mod log;
+mod losses;
+pub mod observability;
 mod observation;
 mod own_annotations;
 pub mod privilege;
@@ -45,7 +51,9 @@ mod sensors;
 mod signals;
 mod sources;
 mod start_wait;
+mod status;
 mod tunnels;
+mod work;
 mod worker;
 
 pub use idle::idle;

@@ -100,6 +100,12 @@ pub fn flush() {
     }
 }
 
+/// How many lines were dropped so far.
+#[must_use]
+pub fn dropped() -> u64 {
+    LINES.get().map_or(0, Queue::dropped_in_all)
+}
+
 /// Writes a text that cannot be an event, for example before the log is started; gives up after half a
 /// second.
 pub fn print(text: &dyn Display) {

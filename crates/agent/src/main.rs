@@ -16,6 +16,7 @@ use agent::exit::Exit;
 use agent::filter_command;
 use agent::help;
 use agent::log;
+use agent::observability;
 use settings::{Basics, Config, OnFailure};
 
 fn main() -> ExitCode {
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Ok(Command::Help) => print_and_end(&help::help()),
         Ok(Command::Version) => print_and_end(&cli::version()),
         Ok(Command::ConfigurationMarkdown) => print_and_end(&help::markdown()),
+        Ok(Command::MetricsMarkdown) => print_and_end(&observability::markdown()),
         Ok(Command::Filter(arguments)) => match filter_command::output(&arguments) {
             Ok(text) => print_and_end(&text),
             Err(error) => fail(&error, Exit::Usage),
@@ -45,7 +47,7 @@ fn start() -> ExitCode {
     }
     match (Config::from_env(), basics.on_failure) {
         (Ok(config), _) => agent::run(&config),
-        (Err(errors), OnFailure::Idle) => agent::idle(&errors),
+        (Err(errors), OnFailure::Idle) => agent::idle(&errors, &basics),
         (Err(errors), OnFailure::Exit) => fail(&errors, Exit::Usage),
     }
 }

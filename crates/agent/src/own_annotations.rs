@@ -9,7 +9,9 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use discovery::{OwnAnnotations, OwnPodSettings, Timing, follow_annotations_file, watch_own_pod};
+use discovery::{
+    OwnAnnotations, OwnPodSettings, SharedContact, Timing, follow_annotations_file, watch_own_pod,
+};
 use nix::sys::utsname::uname;
 use tokio::sync::watch;
 
@@ -17,7 +19,11 @@ use crate::sensor_lists::{own_addresses, source};
 use settings::{Annotations, Config, Namespace, ObjectName, PodUid, Value as _};
 
 /// The changes of the annotations.
-pub(crate) struct OwnAnnotationChanges(watch::Receiver<OwnAnnotations>);
+pub(crate) struct OwnAnnotationChanges {
+    changes: watch::Receiver<OwnAnnotations>,
+    /// `None` if the API server is not asked.
+    contact: Option<SharedContact>,
+}
 
 impl OwnAnnotationChanges {
     /// Starts to follow the annotations; `None` if nothing says where they are. Must be called within the
@@ -26,22 +32,36 @@ impl OwnAnnotationChanges {
         let (changes, last) = watch::channel(OwnAnnotations::default());
         // It fails when the control side has ended, which then needs no annotations.
         let publish = move |annotations| drop(changes.send(annotations));
-        match origin(config, host_name().as_deref(), own_addresses)? {
-            Origin::File(path) => drop(tokio::spawn(follow_annotations_file(path, publish))),
-            Origin::ApiServer(pod) => {
-                drop(tokio::spawn(watch_own_pod(pod, source(config), publish)));
+        let contact = match origin(config, host_name().as_deref(), own_addresses)? {
+            Origin::File(path) => {
+                drop(tokio::spawn(follow_annotations_file(path, publish)));
+                None
             }
-        }
-        Some(Self(last))
+            Origin::ApiServer(pod) => {
+                let contact = SharedContact::default();
+                let watched = watch_own_pod(pod, source(config), contact.clone(), publish);
+                drop(tokio::spawn(watched));
+                Some(contact)
+            }
+        };
+        Some(Self {
+            changes: last,
+            contact,
+        })
+    }
+
+    /// What is known of the API server, if it is asked.
+    pub(crate) fn contact(&self) -> Option<SharedContact> {
+        self.contact.clone()
     }
 
     /// Waits for the next change.
     pub(crate) async fn next(&mut self) -> OwnAnnotations {
         // Only a panic ends the task, and in the release build a panic ends the process.
-        if self.0.changed().await.is_err() {
+        if self.changes.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
-        self.0.borrow_and_update().clone()
+        self.changes.borrow_and_update().clone()
     }
 }
 

@@ -5,11 +5,15 @@
 //! numbers are exact. Rare events go through a bounded channel that never blocks the worker: an event
 //! that does not fit is counted.
 //!
+//! The worker also says by when it makes progress at the latest: before it sleeps the end of the sleep, and after each
+//! block the present. If that time is long over, it is stuck ([`Published::late`]).
+//!
 //! The control side writes one flag: before it sleeps, it requests an event at the next change of the
 //! numbers, which wakes it ([`Published::request_traffic_event`]).
 
+use std::iter::Sum;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use capture::InterfaceChange;
 use mirror::totals::{DropReason, Dropped, Totals};
@@ -18,6 +22,7 @@ use transmit::Report;
 use wire::InterfaceName;
 
 use crate::start_wait::Cause;
+use crate::work::{PublishedWork, Work};
 
 const REASONS: usize = DropReason::ALL.len();
 /// More events than the worker sends while the control side stalls for a second.
@@ -64,6 +69,15 @@ pub(crate) struct RingTotals {
     pub(crate) drops: u64,
 }
 
+impl Sum for RingTotals {
+    fn sum<I: Iterator<Item = Self>>(rings: I) -> Self {
+        rings.fold(Self::default(), |sum, ring| Self {
+            packets: sum.packets + ring.packets,
+            drops: sum.drops + ring.drops,
+        })
+    }
+}
+
 /// All numbers at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Snapshot {
@@ -71,10 +85,73 @@ pub(crate) struct Snapshot {
     pub(crate) totals: Totals,
     /// The kernel's counters.
     pub(crate) ring: RingTotals,
+    /// The batches.
+    pub(crate) work: Work,
+}
+
+/// The kernel's counters of one ring.
+#[derive(Debug, Default)]
+struct RingCounters {
+    packets: AtomicU64,
+    drops: AtomicU64,
+    /// The most closed blocks in the current minute and in the one before it, and which minute it is.
+    most: AtomicU64,
+    most_before: AtomicU64,
+    minute: AtomicU64,
+}
+
+impl RingCounters {
+    /// Only the worker calls this.
+    fn observe(&self, blocks: u64, minute: u64) {
+        let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let most = if load(&self.minute) == minute {
+            load(&self.most)
+        } else {
+            let before = self.most_of(minute.wrapping_sub(1));
+            self.most_before.store(before, Ordering::Relaxed);
+            self.minute.store(minute, Ordering::Relaxed);
+            0
+        };
+        self.most.store(most.max(blocks), Ordering::Relaxed);
+    }
+
+    /// The most of one minute; zero if the worker has found no block in it.
+    fn most_of(&self, minute: u64) -> u64 {
+        if self.minute.load(Ordering::Relaxed) == minute {
+            self.most.load(Ordering::Relaxed)
+        } else {
+            0
+        }
+    }
+
+    /// The most of this minute and the one before it.
+    fn most_until(&self, minute: u64) -> u64 {
+        if self.minute.load(Ordering::Relaxed) == minute {
+            let before = self.most_before.load(Ordering::Relaxed);
+            self.most.load(Ordering::Relaxed).max(before)
+        } else {
+            self.most_of(minute.wrapping_sub(1))
+        }
+    }
+
+    fn read(&self) -> RingTotals {
+        RingTotals {
+            packets: self.packets.load(Ordering::Relaxed),
+            drops: self.drops.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// The kernel's counters of one ring, and how full it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RingNumbers {
+    pub(crate) totals: RingTotals,
+    /// The most closed blocks that the worker found in the last one to two minutes.
+    pub(crate) most_blocks: u64,
 }
 
 /// The numbers that the worker last stored.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Published {
     frames_seen: AtomicU64,
     frames_mirrored: AtomicU64,
@@ -85,13 +162,44 @@ pub(crate) struct Published {
     bytes_sent: AtomicU64,
     messages_sent: AtomicU64,
     trailer_bytes: AtomicU64,
-    ring_packets: AtomicU64,
-    ring_drops: AtomicU64,
+    work: PublishedWork,
+    /// One for each interface, in the order of the configuration.
+    rings: Box<[RingCounters]>,
+    /// What the next time counts from.
+    begun: Instant,
+    /// In milliseconds, when the worker makes progress at the latest.
+    progress_by: AtomicU64,
     events_lost: AtomicU64,
     traffic_requested: AtomicBool,
 }
 
 impl Published {
+    /// No numbers, of so many rings.
+    pub(crate) fn new(rings: usize) -> Self {
+        Self {
+            frames_seen: AtomicU64::default(),
+            frames_mirrored: AtomicU64::default(),
+            frames_dropped: Default::default(),
+            datagrams_built: AtomicU64::default(),
+            datagrams_sent: AtomicU64::default(),
+            datagrams_dropped: Default::default(),
+            bytes_sent: AtomicU64::default(),
+            messages_sent: AtomicU64::default(),
+            trailer_bytes: AtomicU64::default(),
+            work: PublishedWork::default(),
+            rings: (0..rings).map(|_| RingCounters::default()).collect(),
+            begun: Instant::now(),
+            progress_by: AtomicU64::default(),
+            events_lost: AtomicU64::default(),
+            traffic_requested: AtomicBool::default(),
+        }
+    }
+
+    /// Stores the counters of batches.
+    pub(crate) fn store_work(&self, work: &Work) {
+        self.work.store(work);
+    }
+
     /// Stores the worker's counters.
     pub(crate) fn store_totals(&self, totals: &Totals) {
         let pairs = [
@@ -110,10 +218,48 @@ impl Published {
         store_dropped(&self.datagrams_dropped, &totals.datagrams_dropped);
     }
 
-    /// Stores the kernel's counters.
-    pub(crate) fn store_ring(&self, ring: RingTotals) {
-        self.ring_packets.store(ring.packets, Ordering::Relaxed);
-        self.ring_drops.store(ring.drops, Ordering::Relaxed);
+    /// Stores the kernel's counters of a ring, by its number; returns whether they are new.
+    pub(crate) fn store_ring(&self, number: usize, ring: RingTotals) -> bool {
+        let Some(counters) = self.rings.get(number) else {
+            return false;
+        };
+        let is_new = counters.read() != ring;
+        counters.packets.store(ring.packets, Ordering::Relaxed);
+        counters.drops.store(ring.drops, Ordering::Relaxed);
+        is_new
+    }
+
+    /// The numbers of each ring.
+    pub(crate) fn rings(&self, now: Instant) -> impl Iterator<Item = RingNumbers> {
+        let minute = self.minute(now);
+        self.rings.iter().map(move |ring| RingNumbers {
+            totals: ring.read(),
+            most_blocks: ring.most_until(minute),
+        })
+    }
+
+    /// The worker has found so many closed blocks in a ring, by its number.
+    pub(crate) fn closed_blocks(&self, number: usize, blocks: usize, now: Instant) {
+        if let Some(ring) = self.rings.get(number) {
+            ring.observe(blocks as u64, self.minute(now));
+        }
+    }
+
+    fn minute(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.begun).as_secs() / 60
+    }
+
+    /// The worker makes progress by this time, or is late.
+    pub(crate) fn expect_progress(&self, by: Instant) {
+        let ms = by.saturating_duration_since(self.begun).as_millis();
+        let ms = u64::try_from(ms).unwrap_or(u64::MAX);
+        self.progress_by.store(ms, Ordering::Relaxed);
+    }
+
+    /// By how much the worker is late.
+    pub(crate) fn late(&self, now: Instant) -> Duration {
+        let by = Duration::from_millis(self.progress_by.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.begun).saturating_sub(by)
     }
 
     /// Requests [`Event::Traffic`] at the next change of the numbers. Returns false if the numbers already differ from
@@ -154,10 +300,8 @@ impl Published {
                 messages_sent: number(&self.messages_sent),
                 trailer_bytes: number(&self.trailer_bytes),
             },
-            ring: RingTotals {
-                packets: number(&self.ring_packets),
-                drops: number(&self.ring_drops),
-            },
+            ring: self.rings.iter().map(RingCounters::read).sum(),
+            work: self.work.read(),
         }
     }
 }
@@ -214,15 +358,62 @@ mod tests {
             packets: 4,
             drops: 1,
         };
-        let published = Published::default();
+        let published = Published::new(2);
         published.store_totals(&totals);
-        published.store_ring(ring);
-        assert_eq!(published.read(), Snapshot { totals, ring });
+        assert!(published.store_ring(0, ring));
+        assert!(published.store_ring(1, ring));
+        assert!(!published.store_ring(1, ring));
+        let rings = published.rings(Instant::now());
+        let rings: Vec<_> = rings.map(|ring| ring.totals).collect();
+        assert_eq!(rings, [ring, ring]);
+        let ring = RingTotals {
+            packets: 8,
+            drops: 2,
+        };
+        let work = Work::default();
+        assert_eq!(published.read(), Snapshot { totals, ring, work });
+    }
+
+    #[test]
+    fn the_most_closed_blocks_are_those_of_the_last_one_to_two_minutes() {
+        let published = Published::new(1);
+        let at = |seconds| published.begun + Duration::from_secs(seconds);
+        let most = |seconds| published.rings(at(seconds)).next().unwrap().most_blocks;
+        assert_eq!(most(0), 0);
+        for (seconds, blocks, expected) in [
+            (10, 3, 3),
+            (20, 9, 9),
+            (59, 1, 9),
+            (61, 2, 9),
+            (119, 1, 9),
+            (120, 1, 2),
+            (300, 4, 4),
+        ] {
+            published.closed_blocks(0, blocks, at(seconds));
+            assert_eq!(most(seconds), expected, "{seconds} s");
+            assert_eq!(most(seconds), expected, "reading does not reset it");
+        }
+        assert_eq!([359, 360, 419, 420].map(most), [4, 4, 4, 0]);
+    }
+
+    #[test]
+    fn a_worker_that_sleeps_is_late_only_after_the_end_of_its_sleep() {
+        let published = Published::new(1);
+        let start = Instant::now();
+        let seconds = Duration::from_secs;
+        // It has not begun.
+        assert!(published.late(start + seconds(20)) >= seconds(20));
+        published.expect_progress(start + seconds(30));
+        assert_eq!(published.late(start + seconds(29)), Duration::ZERO);
+        let late = published.late(start + seconds(45));
+        // Whole milliseconds are stored.
+        let error = late.abs_diff(seconds(15));
+        assert!(error <= Duration::from_millis(1), "{late:?}");
     }
 
     #[test]
     fn a_request_for_traffic_is_cleared_once_and_fails_if_there_was_traffic() {
-        let published = Published::default();
+        let published = Published::new(1);
         let none = Snapshot::default();
         assert!(!published.clear_traffic_request());
         assert!(published.request_traffic_event(&none));
@@ -239,7 +430,7 @@ mod tests {
     #[test]
     fn an_event_that_does_not_fit_is_counted() {
         let (events, _receiver) = EventSender::channel();
-        let published = Published::default();
+        let published = Published::new(1);
         let name: InterfaceName = "eth0".parse().unwrap();
         for _ in 0..=EVENTS_MAX {
             let event = Event::Interface {

@@ -8,7 +8,7 @@
 use capture::{FilterHandle, FilterRefused};
 use discovery::OwnAnnotations;
 
-use crate::filter_choice::{Change, FilterChoice, Mirrored};
+use crate::filter_choice::{Change, FilterChoice, FilterStatus, Mirrored};
 
 /// Where a filter is attached.
 pub(crate) trait Attach {
@@ -44,6 +44,14 @@ impl<A: Attach> RingFilters<A> {
             accepted: choice.clone(),
             attached: Some(choice.mirrored()),
             choice,
+        }
+    }
+
+    /// What is in force.
+    pub(crate) fn status(&self) -> FilterStatus {
+        FilterStatus {
+            is_off: self.attached == Some(Mirrored::Nothing),
+            ..self.choice.status()
         }
     }
 
@@ -123,6 +131,7 @@ mod tests {
     use filter::Filter;
 
     use super::*;
+    use crate::filter_choice::FilterOrigin;
 
     /// A socket with a limit for the length of a filter's text.
     struct Ring {
@@ -192,6 +201,19 @@ mod tests {
         for ring in attached(&filters) {
             assert_eq!(ring, ["tcp", "-", "icmp"]);
         }
+        let status = |origin, text: &str, is_off| FilterStatus {
+            origin,
+            text: text.to_owned(),
+            is_off,
+        };
+        let expected = status(FilterOrigin::Annotation, "icmp", false);
+        assert_eq!(filters.status(), expected);
+        filters.update(OwnAnnotations {
+            filter: None,
+            mirror: Some("off".to_owned()),
+        });
+        let expected = status(FilterOrigin::Setting, "udp", true);
+        assert_eq!(filters.status(), expected);
     }
 
     #[test]

@@ -8,10 +8,11 @@
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use capture::privilege::{PrivilegeError, drop_all, raise_net_raw};
 use capture::{FilterHandle, Ring};
@@ -23,11 +24,14 @@ use thiserror::Error;
 use transmit::{Prober, SocketConfig, Transmitter};
 use tunnel::Inner;
 
-use crate::control::{Control, Inputs};
+use crate::control::{Control, Inputs, Known};
+use crate::cpu_quota::CpuQuota;
+use crate::endpoint::Endpoint;
 use crate::exit::Exit;
 use crate::filter_choice::FilterChoice;
 use crate::flag::Flag;
 use crate::idle;
+use crate::interfaces::Interfaces;
 use crate::log;
 use crate::own_annotations::OwnAnnotationChanges;
 use crate::privilege;
@@ -37,6 +41,7 @@ use crate::ring_size;
 use crate::sealing::Sessions;
 use crate::sensor_lists::SensorLists;
 use crate::sensors::{ListedSensor, Sensors};
+use crate::status::Identity;
 use crate::tunnels::Tunnels;
 use crate::tunnels::keys::{KeyFiles, Sources};
 use crate::worker::Worker;
@@ -148,12 +153,17 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
     raise_net_raw();
     let (runtime, mut signals) = idle::runtime().map_err(RunError::Runtime)?;
     let open = || Opened::open(config);
+    let identity = Identity::of(config);
+    let mut endpoint = Endpoint::new(config.metrics, config.ready);
     let opened = match config.on_failure {
         OnFailure::Exit => open()?,
-        OnFailure::Idle => match runtime.block_on(idle::until_started(open, &mut signals)) {
-            Some(opened) => opened,
-            None => return Ok(()),
-        },
+        OnFailure::Idle => {
+            let started = idle::until_started(open, &identity, &mut signals, &mut endpoint);
+            match runtime.block_on(started) {
+                Some(opened) => opened,
+                None => return Ok(()),
+            }
+        }
     };
     let bounding_set = drop_all()?;
     log::start_writer().map_err(RunError::Log)?;
@@ -186,7 +196,7 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
         listed(config),
         tunnels,
     );
-    let published = Arc::new(Published::default());
+    let published = Arc::new(Published::new(rings.len()));
     let (event_sender, events) = EventSender::channel();
     let (stop, first_list) = (Flag::new()?, Flag::new()?);
     let worker = Worker {
@@ -209,12 +219,21 @@ fn mirror_until_stopped(config: &Config) -> Result<(), RunError> {
         .map_err(RunError::Spawn)?;
 
     let filters = RingFilters::new(filter_handles, FilterChoice::new(config.filter.clone()));
-    let mut control = Control::new(sensors, filters, published, events);
+    let interfaces = Interfaces::new(config.interface.names(), Instant::now());
+    let known = Known {
+        identity,
+        ring_size: ring_plan.ring_bytes() as u64,
+        ring_blocks: ring_plan.blocks() as u64,
+        cpu_quota: CpuQuota::find(Path::new("/")),
+    };
+    let mut control = Control::new(sensors, filters, published, events, interfaces, known);
     let is_requested = runtime.block_on(async {
+        endpoint.start();
         let inputs = Inputs {
             answers: control.answers().map_err(RunError::Runtime)?,
             lists: SensorLists::watch(config, has_ipv6),
             annotations: OwnAnnotationChanges::follow(config),
+            endpoint,
         };
         Ok::<_, RunError>(control.run(inputs, &first_list, &mut signals).await)
     });

@@ -7,8 +7,8 @@
 use std::net::IpAddr;
 
 use discovery::{
-    ClientSource, Families, FoundSensor, OwnPod, Scope, SensorList, Settings, Timing,
-    TunnelSettings,
+    ClientSource, Families, FoundSensor, OwnPod, Scope, SensorList, Settings, SharedContact,
+    Timing, TunnelSettings,
 };
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use tokio::sync::watch;
@@ -17,7 +17,10 @@ use crate::sensors::ListedSensor;
 use settings::{Config, Namespace, Namespaces, ObjectName, PodUid, SensorSetting};
 
 /// The lists of the sensors that have the name.
-pub(crate) struct SensorLists(watch::Receiver<SensorList>);
+pub(crate) struct SensorLists {
+    lists: watch::Receiver<SensorList>,
+    contact: SharedContact,
+}
 
 impl SensorLists {
     /// Starts to watch the pods with the sensor's name; `None` if the configuration has addresses.
@@ -30,17 +33,27 @@ impl SensorLists {
         let (lists, last) = watch::channel(SensorList::default());
         // It fails when the control side has ended, which then needs no list.
         let publish = move |list| drop(lists.send(list));
-        tokio::spawn(discovery::watch(settings, source(config), publish));
-        Some(Self(last))
+        let contact = SharedContact::default();
+        let watched = discovery::watch(settings, source(config), contact.clone(), publish);
+        tokio::spawn(watched);
+        Some(Self {
+            lists: last,
+            contact,
+        })
+    }
+
+    /// What is known of the API server.
+    pub(crate) fn contact(&self) -> SharedContact {
+        self.contact.clone()
     }
 
     /// Waits for the next list.
     pub(crate) async fn next(&mut self) -> Vec<ListedSensor> {
         // Only a panic ends discovery, and in the release build a panic ends the process.
-        if self.0.changed().await.is_err() {
+        if self.lists.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
-        self.0
+        self.lists
             .borrow_and_update()
             .sensors
             .iter()

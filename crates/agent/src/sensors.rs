@@ -13,6 +13,8 @@
 //! The query needs a socket and sends no datagram. A path without a route may get one later, so it
 //! counts as Ethernet until then.
 
+pub(crate) mod status;
+
 use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashMap};
 use std::future::pending;
@@ -105,6 +107,8 @@ pub(crate) struct Sensors {
     log: SensorLog,
     /// Upper bound for path MTUs.
     mtu: Option<Mtu>,
+    /// How often the sensors in use have changed.
+    changes: u64,
 }
 
 impl Sensors {
@@ -127,6 +131,7 @@ impl Sensors {
             answers_until: Instant::now(),
             log: SensorLog::default(),
             mtu,
+            changes: 0,
         };
         sensors.set_list(list, Instant::now());
         sensors.refresh_table(Instant::now());
@@ -291,6 +296,7 @@ impl Sensors {
         self.log
             .log_changes(changes, (&before, &after), self.list.len(), now);
         if is_new {
+            self.changes += 1;
             let is_ejected = |listed: &&ListedSensor| self.ejections.is_ejected(listed.address);
             let ejected = self.list.iter().filter(is_ejected).count();
             SensorLog::log_in_use(&after, self.list.len(), ejected);

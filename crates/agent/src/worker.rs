@@ -25,14 +25,14 @@
 use std::mem;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use capture::{Cursor, NetworkChanges, Ring, Walk};
+use capture::{Cursor, NetworkChanges, Ring, RingStatistics, Walk};
 use mirror::{Batch, DropReason, Mirror, SensorTable, Totals};
 use nix::errno::Errno;
 use transmit::Transmitter;
-use wire::BlockMemory;
+use wire::{BlockMemory, Timestamp};
 
 use crate::flag::Flag;
 use crate::published::{Event, EventSender, Published, RingTotals, Snapshot};
@@ -40,6 +40,7 @@ use crate::report_schedule::ReportSchedule;
 use crate::sealing::Sessions;
 use crate::sources::Sources;
 use crate::start_wait::{Backlog, WaitEnd, WaitState};
+use crate::work::Work;
 
 /// How often interfaces are refreshed even if the kernel has reported no change.
 const REFRESH_EVERY: Duration = Duration::from_secs(10);
@@ -107,6 +108,7 @@ impl Worker {
                 table: self.table,
                 batch: Batch::new(),
                 totals: Totals::default(),
+                work: Work::default(),
                 published: self.published,
                 stop: self.stop,
                 drain_until: None,
@@ -118,7 +120,6 @@ impl Worker {
             refreshed: Instant::now(),
             next_refresh: Instant::now(),
             reports: ReportSchedule::new(Instant::now()),
-            ring_totals: RingTotals::default(),
             last_ring: 0,
         };
         running.wait_for_sensors(&self.first_list, self.start_wait)?;
@@ -128,11 +129,9 @@ impl Worker {
         }
         running.drain();
         running.path.publish();
+        running.publish_rings();
         running.report_sending();
-        Ok(Snapshot {
-            totals: running.path.totals,
-            ring: ring_totals(&mut running.rings),
-        })
+        Ok(running.path.published.read())
     }
 }
 
@@ -151,8 +150,6 @@ struct Running {
     next_refresh: Instant,
     /// When the network's answers and the counters are read next.
     reports: ReportSchedule,
-    /// The rings' counters at the last report.
-    ring_totals: RingTotals,
     /// The ring whose block was processed last; the one after it is next.
     last_ring: usize,
 }
@@ -161,8 +158,10 @@ impl Running {
     /// Does what is due, and sleeps until there is something to do, at most for `max`.
     fn sleep(&mut self, max: Duration) -> Result<(), Errno> {
         self.do_what_is_due();
-        let left = self.due().saturating_duration_since(Instant::now());
-        let woken = self.sources.wait(left.min(max))?;
+        let now = Instant::now();
+        let sleep = self.due().saturating_duration_since(now).min(max);
+        self.path.published.expect_progress(now + sleep);
+        let woken = self.sources.wait(sleep)?;
         if woken.interface_failed {
             // The refresh reads the error; otherwise the next wait would end at once.
             self.refresh();
@@ -208,13 +207,17 @@ impl Running {
         while without_block < self.rings.len() {
             self.last_ring = (self.last_ring + 1) % self.rings.len();
             let ring = self.rings.get_mut(self.last_ring);
-            if !ring.is_some_and(|ring| self.path.process_block(ring)) {
+            let closed = ring.map_or(0, |ring| self.path.process_block(ring));
+            if closed == 0 {
                 without_block += 1;
                 continue;
             }
             without_block = 0;
             self.report_traffic();
             let now = Instant::now();
+            let published = &self.path.published;
+            published.expect_progress(now);
+            published.closed_blocks(self.last_ring, closed, now);
             self.reports.block(now);
             if self.path.stop.is_raised() || now >= self.due() {
                 return;
@@ -312,13 +315,24 @@ impl Running {
     /// Publishes the rings' counters, and reports the network's answers.
     fn report(&mut self) {
         self.reports.reported(Instant::now());
-        let totals = ring_totals(&mut self.rings);
-        self.path.published.store_ring(totals);
         // A ring can lose frames without a processed block, during the wait for the sensors.
-        if mem::replace(&mut self.ring_totals, totals) != totals {
+        if self.publish_rings() {
             self.report_traffic();
         }
         self.report_sending();
+    }
+
+    /// Publishes the kernel's counters; returns whether they are new.
+    fn publish_rings(&mut self) -> bool {
+        let mut is_new = false;
+        for (number, ring) in self.rings.iter_mut().enumerate() {
+            // After a failed read, the kernel keeps its counters for the next one.
+            if let Ok(RingStatistics { packets, drops }) = ring.statistics() {
+                let totals = RingTotals { packets, drops };
+                is_new |= self.path.published.store_ring(number, totals);
+            }
+        }
+        is_new
     }
 
     /// Wakes the control side after a change of the numbers, if it has requested this.
@@ -353,7 +367,7 @@ impl Running {
         while !self.path.is_time_over() {
             let mut any_block = false;
             for ring in &mut self.rings {
-                any_block |= self.path.process_block(ring);
+                any_block |= self.path.process_block(ring) > 0;
             }
             if any_block {
                 continue;
@@ -396,6 +410,7 @@ struct DataPath {
     table: Arc<ArcSwap<SensorTable>>,
     batch: Batch,
     totals: Totals,
+    work: Work,
     published: Arc<Published>,
     stop: Flag,
     /// When the drain must end; set when the request to stop is first read.
@@ -403,14 +418,15 @@ struct DataPath {
 }
 
 impl DataPath {
-    /// Processes the next block of a ring, if the kernel has closed one; returns whether it did.
-    fn process_block(&mut self, ring: &mut Ring) -> bool {
+    /// Processes the next block of a ring, if the kernel has closed one; returns how many it had closed.
+    fn process_block(&mut self, ring: &mut Ring) -> usize {
+        let closed = ring.closed_blocks();
         let Some(mut block) = ring.next_block() else {
-            return false;
+            return 0;
         };
         let (cursor, unreadable) = (block.cursor(), block.unreadable());
         self.mirror_block(cursor, &mut block, unreadable);
-        true
+        closed.max(1)
     }
 
     /// Sends the frames of a block. After the request to stop, it sends only those for which there is time.
@@ -422,6 +438,8 @@ impl DataPath {
     ) {
         if !self.is_time_over() {
             let table = self.table.load();
+            let first = frames.clone().next(block.bytes());
+            let mut oldest = first.map_or_else(Timestamp::default, |frame| frame.timestamp);
             while let Some(frame) = frames.next(block.bytes()) {
                 self.mirror
                     .push(&frame, &table, &mut self.batch, &mut self.totals);
@@ -429,13 +447,16 @@ impl DataPath {
                     self.transmitter.let_others_run();
                 }
                 if self.batch.is_full(&table) {
-                    self.send(block, &table);
+                    // The next batch begins with the next frame, which is not older.
+                    let newest = frame.timestamp;
+                    self.send(block, &table, oldest);
+                    oldest = newest;
                     if self.is_time_over() {
                         break;
                     }
                 }
             }
-            self.send(block, &table);
+            self.send(block, &table, oldest);
         }
         let left = frames.left().into();
         self.totals.drop_frames(DropReason::NotDrained, left);
@@ -444,7 +465,13 @@ impl DataPath {
         self.publish();
     }
 
-    fn send(&mut self, block: &mut (impl BlockMemory + ?Sized), table: &Arc<SensorTable>) {
+    /// Sends the batch; `oldest` is the time of its oldest frame.
+    fn send(
+        &mut self,
+        block: &mut (impl BlockMemory + ?Sized),
+        table: &Arc<SensorTable>,
+        oldest: Timestamp,
+    ) {
         if !self.batch.is_empty() {
             if let Some(sessions) = &mut self.sessions {
                 sessions.begin(table, Instant::now());
@@ -454,6 +481,8 @@ impl DataPath {
             let sent = self.transmitter.send(&mut self.batch, block, table);
             self.totals.messages_sent += sent.messages;
             self.totals.trailer_bytes += sent.trailer_bytes;
+            let datagrams = self.batch.datagrams().len();
+            self.work.sent(datagrams, oldest, SystemTime::now());
         }
         self.batch.count_outcomes(&mut self.totals);
     }
@@ -469,20 +498,11 @@ impl DataPath {
 
     fn publish(&self) {
         self.published.store_totals(&self.totals);
+        self.published.store_work(&self.work);
     }
 }
 
 /// The number of frames in a ring; 0 if the kernel does not return it.
 fn waiting(ring: &mut Ring) -> u64 {
     ring.waiting().unwrap_or(0)
-}
-
-fn ring_totals(rings: &mut [Ring]) -> RingTotals {
-    let mut totals = RingTotals::default();
-    // After a failed read, the kernel keeps its counters for the next one.
-    for statistics in rings.iter_mut().filter_map(|ring| ring.statistics().ok()) {
-        totals.packets += statistics.packets;
-        totals.drops += statistics.drops;
-    }
-    totals
 }

@@ -94,6 +94,23 @@ impl<M: Memory> Blocks<M> {
         self.status(last % self.memory.count()) & TP_STATUS_USER != 0
     }
 
+    /// How many blocks are closed and not yet read; none may be borrowed.
+    pub(crate) fn closed(&self) -> usize {
+        let count = self.memory.count();
+        // The kernel closes them in turn, so the closed ones are the first: the search finds the first other one.
+        let (mut low, mut high) = (0, count);
+        let mut place = 0;
+        while low < high {
+            if self.status((self.next + place) % count) & TP_STATUS_USER == 0 {
+                high = place;
+            } else {
+                low = place + 1;
+            }
+            place = low + (high - low) / 2;
+        }
+        low
+    }
+
     /// The first byte of a block, by its number.
     fn place(&self, number: usize) -> NonNull<u8> {
         debug_assert!(number < self.memory.count());

@@ -344,6 +344,11 @@ impl Ring {
         self.blocks.is_half_full()
     }
 
+    /// How many blocks are closed and wait for [`Ring::next_block`]. Makes no system call.
+    pub fn closed_blocks(&mut self) -> usize {
+        self.blocks.closed()
+    }
+
     /// The kernel's counters since the ring was opened.
     ///
     /// # Errors

@@ -99,6 +99,44 @@ impl Failure {
         }
     }
 
+    /// The names of all kinds, for metrics.
+    pub(crate) const KINDS: [&'static str; 14] = [
+        "credentials",
+        "unauthorized",
+        "forbidden",
+        "not_found",
+        "gone",
+        "throttled",
+        "unsupported",
+        "server",
+        "unknown_host",
+        "unreachable",
+        "timed_out",
+        "certificate",
+        "disconnected",
+        "unexpected",
+    ];
+
+    /// The number of its kind in [`Self::KINDS`].
+    pub(crate) const fn kind(&self) -> usize {
+        match self {
+            Self::Credentials { .. } => 0,
+            Self::Unauthorized => 1,
+            Self::Forbidden { .. } => 2,
+            Self::NotFound { .. } => 3,
+            Self::Gone => 4,
+            Self::Throttled { .. } => 5,
+            Self::Unsupported { .. } => 6,
+            Self::Server { .. } => 7,
+            Self::UnknownHost { .. } => 8,
+            Self::Unreachable { .. } => 9,
+            Self::TimedOut { .. } => 10,
+            Self::Certificate { .. } => 11,
+            Self::Disconnected { .. } => 12,
+            Self::Unexpected { .. } => 13,
+        }
+    }
+
     /// Whether no answer came. Another attempt then costs the API server nothing, and detects its
     /// return early.
     pub(crate) fn is_unanswered(&self) -> bool {

@@ -17,6 +17,8 @@
 //! `address` keep secrets out of texts. `watch` and `source` do the network I/O. `table` and `journal`
 //! hold the state between two events.
 //!
+//! `contact` tells who reports it whether the API server answers, and which failures there were.
+//!
 //! Invariants:
 //! - A published list is complete. The next list of pods is collected separately, and replaces the
 //!   old one when the API server has marked it as complete.
@@ -30,6 +32,7 @@
 mod address;
 mod annotations_file;
 mod backoff;
+mod contact;
 mod credentials;
 mod failure;
 #[cfg(test)]
@@ -47,6 +50,7 @@ mod types;
 mod watch;
 
 pub use annotations_file::follow_annotations_file;
+pub use contact::{Contact, SharedContact};
 pub use own_pod::{FILTER_ANNOTATION, MAX_ANNOTATION, MIRROR_ANNOTATION, OwnAnnotations};
 pub use source::ClientSource;
 pub use types::{

@@ -34,6 +34,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::backoff::{Backoff, OWN_POD, Pace, SENSORS};
+use crate::contact::SharedContact;
 use crate::failure::{Failure, classify, classify_status};
 use crate::journal::Journal;
 use crate::own_pod::{OwnAnnotations, OwnPodTable};
@@ -87,6 +88,7 @@ pub(crate) trait Consumer {
 pub async fn watch(
     settings: Settings,
     source: ClientSource,
+    contact: SharedContact,
     publish: impl FnMut(SensorList),
 ) -> Infallible {
     let watched = Watched {
@@ -95,6 +97,7 @@ pub async fn watch(
         own_namespace: settings.own_pod.namespace.clone(),
         timing: settings.timing,
         pace: &SENSORS,
+        contact,
     };
     let table = Table::new(settings, publish);
     Discovery::new(watched, &source, table).run(&source).await
@@ -105,6 +108,7 @@ pub async fn watch(
 pub async fn watch_own_pod(
     settings: OwnPodSettings,
     source: ClientSource,
+    contact: SharedContact,
     publish: impl FnMut(OwnAnnotations),
 ) -> Infallible {
     let watched = Watched {
@@ -113,6 +117,7 @@ pub async fn watch_own_pod(
         own_namespace: settings.namespace,
         timing: settings.timing,
         pace: &OWN_POD,
+        contact,
     };
     let table = OwnPodTable::new(settings.uid, settings.addresses, publish);
     Discovery::new(watched, &source, table).run(&source).await
@@ -126,6 +131,7 @@ struct Watched {
     own_namespace: Option<String>,
     timing: Timing,
     pace: &'static Pace,
+    contact: SharedContact,
 }
 
 /// The state that is kept between connections.
@@ -136,6 +142,7 @@ struct Discovery<C> {
     target: Target,
     table: C,
     journal: Journal,
+    contact: SharedContact,
     backoff: Backoff,
     /// The resourceVersion up to which the table is complete; none: a list is needed.
     position: Option<String>,
@@ -153,6 +160,7 @@ impl<C: Consumer> Discovery<C> {
             own_namespace,
             timing,
             pace,
+            contact,
         } = watched;
         let target = Target {
             server: source.server(),
@@ -173,6 +181,7 @@ impl<C: Consumer> Discovery<C> {
             target,
             table,
             journal: Journal::default(),
+            contact,
             backoff: Backoff::new(pace),
             position: None,
             last_list: Instant::now(),
@@ -188,6 +197,7 @@ impl<C: Consumer> Discovery<C> {
                 self.position = None;
             }
             let wait = self.backoff.after(&failure, fastrand::f64());
+            self.contact.failed(&failure);
             self.journal.failed(failure, &self.target);
             sleep(wait).await;
         }
@@ -367,6 +377,10 @@ impl<C: Consumer> Discovery<C> {
         event: WatchEvent<C::Pod>,
         partial: &mut Option<Pods<C::Pod>>,
     ) -> Result<(), Failure> {
+        // Before a list is complete, it says nothing about what is missing.
+        if partial.is_none() && !matches!(event, WatchEvent::Error(_)) {
+            self.contact.answered();
+        }
         match (event, partial.as_mut()) {
             (WatchEvent::Added(pod) | WatchEvent::Modified(pod), Some(pods)) => {
                 pods.insert(pod.name().clone(), pod);
@@ -405,6 +419,7 @@ impl<C: Consumer> Discovery<C> {
         }
         self.table.replace(pods);
         self.last_list = Instant::now();
+        self.contact.answered();
         self.journal.listed();
         self.position = Some(version);
         Ok(())
@@ -420,6 +435,8 @@ impl<C: Consumer> Discovery<C> {
     /// Records that the API server answers.
     fn mark_working(&mut self) {
         self.backoff.reset();
+        self.contact.connected();
+        self.contact.answered();
         self.journal.answered(&self.target);
     }
 

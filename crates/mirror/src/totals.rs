@@ -13,7 +13,7 @@ use core::fmt;
 
 /// Why a frame, or a datagram of it, did not reach the kernel's network stack.
 ///
-/// The labels are stable: logs contain them, and metrics will.
+/// The labels are stable: logs and metrics contain them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum DropReason {

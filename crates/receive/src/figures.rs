@@ -7,71 +7,68 @@
 
 use std::time::SystemTime;
 
+use metrics::{Catalog, Kind, Metric, Samples};
 use tracing::info;
 use tunnel::refusal::{Refusal, Refused};
 
 use crate::status::Status;
-
-/// The kind of a figure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// It only grows. The name of its metric ends with `_total`.
-    Counter,
-    /// It goes up and down.
-    Gauge,
-}
-
-/// Names and values of labels.
-pub(crate) type Labels = &'static [(&'static str, &'static str)];
-
-/// One figure, or several with a label each.
-pub(crate) struct Figure {
-    /// The name of its metric, without the prefix and the suffix.
-    pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
-    pub(crate) labels: Labels,
-    /// What it counts, as a sentence.
-    pub(crate) help: &'static str,
-    pub(crate) value: Value,
-}
-
-/// Where a figure is.
-pub(crate) enum Value {
-    One(fn(&Status) -> u64),
-    /// One for each [`Refusal`], labelled with its reason.
-    Refused(fn(&Status) -> &Refused),
-}
 
 /// Figures with one name are neighbours.
 macro_rules! figures {
     (
         log_and_metric { $($key:ident $kind:ident $name:literal $({$label:ident: $text:literal})? $help:literal = $get:expr;)+ }
         by_reason { $each:ident $each_name:literal $each_help:literal = $each_get:expr; }
-        metric_only { $($only_kind:ident $only_name:literal $({$only_label:ident: $only_text:expr})? $only_help:literal = $only_get:expr;)+ }
+        metric_only { $($only_kind:ident $only_name:literal $only_help:literal = $only_get:expr;)+ }
     ) => {
-        pub(crate) const FIGURES: &[Figure] = &[
-            $(Figure {
-                name: $name,
-                kind: Kind::$kind,
-                labels: &[$((stringify!($label), $text))?],
-                help: $help,
-                value: Value::One($get),
-            },)+
-            Figure {
-                name: $each_name,
-                kind: Kind::Counter,
-                labels: &[],
-                help: $each_help,
-                value: Value::Refused($each_get),
-            },
-            $(Figure {
-                name: $only_name,
-                kind: Kind::$only_kind,
-                labels: &[$((stringify!($only_label), $only_text))?],
-                help: $only_help,
-                value: Value::One($only_get),
-            },)+
-        ];
+        /// All figures as metrics.
+        pub(crate) const CATALOG: Catalog<Status> = Catalog {
+            prefix: "podspan_receive",
+            metrics: &[
+                $(Metric {
+                    name: $name,
+                    kind: Kind::$kind,
+                    help: $help,
+                    samples: Samples::One(
+                        &[$((stringify!($label), $text))?],
+                        |status| {
+                            let get: fn(&Status) -> u64 = $get;
+                            get(status).into()
+                        },
+                    ),
+                },)+
+                Metric {
+                    name: $each_name,
+                    kind: Kind::Counter,
+                    help: $each_help,
+                    samples: Samples::Each {
+                        label: "reason",
+                        values: || Refusal::ALL.iter().map(|reason| reason.label()).collect(),
+                        numbers: |status| {
+                            let get: fn(&Status) -> &Refused = $each_get;
+                            let count = |reason: &Refusal| get(status).of(*reason);
+                            Refusal::ALL.iter().map(count).collect()
+                        },
+                    },
+                },
+                $(Metric {
+                    name: $only_name,
+                    kind: Kind::$only_kind,
+                    help: $only_help,
+                    samples: Samples::One(&[], |status| {
+                        let get: fn(&Status) -> u64 = $only_get;
+                        get(status).into()
+                    }),
+                },)+
+                Metric {
+                    name: "build_info",
+                    kind: Kind::Gauge,
+                    help: "Always 1; the label is the version.",
+                    samples: Samples::Many(&["version"], |_| {
+                        vec![(vec![env!("CARGO_PKG_VERSION").to_owned()], true.into())]
+                    }),
+                },
+            ],
+        };
 
         /// Logs the figures.
         pub(crate) fn log(what: &'static str, status: &Status) {
@@ -114,7 +111,6 @@ figures! {
     Gauge "preshared_keys" "Pre-shared keys in use; two during a rotation." = |status| status.keys.keys as u64;
     Gauge "preshared_keys_read_timestamp_seconds" "When the file of pre-shared keys was last read without an error." = |status| seconds(status.keys.read_at);
     Counter "http_connections_evicted" "Connections to METRICS that were closed because there were too many." = |status| status.connections_evicted;
-    Gauge "build_info" {version: env!("CARGO_PKG_VERSION")} "Always 1; the label is the version." = |_| 1;
     }
 }
 
@@ -123,22 +119,11 @@ fn seconds(time: SystemTime) -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-/// The values of a figure, with their labels.
-pub(crate) fn values(
-    figure: &Figure,
-    status: &Status,
-) -> Vec<(Vec<(&'static str, &'static str)>, u64)> {
-    match figure.value {
-        Value::One(get) => vec![(figure.labels.to_vec(), get(status))],
-        Value::Refused(get) => {
-            let one = |reason: &Refusal| (vec![(REASON, reason.label())], get(status).of(*reason));
-            Refusal::ALL.iter().map(one).collect()
-        }
-    }
+/// The table of the metrics in docs/encryption.md.
+#[must_use]
+pub fn metrics_markdown() -> String {
+    CATALOG.markdown()
 }
-
-/// The label of refusals.
-pub(crate) const REASON: &str = "reason";
 
 /// The reasons that occurred, such as `mac1=3 replayed=1`.
 fn reasons(refused: &Refused) -> String {
@@ -155,9 +140,12 @@ fn reasons(refused: &Refused) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tunnel::Refusal;
+    use std::collections::HashSet;
+    use std::time::Duration;
 
     use super::*;
+    use crate::keys::FileState;
+    use crate::worker::Snapshot;
 
     #[test]
     fn refusals_are_shown_by_reason() {
@@ -167,5 +155,67 @@ mod tests {
         refused.count(Refusal::Replayed);
         refused.count(Refusal::Replayed);
         assert_eq!(reasons(&refused), "replayed=2 mac1=1");
+    }
+
+    fn status() -> Status {
+        let mut work = Snapshot::default();
+        work.totals.opened = 7;
+        work.totals.refused.count(Refusal::Mac1);
+        work.forward.send_error = 2;
+        Status {
+            work,
+            peers_limit: 9,
+            keys: FileState {
+                keys: 2,
+                read_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_001),
+                failures: 3,
+            },
+            connections_evicted: 4,
+        }
+    }
+
+    #[test]
+    fn each_sample_follows_its_help_and_type_once_and_has_a_number() {
+        let text = CATALOG.text(&status()).unwrap();
+        let (mut family, mut families, mut samples) = ("", HashSet::new(), HashSet::new());
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                family = rest.split(' ').next().unwrap();
+                assert!(families.insert(family), "{family} is there twice");
+            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').unwrap();
+                assert_eq!(name, family);
+                assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            } else {
+                let (name, value) = line.rsplit_once(' ').unwrap();
+                assert!(samples.insert(name), "{name} is there twice");
+                assert_eq!(name.split('{').next().unwrap(), family);
+                value.parse::<u64>().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn the_values_are_those_of_the_status() {
+        let text = CATALOG.text(&status()).unwrap();
+        for line in [
+            "podspan_receive_opened_datagrams_total 7",
+            "podspan_receive_dropped_datagrams_total{reason=\"queue_full\"} 0",
+            "podspan_receive_dropped_datagrams_total{reason=\"send_error\"} 2",
+            "podspan_receive_refused_datagrams_total{reason=\"mac1\"} 1",
+            "podspan_receive_refused_datagrams_total{reason=\"replayed\"} 0",
+            "podspan_receive_peers_limit 9",
+            "podspan_receive_preshared_keys 2",
+            "podspan_receive_preshared_keys_read_failures_total 3",
+            "podspan_receive_preshared_keys_read_timestamp_seconds 1800000001",
+            "podspan_receive_http_connections_evicted_total 4",
+            concat!(
+                "podspan_receive_build_info{version=\"",
+                env!("CARGO_PKG_VERSION"),
+                "\"} 1"
+            ),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
     }
 }

@@ -9,8 +9,8 @@
 //!                                  '-------------------------------------------'
 //! ```
 //! `worker` is the thread that does it, and `keys` reads and follows the files of keys. What is known about the work is a
-//! `status`; `figures` declares each number of it once, for the log and for `metrics`, which `http` serves on the main
-//! thread. What comes from the network is decided in the crate `tunnel`, without I/O; docs/encryption.md has the protocol and what
+//! `status`; `figures` declares each number of it once, for the log and for metrics, which `http` gives to the server of the crate
+//! `metrics` on the main thread. What comes from the network is decided in the crate `tunnel`, without I/O; docs/encryption.md has the protocol and what
 //! it protects from.
 
 #![forbid(unsafe_code)]
@@ -20,7 +20,6 @@ mod figures;
 mod forward;
 mod http;
 mod keys;
-mod metrics;
 mod socket;
 mod status;
 mod variable;
@@ -47,7 +46,7 @@ use tunnel::responder::{Responder, ResponderConfig};
 
 pub use ::keys::KeyError;
 pub use config::{Config, Receiver};
-pub use metrics::metrics_markdown;
+pub use figures::metrics_markdown;
 pub use variable::{PROGRAM, SETTINGS};
 
 use forward::{Forward, keep_open};
@@ -177,13 +176,13 @@ pub fn run(config: &Config) -> Result<(), Error> {
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    http::listen(address).map_err(|error| Error::Metrics { address, error })
+    metrics::http::listen(address).map_err(|error| Error::Metrics { address, error })
 }
 
 /// Serves metrics, or nothing.
 async fn serve(listener: Option<TcpListener>, state: Arc<State>) -> io::Result<Infallible> {
     match listener {
-        Some(listener) => http::serve(listener, state).await,
+        Some(listener) => metrics::http::serve(listener, state).await,
         None => pending().await,
     }
 }

@@ -39,6 +39,12 @@ pub enum Reason {
     VniTooLarge,
     #[error("a port is a number from 1 to 65535")]
     BadPort,
+    #[error("it is neither off, nor :port, nor an address with a port")]
+    NoMetricsAddress,
+    #[error(
+        "a port below 1024 needs a capability, and podspan drops all; use a port from 1024 to 65535"
+    )]
+    PrivilegedPort,
     #[error("the number of source ports must be a power of two, at most {}", SourcePorts::MAX.get())]
     BadSourcePorts,
     #[error("it is not a percentage: a whole number followed by %")]

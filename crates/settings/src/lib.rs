@@ -3,7 +3,7 @@
 //!
 //! `table` is the contract: it declares every variable once, with type, default, text, example and pattern.
 //! `variable` generates everything else from it. serde and envy read the table's variables from the
-//! environment (`reading`); `values`, `names`, `sensor`, `receiver` and `tunnel` parse them, and `tunnel` checks
+//! environment (`reading`); `values`, `names`, `sensor`, `receiver`, `metrics` and `tunnel` parse them, and `tunnel` checks
 //! what its settings must be together; `error` has the error texts, and [`foreign`] what they quote. Variables that are not in the table belong to other programs and are
 //! ignored. With the feature `inject`, `annotation` gives the table to the injection.
 //!
@@ -18,6 +18,7 @@ mod annotation;
 mod bounds;
 mod error;
 pub mod foreign;
+mod metrics;
 mod names;
 #[cfg(feature = "inject")]
 mod pattern;
@@ -39,6 +40,7 @@ pub use annotation::injection;
 pub use bounds::{MIN_MTU, RingSetting, RingSize, StartWait};
 pub use error::{ConfigErrors, Invalid, Reason};
 pub use foreign::Foreign;
+pub use metrics::{MetricsAddress, Ready};
 pub use names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
 pub use receiver::Receiver;
 pub use sensor::{SensorAddress, SensorSetting};
@@ -117,6 +119,10 @@ pub struct Basics {
     pub log: LogLevel,
     /// The format of the log.
     pub log_format: LogFormat,
+    /// Where metrics and the state are served; nowhere if it is wrong.
+    pub metrics: MetricsAddress,
+    /// What the readiness means.
+    pub ready: Ready,
 }
 
 impl Basics {
@@ -136,6 +142,8 @@ impl Basics {
             on_failure: values.on_failure.unwrap_or(OnFailure::Exit),
             log: values.log.unwrap_or(LogLevel::Info),
             log_format: values.log_format.unwrap_or(LogFormat::Text),
+            metrics: values.metrics.unwrap_or(MetricsAddress::Off),
+            ready: values.ready.unwrap_or(Ready::Lenient),
         }
     }
 }

@@ -42,6 +42,17 @@ macro_rules! port {
 }
 pub(crate) use port;
 
+/// A number from 1024 to 65535.
+macro_rules! free_port {
+    () => {
+        concat!(
+            "0*(?:102[4-9]|10[3-9][0-9]|1[1-9][0-9]{2}|[2-9][0-9]{3}|[1-5][0-9]{4}|6[0-4][0-9]{3}",
+            "|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+        )
+    };
+}
+pub(crate) use free_port;
+
 /// A key of WireGuard: 32 bytes in base64.
 macro_rules! key {
     () => {

@@ -14,10 +14,12 @@ use serde::Deserialize;
 use wire::{Mtu, Vni};
 
 use super::bounds::{RingSetting, StartWait};
+use super::metrics::{MetricsAddress, Ready};
 use super::names::{FileNames, HostName, Namespace, Namespaces, ObjectName, PodUid};
 #[cfg(feature = "inject")]
 use super::pattern::{
-    file, ipv4, ipv6, key, label, list, port, sensor_address, sensor_name, subdomain, whole,
+    file, free_port, ipv4, ipv6, key, label, list, port, sensor_address, sensor_name, subdomain,
+    whole,
 };
 use super::reading::{Reading, Setting};
 use super::receiver::Receiver;
@@ -377,6 +379,31 @@ settings! {
                always ends it.",
         example: "idle",
         pattern: whole!("(?i:exit|idle)"),
+    }
+
+    /// Where metrics and the state are served.
+    METRICS metrics: MetricsAddress {
+        default: ":9469",
+        expected: "off, or an address with a TCP port from 1024 on; :port is all addresses",
+        text: "Where podspan serves /metrics, /status, /livez and /readyz by HTTP. If another process has the port, podspan \
+               mirrors all the same, and tries again each minute. Frames of scrapes are mirrored like all others, unless \
+               FILTER rejects them. docs/observability.md lists the metrics.",
+        example: "127.0.0.1:9469",
+        pattern: whole!(
+            "(?i:off)|:", free_port!(), "|(?:", ipv4!(), "):", free_port!(),
+            r"|\[", ipv6!(), r"(?:%[0-9]+)?\]:", free_port!()
+        ),
+    }
+
+    /// What the readiness means.
+    READY ready: Ready {
+        default: "lenient",
+        expected: "lenient or strict",
+        text: "What /readyz answers while nothing can be mirrored: without the interface or a usable sensor, or after a \
+               start that failed. lenient: 200, with the reasons. strict: 503, with the reasons. With a readinessProbe, \
+               strict takes the whole pod out of its Services.",
+        example: "strict",
+        pattern: whole!("(?i:lenient|strict)"),
     }
 
     /// The level of the log.

@@ -277,7 +277,8 @@ impl Value for Filter {
 }
 
 /// A type with a few values, each a word.
-trait Word: Copy + PartialEq + 'static {
+pub(super) trait Word: Copy + PartialEq + 'static {
+    /// All values and their words.
     const WORDS: &'static [(Self, &'static str)];
 }
 

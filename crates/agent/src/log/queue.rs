@@ -53,6 +53,8 @@ struct Waiting {
     bytes: usize,
     /// The number of lines that did not fit since the last that did.
     dropped: u64,
+    /// The number of all lines that did not fit.
+    dropped_in_all: u64,
     has_writer: bool,
     /// Whether a thread is writing a line.
     is_writing: bool,
@@ -96,6 +98,7 @@ impl Queue {
                 lines: VecDeque::new(),
                 bytes: 0,
                 dropped: 0,
+                dropped_in_all: 0,
                 has_writer: false,
                 is_writing: false,
             }),
@@ -109,6 +112,7 @@ impl Queue {
         let mut waiting = self.lock();
         if waiting.lines.len() >= LINES_MAX || waiting.bytes + line.len() > BYTES_MAX {
             waiting.dropped += 1;
+            waiting.dropped_in_all += 1;
             return;
         }
         waiting.report_dropped(self.notice);
@@ -177,6 +181,11 @@ impl Queue {
             waiting.is_writing = false;
             self.changed.notify_all();
         }
+    }
+
+    /// The number of all lines that did not fit.
+    pub(super) fn dropped_in_all(&self) -> u64 {
+        self.lock().dropped_in_all
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {

@@ -47,17 +47,11 @@ impl Host {
     /// Reads the files below `root`, which is `/`.
     pub(crate) fn read(root: &Path) -> Self {
         let proc = |name: &str| read(root, &Path::new("/proc").join(name));
-        let groups_of = |controller| {
-            let (cgroup, mountinfo) = (proc("self/cgroup")?, proc("self/mountinfo")?);
-            groups(controller, &cgroup, &mountinfo).ok_or(Unknown::NotMounted {
-                controller: controller.name(),
-            })
-        };
-        let quota = groups_of(Controller::Cpu).and_then(|found| {
+        let quota = groups_of(root, Controller::Cpu).and_then(|found| {
             let read = |group: &Path| quota_of(root, found.version, group);
             smallest(&found, read, |quota| Reverse(longest_throttling(*quota)))
         });
-        let memory_limit = groups_of(Controller::Memory).and_then(|found| {
+        let memory_limit = groups_of(root, Controller::Memory).and_then(|found| {
             let read = |group: &Path| memory_of(root, found.version, group);
             smallest(&found, read, |bytes| *bytes)
         });
@@ -116,6 +110,28 @@ impl Host {
             Err(error) => write!(f, "unknown, 4GiB assumed: {error}"),
         })
     }
+}
+
+/// See [`super::quota_group`].
+pub(super) fn quota_group(root: &Path) -> Option<PathBuf> {
+    let Groups {
+        version,
+        directories,
+    } = groups_of(root, Controller::Cpu).ok()?;
+    let is_limited = |group: &&PathBuf| {
+        let quota = quota_of(root, version, group);
+        matches!(quota, Ok(Limit::Limited(_)))
+    };
+    let limited = directories.iter().find(is_limited);
+    limited.or(directories.first()).cloned()
+}
+
+fn groups_of(root: &Path, controller: Controller) -> Result<Groups, Unknown> {
+    let proc = |name: &str| read(root, &Path::new("/proc/self").join(name));
+    let (cgroup, mountinfo) = (proc("cgroup")?, proc("mountinfo")?);
+    groups(controller, &cgroup, &mountinfo).ok_or(Unknown::NotMounted {
+        controller: controller.name(),
+    })
 }
 
 fn known<T: Copy>(limit: &Result<Limit<T>, Unknown>) -> Option<T> {

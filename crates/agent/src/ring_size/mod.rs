@@ -16,7 +16,7 @@ mod limits_tests;
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use capture::{BLOCK_LEN, OpenError, Ring, RingConfig};
@@ -25,6 +25,12 @@ use wire::InterfaceName;
 use geometry::{Bound, Geometry, choose, hold};
 use host::Host;
 use settings::{Config, RingSetting, RingSize};
+
+/// The directory of the nearest control group with a CPU quota, from this process's own on upwards, else its own; `root`
+/// is `/`.
+pub(crate) fn quota_group(root: &Path) -> Option<PathBuf> {
+    host::quota_group(root)
+}
 
 /// A number of bytes in MiB, or in KiB if it is not a multiple.
 struct Size(u64);
@@ -88,6 +94,16 @@ impl Plan {
     /// Whether a CPU quota is set, so that podspan has a control group of its own.
     pub(crate) fn has_cpu_quota(&self) -> bool {
         self.host.inputs(1).quota.is_some()
+    }
+
+    /// The size of each ring in bytes.
+    pub(crate) const fn ring_bytes(&self) -> usize {
+        self.geometry.bytes()
+    }
+
+    /// The number of blocks of each ring.
+    pub(crate) const fn blocks(&self) -> usize {
+        self.geometry.blocks
     }
 
     /// Logs the rings' size and the reason.

@@ -19,6 +19,8 @@
 )]
 
 mod annotations;
+#[path = "../shared/endpoint.rs"]
+mod endpoint;
 mod fixture;
 mod kinds;
 mod load;

@@ -4,9 +4,12 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use libtest_mimic::Failed;
+use serde_json::Value;
 use testbed::Process;
 use testbed::kubernetes::Component;
 
+use crate::endpoint::get;
 use crate::fixture::{Cluster, TIMEOUT, sensor};
 use crate::stream::{Stream, Tap, missing};
 use crate::{Outcome, Test};
@@ -57,11 +60,22 @@ fn a_minute_without_api(cluster: &mut Cluster) -> Outcome {
     })?;
     thread::sleep(AWAY.saturating_sub(begun.elapsed()));
     let away = begun.elapsed();
+    let status = status(cluster)?;
+    let api = &status["api"]["sensors"];
+    assert_eq!(api["connected"], false, "{status}");
+    assert!(api["view_age_seconds"].as_f64() > Some(30.0), "{status}");
+    assert_eq!(status["sensors"]["by_state"]["in_use"], 1, "{status}");
     let [at_a, at_b] = [taps[0].count(), taps[1].count()];
     route(cluster, "del")?;
     let time = agent.until_in_use(&[&cluster.second]);
     thread::sleep(Duration::from_millis(300));
     let sent = stream.stop();
+    let status = self::status(cluster)?;
+    let api = &status["api"]["sensors"];
+    assert_eq!(api["connected"], true, "{status}");
+    assert!(api["view_age_seconds"].as_f64() < Some(30.0), "{status}");
+    let errors = api["errors"].as_object().unwrap();
+    assert!(!errors.is_empty(), "{status}");
     let (totals, log) = agent.end()?;
     let [a, b] = taps.map(Tap::stop);
     let (a, b) = (a?.0, b?.0);
@@ -79,6 +93,12 @@ fn a_minute_without_api(cluster: &mut Cluster) -> Outcome {
     assert!(!b.is_empty());
     assert!(time < Duration::from_millis(2500), "{time:?}:\n{log}");
     Ok(())
+}
+
+/// What podspan says about itself.
+fn status(cluster: &Cluster) -> Result<Value, Failed> {
+    let (_, text) = get(&cluster.lab.pod, "/status");
+    Ok(serde_json::from_str(&text)?)
 }
 
 /// Adds or removes a route that makes the API server unreachable for the pod.

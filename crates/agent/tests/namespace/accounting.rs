@@ -8,6 +8,7 @@ use testbed::traffic::{Family, UdpStream, udp_stream};
 use testbed::verify::is_error_about;
 use testbed::{Frame, Lab, Process, Signal};
 
+use crate::metrics::Samples;
 use crate::scene::{LIMIT, PORT, Scene, VNI, podspan, sensor_of};
 use crate::totals::Totals;
 
@@ -55,6 +56,9 @@ fn overflow() {
         },
     )
     .unwrap();
+    let samples = Samples::settled(&scene.lab.pod);
+    let most = samples.get("ring_closed_blocks_max{interface=\"eth0\"}");
+    assert_eq!((most, samples.get("ring_blocks")), (2, 2));
     let (_lab, outcome) = scene.end();
     assert!(
         outcome.totals.get("ring_drops") > 1000,

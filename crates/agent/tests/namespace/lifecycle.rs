@@ -307,7 +307,7 @@ fn drain() {
     let stream = udp_stream(&scene.lab.client, &scene.lab.pod, Family::V4, stream).unwrap();
     scene.agent.terminate().unwrap();
     scene.agent.signal(testbed::Signal::SIGCONT).unwrap();
-    let (_lab, outcome) = scene.end();
+    let (_lab, outcome) = scene.ended();
     let copies = outcome
         .inner
         .iter()

@@ -15,12 +15,15 @@ mod annotations;
 mod answers;
 mod bytes;
 mod crash;
+#[path = "../shared/endpoint.rs"]
+mod endpoint;
 mod filter;
 mod idle;
 mod lifecycle;
 mod log;
 #[path = "../shared/memory.rs"]
 mod memory;
+mod metrics;
 mod order;
 mod privilege;
 mod quota;
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         filter::TESTS,
         annotations::TESTS,
         log::TESTS,
+        metrics::TESTS,
         start::TESTS,
         sensor::TESTS,
         privilege::TESTS,
@@ -94,6 +98,7 @@ fn main() -> ExitCode {
     let alone = [
         truth::TESTS,
         tunnel::TESTS,
+        metrics::ALONE,
         runs::TESTS,
         bytes::TESTS,
         crash::TESTS,

@@ -14,6 +14,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use testbed::traffic::{Family, tcp_bulk, udp_datagrams};
 use testbed::{ControlGroup, Lab, Process};
 
+use crate::metrics::Samples;
 use crate::scene::{LIMIT, VNI, decoded_at, podspan, sensor_of};
 use crate::totals::Totals;
 
@@ -82,6 +83,12 @@ fn bursts(ring_size: &str) -> Totals {
         println!("RING_SIZE={ring_size}: stopped by a control group in {periods} periods");
         // With a small ring it has less to do.
         assert!(periods > 0 || !is_auto, "the quota was not used up");
+        let scraped = Samples::settled(&lab.pod).get("cpu_quota_throttled_periods_total");
+        let later = group.throttled().unwrap();
+        assert!(
+            (periods..=later).contains(&scraped),
+            "{periods}, {scraped}, {later}"
+        );
     }
     agent.terminate().unwrap();
     assert!(agent.wait(LIMIT).unwrap().success());

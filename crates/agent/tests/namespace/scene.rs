@@ -10,6 +10,7 @@ use testbed::{
     Capability, Decoded, Decoder, Filter, Frame, FrameRef, Host, Lab, Process, Sink, Sniffer,
 };
 
+use crate::metrics::Samples;
 use crate::totals::Totals;
 
 pub(crate) const VNI: u32 = 0x00ab_cdef;
@@ -82,9 +83,18 @@ impl<S: Sink> Scene<S> {
         Self { lab, agent, sensor }
     }
 
-    /// Stops podspan with SIGTERM and returns the result; the lab stays.
-    pub(crate) fn end(mut self) -> (Lab, Outcome<S>) {
+    /// Stops podspan with SIGTERM and returns the result; the lab stays. Before, the metrics must hold the equations of
+    /// the accounting, and later no number is smaller.
+    pub(crate) fn end(self) -> (Lab, Outcome<S>) {
+        let scraped = Samples::settled(&self.lab.pod);
         self.agent.terminate().unwrap();
+        let (lab, outcome) = self.ended();
+        scraped.assert_at_most(&outcome.totals);
+        (lab, outcome)
+    }
+
+    /// The result of a podspan that has got SIGTERM.
+    pub(crate) fn ended(mut self) -> (Lab, Outcome<S>) {
         let status = self.agent.wait(LIMIT).unwrap();
         let log = self.agent.stderr();
         assert!(status.success(), "{status}:\n{log}");

@@ -106,6 +106,24 @@ fn the_ring_is_half_full_when_half_of_its_blocks_are_closed() {
 }
 
 #[test]
+fn closed_blocks_are_counted_wherever_the_next_one_is() {
+    for count in [1, 2, 3, 7, 8] {
+        for first in 0..count {
+            let (memory, mut kernel) = simulated::ring(count, 512);
+            let mut blocks = Blocks::new(memory);
+            for _ in 0..first {
+                kernel.deliver(&[numbered(1)], 0).unwrap();
+                assert!(blocks.next().is_some());
+            }
+            for closed in 0..=count {
+                assert_eq!(blocks.closed(), closed, "of {count}, from {first} on");
+                kernel.deliver(&[numbered(1)], 0);
+            }
+        }
+    }
+}
+
+#[test]
 fn the_used_bytes_contain_all_frames_and_little_else() {
     let (memory, mut kernel) = simulated::ring(1, 4096);
     let mut blocks = Blocks::new(memory);

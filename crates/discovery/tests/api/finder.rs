@@ -8,7 +8,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use discovery::{
-    ClientSource, Families, OwnPod, Scope, SensorList, Settings, Timing, TunnelSettings,
+    ClientSource, Contact, Families, OwnPod, Scope, SensorList, Settings, SharedContact, Timing,
+    TunnelSettings,
 };
 use settings::{Receiver, Tunnel};
 use tokio::sync::oneshot;
@@ -51,6 +52,7 @@ struct Recorded {
     log: Arc<Mutex<Vec<u8>>>,
     /// What discovery logs in addition with `LOG=debug`.
     debug_log: Arc<Mutex<Vec<u8>>>,
+    contact: SharedContact,
 }
 
 /// A running discovery; it ends when this value is dropped.
@@ -77,9 +79,10 @@ impl Finder {
                 .build()
                 .unwrap();
             runtime.block_on(async move {
+                let contact = shared.contact.clone();
                 let publish = |list| lock(&shared.lists).push((Instant::now(), list));
                 tokio::select! {
-                    never = discovery::watch(settings, source, publish) => match never {},
+                    never = discovery::watch(settings, source, contact, publish) => match never {},
                     _ = stopped => {}
                 }
             });
@@ -89,6 +92,11 @@ impl Finder {
             stop: Some(stop),
             thread: Some(thread),
         }
+    }
+
+    /// What is known of the API server.
+    pub(crate) fn contact(&self) -> Contact {
+        self.recorded.contact.get()
     }
 
     /// All lists so far, with their times.

@@ -14,7 +14,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use discovery::{ClientSource, Scope};
+use discovery::{ClientSource, Contact, Scope};
 use libtest_mimic::Failed;
 use serde_json::json;
 
@@ -47,6 +47,15 @@ pub(crate) fn retry_after() -> Outcome {
         );
         before = next;
     }
+    let contact = finder.contact();
+    assert!(!contact.is_connected && contact.answered.is_none());
+    let failures: Vec<_> = Contact::KINDS
+        .into_iter()
+        .zip(contact.failures)
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    let is_throttled = matches!(failures[..], [("throttled", 2..)]);
+    assert!(is_throttled, "{failures:?}");
     Ok(())
 }
 
@@ -77,6 +86,8 @@ pub(crate) fn endless_list() -> Outcome {
         assert!(request.contains(word), "{request} instead of {word}");
     }
     assert_eq!(finder.times_logged("WARN discovery::journal: discovery"), 0);
+    assert!(finder.contact().answered.is_some());
+    assert_eq!(finder.contact().failures.iter().sum::<u64>(), 0);
     Ok(())
 }
 

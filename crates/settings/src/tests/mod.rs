@@ -182,14 +182,22 @@ fn the_basics_are_read_although_other_settings_are_wrong() {
         on_failure: OnFailure::Exit,
         log: LogLevel::Info,
         log_format: LogFormat::Text,
+        metrics: MetricsAddress::parse(":9469").unwrap(),
+        ready: Ready::Lenient,
     };
     assert_eq!(basics(&[]), defaults);
-    let wrong = ["ON_FAILURE", "LOG", "LOG_FORMAT"].map(|name| (name, "a//b"));
-    assert_eq!(basics(&wrong), defaults);
+    let wrong = ["ON_FAILURE", "LOG", "LOG_FORMAT", "METRICS", "READY"].map(|name| (name, "a//b"));
+    let nowhere = Basics {
+        metrics: MetricsAddress::Off,
+        ..defaults
+    };
+    assert_eq!(basics(&wrong), nowhere);
     let set = [
         ("ON_FAILURE", "idle"),
         ("LOG", "debug"),
         ("LOG_FORMAT", "json"),
+        ("METRICS", "127.0.0.1:2000"),
+        ("READY", "strict"),
         ("MTU", "1"),
         ("VNI", "a//b"),
     ];
@@ -197,6 +205,8 @@ fn the_basics_are_read_although_other_settings_are_wrong() {
         on_failure: OnFailure::Idle,
         log: LogLevel::Debug,
         log_format: LogFormat::Json,
+        metrics: MetricsAddress::parse("127.0.0.1:2000").unwrap(),
+        ready: Ready::Strict,
     };
     assert_eq!(basics(&set), expected);
 }

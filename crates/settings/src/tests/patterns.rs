@@ -85,6 +85,13 @@ fn values(variable: &str) -> BoxedStrategy<String> {
             .boxed(),
         "SPREAD" => word(&["hosts", "Flows"]),
         "ON_FAILURE" => word(&["exit", "Idle"]),
+        "METRICS" => prop_oneof![
+            any("off|OFF|:0{0,2}[0-9]{1,5}|\\[fe80::1%[0-9]{1,2}\\]:[0-9]{4,5}"),
+            proptest::arbitrary::any::<std::net::SocketAddr>()
+                .prop_map(|address| address.to_string()),
+        ]
+        .boxed(),
+        "READY" => word(&["lenient", "STRICT"]),
         "LOG" => word(&["error", "WARN", "info", "debug", "Trace"]),
         "LOG_FORMAT" => word(&["text", "JSON"]),
         other => panic!("{other} has no values here"),
@@ -174,7 +181,7 @@ const NO_KEYS: &[&str] = &[
 ];
 
 /// Values that are wrong for each setting.
-const WRONG: [(&str, &[&str]); 34] = [
+const WRONG: [(&str, &[&str]); 36] = [
     (
         "SENSOR",
         &[
@@ -257,6 +264,22 @@ const WRONG: [(&str, &[&str]); 34] = [
     ),
     ("START_WAIT", &["", "61s", "60001ms", "5", "1m", "1.5s"]),
     ("ON_FAILURE", &["", "stay", "idle\u{7}"]),
+    (
+        "METRICS",
+        &[
+            "",
+            "9469",
+            ":1023",
+            ":65536",
+            ":",
+            "10.0.0.1",
+            "[::1]",
+            "::1:9469x",
+            "localhost:9469",
+            "[::1]:80",
+        ],
+    ),
+    ("READY", &["", "yes", "stricter"]),
     ("LOG", &["", "warning", "verbose"]),
     ("LOG_FORMAT", &["", "logfmt"]),
 ];

@@ -52,6 +52,8 @@ proptest! {
         round_trip::<SourcePorts>(&text);
         round_trip::<LogLevel>(&text);
         round_trip::<LogFormat>(&text);
+        round_trip::<MetricsAddress>(&text);
+        round_trip::<Ready>(&text);
         round_trip::<Tunnel>(&text);
         round_trip::<keys::PublicKey>(&text);
         round_trip::<FilePath>(&text);

@@ -93,6 +93,31 @@ fn mtu_and_port() {
 }
 
 #[test]
+fn metrics() {
+    let at = |address: &str| MetricsAddress::At(address.parse().unwrap());
+    rows(&[
+        ("off", MetricsAddress::Off),
+        (":9469", at("[::]:9469")),
+        ("[::]:9469", at("[::]:9469")),
+        ("0.0.0.0:1024", at("0.0.0.0:1024")),
+        ("127.0.0.1:9469", at("127.0.0.1:9469")),
+        ("[::1]:65535", at("[::1]:65535")),
+    ]);
+    assert_eq!(at("[::]:9469").show(), ":9469");
+    refused::<MetricsAddress>(&[
+        ("on", Reason::NoMetricsAddress),
+        ("9469", Reason::NoMetricsAddress),
+        ("127.0.0.1", Reason::NoMetricsAddress),
+        ("::1:9469", Reason::NoMetricsAddress),
+        (":+9469", Reason::NoMetricsAddress),
+        (":65536", Reason::BadPort),
+        (":1023", Reason::PrivilegedPort),
+        ("127.0.0.1:80", Reason::PrivilegedPort),
+        ("[::1]:0", Reason::PrivilegedPort),
+    ]);
+}
+
+#[test]
 fn source_ports() {
     let ports = |count| SourcePorts::new(count).unwrap();
     rows(&[("1", ports(1)), ("8", ports(8)), ("16", ports(16))]);
