@@ -22,7 +22,7 @@ pub enum Command {
     CheckConfig,
     /// Print `docs/configuration.md`. This is for podspan's developers, so `--help` does not list it.
     ConfigurationMarkdown,
-    /// Print `docs/observability.md`; also for developers.
+    /// Print the table of `docs/observability.md`; also for developers.
     MetricsMarkdown,
     /// Check an expression for `FILTER`.
     Filter(FilterArguments),
