@@ -316,13 +316,19 @@ impl Progress {
         }
     }
 
-    /// Waits until `bytes` have arrived, and says whether they have.
-    fn wait_for(&self, bytes: usize) -> bool {
+    /// Waits until as many bytes have arrived as `wire` has, when there are no more on the wire; says whether they have.
+    fn wait_for(&self, wire: &Self) -> bool {
         let end = Instant::now() + Duration::from_mins(2);
-        while self.received() < bytes && Instant::now() < end {
-            thread::sleep(Duration::from_millis(5));
+        let mut before = 0;
+        while Instant::now() < end {
+            let on_the_wire = wire.received();
+            if on_the_wire == before && self.received() >= on_the_wire {
+                return true;
+            }
+            before = on_the_wire;
+            thread::sleep(Duration::from_millis(20));
         }
-        self.received() >= bytes
+        false
     }
 
     fn received(&self) -> usize {
@@ -333,7 +339,8 @@ impl Progress {
 /// In parts that each ring can hold: so no capture loses a frame, however slow the machine is.
 ///
 /// A ring of 128 blocks holds them by their bytes and by their time, for the kernel closes a block
-/// after 10 ms also if little is in it.
+/// after 10 ms also if little is in it. iperf3's receiver may close a connection before it has read the last bytes, which
+/// then never come to the wire; so the wire says what there must be, and not iperf3.
 fn a_gigabyte_each_way() {
     const PART: usize = 16 << 20;
     const PARTS: usize = 64;
@@ -358,14 +365,12 @@ fn a_gigabyte_each_way() {
         bits_per_second: 250_000_000,
         limit: Duration::from_mins(2),
     };
-    let mut missing = None;
-    let directions = [false, true].into_iter().flat_map(|way| [way; PARTS]);
-    for (part, reverse) in (1..).zip(directions) {
+    let mut has_all = true;
+    for reverse in [false, true].into_iter().flat_map(|way| [way; PARTS]) {
         let ran = iperf3(&scene.lab.client, &scene.lab.pod, Family::V4, what(reverse)).unwrap();
         assert!(ran.sent >= PART as u64, "{ran:?}");
-        let bytes = part * PART;
-        if !at_pod.wait_for(bytes) || !at_sensor.wait_for(bytes) {
-            missing = Some(bytes);
+        has_all = at_sensor.wait_for(&at_pod);
+        if !has_all {
             break;
         }
     }
@@ -375,10 +380,9 @@ fn a_gigabyte_each_way() {
     outcome.totals.assert_lossless_but(&[]);
     let received = (at_pod.received(), at_sensor.received());
     let totals = &outcome.totals;
-    assert_eq!(
-        missing, None,
-        "{received:?} bytes in pod and sensor: {totals:?}"
-    );
+    assert!(has_all, "{received:?} bytes in pod and sensor: {totals:?}");
+    // Nearly all that iperf3 has sent has come to the wire.
+    assert!(received.0 > 2 * PARTS * PART / 100 * 99, "{received:?}");
     let Online {
         verifier, streams, ..
     } = outcome.inner;
