@@ -103,6 +103,82 @@ pub struct Metric<S: 'static> {
     pub samples: Samples<S>,
 }
 
+impl<S> Metric<S> {
+    /// A metric with one value.
+    #[must_use]
+    pub const fn one(
+        kind: Kind,
+        name: &'static str,
+        help: &'static str,
+        get: fn(&S) -> Number,
+    ) -> Self {
+        let samples = Samples::One(&[], get);
+        Self {
+            name,
+            kind,
+            help,
+            samples,
+        }
+    }
+
+    /// A metric with one value that may be unknown.
+    #[must_use]
+    pub const fn maybe(
+        kind: Kind,
+        name: &'static str,
+        help: &'static str,
+        get: fn(&S) -> Option<Number>,
+    ) -> Self {
+        let samples = Samples::Maybe(get);
+        Self {
+            name,
+            kind,
+            help,
+            samples,
+        }
+    }
+
+    /// A metric with a value for each value of a label, which are as many as the numbers.
+    #[must_use]
+    pub const fn each(
+        kind: Kind,
+        name: &'static str,
+        (label, values): (&'static str, fn() -> Vec<&'static str>),
+        help: &'static str,
+        numbers: fn(&S) -> Vec<u64>,
+    ) -> Self {
+        let samples = Samples::Each {
+            label,
+            values,
+            numbers,
+        };
+        Self {
+            name,
+            kind,
+            help,
+            samples,
+        }
+    }
+
+    /// A metric with a value for each of some labels.
+    #[must_use]
+    pub const fn many(
+        kind: Kind,
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+        get: fn(&S) -> Vec<Labelled>,
+    ) -> Self {
+        let samples = Samples::Many(labels, get);
+        Self {
+            name,
+            kind,
+            help,
+            samples,
+        }
+    }
+}
+
 /// All metrics of a program.
 #[derive(Debug)]
 pub struct Catalog<S: 'static> {

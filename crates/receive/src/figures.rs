@@ -36,37 +36,28 @@ macro_rules! figures {
                         },
                     ),
                 },)+
-                Metric {
-                    name: $each_name,
-                    kind: Kind::Counter,
-                    help: $each_help,
-                    samples: Samples::Each {
-                        label: "reason",
-                        values: || Refusal::ALL.iter().map(|reason| reason.label()).collect(),
-                        numbers: |status| {
-                            let get: fn(&Status) -> &Refused = $each_get;
-                            let count = |reason: &Refusal| get(status).of(*reason);
-                            Refusal::ALL.iter().map(count).collect()
-                        },
+                Metric::each(
+                    Kind::Counter,
+                    $each_name,
+                    ("reason", || Refusal::ALL.iter().map(|reason| reason.label()).collect()),
+                    $each_help,
+                    |status| {
+                        let get: fn(&Status) -> &Refused = $each_get;
+                        let count = |reason: &Refusal| get(status).of(*reason);
+                        Refusal::ALL.iter().map(count).collect()
                     },
-                },
-                $(Metric {
-                    name: $only_name,
-                    kind: Kind::$only_kind,
-                    help: $only_help,
-                    samples: Samples::One(&[], |status| {
-                        let get: fn(&Status) -> u64 = $only_get;
-                        get(status).into()
-                    }),
-                },)+
-                Metric {
-                    name: "build_info",
-                    kind: Kind::Gauge,
-                    help: "Always 1; the label is the version.",
-                    samples: Samples::Many(&["version"], |_| {
-                        vec![(vec![env!("CARGO_PKG_VERSION").to_owned()], true.into())]
-                    }),
-                },
+                ),
+                $(Metric::one(Kind::$only_kind, $only_name, $only_help, |status| {
+                    let get: fn(&Status) -> u64 = $only_get;
+                    get(status).into()
+                }),)+
+                Metric::many(
+                    Kind::Gauge,
+                    "build_info",
+                    &["version"],
+                    "Always 1; the label is the version.",
+                    |_| vec![(vec![env!("CARGO_PKG_VERSION").to_owned()], true.into())],
+                ),
             ],
         };
 
@@ -140,8 +131,9 @@ fn reasons(refused: &Refused) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
     use std::time::Duration;
+
+    use testbed::Exposition;
 
     use super::*;
     use crate::keys::FileState;
@@ -177,28 +169,13 @@ mod tests {
     #[test]
     fn each_sample_follows_its_help_and_type_once_and_has_a_number() {
         let text = CATALOG.text(&status()).unwrap();
-        let (mut family, mut families, mut samples) = ("", HashSet::new(), HashSet::new());
-        for line in text.lines() {
-            if let Some(rest) = line.strip_prefix("# HELP ") {
-                family = rest.split(' ').next().unwrap();
-                assert!(families.insert(family), "{family} is there twice");
-            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-                let (name, kind) = rest.split_once(' ').unwrap();
-                assert_eq!(name, family);
-                assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
-            } else {
-                let (name, value) = line.rsplit_once(' ').unwrap();
-                assert!(samples.insert(name), "{name} is there twice");
-                assert_eq!(name.split('{').next().unwrap(), family);
-                value.parse::<u64>().unwrap();
-            }
-        }
+        Exposition::read(&text).assert_whole();
     }
 
     #[test]
     fn the_values_are_those_of_the_status() {
         let text = CATALOG.text(&status()).unwrap();
-        for line in [
+        Exposition::read(&text).assert_has(&[
             "podspan_receive_opened_datagrams_total 7",
             "podspan_receive_dropped_datagrams_total{reason=\"queue_full\"} 0",
             "podspan_receive_dropped_datagrams_total{reason=\"send_error\"} 2",
@@ -214,8 +191,6 @@ mod tests {
                 env!("CARGO_PKG_VERSION"),
                 "\"} 1"
             ),
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
-        }
+        ]);
     }
 }

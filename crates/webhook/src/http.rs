@@ -129,9 +129,14 @@ pub(crate) fn status<B>(request: &Request<B>, state: &State) -> Reply {
         },
         (&Method::GET, "/metrics") => {
             let expiry = state.identity.get().map(|identity| identity.not_after);
-            let text = state.metrics.text(expiry, state.reviews.open());
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-            reply(StatusCode::OK, kind, text)
+            match state.metrics.text(expiry, state.reviews.open()) {
+                Ok(text) => reply(StatusCode::OK, kind, text),
+                Err(error) => {
+                    let text = format!("the metrics cannot be written: {error}\n");
+                    reply(StatusCode::INTERNAL_SERVER_ERROR, TEXT, text)
+                }
+            }
         }
         _ => closing(
             StatusCode::NOT_FOUND,

@@ -3,8 +3,11 @@
 //! In: outcomes of requests and the state of connections. Out: the text of `/metrics`, in the exposition format
 //! 0.0.4. All names and labels are fixed, so no client can make the text longer.
 
-use std::fmt::Write as _;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use metrics::Kind::{Counter, Gauge};
+use metrics::{Catalog, Metric, Number};
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,74 +78,79 @@ impl Metrics {
         );
     }
 
-    /// The text; `expiry` is the end of the certificate in seconds since 1970, `open` the number of connections.
-    pub(crate) fn text(&self, expiry: Option<i64>, open: usize) -> String {
-        let mut text = String::new();
-        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed).to_string();
-        let requests = RESULTS.iter().zip(&self.requests);
-        let requests = requests.map(|((_, name), count)| (label("result", name), value(count)));
-        let closed = REASONS.iter().zip(&self.closed);
-        let closed = closed.map(|((_, name), count)| (label("reason", name), value(count)));
-        let plain = |value: String| vec![(String::new(), value)];
-        let families = [
-            (
-                "requests_total",
-                "counter",
-                "Requests of API servers, by what became of them.",
-                requests.collect(),
-            ),
-            (
-                "connections_total",
-                "counter",
-                "Connections to the HTTPS port.",
-                plain(value(&self.connections)),
-            ),
-            (
-                "connections_closed_total",
-                "counter",
-                "Connections that the webhook closed: the TLS handshake failed, no request came in time, or \
-                 there were too many.",
-                closed.collect(),
-            ),
-            (
-                "connections",
-                "gauge",
-                "Open connections to the HTTPS port.",
-                plain(open.to_string()),
-            ),
-            (
-                "certificate_expiry_timestamp_seconds",
-                "gauge",
-                "When the certificate expires; absent without one.",
-                expiry
-                    .map(|time| (String::new(), time.to_string()))
-                    .into_iter()
-                    .collect(),
-            ),
-            (
-                "info",
-                "gauge",
-                "The version.",
-                vec![(label("version", env!("CARGO_PKG_VERSION")), "1".to_owned())],
-            ),
-        ];
-        for (name, kind, help, samples) in families {
-            let samples: Vec<_> = samples;
-            if samples.is_empty() {
-                continue;
-            }
-            // Writing to a `String` cannot fail.
-            let _ = writeln!(
-                text,
-                "# HELP podspan_webhook_{name} {help}\n# TYPE podspan_webhook_{name} {kind}"
-            );
-            for (labels, value) in samples {
-                let _ = writeln!(text, "podspan_webhook_{name}{labels} {value}");
-            }
-        }
-        text
+    /// The text of `/metrics`; `expiry` is the end of the certificate in seconds since 1970, `open` the number of
+    /// connections.
+    pub(crate) fn text(
+        &self,
+        expiry: Option<i64>,
+        open: usize,
+    ) -> std::result::Result<String, fmt::Error> {
+        let read = |counters: &[AtomicU64]| -> Vec<u64> {
+            let counters = counters.iter();
+            counters
+                .map(|counter| counter.load(Ordering::Relaxed))
+                .collect()
+        };
+        CATALOG.text(&Scrape {
+            requests: read(&self.requests),
+            connections: self.connections.load(Ordering::Relaxed),
+            closed: read(&self.closed),
+            open: open as u64,
+            expiry: expiry.and_then(|time| u64::try_from(time).ok()),
+        })
     }
 }
+
+/// The numbers at one time.
+struct Scrape {
+    requests: Vec<u64>,
+    connections: u64,
+    closed: Vec<u64>,
+    open: u64,
+    expiry: Option<u64>,
+}
+
+const CATALOG: Catalog<Scrape> = Catalog {
+    prefix: "podspan_webhook",
+    metrics: &[
+        Metric::each(
+            Counter,
+            "requests",
+            ("result", || RESULTS.map(|(_, name)| name).to_vec()),
+            "Requests of API servers, by what became of them.",
+            |scrape| scrape.requests.clone(),
+        ),
+        Metric::one(
+            Counter,
+            "connections",
+            "Connections to the HTTPS port.",
+            |scrape| scrape.connections.into(),
+        ),
+        Metric::each(
+            Counter,
+            "connections_closed",
+            ("reason", || REASONS.map(|(_, name)| name).to_vec()),
+            "Connections that the webhook closed: the TLS handshake failed, no request came in time, or there were too \
+             many.",
+            |scrape| scrape.closed.clone(),
+        ),
+        Metric::one(
+            Gauge,
+            "connections",
+            "Open connections to the HTTPS port.",
+            |scrape| scrape.open.into(),
+        ),
+        Metric::maybe(
+            Gauge,
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate expires; absent without one.",
+            |scrape| scrape.expiry.map(Number::from),
+        ),
+        Metric::many(Gauge, "info", &["version"], "The version.", |_| {
+            vec![(vec![env!("CARGO_PKG_VERSION").to_owned()], true.into())]
+        }),
+    ],
+};
 
 fn increment(counters: &[AtomicU64], place: Option<usize>) {
     if let Some(counter) = place.and_then(|place| counters.get(place)) {
@@ -150,12 +158,10 @@ fn increment(counters: &[AtomicU64], place: Option<usize>) {
     }
 }
 
-fn label(name: &str, value: &str) -> String {
-    format!("{{{name}=\"{value}\"}}")
-}
-
 #[cfg(test)]
 mod tests {
+    use testbed::Exposition;
+
     use super::*;
 
     #[test]
@@ -164,30 +170,16 @@ mod tests {
         metrics.count(Result::Busy);
         metrics.count(Result::Busy);
         metrics.count_closed(Closed::Evicted);
-        let text = metrics.text(Some(1_800_000_000), 3);
-        let mut family = "";
-        for line in text.lines() {
-            if let Some(rest) = line.strip_prefix("# HELP ") {
-                family = rest.split(' ').next().unwrap();
-            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-                let (name, kind) = rest.split_once(' ').unwrap();
-                assert_eq!(name, family);
-                assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
-            } else {
-                let (name, value) = line.rsplit_once(' ').unwrap();
-                assert_eq!(name.split('{').next().unwrap(), family);
-                value.parse::<u64>().unwrap();
-            }
-        }
-        for line in [
+        let text = metrics.text(Some(1_800_000_000), 3).unwrap();
+        let read = Exposition::read(&text);
+        read.assert_whole();
+        read.assert_has(&[
             "podspan_webhook_requests_total{result=\"busy\"} 2",
             "podspan_webhook_requests_total{result=\"injected\"} 0",
             "podspan_webhook_connections_closed_total{reason=\"evicted\"} 1",
             "podspan_webhook_connections 3",
             "podspan_webhook_certificate_expiry_timestamp_seconds 1800000000",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
-        }
-        assert!(!metrics.text(None, 0).contains("expiry"));
+        ]);
+        assert!(!metrics.text(None, 0).unwrap().contains("expiry"));
     }
 }

@@ -12,7 +12,7 @@ use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use testbed::traffic::{Family, RawSocket, UdpStream, udp_stream};
-use testbed::{Host, Lab, Process};
+use testbed::{Exposition, Host, Lab, Process};
 
 use crate::endpoint::{connect, get};
 use crate::memory::working_kib;
@@ -49,9 +49,8 @@ impl Samples {
     fn scrape(pod: &Host) -> Self {
         let (status, text) = get(pod, "/metrics");
         assert_eq!(status, 200, "{text}");
-        let samples = text.lines().filter(|line| !line.starts_with('#'));
-        let samples = samples.map(|line| {
-            let (name, value) = line.rsplit_once(' ').unwrap();
+        let samples = Exposition::read(&text).samples.into_iter();
+        let samples = samples.map(|(name, value)| {
             let name = name.strip_prefix("podspan_").unwrap();
             (name.to_owned(), value.parse().unwrap())
         });
