@@ -37,6 +37,7 @@ mod streams;
 mod totals;
 mod truth;
 mod tunnel;
+mod tunnel_ends;
 mod tunnel_flood;
 mod tunnel_keys;
 
@@ -65,11 +66,11 @@ fn main() -> ExitCode {
     if let Some(code) = sensor::run_as_receiver() {
         return code;
     }
-    if let Some(code) = tunnel::run_as_receive() {
+    if let Some(code) = tunnel_ends::run_as_receive() {
         return code;
     }
     // Building may need a network, which a new namespace does not have.
-    tunnel::build();
+    tunnel_ends::build();
     testbed::user_namespace::enter().expect("a user namespace for the lab");
     run_on_one_processor();
     let mut arguments = Arguments::from_args();

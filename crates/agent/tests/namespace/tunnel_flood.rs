@@ -11,7 +11,9 @@ use tunnel::PresharedKey;
 
 use crate::answers::{closed, unreachable};
 use crate::totals::Totals;
-use crate::tunnel::{Keys, LIMIT, TUNNEL_PORT, end, numbers, opened_at, sensor_at, stop, stream};
+use crate::tunnel_ends::{
+    Keys, LIMIT, TUNNEL_PORT, end, numbers, opened_at, sensor_at, stop, stream,
+};
 
 /// How many datagrams the flood has, and how many of them a second.
 const FLOOD: u32 = 20_000;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use testbed::Lab;
 
 use crate::totals::Totals;
-use crate::tunnel::{Keys, LIMIT, Wire, end, numbers, opened_at, sensor_at, stop, stream};
+use crate::tunnel_ends::{Keys, LIMIT, Wire, end, numbers, opened_at, sensor_at, stop, stream};
 
 /// Removes podspan's files, as they are missing without the Secret; returns what they had.
 fn take(keys: &Keys) -> [String; 2] {
