@@ -41,7 +41,7 @@ use contenders::Programs;
 use loads::Loads;
 use measure::{Bench, copy_bits_per_second, guess};
 use plan::{Case, Contender, Part};
-use results::{Found, Results};
+use results::{Cost, Found, Results};
 use stand::Stand;
 
 /// The name of the files.
@@ -140,19 +140,9 @@ fn run(
             measure_costs(bench, round, plan::costs(with_peer), results)?;
         }
         Part::Scale => {
-            // Those of the first part are not measured again.
-            let known = |results: &Results, case| {
-                let mut costs = results.costs.iter();
-                costs.any(|cost| cost.round == round && cost.case == case)
-            };
-            for case in plan::scales() {
-                if known(results, case) {
-                    continue;
-                }
-                for contender in [Contender::Socket, Contender::Plain] {
-                    results.costs.push(bench.cost(round, case, contender)?);
-                }
-            }
+            let both = |case| (case, vec![Contender::Socket, Contender::Plain]);
+            let cases = plan::scales().into_iter().map(both).collect();
+            measure_costs(bench, round, cases, results)?;
         }
         Part::Quota => {
             search(bench, round, plan::searches(with_peer), results)?;
@@ -166,6 +156,7 @@ fn run(
     Ok(())
 }
 
+/// Measures costs, but those that another part of this round has measured.
 fn measure_costs(
     bench: &Bench<'_>,
     round: u32,
@@ -174,6 +165,11 @@ fn measure_costs(
 ) -> Result<()> {
     for (case, contenders) in cases {
         for contender in contenders {
+            let is_same =
+                |cost: &Cost| (cost.round, cost.case, cost.contender) == (round, case, contender);
+            if results.costs.iter().any(is_same) {
+                continue;
+            }
             results.costs.push(bench.cost(round, case, contender)?);
         }
     }
