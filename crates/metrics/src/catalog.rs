@@ -104,6 +104,15 @@ pub struct Metric<S: 'static> {
 }
 
 impl<S> Metric<S> {
+    const fn new(kind: Kind, name: &'static str, help: &'static str, samples: Samples<S>) -> Self {
+        Self {
+            name,
+            kind,
+            help,
+            samples,
+        }
+    }
+
     /// A metric with one value.
     #[must_use]
     pub const fn one(
@@ -112,13 +121,7 @@ impl<S> Metric<S> {
         help: &'static str,
         get: fn(&S) -> Number,
     ) -> Self {
-        let samples = Samples::One(&[], get);
-        Self {
-            name,
-            kind,
-            help,
-            samples,
-        }
+        Self::new(kind, name, help, Samples::One(&[], get))
     }
 
     /// A metric with one value that may be unknown.
@@ -129,13 +132,7 @@ impl<S> Metric<S> {
         help: &'static str,
         get: fn(&S) -> Option<Number>,
     ) -> Self {
-        let samples = Samples::Maybe(get);
-        Self {
-            name,
-            kind,
-            help,
-            samples,
-        }
+        Self::new(kind, name, help, Samples::Maybe(get))
     }
 
     /// A metric with a value for each value of a label, which are as many as the numbers.
@@ -147,17 +144,16 @@ impl<S> Metric<S> {
         help: &'static str,
         numbers: fn(&S) -> Vec<u64>,
     ) -> Self {
-        let samples = Samples::Each {
-            label,
-            values,
-            numbers,
-        };
-        Self {
-            name,
+        Self::new(
             kind,
+            name,
             help,
-            samples,
-        }
+            Samples::Each {
+                label,
+                values,
+                numbers,
+            },
+        )
     }
 
     /// A metric with a value for each of some labels.
@@ -169,13 +165,7 @@ impl<S> Metric<S> {
         help: &'static str,
         get: fn(&S) -> Vec<Labelled>,
     ) -> Self {
-        let samples = Samples::Many(labels, get);
-        Self {
-            name,
-            kind,
-            help,
-            samples,
-        }
+        Self::new(kind, name, help, Samples::Many(labels, get))
     }
 }
 
